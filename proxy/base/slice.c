@@ -1,0 +1,96 @@
+/*
+ * Slices and number formatting: the small things that are used on every path.
+ */
+#include "base/base.h"
+
+bool
+slice_starts(struct slice s, struct slice prefix)
+{
+    return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
+}
+
+struct slice
+slice_trim(struct slice s)
+{
+    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+        s.p++, s.n--;
+    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+        s.n--;
+    return s;
+}
+
+bool
+slice_cut(struct slice *rest, char sep, struct slice *part)
+{
+    const char *at;
+
+    if (rest->p == NULL)
+        return false;
+    at = rest->n > 0 ? memchr(rest->p, sep, rest->n) : NULL;
+    if (at == NULL) {
+        *part = *rest;
+        *rest = (struct slice){ NULL, 0 };
+        return true;
+    }
+    *part = (struct slice){ rest->p, (size_t)(at - rest->p) };
+    rest->n -= part->n + 1;
+    rest->p = at + 1;
+    return true;
+}
+
+bool
+slice_u64(struct slice s, uint64_t *out)
+{
+    uint64_t v = 0;
+
+    if (s.n == 0)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned d = (unsigned char)s.p[i] - '0';
+
+        if (d > 9 || __builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, d, &v))
+            return false;
+    }
+    *out = v;
+    return true;
+}
+
+/* The usual two-pointer match: on a mismatch go back to the last star and let it eat one more. */
+bool
+slice_glob(struct slice pattern, struct slice s)
+{
+    size_t p = 0, i = 0, star = SIZE_MAX, mark = 0;
+
+    while (i < s.n) {
+        if (p < pattern.n && pattern.p[p] == '*') {
+            star = p++;
+            mark = i;
+        } else if (p < pattern.n && (pattern.p[p] == '?' || pattern.p[p] == s.p[i])) {
+            p++;
+            i++;
+        } else if (star != SIZE_MAX) {
+            p = star + 1;
+            i = ++mark;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.n && pattern.p[p] == '*')
+        p++;
+    return p == pattern.n;
+}
+
+size_t
+put_u64(char *p, uint64_t v)
+{
+    char tmp[20];
+    size_t n = 0;
+
+    do {
+        tmp[n++] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v != 0);
+    for (size_t i = 0; i < n; i++)
+        p[i] = tmp[n - 1 - i];
+    return n;
+}
