@@ -1,0 +1,71 @@
+/*
+ * key -- from a request and a route's recipe to the cache key; and templates with placeholders.
+ *
+ * Model    a key is what the client asked for: scheme, host, path and query, normalised as RFC 3986
+ *          6.2.2 has it and no further unless the recipe says so, then the recipe's parts
+ *          (fields, cookies), each with its length so that no two requests run together.
+ *          The part up to the recipe's parts is the URL as a person writes it: purge by URL and by
+ *          prefix look at that. Keys are compared whole; the hash only finds them.
+ * Threads  pure functions; recipes are read only once made.
+ */
+#ifndef WEIR_KEY_H
+#define WEIR_KEY_H
+
+#include "base/base.h"
+#include "config/conf.h"
+#include "http/http.h"
+
+struct key {
+    uint64_t     hash;                  /* XXH3 of bytes */
+    uint64_t     url_hash;              /* XXH3 of the URL part alone */
+    struct slice bytes;                 /* whole: the URL, then "\0" and parts if there are any */
+    uint32_t     url_n;                 /* bytes of the URL: "http://host/path?query" */
+    uint32_t     path_at;               /* where the path begins in it */
+};
+
+/* What a route says about keys. */
+struct key_recipe;
+struct key_recipe *key_recipe_new(const struct conf_route *r, struct pool *p);  /* NULL: memory out */
+
+/* Builds the key of a request in b (cleared first; reuse one per thread). `path` and `query` are
+ * the request's target normalised by http_uri_normalise; host by http_host_normalise. -1 when
+ * memory is out. k points into b until b changes. The plain case (no recipe rule) must be cheap:
+ * one append each and one hash. */
+int key_make(const struct key_recipe *recipe, const struct http_head *h, bool https,
+    struct slice host, struct slice path, struct slice query, struct buf *b, struct key *k);
+
+/* The key that a GET for this absolute URL without recipe parts has: for purging by URL. The
+ * route's query rules apply. -1 when url is no absolute http(s) URL. */
+int key_of_url(const struct key_recipe *recipe, struct slice url, struct buf *b, struct key *k);
+uint64_t key_hash(struct slice s);      /* XXH3, the one used above */
+
+/* ---- templates: "recruiter:{id}", "/api/cities/{query.city}" --------------------------------- */
+
+struct key_template;
+
+/* What a placeholder may look at; a NULL member has nothing to give. */
+struct key_facts {
+    const struct http_head *request, *response;
+    const struct key_params {           /* of the route's path template, percent-decoded by us */
+        const char *const *names; const struct slice *values; size_t n;
+    } *path;
+    struct slice host;
+    struct slice query;
+    struct slice request_body, response_body;   /* whole identity-coded JSON, at most 64 KiB; .p NULL: none */
+};
+
+/* Compiles "text{path.id}{id}{host}{query.city}{header.x-tenant}{response.header.x}
+ * {request.body.a.b}{response.body.items[].id}". `params` are the names of the route's path template (a bare
+ * {id} must be one of them). NULL with *e: unknown or malformed placeholder, named with the nearest
+ * known one. */
+struct key_template *key_template_new(const char *text, const char *const *params, size_t nparams,
+    struct pool *p, struct err *e);
+enum { KEY_NEEDS_REQUEST_BODY = 1, KEY_NEEDS_RESPONSE_BODY = 2, KEY_NEEDS_RESPONSE = 4 };
+unsigned key_template_needs(const struct key_template *t);
+/* Calls each(arg, text) for every value: an array gives several; at most 256 in all. Returns how
+ * many, 0 when a placeholder found nothing (nothing is called), -1 when what it needs was not
+ * to be had (no body, no JSON, memory out). Values are taken literally, never cut. */
+int key_template_expand(const struct key_template *t, const struct key_facts *f,
+    void (*each)(void *arg, struct slice text), void *arg);
+
+#endif

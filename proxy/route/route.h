@@ -1,0 +1,83 @@
+/*
+ * route -- the compiled route table.
+ *
+ * Model    hosts lead to a trie of path segments; a node's routes are tried by method and field
+ *          presence, the most specific first. Matching costs by the length of the path, not by the
+ *          number of routes. A table is made whole at load, owns a reference to its struct conf,
+ *          never changes, and lives until its last user is gone (reload swaps tables).
+ *
+ * Specificity, compared in this order: exact host, host wildcard (longer suffix first), any host;
+ * then segment by segment from the left: literal, then {name} and *, then **; then a method list
+ * before none; then more `headers` before fewer. Equal in all of it: an error at load.
+ * A trailing slash is a segment of its own (empty). When the best path has no route that
+ * takes the method or has the fields, the next best is tried.
+ * Threads  any may match; a worker takes a reference for as long as a request uses a route.
+ */
+#ifndef WEIR_ROUTE_H
+#define WEIR_ROUTE_H
+
+#include "base/base.h"
+#include "config/conf.h"
+#include "http/http.h"
+#include "key/key.h"
+#include "semantics/semantics.h"
+
+struct route_edit {                     /* compiled field edits of one direction */
+    const struct conf_fields *set, *add;
+    const struct conf_strings *remove;
+    bool any;                           /* there is something to do */
+};
+
+/* What the rooms above need of one route; read only. */
+struct route {
+    const struct conf_route *conf;
+    const char *name;                   /* identity */
+    uint64_t id;                        /* key_hash(name): the same over reloads; for purge by route */
+    unsigned index;                     /* in its table */
+    unsigned stats;                     /* slot for stats_*, the same over reloads for the same name; the
+                                           caller of route_table_new provides it */
+    struct key_recipe *recipe;
+    struct sem_rules rules;
+    struct key_template **tags;  size_t ntags;
+    struct key_template **purge; size_t npurge;
+    unsigned needs;                     /* of purge and tags: KEY_NEEDS_* or-ed */
+    struct route_edit request, response;
+    int64_t max_object;                 /* bytes, defaults resolved */
+    const char *const *params; size_t nparams;      /* names in the path template, in order */
+};
+
+#define ROUTE_PARAMS_MAX 32
+
+struct route_match {
+    const struct route *route;
+    struct slice values[ROUTE_PARAMS_MAX];          /* of route->params; still percent-encoded */
+};
+
+struct route_table;
+
+/* Compiles. NULL with *e only when memory is out or a template is bad (config's check found all
+ * else before). slot(name) gives route.stats. The table takes its own reference to conf. */
+struct route_table *route_table_new(struct conf *c, unsigned (*slot)(const char *name), struct err *e);
+struct route_table *route_table_ref(struct route_table *t);         /* any thread */
+void route_table_unref(struct route_table **tp);
+struct conf *route_table_conf(const struct route_table *t);         /* borrowed */
+size_t route_table_size(const struct route_table *t);
+const struct route *route_table_at(const struct route_table *t, size_t i);
+const struct route *route_table_find(const struct route_table *t, struct slice name);
+
+/* The route of a request, or NULL when there is none (404). host lower-case without a port, path
+ * normalised. h is looked at for method and fields only; NULL means a GET without fields. */
+const struct route *route_match(const struct route_table *t, struct slice host, struct slice path,
+    const struct http_head *h, struct route_match *m);
+
+/* For config's check: is the template well formed (*e if not), and are two routes equal in
+ * specificity and matching set, so that neither could win? */
+int  route_template_check(const char *template, struct err *e);
+bool route_conf_conflict(const struct conf_route *a, const struct conf_route *b);
+/* All conflicts of n routes in less than quadratic time: calls found(arg, i, j), i < j. */
+void route_conf_conflicts(const struct conf_route *r, size_t n,
+    void (*found)(void *arg, size_t i, size_t j), void *arg);
+/* The parameter names of a template in p; *n of them. NULL when memory is out or malformed. */
+const char *const *route_template_params(const char *template, struct pool *p, size_t *n);
+
+#endif

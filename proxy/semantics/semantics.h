@@ -1,0 +1,144 @@
+/*
+ * semantics -- what HTTP caching says (RFC 9111, 9110, 5861, 8246), as pure functions.
+ *
+ * Values and `now` in, a decision out: no I/O, no clock, no allocation (struct buf where one is
+ * passed). Any thread. Times: _ms since 1970 unless they say seconds. Each function cites its
+ * clause; each decision comes with a `why` for Cache-Status `detail` and for explanations: a static
+ * word such as "no-store", "authorization", "status", never NULL when the answer is no.
+ */
+#ifndef WEIR_SEMANTICS_H
+#define WEIR_SEMANTICS_H
+
+#include "base/base.h"
+#include "http/http.h"
+
+/* ---- Cache-Control ------------------------------------------------------------------------- */
+
+enum {
+    CC_NO_STORE = 1, CC_NO_CACHE = 2, CC_PRIVATE = 4, CC_PUBLIC = 8, CC_MUST_REVALIDATE = 16,
+    CC_PROXY_REVALIDATE = 32, CC_MUST_UNDERSTAND = 64, CC_IMMUTABLE = 128, CC_NO_TRANSFORM = 256,
+    CC_ONLY_IF_CACHED = 512, CC_MAX_STALE_ANY = 1024,
+    CC_NO_CACHE_FIELDS = 2048,      /* no-cache="a, b": those fields alone need validation */
+    CC_PRIVATE_FIELDS = 4096,       /* private="a, b" */
+};
+struct sem_cc {
+    uint32_t flags;
+    /* seconds, -1 when absent; an invalid value is stale at once (0), one too large 2^31 (1.2.2) */
+    int64_t max_age, s_maxage, max_stale, min_fresh, swr, sie;
+    struct slice fields;            /* the lists of no-cache= and private=, joined as they stand */
+};
+/* Over all lines of Cache-Control. Duplicate directives: the most restrictive. Unknown ones are
+ * ignored; arguments as token or quoted string (5.2). */
+void sem_cc_read(const struct http_head *h, struct sem_cc *cc);
+
+/* ---- the request ---------------------------------------------------------------------------- */
+
+struct sem_request {
+    enum http_method method;
+    struct sem_cc cc;               /* Pragma: no-cache counts where there is no Cache-Control (5.4) */
+    bool authorization, range, conditional;     /* conditional: any If-* but If-Range */
+};
+void sem_request_read(const struct http_head *h, struct sem_request *r);
+/* May the answer come from the cache at all: GET or HEAD, no no-store in the request? */
+bool sem_request_cacheable(const struct sem_request *r, const char **why);
+
+/* ---- storing --------------------------------------------------------------------------------- */
+
+/* What a route adds to what the origin says. -1: says nothing. */
+struct sem_rules {
+    int64_t ttl_ms, force_ttl_ms, swr_ms, sie_ms;
+    bool    heuristic;
+    const struct sem_status_ttl { unsigned status; int64_t ttl_ms; } *negative;
+    size_t  nnegative;
+};
+
+enum {                              /* sem_meta.flags */
+    META_NO_CACHE = 1,              /* never without validation */
+    META_MUST_REVALIDATE = 2,       /* never stale: must-revalidate, proxy-revalidate, s-maxage */
+    META_HEURISTIC = 4, META_FORCED = 8,
+    META_SHARED_AUTH = 16,          /* may answer requests with Authorization (3.5) */
+    META_EXPLICIT = 32,             /* explicit freshness from the origin */
+};
+
+/* What reuse needs to know of a stored response: fixed size, part of the object. */
+struct sem_meta {
+    int64_t  response_ms;           /* when the response head (or the 304) came */
+    int64_t  date_ms;               /* of its Date, or response_ms */
+    int64_t  age_ms;                /* corrected_initial_age (4.2.3) */
+    int64_t  lifetime_ms;           /* freshness_lifetime (4.2.1) */
+    int64_t  last_modified_s;       /* HTTP_NO_DATE without */
+    int32_t  swr_s, sie_s;          /* -1: not allowed */
+    uint16_t status;
+    uint16_t flags;
+};
+
+/* May this response be stored in a shared cache (RFC 9111 3, 3.5), and what is it then? Times of
+ * sending the request and of receiving the head. false with *why. With rules->force_ttl_ms >= 0 the
+ * response's own word is overridden (not its status class: 1xx, 206, 304 and unknown finals are
+ * never stored). Set-Cookie does not forbid storing, but its field is never kept. */
+bool sem_store(const struct sem_request *rq, const struct http_head *response,
+    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
+    struct sem_meta *m, const char **why);
+
+/* Is this field of the response kept in a stored head? Not: hop-by-hop, Connection's, Set-Cookie,
+ * Age, Cache-Status (written anew), those of private= and no-cache= (3.1, 5.2.2.4, 5.2.2.7),
+ * Content-Length (written from the body), Proxy-*. */
+bool sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struct http_field *f);
+
+/* A 304 freshens (3.2, 4.3.4): may it freshen this stored response (validators agree)? */
+bool sem_304_selects(const struct http_head *stored, const struct http_head *r304);
+/* Does this field of a 304 replace the stored one? Not Content-Length, -Encoding, -Type, -Range,
+ * ETag of another strength aside (3.2). */
+bool sem_304_updates(const struct http_head *r304, const struct http_field *f);
+
+/* ---- reusing --------------------------------------------------------------------------------- */
+
+int64_t sem_age_ms(const struct sem_meta *m, int64_t now_ms);       /* current_age (4.2.3), >= 0 */
+
+enum sem_use {
+    SEM_FRESH,                      /* serve */
+    SEM_STALE,                      /* serve, stale: max-stale of the client (4.2.4) */
+    SEM_STALE_REVALIDATE,           /* serve, stale, and revalidate behind it (RFC 5861) */
+    SEM_VALIDATE,                   /* ask the origin first */
+    SEM_CANNOT,                     /* this client may not have it at all (3.5): fetch, do not validate */
+};
+/* `soft`: softly purged, so stale from now on. */
+enum sem_use sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms, bool soft,
+    const char **why);
+/* After the origin failed (no answer, or 500, 502, 503, 504): may the stale one be served? */
+bool sem_stale_on_error(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms);
+
+/* ---- Vary ------------------------------------------------------------------------------------ */
+
+/* Appends the canonical form of the response's Vary: lower-case names, sorted, once each, joined by
+ * ','; nothing for none. false when it has `*` in any spelling (such a response matches nothing
+ * later, 4.1) or the list is malformed. */
+bool sem_vary(const struct http_head *response, struct buf *b);
+/* Appends the request's values for a canonical Vary list, normalised by white space and list
+ * syntax (4.1), each preceded by its length, an absent field told apart from an empty one. Two requests match when these are equal. */
+void sem_variant(struct slice vary, const struct http_head *request, struct buf *b);
+
+/* ---- conditional requests and ranges at the cache -------------------------------------------- */
+
+enum sem_condition { SEM_SEND, SEM_NOT_MODIFIED, SEM_FAILED };      /* 200, 304, 412 */
+/* Against a selected stored 200 (RFC 9110 13.2.2): etag.p == NULL: none. Comparison of
+ * If-None-Match is weak, of If-Match strong; date: when the response was made. */
+enum sem_condition sem_condition(const struct http_head *request, struct slice etag,
+    int64_t last_modified_s, int64_t date_s, int64_t now_s);
+/* May Range be honoured, If-Range considered (RFC 9110 13.1.5)? True without If-Range. */
+bool sem_if_range(const struct http_head *request, struct slice etag, int64_t last_modified_s,
+    int64_t date_s, int64_t now_s);
+bool sem_etag_weak_equal(struct slice a, struct slice b);
+bool sem_etag_strong_equal(struct slice a, struct slice b);
+bool sem_etag_valid(struct slice a);                /* entity-tag of RFC 9110 8.8.3 */
+/* Belongs in a 304 made from a stored 200 (RFC 9110 15.4.5)? */
+bool sem_in_304(const struct http_field *f);
+
+/* ---- invalidation ------------------------------------------------------------------------------ */
+
+/* Does an unsafe request with this outcome invalidate (4.4): method not safe, status 2xx or 3xx? */
+bool sem_invalidates(enum http_method m, unsigned status);
+/* Same origin (scheme, host, port)? Both absolute and normalised. */
+bool sem_same_origin(struct slice a, struct slice b);
+
+#endif
