@@ -1,0 +1,38 @@
+/*
+ * purge -- the verbs of purging: what operators ask for, and what a write changes.
+ *
+ * Threads  any.
+ */
+#ifndef WEIR_PURGE_H
+#define WEIR_PURGE_H
+
+#include "base/base.h"
+#include "http/http.h"
+#include "key/key.h"
+#include "route/route.h"
+#include "store/store.h"
+
+struct purge_item {
+    enum store_purge_kind kind;
+    struct slice text;              /* url, prefix, pattern, tag, or the name of a route; as the operator wrote it */
+};
+struct purge_result { bool exact; uint64_t objects; };
+
+/* Purges all items or, when one is not understood (a url that is none, an unknown route), none of them: -1,
+ * *e says which and why, *bad its index. A url or prefix without scheme and host ("/api/x") is
+ * matched under every host. dry: only counts. */
+int purge_run(struct store *s, const struct route_table *t, const struct purge_item *items, size_t n,
+    bool soft, bool dry, struct purge_result *results, size_t *bad, struct err *e);
+
+/* What a write on `route` purges besides: expands the route's templates over the facts, purges what they give
+ * (tags; texts that start with '/' are paths of the same scheme and host; absolute URLs of the same origin).
+ * Where a template needs what was not to be had, the whole route is purged instead, and counted. */
+void purge_templates(struct store *s, const struct route_table *t, const struct route *route,
+    const struct key_facts *f, bool https, struct slice host);
+
+/* The target of a write, and its Location and Content-Location when they are of the same origin
+ * (RFC 9111 4.4). target: absolute, normalised. response may be NULL (fate unknown). */
+void purge_target(struct store *s, const struct route_table *t, struct slice target,
+    const struct http_head *response);
+
+#endif

@@ -1,0 +1,171 @@
+/*
+ * store -- stored responses: bodies, objects, the index, purge state, the memory tier.
+ *
+ * Model    A key leads to an entry, an entry to its variants (objects). What is published does not
+ *          change, but for relaxed atomics (visited, checked, soft). Lookups run inside
+ *          rcu_begin/rcu_end without a lock; writers lock one shard. Eviction is S3-FIFO (Yang et al.,
+ *          SOSP 2023) by bytes. Head and body have reference counts of their own, so that a 304
+ *          makes a new object with a new head around the old body.
+ * Purge    one counter, the purge sequence, orders all purges. Who fetches takes store_stamp before
+ *          the request is sent; the object keeps it. An object whose stamp is older than a purge that
+ *          matches it is invalid wherever it is met. An object whose `checked` equals the counter
+ *          compares nothing.
+ * Threads  store_get: in a read section. All else: any thread.
+ */
+#ifndef WEIR_STORE_H
+#define WEIR_STORE_H
+
+#include <sys/uio.h>
+
+#include "base/base.h"
+#include "http/http.h"
+#include "key/key.h"
+#include "semantics/semantics.h"
+
+/* ---- bodies: append-only segments, one writer, many readers ---------------------------------- */
+
+struct segment {
+    struct segment *next;           /* published with release */
+    char           *p;              /* owned; no header in front: a body of known size wastes nothing */
+    uint32_t        cap;
+};
+
+struct body {
+    uint32_t         magic;
+#define BODY_MAGIC 0xb0d1e500u
+    atomic_int       refs;
+    _Atomic uint64_t size;          /* bytes that readers may read */
+    uint64_t         trimmed;       /* bytes freed at the front (writer) */
+    uint64_t         held;          /* bytes of segments held (writer) */
+    struct segment  *first, *last;  /* last: writer only */
+    struct segment   embedded;
+};
+
+/* expect: the size when it is known (one exact segment up to 1 MiB), else 0. NULL: memory out. */
+struct body *body_new(uint64_t expect);
+struct body *body_ref(struct body *b);
+void body_unref(struct body **bp);
+int  body_append(struct body *b, struct slice data);    /* the writer; -1: memory out, nothing appended */
+void body_seal(struct body *b);                         /* the writer, when complete: gives back unused room */
+/* The writer, when no reader needs bytes before `upto` any more: frees whole segments. */
+void body_trim(struct body *b, uint64_t upto);
+static inline uint64_t
+body_size(const struct body *b)
+{
+    return atomic_load_explicit(&b->size, memory_order_acquire);
+}
+/* Where a reader is; zero-initialise. */
+struct body_cursor { struct segment *segment; uint64_t at, segment_at; };
+/* Up to max pieces from the cursor to `end` (<= body_size); the number. Does not move the cursor. */
+size_t body_pieces(const struct body *b, struct body_cursor *c, uint64_t end, struct iovec *iov, size_t max);
+void body_skip(const struct body *b, struct body_cursor *c, uint64_t n);
+
+/* ---- objects ----------------------------------------------------------------------------------- */
+
+struct stored_head {                /* "HTTP/1.1 200 OK\r\n", fields, "Content-Length: n\r\n"; no empty line */
+    atomic_int refs;
+    uint32_t   n;
+    uint32_t   status_n;            /* bytes of the status line with its CRLF */
+    uint32_t   etag_at, etag_n;     /* 0: none */
+    char       bytes[];
+};
+
+/* The public face of an object, read only. The store's own part follows it in memory. */
+struct object {
+    uint32_t            magic;
+#define OBJECT_MAGIC 0x0b1ec7a1u
+    atomic_int          refs;
+    struct stored_head *head;
+    struct body        *body;       /* complete */
+    struct sem_meta     meta;
+    uint64_t            stamp;      /* purge sequence before its request was sent */
+    uint64_t            route_id;
+};
+
+struct object *object_ref(struct object *o);        /* in a read section, or with a reference at hand */
+void object_unref(struct object **op);
+
+/* ---- lookups ------------------------------------------------------------------------------------ */
+
+struct store;
+struct store *store_new(int64_t memory_bytes, unsigned variants, struct err *e);
+void store_free(struct store **sp);                 /* when nobody uses it any more */
+void store_variants_max(struct store *s, unsigned n);
+
+enum store_answer {
+    STORE_MISS,                     /* nothing under this key (Cache-Status: uri-miss) */
+    STORE_VARY_MISS,                /* variants, but none for this request */
+    STORE_HIT,                      /* *obj, valid to rcu_end; *soft: softly purged */
+    STORE_PASS,                     /* marked: was not storable lately (hit-for-miss) */
+};
+/* req chooses the variant. Marks visited, checks purges. No lock, no allocation for an entry without Vary
+ * (scratch of the thread otherwise). now_ms: monotonic milliseconds are not needed; wall time, for marks. */
+enum store_answer store_get(struct store *s, const struct key *k, const struct http_head *req,
+    int64_t now_ms, struct object **obj, bool *soft);
+/* Each variant of a key, for explanations; takes no part in eviction. */
+void store_each(struct store *s, const struct key *k,
+    void (*each)(void *arg, const struct object *o, struct slice vary, bool soft), void *arg);
+
+/* ---- storing -------------------------------------------------------------------------------------- */
+
+struct store_parts {
+    const struct key *key;
+    struct slice vary, variant;     /* sem_vary, sem_variant; empty when there is no Vary */
+    struct slice head;              /* as stored_head.bytes; copied */
+    uint32_t status_n, etag_at, etag_n;
+    struct body *body;              /* sealed; a reference is taken */
+    struct sem_meta meta;
+    uint64_t stamp, route_id;
+    const struct slice *tags; size_t ntags;         /* at most 256; copied (interned) */
+};
+enum store_result { STORE_STORED, STORE_PURGED, STORE_TOO_LARGE, STORE_NO_MEMORY };
+/* Publishes, in place of the variant that answers the same requests. PURGED: a purge after `stamp`
+ * matches, nothing stored. *out (may be NULL): a reference for the caller. */
+enum store_result store_put(struct store *s, const struct store_parts *p, struct object **out);
+/* Publishes `was` anew with another head, meta and stamp, and the same body, if `was` is still
+ * what the index has (PURGED otherwise, nothing stored). *out as above. */
+enum store_result store_freshen(struct store *s, struct object *was, struct slice head,
+    uint32_t status_n, uint32_t etag_at, uint32_t etag_n, const struct sem_meta *m, uint64_t stamp,
+    struct object **out);
+/* Takes this one object out of the index, if it is still there (a 404 to a validation, say). */
+void store_drop(struct store *s, struct object *o);
+/* Until `until_ms` (wall) store_get answers STORE_PASS for this key where it has no object. Accounted and
+ * evicted like objects; a store_put under the key ends it. */
+void store_pass(struct store *s, const struct key *k, int64_t until_ms);
+
+/* ---- purging -------------------------------------------------------------------------------------- */
+
+enum store_purge_kind {
+    STORE_PURGE_URL,        /* text: the URL part of a key, as key_of_url makes it. All variants, whatever
+                               parts the recipe adds */
+    STORE_PURGE_PREFIX,     /* text: the beginning of the URL part, "http://host/api/" */
+    STORE_PURGE_PATTERN,    /* text: glob over path and query, any host */
+    STORE_PURGE_TAG,        /* text: the tag */
+    STORE_PURGE_ROUTE,      /* id: route.id */
+    STORE_PURGE_ALL,
+};
+struct store_purge {
+    enum store_purge_kind kind;
+    struct slice text;
+    uint64_t id;
+    bool soft;              /* stale from now on instead of gone */
+};
+struct store_purged {
+    bool     exact;         /* false: done by generation, `objects` is 0 */
+    uint64_t objects;
+};
+/* In force for every lookup that starts after it returns. -1 only when memory is out (then everything is
+ * purged instead, which is safe, and *r says exact = false). */
+int  store_purge(struct store *s, const struct store_purge *p, struct store_purged *r);
+/* How many objects would match; looks at all of them for prefix, pattern and route. */
+uint64_t store_purge_count(struct store *s, const struct store_purge *p);
+
+uint64_t store_stamp(const struct store *s);        /* the purge sequence now */
+/* Could a purge since `stamp` match what a fetch under this key and route brings? Tags are not known yet, so
+ * any purge of a tag since then counts. For joining flights. */
+bool store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint64_t route_id);
+
+struct store_figures { uint64_t objects, bytes, limit, entries, tags, rules; };
+void store_figures(struct store *s, struct store_figures *f);
+
+#endif
