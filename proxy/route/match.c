@@ -1,0 +1,130 @@
+/*
+ * Matching: the hot path. No allocation, no lock, no shared memory written.
+ *
+ * The walk goes down segment by segment, at each node first to the literal child, then to the one
+ * of placeholders, then to what `**` takes; the first route that takes the request is the most
+ * specific one, and what fails falls back to the next best. The trie is a tree, so a walk sees a
+ * node at most once and never more than two for each choice that the templates themselves offer.
+ */
+#include "route/trie.h"
+
+struct walk {
+    const struct http_head *head;       /* NULL: a GET without fields */
+    uint32_t method;                    /* its bit */
+    const struct entry *found;
+    struct slice at[ROUTE_SEGMENTS_MAX];    /* the segments that placeholders took */
+};
+
+static bool
+method_taken(const struct walk *w, const struct entry *e)
+{
+    if (e->methods == 0 && e->nothers == 0)
+        return true;
+    if (w->method != 1u << HTTP_OTHER)
+        return (e->methods & w->method) != 0;
+    for (size_t i = 0; i < e->nothers; i++)
+        if (slice_eq(e->others[i], w->head->method_name))
+            return true;
+    return false;
+}
+
+static bool
+fields_present(const struct http_head *h, const struct entry *e)
+{
+    for (size_t i = 0; i < e->nheaders; i++) {
+        const struct want *want = &e->headers[i];
+
+        if (h == NULL || !(want->id != HF_NONE ? http_has(h, want->id) :
+                http_find_name(h, want->name) != NULL))
+            return false;
+    }
+    return true;
+}
+
+static bool
+pick(struct walk *w, const struct entries *es)
+{
+    for (size_t i = 0; i < es->n; i++) {
+        const struct entry *e = es->at[i];
+
+        if (method_taken(w, e) && (e->nheaders == 0 || fields_present(w->head, e))) {
+            w->found = e;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* `p` is where the next segment begins, NULL when the path is used up. */
+static bool
+descend(struct walk *w, const struct node *n, const char *p, const char *end, unsigned depth)
+{
+    const char *slash, *next;
+    const struct node *child;
+    struct slice s;
+
+    if (p == NULL)
+        return pick(w, &n->here) || pick(w, &n->rest);
+    if (n->literal.n > 0 || n->any != NULL) {
+        slash = p < end ? memchr(p, '/', (size_t)(end - p)) : NULL;
+        s = (struct slice){ p, (size_t)((slash != NULL ? slash : end) - p) };
+        next = slash != NULL ? slash + 1 : NULL;
+        child = n->literal.n > 0 ? children_find(&n->literal, s) : NULL;
+        if (child != NULL && descend(w, child, next, end, depth + 1))
+            return true;
+        if (n->any != NULL && s.n > 0) {
+            w->at[depth] = s;
+            if (descend(w, n->any, next, end, depth + 1))
+                return true;
+        }
+    }
+    return pick(w, &n->rest);
+}
+
+static bool
+in_trie(struct walk *w, const struct node *root, struct slice path)
+{
+    if (path.n > 0 && path.p[0] == '/')
+        return descend(w, root, path.p + 1, path.p + path.n, 0);
+    return pick(w, &root->rest);        /* `OPTIONS *` has no path: only `**` takes it */
+}
+
+static bool
+in_wild_hosts(struct walk *w, const struct route_table *t, struct slice host, struct slice path)
+{
+    struct slice label;
+
+    while (slice_cut(&host, '.', &label) && host.p != NULL) {
+        const struct node *root = children_find(&t->wild, host);
+
+        if (root != NULL && in_trie(w, root, path))
+            return true;
+    }
+    return false;
+}
+
+const struct route *
+route_match(const struct route_table *t, struct slice host, struct slice path,
+    const struct http_head *h, struct route_match *m)
+{
+    struct walk w;
+    const struct node *root;
+    bool found = false;
+
+    CHECK(t, ROUTE_TABLE_MAGIC);
+    w.head = h;
+    w.method = 1u << (h != NULL ? h->method : HTTP_GET);
+    if (t->exact.n > 0 && (root = children_find(&t->exact, host)) != NULL)
+        found = in_trie(&w, root, path);
+    if (!found && t->wild.n > 0)
+        found = in_wild_hosts(&w, t, host, path);
+    if (!found)
+        found = in_trie(&w, &t->anywhere, path);
+    m->route = NULL;
+    if (!found)
+        return NULL;
+    m->route = w.found->route;
+    for (size_t i = 0; i < m->route->nparams; i++)
+        m->values[i] = w.at[w.found->param_at[i]];
+    return m->route;
+}
