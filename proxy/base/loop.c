@@ -2,8 +2,9 @@
  * The event loop: a thread's libevent base and its inbox.
  *
  * Model    the inbox is a lock-free stack that posters push to and the loop takes whole and
- *          reverses, so messages run in the order of posting. An eventfd wakes the loop; it is
- *          written only by the post that finds the stack empty.
+ *          reverses, so messages run in the order of posting. The post that finds the stack empty
+ *          wakes the loop: through an eventfd, or, on the loop's own thread, by making the event
+ *          active, which costs no system call.
  * Threads  loop_post and loop_stop from any; everything else on the loop's own.
  */
 #include "base/base.h"
@@ -21,6 +22,7 @@ struct loop {
     struct event_base *base;            /* owned */
     struct event      *wake;            /* owned */
     int                fd;              /* eventfd */
+    bool               local;           /* loop's thread only: made active without the eventfd */
     atomic_bool        stopping;
     _Atomic(struct loop_msg *) inbox;   /* newest first */
 };
@@ -45,9 +47,10 @@ on_wake(evutil_socket_t fd, short what, void *arg)
     uint64_t count;
 
     (void)what;
-    if (read(fd, &count, sizeof count) < 0) {
+    if (!l->local && read(fd, &count, sizeof count) < 0) {
         /* woken by a post whose eventfd write was already taken */
     }
+    l->local = false;
     m = atomic_exchange(&l->inbox, NULL);
     while (m != NULL) {                 /* oldest first */
         struct loop_msg *next = m->next;
@@ -164,8 +167,14 @@ loop_post(struct loop *l, struct loop_msg *m)
     do
         m->next = head;
     while (!atomic_compare_exchange_weak(&l->inbox, &head, m));
-    if (head == NULL)
+    if (head != NULL)
+        return;
+    if (current == l) {
+        l->local = true;
+        event_active(l->wake, EV_READ, 0);
+    } else {
         wake(l);
+    }
 }
 
 static void

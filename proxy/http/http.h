@@ -85,6 +85,10 @@ const struct http_field *http_find_name(const struct http_head *h, struct slice 
 /* Its value, or an empty slice with .p == NULL. */
 struct slice http_value(const struct http_head *h, enum http_id id);
 
+/* A copy of a parsed head whose slices point into the pool: `bytes` is what h was parsed from (all of its
+ * slices lie in there). NULL when memory is out. */
+struct http_head *http_head_copy(struct pool *p, const struct http_head *h, struct slice bytes);
+
 /* Walks the members of a comma-separated list over all lines of a field (RFC 9110 5.6.1): empty
  * members skipped, white space trimmed, commas inside quoted strings kept together.
  * Start with a zeroed iterator. */
