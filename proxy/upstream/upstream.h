@@ -57,7 +57,8 @@ struct exchange_fault {
 };
 
 /* Exactly one of on_end and on_fault comes last, then nothing more. Slices are valid during the call. The
- * receiver may call exchange_cancel from inside any of them. */
+ * receiver may call exchange_cancel from inside any of them. The exchange itself lives until
+ * exchange_cancel, after on_end and on_fault too: whoever started it always ends it so. */
 struct exchange_events {
     void (*on_interim)(void *arg, const struct http_head *h);       /* 1xx but 100 and 101 */
     void (*on_continue)(void *arg);                                 /* 100 came, or its time-out: send the body */
@@ -80,8 +81,8 @@ void exchange_send(struct exchange *x, struct slice data);
 void exchange_send_end(struct exchange *x, struct slice trailer);   /* complete; trailer lines only for chunked */
 bool exchange_full(const struct exchange *x);       /* over 64 KiB not yet taken by the origin */
 void exchange_pause(struct exchange *x, bool on);   /* stop reading the response (back-pressure) */
-/* Gives it up: no callback any more, the connection is closed unless the response was complete. NULL is
- * fine; leaves NULL. */
+/* Frees it, complete or not: no callback any more, the connection is closed unless the response was
+ * complete. NULL is fine; leaves NULL. */
 void exchange_cancel(struct exchange **xp);
 /* The server in use or last tried, "http://127.0.0.1:8000", for logs; times since start, -1 not yet. */
 const char *exchange_server(const struct exchange *x);
