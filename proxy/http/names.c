@@ -92,6 +92,8 @@ static const struct {
 enum http_method
 http_method(struct slice token)
 {
+    if (LIKELY(token.n == 3 && memcmp(token.p, "GET", 3) == 0))
+        return HTTP_GET;
     for (unsigned m = HTTP_GET; m < NELEM(methods); m++)
         if (slice_eq(methods[m].name, token))
             return (enum http_method)m;

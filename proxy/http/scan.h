@@ -141,7 +141,7 @@ SCAN(scan_target, unwanted_in_target)
 #define KNOWN_MAX 32                    /* bytes of the longest known name, at most */
 
 struct http_known {
-    char    lower[KNOWN_MAX];           /* in lower case, padded with zeros */
+    _Alignas(16) char lower[KNOWN_MAX]; /* in lower case, padded with zeros */
     char    fold[KNOWN_MAX];            /* 0x20 where a letter stands: or-ing it in folds case */
     uint8_t n;
 };
@@ -157,30 +157,32 @@ name_hash(const char *p, size_t n)      /* n > 0 */
 }
 
 #ifdef __SSE2__
-static inline bool
-name_is16(const char *p, const struct http_known *k, size_t from, unsigned mask)
+/* A bit for each of the sixteen bytes that differ. */
+static inline unsigned
+name_differs(const char *p, const struct http_known *k, size_t from)
 {
     __m128i have = _mm_loadu_si128((const void *)(p + from));
-    __m128i fold = _mm_loadu_si128((const void *)(k->fold + from));
-    __m128i want = _mm_loadu_si128((const void *)(k->lower + from));
+    __m128i fold = _mm_load_si128((const void *)(k->fold + from));
+    __m128i want = _mm_load_si128((const void *)(k->lower + from));
 
-    return ((unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(have, fold), want)) & mask) ==
-        mask;
+    return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(have, fold), want)) ^ 0xffff;
 }
 
 /* The id of the name of n (1..KNOWN_MAX) bytes at p, where KNOWN_MAX bytes may be read. */
 static inline enum http_id
-known_id(const char *p, size_t n)
+known_id(const char *p, unsigned n)
 {
-    unsigned id;
+    unsigned id, differ;
 
     for (unsigned at = name_hash(p, n); (id = http_slots[at]) != HF_NONE; at = (at + 1) & 0xff) {
         const struct http_known *k = &http_known[id];
 
         if (k->n != n)
             continue;
-        if (n <= 16 ? name_is16(p, k, 0, (1u << n) - 1) :
-            name_is16(p, k, 0, 0xffff) && name_is16(p, k, 16, (1u << (n - 16)) - 1))
+        differ = name_differs(p, k, 0);
+        if (n > 16)
+            differ |= name_differs(p, k, 16) << 16;
+        if (differ << (KNOWN_MAX - n) == 0)     /* what stands behind the name does not count */
             return (enum http_id)id;
     }
     return HF_NONE;

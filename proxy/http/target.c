@@ -53,8 +53,13 @@ http_is_host(struct slice s)
             return false;
         p++;
     } else {
-        while (p < end && (is_class(*p, C_NAME) || is_escape(p, end)))
-            p += *p == '%' ? 3 : 1;
+        for (;;) {
+            while (p < end && is_class(*p, C_NAME))
+                p++;
+            if (!is_escape(p, end))
+                break;
+            p += 3;
+        }
         if (p == s.p)
             return false;
     }
