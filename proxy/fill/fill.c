@@ -1,0 +1,394 @@
+/*
+ * Joining a flight, reading from it, leaving it.
+ *
+ * Model    a reader has one message to its loop under way at most; on_change then looks at all that has
+ *          changed. A reader that was closed while its message is under way is freed when that
+ *          arrives.
+ */
+#include "fill/flight.h"
+
+#include <stdlib.h>
+
+#include "stats/stats.h"
+
+struct fills *
+fills_new(struct store *s, struct err *e)
+{
+    struct fills *fs = calloc(1, sizeof *fs);
+
+    if (fs == NULL) {
+        err_set(e, 12, "out of memory");
+        return NULL;
+    }
+    fs->magic = FILLS_MAGIC;
+    fs->store = s;
+    for (size_t i = 0; i < SHARDS; i++)
+        pthread_mutex_init(&fs->shards[i].mtx, NULL);
+    return fs;
+}
+
+void
+fills_free(struct fills **fp)
+{
+    struct fills *fs = *fp;
+
+    *fp = NULL;
+    if (fs == NULL)
+        return;
+    for (size_t i = 0; i < SHARDS; i++)
+        pthread_mutex_destroy(&fs->shards[i].mtx);
+    fs->magic = 0;
+    free(fs);
+}
+
+/* ---- readers ------------------------------------------------------------------------------------- */
+
+static void
+run_reader(struct loop_msg *m)
+{
+    struct fill *r = CONTAINER(m, struct fill, msg);
+
+    CHECK(r, FILL_MAGIC);
+    atomic_store(&r->posted, false);
+    if (r->closed) {
+        flight_unref(&r->flight);
+        r->magic = 0;
+        free(r);
+        return;
+    }
+    r->on_change(r->arg);
+}
+
+static struct fill *
+reader_new(struct loop *l, const struct fill_want *w, void (*on_change)(void *), void *arg)
+{
+    struct fill *r = calloc(1, sizeof *r);
+
+    if (r == NULL)
+        return NULL;
+    r->magic = FILL_MAGIC;
+    r->loop = l;
+    r->msg.run = run_reader;
+    r->verdict = FILL_WAITING;
+    r->request = w->request;
+    r->on_change = on_change;
+    r->arg = arg;
+    return r;
+}
+
+/* Takes a reference to the flight and stands among its readers. Under the shard's mtx or before the
+ * flight is listed. */
+static void
+reader_attach(struct fill *r, struct flight *f)
+{
+    r->flight = f;
+    atomic_fetch_add(&f->refs, 1);
+    pthread_mutex_lock(&f->mtx);
+    r->next = f->readers;
+    f->readers = r;
+    if (f->phase != FLIGHT_WAITING && !atomic_exchange(&r->posted, true))
+        loop_post(r->loop, &r->msg);
+    pthread_mutex_unlock(&f->mtx);
+}
+
+void
+fill_close(struct fill **fp)
+{
+    struct fill *r = *fp;
+    struct flight *f;
+    struct fill **at;
+
+    *fp = NULL;
+    if (r == NULL)
+        return;
+    CHECK(r, FILL_MAGIC);
+    f = r->flight;
+    pthread_mutex_lock(&f->mtx);
+    for (at = &f->readers; *at != r; at = &(*at)->next)
+        ;
+    *at = r->next;
+    pthread_mutex_unlock(&f->mtx);
+    r->closed = true;
+    flight_drain(f);
+    if (atomic_exchange(&r->posted, true))
+        return;                                     /* run_reader frees it */
+    flight_unref(&r->flight);
+    r->magic = 0;
+    free(r);
+}
+
+void
+fill_look(struct fill *r, struct fill_view *v)
+{
+    static const enum fill_state state[] = {
+        [FLIGHT_WAITING] = FILL_WAITING, [FLIGHT_HEAD] = FILL_HEAD,
+        [FLIGHT_OBJECT] = FILL_OBJECT, [FLIGHT_FAULT] = FILL_FAULT,
+    };
+    struct flight *f = r->flight;
+
+    CHECK(r, FILL_MAGIC);
+    pthread_mutex_lock(&f->mtx);
+    *v = f->view;
+    v->state = r->verdict != FILL_WAITING ? r->verdict : state[f->phase];
+    if (!r->starter) {
+        v->head = f->shared_head;                   /* never another's Set-Cookie */
+        v->interim = (struct slice){ NULL, 0 };
+    }
+    pthread_mutex_unlock(&f->mtx);
+}
+
+void
+fill_consumed(struct fill *r, uint64_t at)
+{
+    struct flight *f = r->flight;
+
+    atomic_store(&r->at, at);
+    if (atomic_load(&f->paused))
+        flight_drain(f);
+}
+
+void
+fill_send(struct fill *r, struct slice data)
+{
+    if (r->flight->x != NULL)
+        exchange_send(r->flight->x, data);
+}
+
+void
+fill_send_end(struct fill *r, struct slice trailer)
+{
+    if (r->flight->x != NULL)
+        exchange_send_end(r->flight->x, trailer);
+}
+
+bool
+fill_full(const struct fill *r)
+{
+    return r->flight->x != NULL && exchange_full(r->flight->x);
+}
+
+/* ---- starting and joining ------------------------------------------------------------------------- */
+
+static struct slice
+authorization(const struct fill_want *w)
+{
+    return http_value(w->request, HF_AUTHORIZATION);
+}
+
+/* Under the shard's mtx: may this request wait for that flight? */
+static bool
+joinable(struct fills *fs, const struct flight *f, const struct fill_want *w, struct buf *scratch)
+{
+    struct slice auth = authorization(w);
+
+    if (f->key.hash != w->key->hash || !slice_eq(f->key.bytes, w->key->bytes) ||
+        (f->authorization.p == NULL) != (auth.p == NULL) || !slice_eq(f->authorization, auth) ||
+        store_stamp_outdated(fs->store, f->stamp, w->key, w->match->route->id))
+        return false;
+    if (f->vary.n == 0)
+        return true;
+    scratch->n = 0;
+    sem_variant(f->vary, w->request, scratch);
+    return !scratch->failed && slice_eq(buf_slice(scratch), f->variant);
+}
+
+/* What others of this URL vary by is presumed of this one too, so that variants collapse from the start. */
+static void
+presume_vary(struct flight *f, struct slice vary)
+{
+    struct buf b = { 0 };
+
+    sem_variant(vary, f->request, &b);
+    f->vary = pool_slice(f->pool, vary);
+    f->variant = pool_slice(f->pool, buf_slice(&b));
+    if (b.failed || f->vary.p == NULL || f->variant.p == NULL)
+        f->vary = f->variant = (struct slice){ NULL, 0 };
+    buf_free(&b);
+}
+
+/* Asks the origin whether the stored response still holds (RFC 9110 13.1, RFC 9111 4.3.1). */
+static void
+put_conditions(const struct object *o, struct buf *b)
+{
+    char date[HTTP_DATE_LEN];
+
+    if (o->head->etag_n > 0)
+        http_put_id(b, HF_IF_NONE_MATCH, (struct slice){ o->head->bytes + o->head->etag_at, o->head->etag_n });
+    if (o->meta.last_modified_s != HTTP_NO_DATE) {
+        http_date_put(date, o->meta.last_modified_s);
+        http_put_id(b, HF_IF_MODIFIED_SINCE, (struct slice){ date, sizeof date });
+    }
+}
+
+static bool
+copy_want(struct flight *f, const struct fill_want *w)
+{
+    struct buf b = { 0 };
+    bool ok = true;
+
+    f->request = http_head_copy(f->pool, w->request, w->request_bytes);
+    f->send.target = pool_slice(f->pool, w->target);
+    f->host = pool_slice(f->pool, w->host);
+    f->via = pool_slice(f->pool, w->via);
+    f->send.upgrade = pool_slice(f->pool, w->upgrade);
+    if (w->key != NULL) {
+        f->key = *w->key;
+        f->key.bytes = pool_slice(f->pool, w->key->bytes);
+        ok = f->key.bytes.p != NULL;
+    }
+    for (size_t i = 0; i < w->match->route->nparams; i++) {
+        f->match.values[i] = pool_slice(f->pool, w->match->values[i]);
+        ok = ok && f->match.values[i].p != NULL;
+    }
+    w->fields(w->fields_arg, &b);
+    f->conditions_at = b.n;
+    if (w->stale != NULL)
+        put_conditions(w->stale, &b);
+    f->send.fields = pool_slice(f->pool, buf_slice(&b));
+    ok = ok && !b.failed && f->request != NULL && f->send.target.p != NULL && f->host.p != NULL &&
+        f->via.p != NULL && f->send.fields.p != NULL;
+    buf_free(&b);
+    if (!ok)
+        return false;
+    f->authorization = http_value(f->request, HF_AUTHORIZATION);
+    f->send.method = f->request->method;
+    f->send.method_name = f->request->method_name;
+    f->send.host = f->request->host;
+    return true;
+}
+
+static struct flight *
+flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
+{
+    struct pool *pool = pool_new();
+    struct flight *f = pool != NULL ? pool_zalloc(pool, sizeof *f) : NULL;
+
+    if (f == NULL) {
+        pool_free(&pool);
+        return NULL;
+    }
+    f->magic = FLIGHT_MAGIC;
+    f->fills = fs;
+    f->home = l;
+    f->pool = pool;
+    f->mode = w->mode;
+    f->route = w->match->route;
+    f->match.route = f->route;
+    f->semantics = w->semantics;
+    f->https = w->https;
+    f->view.why = w->why;
+    f->send.body = w->body;
+    f->send.length = w->length;
+    f->send.expect = w->expect;
+    f->send.first_byte_ms = f->route->conf->first_byte_ms;
+    f->send.between_bytes_ms = f->route->conf->between_bytes_ms;
+    if (!copy_want(f, w)) {
+        pool_free(&pool);
+        return NULL;
+    }
+    pthread_mutex_init(&f->mtx, NULL);
+    f->table = route_table_ref(w->table);
+    f->origin = origin_ref(w->origin);
+    f->stale = w->stale != NULL ? object_ref(w->stale) : NULL;
+    f->stamp = store_stamp(fs->store);
+    atomic_init(&f->refs, 1);                       /* the exchange's */
+    stats_gauge_add(GAUGE_flights_now, 1);
+    COUNT(flights);
+    return f;
+}
+
+/* Under the shard's mtx. */
+static struct flight *
+find(struct fills *fs, struct shard *s, const struct fill_want *w, const struct flight **sibling)
+{
+    struct buf scratch = { 0 };
+    struct flight *f;
+
+    for (f = s->flights; f != NULL; f = f->next) {
+        if (joinable(fs, f, w, &scratch))
+            break;
+        if (f->key.hash == w->key->hash && f->vary.n > 0 && slice_eq(f->key.bytes, w->key->bytes))
+            *sibling = f;
+    }
+    buf_free(&scratch);
+    return f;
+}
+
+static void
+list(struct shard *s, struct flight *f)
+{
+    f->next = s->flights;
+    s->flights = f;
+    f->listed = true;
+    atomic_fetch_add(&f->refs, 1);
+}
+
+/* Finds a flight to join, or makes a new one and lists it. r: the reader to attach, NULL for none. */
+static struct flight *
+join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct fill *r, bool *joined)
+{
+    struct shard *s = w->mode == FILL_SHARED ? &fs->shards[w->key->hash % SHARDS] : NULL;
+    const struct flight *sibling = NULL;
+    struct flight *f = NULL;
+
+    *joined = false;
+    if (s != NULL) {
+        pthread_mutex_lock(&s->mtx);
+        f = find(fs, s, w, &sibling);
+    }
+    if (f != NULL) {
+        *joined = true;
+    } else if ((f = flight_new(fs, l, w)) != NULL) {
+        if (sibling != NULL || w->vary.n > 0)
+            presume_vary(f, sibling != NULL ? sibling->vary : w->vary);
+        if (s != NULL)
+            list(s, f);
+        if (r != NULL)
+            r->starter = true;
+    }
+    if (f != NULL && r != NULL)
+        reader_attach(r, f);
+    if (s != NULL)
+        pthread_mutex_unlock(&s->mtx);
+    return f;
+}
+
+struct fill *
+fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
+    void (*on_change)(void *arg), void *arg, bool *collapsed)
+{
+    struct fill *r = reader_new(l, w, on_change, arg);
+    struct flight *f = r != NULL ? join_or_make(fs, l, w, r, collapsed) : NULL;
+
+    CHECK(fs, FILLS_MAGIC);
+    if (f == NULL) {
+        COUNT(memory_failures);
+        free(r);
+        return NULL;
+    }
+    if (*collapsed)
+        COUNT(collapsed);
+    else
+        flight_take_off(f);
+    return r;
+}
+
+void
+fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w)
+{
+    bool joined;
+    struct flight *f = join_or_make(fs, l, w, NULL, &joined);
+
+    if (f != NULL && !joined)
+        flight_take_off(f);
+}
+
+const char *
+fill_server(const struct fill *r, struct exchange_times *t)
+{
+    if (r->starter && r->flight->x != NULL) {
+        exchange_times(r->flight->x, t);
+        return exchange_server(r->flight->x);
+    }
+    return "";
+}

@@ -1,0 +1,108 @@
+/*
+ * fill -- flights: one fetch from an origin, into the store and for one or many who wait.
+ *
+ * Model    A flight belongs to no client. It lives on the loop that started it (home), reads at the
+ *          origin's pace into a body that only grows while the response may be stored (up to the
+ *          route's max_object), and everybody who joined reads from that body as it grows. A
+ *          response that is not stored passes through a window: the slowest reader paces it.
+ *          Shared flights stand in a sharded table under their key and the request's Authorization.
+ *          Nobody joins one that a purge since its start could match.
+ *          When the response varies, those whose variant differs are told to look again, and
+ *          collapse again by variant. When it may not be stored, all who joined are let go together.
+ * Threads  a reader (struct fill) belongs to the loop that opened it and hears on_change there, never
+ *          from inside a call of its own. Body bytes are read without a lock.
+ */
+#ifndef WEIR_FILL_H
+#define WEIR_FILL_H
+
+#include "base/base.h"
+#include "http/http.h"
+#include "key/key.h"
+#include "route/route.h"
+#include "semantics/semantics.h"
+#include "store/store.h"
+#include "upstream/upstream.h"
+
+struct fills;
+struct fill;
+
+struct fills *fills_new(struct store *s, struct err *e);
+void fills_free(struct fills **fp);         /* when all loops have stopped */
+
+enum fill_mode {
+    FILL_SHARED,                /* may be joined, may be stored */
+    FILL_ALONE,                 /* may be stored, nobody joins: the request wants a fetch of its own */
+    FILL_PRIVATE,               /* never stored: unsafe, ranged, authorised beyond sharing, `pass` */
+};
+
+struct fill_want {
+    enum fill_mode mode;
+    struct route_table *table;              /* a reference is taken */
+    const struct route_match *match;
+    struct origin *origin;                  /* a reference is taken */
+    const struct key *key;                  /* NULL with FILL_PRIVATE */
+    struct slice target;                    /* for the origin */
+    const struct http_head *request;        /* the client's head; */
+    struct slice request_bytes;             /* ... its slices point in here */
+    struct sem_request semantics;
+    struct object *stale;                   /* to be validated; a reference is taken; may be NULL */
+    struct slice vary;                      /* what other variants of this URL vary by, as far as known */
+    const char *why;                        /* PRIVATE: why it is not stored, for Cache-Status */
+    bool https;
+    struct slice host;                      /* normalised */
+    struct slice via;                       /* our name */
+    enum http_framing body; uint64_t length;        /* of the request */
+    struct slice upgrade;
+    bool expect;
+    /* Appends the field lines for the origin; called only when a fetch starts. */
+    void (*fields)(void *arg, struct buf *b);
+    void *fields_arg;
+};
+
+/* Joins a flight or starts one; *collapsed tells which. on_change(arg) comes after every change of what fill_look
+ * tells. NULL: memory out. */
+struct fill *fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
+    void (*on_change)(void *arg), void *arg, bool *collapsed);
+/* Starts one that nobody waits for (revalidation behind a stale answer), unless one is under way. */
+void fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w);
+/* No on_change any more. A flight that can still be stored goes on without its reader. NULL is fine. */
+void fill_close(struct fill **fp);
+
+enum fill_state {
+    FILL_WAITING,
+    FILL_HEAD,                  /* the response is coming: head, body, complete / broken */
+    FILL_OBJECT,                /* a 304 freshened the stored one: object */
+    FILL_AGAIN,                 /* not for you: look up again */
+    FILL_AGAIN_ALONE,           /* not storable: fetch for yourself, all of you at once */
+    FILL_FAULT,                 /* no response: fault */
+};
+struct fill_view {
+    enum fill_state state;
+    unsigned status;
+    struct slice head;          /* "HTTP/1.1 200 OK\r\n" and fields, no framing, no Age of ours, no empty line */
+    size_t status_n;            /* of the status line */
+    enum http_framing framing;  /* of the origin's response: NO_BODY, LENGTH (length), else unknown length */
+    uint64_t length;
+    const struct http_head *response;       /* parsed, whole: for purges and conditions */
+    const struct sem_meta *meta;            /* when it may be stored, else NULL */
+    const char *why;                        /* ... and why not */
+    const struct body *body;
+    bool complete, broken, stored;
+    struct slice trailer;                   /* with complete */
+    struct slice interim;                   /* all 1xx heads so far, serialised, with empty lines */
+    bool want_body;                         /* 100 Continue came, or its time-out */
+    const struct object *object;
+    const struct exchange_fault *fault;
+};
+/* Slices and pointers are valid until fill_close. */
+void fill_look(struct fill *f, struct fill_view *v);
+/* Body bytes before `at` are done with. */
+void fill_consumed(struct fill *f, uint64_t at);
+
+/* The request body, for the one who started a flight with one; on the flight's loop. */
+void fill_send(struct fill *f, struct slice data);
+void fill_send_end(struct fill *f, struct slice trailer);
+bool fill_full(const struct fill *f);       /* wait for on_change */
+const char *fill_server(const struct fill *f, struct exchange_times *t);       /* for logs; "" when unknown */
+
+#endif

@@ -1,0 +1,646 @@
+/*
+ * A flight: the fetch itself, on its home loop.
+ *
+ * Model    WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
+ *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
+ *          table, so that who comes finds one or the other.
+ * Locks    f->mtx guards what readers see; the shard's mtx guards the table and vary/variant. Order:
+ *          shard, then flight. The body is read without any.
+ */
+#include "fill/flight.h"
+
+#include <stdlib.h>
+
+#include "stats/stats.h"
+
+static const struct exchange_fault no_memory = { .status = 503, .cause = "proxy_internal_error",
+    .detail = "out of memory", .retry_after_s = 1 };
+
+static struct shard *
+shard_of(const struct flight *f)
+{
+    return &f->fills->shards[f->key.hash % SHARDS];
+}
+
+void
+flight_unref(struct flight **fp)
+{
+    struct flight *f = *fp;
+
+    *fp = NULL;
+    CHECK(f, FLIGHT_MAGIC);
+    if (atomic_fetch_sub(&f->refs, 1) > 1)
+        return;
+    assert(f->x == NULL && !f->listed);
+    if (f->stale != NULL)
+        object_unref(&f->stale);
+    if (f->object != NULL)
+        object_unref(&f->object);
+    if (f->body != NULL)
+        body_unref(&f->body);
+    origin_unref(&f->origin);
+    route_table_unref(&f->table);
+    pthread_mutex_destroy(&f->mtx);
+    buf_free(&f->interim);
+    f->magic = 0;
+    stats_gauge_add(GAUGE_flights_now, -1);
+    pool_free(&(struct pool *){ f->pool });         /* the flight itself lives there */
+}
+
+static void
+unlist(struct flight *f)
+{
+    struct shard *s = shard_of(f);
+    struct flight *gone = NULL;
+
+    pthread_mutex_lock(&s->mtx);
+    if (f->listed) {
+        struct flight **at = &s->flights;
+
+        while (*at != f)
+            at = &(*at)->next;
+        *at = f->next;
+        f->listed = false;
+        gone = f;
+    }
+    pthread_mutex_unlock(&s->mtx);
+    if (gone != NULL)
+        flight_unref(&gone);
+}
+
+/* Under f->mtx. */
+static void
+wake(struct flight *f)
+{
+    for (struct fill *r = f->readers; r != NULL; r = r->next)
+        if (!atomic_exchange(&r->posted, true))
+            loop_post(r->loop, &r->msg);
+}
+
+/* The exchange is over, one way or another; drops its reference. */
+static void
+landed(struct flight *f)
+{
+    struct flight *ref = f;
+
+    f->x = NULL;
+    unlist(f);
+    flight_unref(&ref);
+}
+
+static void
+fail(struct flight *f, const struct exchange_fault *fault)
+{
+    pthread_mutex_lock(&f->mtx);
+    if (f->phase == FLIGHT_OBJECT) {
+        /* the 304 was all that mattered */
+    } else if (f->phase == FLIGHT_WAITING) {
+        f->phase = FLIGHT_FAULT;
+        f->fault = *fault;
+        f->view.fault = &f->fault;
+    } else {
+        f->view.broken = true;
+    }
+    atomic_store(&f->storing, false);
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+}
+
+/* Gives the exchange up for a fault of ours. */
+static void
+give_up(struct flight *f, const struct exchange_fault *fault)
+{
+    fail(f, fault);
+    exchange_cancel(&f->x);
+    landed(f);
+}
+
+/* ---- the response's head ------------------------------------------------------------------------- */
+
+/* Readers other than the starter, whose verdict is now known, are told to look elsewhere. */
+static void
+release_others(struct flight *f, enum fill_state verdict)
+{
+    for (struct fill *r = f->readers; r != NULL; r = r->next)
+        if (!r->starter && r->verdict == FILL_WAITING)
+            r->verdict = verdict;
+}
+
+/* The response is known to vary: those who joined under another variant look again. */
+static void
+release_variants(struct flight *f)
+{
+    struct buf b = { 0 };
+
+    if (f->vary.n == 0)
+        return;
+    for (struct fill *r = f->readers; r != NULL; r = r->next) {
+        b.n = 0;
+        if (r->starter || r->verdict != FILL_WAITING)
+            continue;
+        sem_variant(f->vary, r->request, &b);
+        if (b.failed || !slice_eq(buf_slice(&b), f->variant))
+            r->verdict = FILL_AGAIN;
+    }
+    buf_free(&b);
+}
+
+/* Sets vary and variant from the response. false: it varies by everything, or memory is out. */
+static bool
+learn_vary(struct flight *f, const struct http_head *h)
+{
+    struct buf vary = { 0 }, variant = { 0 };
+    struct slice v = { NULL, 0 }, w = { NULL, 0 };
+    bool ok = sem_vary(h, &vary);
+
+    if (ok && vary.n > 0) {
+        sem_variant(buf_slice(&vary), f->request, &variant);
+        v = pool_slice(f->pool, buf_slice(&vary));
+        w = pool_slice(f->pool, buf_slice(&variant));
+        ok = !vary.failed && !variant.failed && v.p != NULL && w.p != NULL;
+    }
+    buf_free(&vary);
+    buf_free(&variant);
+    if (!ok)
+        return false;
+    pthread_mutex_lock(&shard_of(f)->mtx);
+    f->vary = v;
+    f->variant = w;
+    pthread_mutex_unlock(&shard_of(f)->mtx);
+    return true;
+}
+
+/* May the response be stored, as far as its head tells? Fills f->meta. */
+static bool
+storable(struct flight *f, const struct http_head *h, const char **why)
+{
+    int64_t max = f->route->max_object;
+
+    if (f->mode == FILL_PRIVATE) {
+        *why = f->view.why;
+        return false;
+    }
+    if (!sem_store(&f->semantics, h, &f->route->rules, f->request_ms, wall_ms(), &f->meta, why))
+        return false;
+    if (h->framing == HTTP_LENGTH && h->length > (uint64_t)max) {
+        *why = "size";
+        return false;
+    }
+    if (f->stale != NULL && h->status >= 500) {
+        *why = "error";                 /* what is stored stays, stale: RFC 9111 4.3.3 */
+        return false;
+    }
+    if (!learn_vary(f, h)) {
+        *why = "vary";
+        return false;
+    }
+    return true;
+}
+
+static struct slice
+built(struct flight *f, const struct http_head *h, bool stored, struct head_marks *m)
+{
+    struct buf b = { 0 };
+    struct slice s = { NULL, 0 };
+
+    if (head_build(f, h, stored, &b, m) == 0)
+        s = pool_slice(f->pool, buf_slice(&b));
+    buf_free(&b);
+    return s;
+}
+
+/* The parsed head, kept: its slices lie in a serialised copy. */
+static const struct http_head *
+kept(struct flight *f, const struct http_head *h)
+{
+    struct buf b = { 0 };
+    struct http_head *c = pool_zalloc(f->pool, sizeof *c);
+    struct http_field *fields = pool_alloc(f->pool, (h->nfields + 1u) * sizeof *fields);
+    struct slice s = { NULL, 0 };
+
+    for (unsigned i = 0; i < h->nfields; i++)
+        http_put(&b, h->fields[i].name, h->fields[i].value);
+    if (!b.failed)
+        s = pool_slice(f->pool, buf_slice(&b));
+    buf_free(&b);
+    if (c == NULL || fields == NULL || s.p == NULL)
+        return NULL;
+    c->fields = fields;
+    c->cap = (uint16_t)(h->nfields + 1);
+    if (http_parse_fields(s.p, s.n, c) == -1)
+        return NULL;
+    c->status = h->status;
+    c->minor = h->minor;
+    c->flags = h->flags;
+    c->framing = h->framing;
+    c->length = h->length;
+    return c;
+}
+
+static void
+mark_unstorable(struct flight *f, unsigned status)
+{
+    const struct conf *c = route_table_conf(f->table);
+
+    if (f->mode != FILL_SHARED || status >= 500 || c->cache_pass_for_ms <= 0)
+        return;
+    store_pass(f->fills->store, &f->key, wall_ms() + c->cache_pass_for_ms);
+}
+
+static void
+on_response(struct flight *f, const struct http_head *h)
+{
+    const char *why = NULL;
+    bool store = storable(f, h, &why);
+    struct head_marks m;
+    struct slice live = built(f, h, false, &m), shared = live;
+    const struct http_head *parsed = kept(f, h);
+
+    if (store)
+        shared = built(f, h, true, &m);
+    f->body = body_new(h->framing == HTTP_LENGTH && store ? h->length : 0);
+    if (live.p == NULL || shared.p == NULL || parsed == NULL || f->body == NULL) {
+        COUNT(memory_failures);
+        give_up(f, &no_memory);
+        return;
+    }
+    if (!store) {
+        mark_unstorable(f, h->status);
+        unlist(f);
+        if (f->stale != NULL && h->status < 500)
+            store_drop(f->fills->store, f->stale);  /* it was replaced by what may not be stored */
+    }
+    pthread_mutex_lock(&f->mtx);
+    f->phase = FLIGHT_HEAD;
+    atomic_store(&f->storing, store);
+    f->shared_head = shared;
+    f->marks = m;
+    f->view.status = h->status;
+    f->view.head = live;
+    f->view.status_n = m.status_n;
+    f->view.framing = h->framing;
+    f->view.length = h->length;
+    f->view.response = parsed;
+    f->view.meta = store ? &f->meta : NULL;
+    f->view.why = why;
+    f->view.body = f->body;
+    if (!store)
+        release_others(f, FILL_AGAIN_ALONE);
+    else
+        release_variants(f);
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+}
+
+/* ---- a 304 to our own conditions ---------------------------------------------------------------- */
+
+/* Asks once more, without conditions: the 304 was about something that we do not have any more. */
+static void
+ask_again(struct flight *f)
+{
+    exchange_cancel(&f->x);
+    object_unref(&f->stale);
+    f->again = true;
+    f->stamp = store_stamp(f->fills->store);
+    flight_take_off(f);
+}
+
+/* The stored head, freshened: parsed, judged and published. -1: it cannot be used. */
+static int
+freshen(struct flight *f, const struct http_head *r304)
+{
+    struct stored_head *sh = f->stale->head;
+    struct http_field fields[HTTP_FIELDS_MAX], merged_fields[HTTP_FIELDS_MAX];
+    struct http_head old = { .fields = fields, .cap = HTTP_FIELDS_MAX };
+    struct http_head merged = { .fields = merged_fields, .cap = HTTP_FIELDS_MAX };
+    struct buf b = { 0 };
+    struct head_marks m;
+    const char *why;
+    bool keep;
+    int rc = -1;
+
+    if (http_parse_fields(sh->bytes + sh->status_n, sh->n - sh->status_n, &old) == -1 ||
+        !sem_304_selects(&old, r304) ||
+        head_merge(f, &old, r304, (struct slice){ sh->bytes, sh->status_n }, &b, &m) == -1 ||
+        http_parse_fields(b.p + m.status_n, b.n - m.status_n, &merged) == -1)
+        goto out;
+    merged.status = f->stale->meta.status;
+    keep = sem_store(&f->semantics, &merged, &f->route->rules, f->request_ms, wall_ms(), &f->meta, &why);
+    if (!keep) {
+        f->meta = f->stale->meta;
+        f->meta.lifetime_ms = 0;
+    }
+    buf_printf(&b, "Content-Length: %llu\r\n", (unsigned long long)body_size(f->stale->body));
+    if (b.failed || store_freshen(f->fills->store, f->stale, buf_slice(&b), m.status_n, m.etag_at,
+        m.etag_n, &f->meta, f->stamp, &f->object) != STORE_STORED)
+        goto out;
+    if (!keep)
+        store_drop(f->fills->store, f->object);
+    rc = 0;
+out:
+    buf_free(&b);
+    return rc;
+}
+
+static void
+on_not_modified(struct flight *f, const struct http_head *h)
+{
+    if (freshen(f, h) == -1) {
+        ask_again(f);
+        return;
+    }
+    COUNT(cache_freshened);
+    pthread_mutex_lock(&f->mtx);
+    f->phase = FLIGHT_OBJECT;
+    f->view.status = 304;
+    f->view.object = f->object;
+    f->view.complete = true;
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+    unlist(f);
+}
+
+/* ---- exchange events ----------------------------------------------------------------------------- */
+
+static void
+on_interim(void *arg, const struct http_head *h)
+{
+    struct flight *f = arg;
+
+    if (f->interim.n > WINDOW)
+        return;                             /* nobody needs so many; a response must come some day */
+    buf_printf(&f->interim, "HTTP/1.1 %u %.*s\r\n", h->status, SLICE_ARG(h->reason));
+    for (unsigned i = 0; i < h->nfields; i++)
+        if (http_forwards(h, &h->fields[i]) && h->fields[i].id != HF_CONTENT_LENGTH)
+            http_put(&f->interim, h->fields[i].name, h->fields[i].value);
+    buf_addz(&f->interim, "\r\n");
+    pthread_mutex_lock(&f->mtx);
+    if (!f->interim.failed)
+        f->view.interim = buf_slice(&f->interim);
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+}
+
+static void
+on_continue(void *arg)
+{
+    struct flight *f = arg;
+
+    pthread_mutex_lock(&f->mtx);
+    f->view.want_body = true;
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+}
+
+static void
+on_head(void *arg, const struct http_head *h)
+{
+    struct flight *f = arg;
+
+    if (h->status == 304 && f->stale != NULL)
+        on_not_modified(f, h);
+    else
+        on_response(f, h);
+}
+
+/* Bytes that the slowest reader has done with; with no reader, all of them. */
+static uint64_t
+slowest(struct flight *f)
+{
+    uint64_t at = body_size(f->body);
+
+    pthread_mutex_lock(&f->mtx);
+    for (const struct fill *r = f->readers; r != NULL; r = r->next) {
+        uint64_t mine = atomic_load(&r->at);
+
+        if (r->verdict == FILL_WAITING && mine < at)
+            at = mine;
+    }
+    pthread_mutex_unlock(&f->mtx);
+    return at;
+}
+
+/* Without storing, frees what everybody has and holds the origin back while the slowest is
+ * behind. The segment of the byte before stays: a reader's cursor may still rest at its end.
+ * `paused` is set before the readers are looked at again: one that moves on after that sees it and posts. */
+static void
+pace(struct flight *f)
+{
+    uint64_t min;
+    bool pause;
+
+    if (atomic_load(&f->storing) || f->body == NULL || f->x == NULL)
+        return;
+    min = slowest(f);
+    if (min > 0)
+        body_trim(f->body, min - 1);
+    pause = body_size(f->body) - min > WINDOW;
+    if (pause && !atomic_exchange(&f->paused, true))
+        pause = body_size(f->body) - slowest(f) > WINDOW;
+    if (!pause)
+        atomic_store(&f->paused, false);
+    exchange_pause(f->x, pause);
+}
+
+/* Nobody waits for it and it will not be stored: given up. */
+static bool
+abandoned(struct flight *f)
+{
+    bool none;
+
+    pthread_mutex_lock(&f->mtx);
+    none = f->readers == NULL && (f->mode == FILL_PRIVATE ||
+        (f->phase == FLIGHT_HEAD && !atomic_load(&f->storing)));
+    pthread_mutex_unlock(&f->mtx);
+    if (!none || f->x == NULL)
+        return false;
+    exchange_cancel(&f->x);
+    landed(f);
+    return true;
+}
+
+static void
+run_drain(struct loop_msg *m)
+{
+    struct flight *f = CONTAINER(m, struct flight, drain), *ref = f;
+
+    atomic_store(&f->drain_posted, false);
+    if (f->x != NULL && !abandoned(f))
+        pace(f);
+    flight_unref(&ref);
+}
+
+static void
+on_data(void *arg, struct slice data)
+{
+    struct flight *f = arg;
+
+    if (body_append(f->body, data) == -1) {
+        COUNT(memory_failures);
+        give_up(f, &no_memory);
+        return;
+    }
+    if (atomic_load(&f->storing) && body_size(f->body) > (uint64_t)f->route->max_object) {
+        pthread_mutex_lock(&f->mtx);
+        atomic_store(&f->storing, false);
+        f->view.meta = NULL;
+        f->view.why = "size";
+        pthread_mutex_unlock(&f->mtx);
+        mark_unstorable(f, 200);
+        unlist(f);
+    }
+    pthread_mutex_lock(&f->mtx);
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+    if (!abandoned(f))
+        pace(f);
+}
+
+static void
+on_drain(void *arg)
+{
+    struct flight *f = arg;
+
+    pthread_mutex_lock(&f->mtx);
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+}
+
+#define TAGS_MAX 256
+
+struct tags { struct flight *f; struct slice at[TAGS_MAX]; size_t n; };
+
+static void
+add_tag(void *arg, struct slice text)
+{
+    struct tags *t = arg;
+
+    if (t->n < TAGS_MAX && (t->at[t->n] = pool_slice(t->f->pool, text)).p != NULL)
+        t->n++;
+}
+
+/* The body as one run of JSON for placeholders, or nothing (too long, coded, not asked for). */
+static struct slice
+whole_body(struct flight *f, unsigned needs)
+{
+    struct body_cursor c = { 0 };
+    struct iovec iov[16];
+    uint64_t size = body_size(f->body);
+    char *p, *to;
+    size_t n;
+
+    if (!(needs & KEY_NEEDS_RESPONSE_BODY) || size > 65536 ||
+        http_has(f->view.response, HF_CONTENT_ENCODING))
+        return (struct slice){ NULL, 0 };
+    p = to = pool_alloc(f->pool, size + 1);
+    while (p != NULL && (n = body_pieces(f->body, &c, size, iov, NELEM(iov))) > 0)
+        for (size_t i = 0; i < n; i++) {
+            memcpy(to, iov[i].iov_base, iov[i].iov_len);
+            to += iov[i].iov_len;
+            body_skip(f->body, &c, iov[i].iov_len);
+        }
+    return (struct slice){ p, p != NULL ? size : 0 };
+}
+
+static void
+make_tags(struct flight *f, struct tags *t)
+{
+    const struct route *r = f->route;
+    const struct key_params params = { r->params, f->match.values, r->nparams };
+    struct key_facts facts = { .request = f->request, .response = f->view.response, .path = &params,
+        .host = f->host, .query = f->request->query };
+
+    t->f = f;
+    t->n = 0;
+    if (r->ntags == 0)
+        return;
+    facts.response_body = whole_body(f, r->needs);
+    for (size_t i = 0; i < r->ntags; i++)
+        key_template_expand(r->tags[i], &facts, add_tag, t);
+}
+
+static void
+publish(struct flight *f)
+{
+    struct tags tags;
+    struct buf b = { 0 };
+    struct store_parts parts = {
+        .key = &f->key, .vary = f->vary, .variant = f->variant, .status_n = f->marks.status_n,
+        .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body, .meta = f->meta,
+        .stamp = f->stamp, .route_id = f->route->id,
+    };
+
+    make_tags(f, &tags);
+    buf_adds(&b, f->shared_head);
+    buf_printf(&b, "Content-Length: %llu\r\n", (unsigned long long)body_size(f->body));
+    parts.head = buf_slice(&b);
+    parts.tags = tags.at;
+    parts.ntags = tags.n;
+    if (b.failed || store_put(f->fills->store, &parts, NULL) != STORE_STORED)
+        atomic_store(&f->storing, false);
+    buf_free(&b);
+}
+
+static void
+on_end(void *arg, struct slice trailer)
+{
+    struct flight *f = arg;
+    bool storing = atomic_load(&f->storing);
+
+    assert(f->phase != FLIGHT_WAITING);     /* on_head came first */
+    if (f->phase == FLIGHT_OBJECT) {
+        landed(f);
+        return;
+    }
+    body_seal(f->body);
+    if (storing)
+        publish(f);
+    trailer = pool_slice(f->pool, trailer);
+    pthread_mutex_lock(&f->mtx);
+    f->view.complete = true;
+    f->view.stored = atomic_load(&f->storing);
+    f->view.trailer = trailer.p != NULL ? trailer : (struct slice){ NULL, 0 };
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+    landed(f);
+}
+
+static void
+on_fault(void *arg, const struct exchange_fault *fault)
+{
+    struct flight *f = arg;
+
+    fail(f, fault);
+    landed(f);
+}
+
+static const struct exchange_events events = {
+    .on_interim = on_interim, .on_continue = on_continue, .on_head = on_head, .on_data = on_data,
+    .on_drain = on_drain, .on_end = on_end, .on_fault = on_fault,
+};
+
+/* Sends the request, with its conditions unless it is asked again. */
+void
+flight_take_off(struct flight *f)
+{
+    struct exchange_request x = f->send;
+
+    if (f->again)
+        x.fields.n = f->conditions_at;      /* they stand last */
+    f->request_ms = wall_ms();
+    f->x = exchange_start(f->origin, f->home, &x, &events, f);
+    if (f->x != NULL)
+        return;
+    fail(f, &no_memory);
+    landed(f);
+}
+
+void
+flight_drain(struct flight *f)
+{
+    if (atomic_exchange(&f->drain_posted, true))
+        return;
+    f->drain.run = run_drain;
+    atomic_fetch_add(&f->refs, 1);
+    loop_post(f->home, &f->drain);
+}

@@ -1,0 +1,108 @@
+/* Private to fill/: the flight itself. */
+#ifndef WEIR_FILL_FLIGHT_H
+#define WEIR_FILL_FLIGHT_H
+
+#include <pthread.h>
+
+#include "fill/fill.h"
+
+#define SHARDS 64
+#define WINDOW (64 * 1024)              /* bytes between the origin and the slowest reader */
+
+struct flight;
+
+struct head_marks { uint32_t status_n, etag_at, etag_n; };      /* where things stand in a head */
+
+struct fills {
+    uint32_t      magic;
+#define FILLS_MAGIC 0xf1115000u
+    struct store *store;                /* borrowed */
+    struct shard {
+        pthread_mutex_t mtx;
+        struct flight  *flights;        /* listed ones */
+    } shards[SHARDS];
+};
+
+struct fill {
+    uint32_t        magic;
+#define FILL_MAGIC 0xf1110000u
+    struct flight  *flight;             /* a reference */
+    struct fill    *next;               /* in flight->readers, under its mtx */
+    struct loop    *loop;
+    struct loop_msg msg;
+    atomic_bool     posted;
+    bool            closed;             /* own loop */
+    bool            starter;
+    enum fill_state verdict;            /* AGAIN or AGAIN_ALONE, under mtx; else WAITING */
+    const struct http_head *request;    /* borrowed from the reader's owner until the head is here */
+    _Atomic uint64_t at;
+    void          (*on_change)(void *arg);
+    void           *arg;
+};
+
+enum flight_phase { FLIGHT_WAITING, FLIGHT_HEAD, FLIGHT_OBJECT, FLIGHT_FAULT };
+
+struct flight {
+    uint32_t      magic;
+#define FLIGHT_MAGIC 0xf1197700u
+    atomic_int    refs;                 /* exchange under way, table, each reader, message under way */
+
+    /* set at the start */
+    struct fills *fills;
+    struct loop  *home;
+    struct pool  *pool;                 /* home loop only after the start */
+    struct route_table *table;          /* owned references */
+    struct origin *origin;
+    struct object *stale;
+    const struct route *route;
+    struct route_match match;
+    enum fill_mode mode;
+    struct key    key;                  /* bytes in the pool */
+    struct slice  authorization;        /* .p NULL: none */
+    struct http_head *request;
+    struct sem_request semantics;
+    struct exchange_request send;       /* its slices lie in the pool; fields: conditions stand last */
+    size_t        conditions_at;
+    struct slice  host, via;
+    bool          https;
+    uint64_t      stamp;
+    int64_t       request_ms;
+
+    /* under the shard's mtx */
+    struct flight *next;
+    bool          listed;
+    struct slice  vary, variant;        /* presumed, then known; in pool_shared */
+
+    /* home loop only */
+    struct exchange *x;
+    bool          again;                /* asked without conditions, after a 304 of no use */
+    struct loop_msg drain;
+    struct buf    interim;              /* 1xx heads; only the starter, on this loop, reads them */
+
+    /* under mtx */
+    pthread_mutex_t mtx;
+    enum flight_phase phase;
+    struct fill  *readers;
+    struct fill_view view;              /* what readers see, verdicts aside */
+    struct slice  shared_head;          /* without what only the starter may see */
+    struct body  *body;                 /* owned */
+    struct head_marks marks;            /* of shared_head */
+    struct sem_meta meta;
+    struct exchange_fault fault;
+    struct object *object;              /* owned reference */
+
+    /* any thread */
+    atomic_bool   storing, paused, drain_posted;
+};
+
+/* flight.c */
+void flight_take_off(struct flight *f);             /* home: sends the request */
+void flight_unref(struct flight **fp);
+void flight_drain(struct flight *f);                /* any thread: a reader moved on or left */
+/* head.c */
+int  head_build(const struct flight *f, const struct http_head *h, bool stored, struct buf *b,
+    struct head_marks *m);
+int  head_merge(const struct flight *f, const struct http_head *old, const struct http_head *r304,
+    struct slice old_status, struct buf *b, struct head_marks *m);
+
+#endif

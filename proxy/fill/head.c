@@ -1,0 +1,157 @@
+/*
+ * Response heads: what of an origin's response goes to clients, and what of it is stored.
+ *
+ * Model    a head is written once, as bytes: status line, the fields that may cross a proxy
+ *          (RFC 9110 7.6.1) after the route's edits, Via, and a Date where the origin sent none
+ *          (6.6.1). Framing, Age and Cache-Status are added at delivery. What is stored lacks what
+ *          must not be replayed (sem_keeps).
+ */
+#include "fill/flight.h"
+
+static bool
+globbed(const struct conf_strings *globs, struct slice name)
+{
+    char lower[256];
+
+    if (globs == NULL || name.n > sizeof lower)
+        return false;
+    for (size_t i = 0; i < name.n; i++)
+        lower[i] = (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] + 32 : name.p[i]);
+    for (size_t i = 0; i < globs->n; i++) {
+        char glob[256];
+        struct slice g = slice_of(globs->at[i]);
+
+        if (g.n > sizeof glob)
+            continue;
+        for (size_t k = 0; k < g.n; k++)
+            glob[k] = (char)(g.p[k] >= 'A' && g.p[k] <= 'Z' ? g.p[k] + 32 : g.p[k]);
+        if (slice_glob((struct slice){ glob, g.n }, (struct slice){ lower, name.n }))
+            return true;
+    }
+    return false;
+}
+
+static bool
+named(const struct conf_fields *fields, struct slice name)
+{
+    for (size_t i = 0; fields != NULL && i < fields->n; i++)
+        if (slice_ieq(slice_of(fields->at[i].name), name))
+            return true;
+    return false;
+}
+
+/* Did the route's edits take this field away, or replace it? */
+static bool
+edited_away(const struct route_edit *e, struct slice name)
+{
+    return e->any && (globbed(e->remove, name) || named(e->set, name));
+}
+
+static void
+put_edits(const struct route_edit *e, struct buf *b)
+{
+    const struct conf_fields *lists[] = { e->set, e->add };
+
+    if (!e->any)
+        return;
+    for (size_t l = 0; l < NELEM(lists); l++)
+        for (size_t i = 0; lists[l] != NULL && i < lists[l]->n; i++)
+            http_put(b, slice_of(lists[l]->at[i].name), slice_of(lists[l]->at[i].value));
+}
+
+static void
+put_field(struct buf *b, const struct http_field *f, struct head_marks *m)
+{
+    http_put(b, f->name, f->value);
+    if (f->id == HF_ETAG && m->etag_n == 0) {
+        m->etag_at = (uint32_t)(b->n - 2 - f->value.n);
+        m->etag_n = (uint32_t)f->value.n;
+    }
+}
+
+static void
+put_via(const struct flight *f, unsigned minor, struct buf *b)
+{
+    buf_printf(b, "Via: 1.%u %.*s\r\n", minor, SLICE_ARG(f->via));
+}
+
+static void
+put_date(struct buf *b)
+{
+    char date[HTTP_DATE_LEN];
+
+    http_date_put(date, wall_ms() / 1000);
+    http_put_id(b, HF_DATE, (struct slice){ date, sizeof date });
+}
+
+/* Appends the head of response h. 0, or -1 when memory is out. */
+int
+head_build(const struct flight *f, const struct http_head *h, bool stored, struct buf *b,
+    struct head_marks *m)
+{
+    const struct route_edit *edit = &f->route->response;
+    struct sem_cc cc;
+
+    *m = (struct head_marks){ 0 };
+    if (stored)
+        sem_cc_read(h, &cc);
+    buf_printf(b, "HTTP/1.1 %u %.*s\r\n", h->status, SLICE_ARG(h->reason));
+    m->status_n = (uint32_t)b->n;
+    for (unsigned i = 0; i < h->nfields; i++) {
+        const struct http_field *field = &h->fields[i];
+
+        if (!http_forwards(h, field) || field->id == HF_CONTENT_LENGTH ||
+            (stored && !sem_keeps(h, &cc, field)) || edited_away(edit, field->name))
+            continue;
+        put_field(b, field, m);
+    }
+    put_edits(edit, b);
+    put_via(f, h->minor, b);
+    if (!http_has(h, HF_DATE))
+        put_date(b);
+    return b->failed ? -1 : 0;
+}
+
+/* Is there a field of the same name in the 304 that replaces stored ones (RFC 9111 3.2)? */
+static bool
+replaced(const struct http_head *r304, const struct http_field *old)
+{
+    for (unsigned i = 0; i < r304->nfields; i++) {
+        const struct http_field *f = &r304->fields[i];
+
+        if (f->id == old->id && (f->id != HF_NONE || slice_ieq(f->name, old->name)) &&
+            http_forwards(r304, f) && sem_304_updates(r304, f))
+            return true;
+    }
+    return false;
+}
+
+/* Appends the stored head `old` as the 304 freshens it. Via and Date are among the fields: the 304's Date
+ * replaces the stored one, and the stored Via stays. */
+int
+head_merge(const struct flight *f, const struct http_head *old, const struct http_head *r304,
+    struct slice old_status, struct buf *b, struct head_marks *m)
+{
+    const struct route_edit *edit = &f->route->response;
+    struct sem_cc cc;
+
+    *m = (struct head_marks){ 0 };
+    sem_cc_read(r304, &cc);
+    buf_adds(b, old_status);
+    m->status_n = (uint32_t)b->n;
+    for (unsigned i = 0; i < old->nfields; i++)
+        if (old->fields[i].id != HF_CONTENT_LENGTH && !replaced(r304, &old->fields[i]) &&
+            !(old->fields[i].id == HF_DATE && !http_has(r304, HF_DATE)))
+            put_field(b, &old->fields[i], m);
+    for (unsigned i = 0; i < r304->nfields; i++) {
+        const struct http_field *field = &r304->fields[i];
+
+        if (!http_forwards(r304, field) || !sem_304_updates(r304, field) || field->id == HF_VIA ||
+            !sem_keeps(r304, &cc, field) || edited_away(edit, field->name))
+            continue;
+        put_field(b, field, m);
+    }
+    if (!http_has(r304, HF_DATE))
+        put_date(b);
+    return b->failed ? -1 : 0;
+}
