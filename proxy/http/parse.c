@@ -126,7 +126,7 @@ quick_name(const char *p, struct http_field *f)
     if (UNLIKELY(hit == 0))
         hit = (unsigned)_mm_movemask_epi8(
             _mm_cmpeq_epi8(_mm_loadu_si128((const void *)(p + 16)), colon)) << 16;
-    if (UNLIKELY(hit <= 1))             /* none; or at the very start */
+    if (UNLIKELY(hit == 0) || UNLIKELY(hit & 1))     /* the name is long, or empty */
         return false;
     n = (unsigned)__builtin_ctz(hit);
     f->name = (struct slice){ p, n };
