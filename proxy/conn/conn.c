@@ -1,0 +1,862 @@
+/*
+ * A client's connection.
+ *
+ * Model    HEAD -> BUSY -> HEAD ...: bytes are parsed as they come; a head makes the connection busy until
+ *          the answerer says conn_done. FLUSH sends what is queued of the last answer, LINGER then
+ *          waits for the client to close (RFC 9112 9.6), so that a reset does not destroy the answer.
+ * Memory   a connection may be given up in the middle of its own callbacks: kill() closes it at once, and the
+ *          outermost call (depth) or the kick under way frees it.
+ */
+#include "conn/priv.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "stats/stats.h"
+
+#define LINGER_US  2000000
+#define REST_MAX   READ_BUFFER          /* bytes kept of a client that is ahead of us */
+
+static void consume(struct conn *c);
+
+static const struct conf_listener *
+listener(const struct conn *c)
+{
+    return &c->conf->listeners[c->listener];
+}
+
+static size_t
+rest(const struct conn *c)
+{
+    return c->in.n - c->in_at;
+}
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+static void
+release(struct conn *c)
+{
+    if (!c->dead || c->depth > 0 || c->kicked)
+        return;
+    c->magic = 0;
+    free(c);
+}
+
+/* Closes it; the memory goes when nothing on the stack or in the inbox needs it. */
+static void
+kill_conn(struct conn *c)
+{
+    struct conn_worker *w = c->worker;
+
+    if (c->dead)
+        return;
+    c->dead = true;
+    wheel_remove(c);
+    if (c->read_ev != NULL)
+        event_free(c->read_ev);
+    if (c->write_ev != NULL)
+        event_free(c->write_ev);
+    close(c->fd);
+    *c->prev = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    w->count--;
+    atomic_fetch_sub(c->count, 1);
+    stats_gauge_add(GAUGE_client_connections, -1);
+    buf_free(&c->in);
+    buf_free(&c->out);
+    http_chunked_free(&c->chunked);
+    conf_unref(&c->conf);
+    release(c);
+}
+
+/* The client is gone. Whoever answers hears of it once. */
+static void
+gone(struct conn *c)
+{
+    if (c->dead)
+        return;
+    if ((c->state == CONN_BUSY || c->state == CONN_TUNNEL) && c->user != NULL) {
+        c->state = CONN_FLUSH;
+        COUNT(client_aborts);
+        c->worker->ev->on_gone(c);
+    }
+    kill_conn(c);
+}
+
+void
+conn_abort(struct conn *c)
+{
+    struct linger reset = { 1, 0 };
+
+    CHECK(c, CONN_MAGIC);
+    /* Where the end of an answer is the end of the connection only a reset tells that it was cut. */
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    c->user = NULL;
+    kill_conn(c);
+}
+
+static void
+run_kick(struct loop_msg *m)
+{
+    struct conn *c = CONTAINER(m, struct conn, kick);
+
+    c->kicked = false;
+    if (!c->dead) {
+        c->depth++;
+        consume(c);
+        c->depth--;
+    }
+    release(c);
+}
+
+static void
+kick(struct conn *c)
+{
+    if (c->kicked || c->depth > 0 || c->dead)
+        return;                         /* the call on the stack goes on by itself */
+    c->kicked = true;
+    c->kick.run = run_kick;
+    loop_post(c->worker->loop, &c->kick);
+}
+
+/* ---- timers and events ----------------------------------------------------------------------------- */
+
+/* The one deadline that counts now. */
+static void
+rearm(struct conn *c, int64_t now)
+{
+    const struct conf_listener *l = listener(c);
+    int64_t ms = 0;
+
+    if (c->out.n > c->out_at || c->want_writable)
+        ms = l->timeout_send_ms;
+    else if (c->state == CONN_HEAD || c->state == CONN_PROXY)
+        ms = rest(c) > 0 || c->state == CONN_PROXY ? l->timeout_head_ms : l->timeout_idle_ms;
+    else if (c->state == CONN_BUSY && !c->body_done && c->body_on)
+        ms = l->timeout_body_ms;
+    wheel_set(c, now, c->state == CONN_LINGER ? LINGER_US : ms * 1000);
+}
+
+static void
+refuse(struct conn *c, unsigned status, const char *why)
+{
+    struct http_fault f = { status, why };
+    bool busy = c->state == CONN_BUSY;
+
+    COUNT(requests_bad);
+    c->state = CONN_BUSY;
+    c->body_done = false;               /* whatever follows is not to be read as a request */
+    c->body_on = false;
+    c->keep_asked = false;
+    c->worker->ev->on_refused(c, &f, busy);
+}
+
+void
+conn_expired(struct conn *c)
+{
+    c->depth++;
+    if (c->out.n > c->out_at || c->want_writable || c->state == CONN_LINGER || c->state == CONN_FLUSH) {
+        gone(c);
+    } else if ((c->state == CONN_HEAD && rest(c) > 0) ||
+        (c->state == CONN_BUSY && !c->body_done && c->body_on)) {
+        COUNT(requests_timeout);
+        refuse(c, 408, c->state == CONN_HEAD ? "the request head took too long" :
+            "the request body took too long");
+    } else if (c->state == CONN_HEAD || c->state == CONN_PROXY) {
+        kill_conn(c);
+    }
+    c->depth--;
+    release(c);
+}
+
+static void
+set_reading(struct conn *c, bool on)
+{
+    if (c->reading == on || c->dead)
+        return;
+    c->reading = on;
+    if (on)
+        event_add(c->read_ev, NULL);
+    else
+        event_del(c->read_ev);
+}
+
+static void
+set_writing(struct conn *c, bool on)
+{
+    if (c->writing == on || c->dead)
+        return;
+    c->writing = on;
+    if (on)
+        event_add(c->write_ev, NULL);
+    else
+        event_del(c->write_ev);
+}
+
+/* ---- the end of an answer ---------------------------------------------------------------------------- */
+
+static void
+say_goodbye(struct conn *c)
+{
+    if (c->half_closed || (c->body_done && rest(c) == 0 && c->keep_asked)) {
+        kill_conn(c);
+        return;
+    }
+    c->state = CONN_LINGER;
+    c->in.n = c->in_at = 0;
+    shutdown(c->fd, SHUT_WR);
+    set_reading(c, true);
+    rearm(c, now_us());
+}
+
+void
+conn_done(struct conn *c, bool keep)
+{
+    CHECK(c, CONN_MAGIC);
+    c->user = NULL;
+    c->want_writable = false;
+    if (c->dead)
+        return;
+    if (keep && c->body_done && c->state == CONN_BUSY) {
+        c->state = CONN_HEAD;
+        if (c->out.n == c->out_at)
+            set_writing(c, false);
+        if (c->depth == 0) {
+            rearm(c, now_us());
+            kick(c);
+        }
+        return;
+    }
+    c->state = CONN_FLUSH;
+    if (c->out.n == c->out_at)
+        say_goodbye(c);
+}
+
+bool
+conn_may_keep(const struct conn *c)
+{
+    uint64_t max = listener(c)->limit_requests;
+
+    return c->keep_asked && !c->worker->draining && (max == 0 || c->requests < max);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------- */
+
+static void
+take_proxy_header(struct conn *c, struct slice *data)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = 0;
+    ssize_t n = conn_proxy_header(data->p, data->n, &sa, &len);
+
+    if (n == -1) {
+        log_debug("no PROXY header from a peer that must send one");
+        kill_conn(c);
+        return;
+    }
+    if (n == 0)
+        return;
+    data->p += n;
+    data->n -= (size_t)n;
+    c->state = CONN_HEAD;
+    if (len == 0)
+        return;
+    inet_ntop(sa.ss_family, sa.ss_family == AF_INET ?
+        (void *)&((struct sockaddr_in *)(void *)&sa)->sin_addr :
+        (void *)&((struct sockaddr_in6 *)(void *)&sa)->sin6_addr, c->client, sizeof c->client);
+    c->client_n = (uint8_t)strlen(c->client);
+}
+
+/* The head at the front of data, if it is whole. */
+static void
+take_head(struct conn *c, struct slice *data)
+{
+    const struct conf_listener *l = listener(c);
+    struct conn_worker *w = c->worker;
+    struct http_limits limits = { .head = (size_t)l->limit_head, .uri = (size_t)l->limit_uri,
+        .fields = (unsigned)l->limit_headers };
+    struct http_head *h = &w->head;
+    struct http_fault fault;
+    struct slice bytes;
+    ssize_t n;
+
+    h->fields = w->fields;
+    h->cap = (uint16_t)limits.fields;
+    n = http_parse_request(data->p, data->n, &limits, h, &fault);
+    if (n == 0)
+        return;
+    COUNT(requests);
+    c->requests++;
+    if (n == -1) {
+        data->n = 0;
+        refuse(c, fault.status, fault.why);
+        return;
+    }
+    bytes = (struct slice){ data->p, (size_t)n };
+    data->p += n;
+    data->n -= (size_t)n;
+    c->state = CONN_BUSY;
+    c->framing = h->framing;
+    c->body_left = h->framing == HTTP_LENGTH ? h->length : 0;
+    c->body_seen = 0;
+    c->body_done = h->framing == HTTP_NO_BODY || (h->framing == HTTP_LENGTH && h->length == 0);
+    c->body_on = false;
+    c->expect = (h->flags & HTTP_EXPECT) != 0;
+    c->keep_asked = !(h->flags & HTTP_CLOSE);
+    if (h->framing == HTTP_LENGTH && h->length > (uint64_t)l->limit_body)
+        refuse(c, 413, "the request body is larger than this listener takes");
+    else
+        w->ev->on_head(c, h, bytes);
+}
+
+/* One piece of the request's body. */
+static void
+take_body(struct conn *c, struct slice *data)
+{
+    const struct conn_events *ev = c->worker->ev;
+    struct slice piece = { NULL, 0 }, trailer = { NULL, 0 };
+    enum http_chunk got;
+
+    if (c->framing == HTTP_LENGTH) {
+        piece = (struct slice){ data->p, data->n < c->body_left ? data->n : c->body_left };
+        data->p += piece.n;
+        data->n -= piece.n;
+        c->body_left -= piece.n;
+        c->body_done = c->body_left == 0;
+    } else {
+        got = http_chunked_next(&c->chunked, data, &piece);
+        if (got == HTTP_CHUNK_BAD) {
+            data->n = 0;
+            refuse(c, 400, "the chunked body is malformed");
+            return;
+        }
+        if (got != HTTP_CHUNK_DATA)
+            piece.n = 0;
+        c->body_done = got == HTTP_CHUNK_END;
+    }
+    c->body_seen += piece.n;
+    if (c->body_seen > (uint64_t)listener(c)->limit_body) {
+        data->n = 0;
+        refuse(c, 413, "the request body is larger than this listener takes");
+        return;
+    }
+    if (piece.n > 0)
+        ev->on_body(c, piece);
+    if (c->dead || !c->body_done || c->state != CONN_BUSY)
+        return;
+    if (c->framing == HTTP_CHUNKED)
+        trailer = buf_slice(&c->chunked.trailer);
+    ev->on_body_end(c, trailer);
+    if (!c->dead) {
+        http_chunked_free(&c->chunked);
+        c->chunked = (struct http_chunked){ 0 };
+    }
+}
+
+/* Takes from data what can be taken now. */
+static void
+process(struct conn *c, struct slice *data)
+{
+    size_t before;
+
+    do {
+        before = data->n + (size_t)c->state * READ_BUFFER * 4;
+        switch ((enum conn_state)c->state) {
+        case CONN_PROXY:
+            take_proxy_header(c, data);
+            break;
+        case CONN_HEAD:
+            if (data->n > 0)
+                take_head(c, data);
+            break;
+        case CONN_BUSY:
+            if (!c->body_done && c->body_on && data->n > 0)
+                take_body(c, data);
+            break;
+        case CONN_TUNNEL:
+            if (c->body_on && data->n > 0) {
+                struct slice all = *data;
+
+                data->n = 0;
+                c->worker->ev->on_body(c, all);
+            }
+            break;
+        case CONN_FLUSH:
+        case CONN_LINGER:
+            data->n = 0;
+            break;
+        }
+    } while (!c->dead && data->n > 0 && data->n + (size_t)c->state * READ_BUFFER * 4 != before);
+}
+
+/* After bytes were taken: read on or not, and when is it too late. The client's end of stream, once all it sent
+ * was taken. */
+static void
+settle(struct conn *c, int64_t now)
+{
+    bool waiting = c->state == CONN_HEAD || c->state == CONN_PROXY;
+
+    if (c->dead)
+        return;
+    if (c->half_closed && (waiting || (c->state == CONN_BUSY && !c->body_done && rest(c) == 0 && c->body_on) ||
+        c->state == CONN_LINGER)) {
+        gone(c);
+        return;
+    }
+    set_reading(c, !c->half_closed && rest(c) < REST_MAX);
+    rearm(c, now);
+}
+
+/* Goes on with the rest. */
+static void
+consume(struct conn *c)
+{
+    struct slice data = { c->in.p + c->in_at, rest(c) };
+    int64_t now = now_us();
+
+    if (c->state == CONN_HEAD)
+        c->since_us = now;
+    process(c, &data);
+    if (!c->dead) {
+        c->in_at = c->in.n - (data.n < rest(c) ? data.n : rest(c));
+        if (c->in_at == c->in.n) {
+            if (c->in.cap > 4096)
+                buf_free(&c->in);
+            c->in.n = c->in_at = 0;
+        }
+    }
+    settle(c, now);
+}
+
+/* Reads into the thread's buffer, or behind the rest. */
+static ssize_t
+fill_buffer(struct conn *c, struct slice *data)
+{
+    struct conn_worker *w = c->worker;
+    char *room;
+    ssize_t n;
+
+    if (rest(c) == 0) {
+        n = io_read(c, w->buffer, sizeof w->buffer);
+        *data = (struct slice){ w->buffer, n > 0 ? (size_t)n : 0 };
+        return n;
+    }
+    if (c->in_at > 0) {
+        memmove(c->in.p, c->in.p + c->in_at, rest(c));
+        c->in.n -= c->in_at;
+        c->in_at = 0;
+    }
+    room = buf_reserve(&c->in, REST_MAX > c->in.n ? REST_MAX - c->in.n : 1);
+    if (room == NULL)
+        return -1;
+    n = io_read(c, room, REST_MAX > c->in.n ? REST_MAX - c->in.n : 1);
+    if (n > 0)
+        c->in.n += (size_t)n;
+    return n;
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *c = arg;
+    bool fresh = rest(c) == 0;
+    struct slice data;
+    int64_t now;
+    ssize_t n;
+
+    (void)fd;
+    (void)what;
+    CHECK(c, CONN_MAGIC);
+    n = fill_buffer(c, &data);
+    if (n == -2)
+        return;
+    c->depth++;
+    now = now_us();
+    if (n == -1) {
+        gone(c);
+    } else if (n == 0) {
+        c->half_closed = true;
+        set_reading(c, false);
+        settle(c, now);
+    } else if (!fresh) {
+        consume(c);
+    } else {
+        c->since_us = now;
+        process(c, &data);
+        if (!c->dead && data.n > 0) {
+            c->in.n = c->in_at = 0;
+            buf_add(&c->in, data.p, data.n);
+            if (c->in.failed)
+                gone(c);
+        }
+        settle(c, now);
+    }
+    c->depth--;
+    release(c);
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------- */
+
+static size_t
+total(const struct iovec *iov, size_t n)
+{
+    size_t sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += iov[i].iov_len;
+    return sum;
+}
+
+size_t
+conn_queued(const struct conn *c)
+{
+    return c->out.n - c->out_at;
+}
+
+/* A write failed: the reader of the news is told from the loop, not from inside its own call. */
+static bool
+broken(struct conn *c)
+{
+    shutdown(c->fd, SHUT_RDWR);         /* the next read says so */
+    c->out.n = c->out_at = 0;
+    set_reading(c, true);
+    return false;
+}
+
+bool
+conn_write(struct conn *c, const struct iovec *iov, size_t n)
+{
+    ssize_t put = 0;
+
+    CHECK(c, CONN_MAGIC);
+    if (conn_queued(c) == 0) {
+        put = io_write(c, iov, n);
+        if (put == -1)
+            return broken(c);
+        if ((size_t)put == total(iov, n))
+            return true;
+        c->out.n = c->out_at = 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t skip = (size_t)put < iov[i].iov_len ? (size_t)put : iov[i].iov_len;
+
+        buf_add(&c->out, (char *)iov[i].iov_base + skip, iov[i].iov_len - skip);
+        put -= (ssize_t)skip;
+    }
+    if (c->out.failed)
+        return broken(c);
+    set_writing(c, true);
+    rearm(c, now_us());
+    return true;
+}
+
+ssize_t
+conn_write_some(struct conn *c, const struct iovec *iov, size_t n)
+{
+    ssize_t put = 0;
+
+    CHECK(c, CONN_MAGIC);
+    if (conn_queued(c) == 0)
+        put = io_write(c, iov, n);
+    if (put == -1) {
+        broken(c);
+        return -1;
+    }
+    if ((size_t)put < total(iov, n))
+        conn_want_write(c);
+    return put;
+}
+
+void
+conn_want_write(struct conn *c)
+{
+    c->want_writable = true;
+    set_writing(c, true);
+    rearm(c, now_us());
+}
+
+static void
+flush(struct conn *c)
+{
+    struct iovec iov = { c->out.p + c->out_at, conn_queued(c) };
+    ssize_t put = iov.iov_len > 0 ? io_write(c, &iov, 1) : 0;
+
+    if (put == -1) {
+        gone(c);
+        return;
+    }
+    c->out_at += (size_t)put;
+    if (conn_queued(c) > 0) {
+        if (put > 0)
+            rearm(c, now_us());
+        return;
+    }
+    c->out.n = c->out_at = 0;
+    if (c->out.cap > 16384)
+        buf_free(&c->out);
+    if (c->state == CONN_FLUSH) {
+        say_goodbye(c);
+    } else if (c->want_writable) {
+        c->want_writable = false;
+        c->worker->ev->on_writable(c);
+    }
+    if (!c->dead && !c->want_writable && conn_queued(c) == 0) {
+        set_writing(c, false);
+        rearm(c, now_us());
+    }
+}
+
+static void
+on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)fd;
+    (void)what;
+    CHECK(c, CONN_MAGIC);
+    c->depth++;
+    flush(c);
+    if (!c->dead && c->state == CONN_HEAD && rest(c) > 0)
+        consume(c);                     /* on_writable ended an answer, and more was asked already */
+    c->depth--;
+    release(c);
+}
+
+/* ---- the request's body ------------------------------------------------------------------------------------ */
+
+bool
+conn_has_body(const struct conn *c)
+{
+    return !c->body_done;
+}
+
+void
+conn_body(struct conn *c, bool on)
+{
+    if (c->dead || c->body_on == on)
+        return;
+    c->body_on = on;
+    if (!on)
+        return;
+    rearm(c, now_us());
+    kick(c);
+}
+
+void
+conn_continue(struct conn *c)
+{
+    struct iovec iov = { (char *)(uintptr_t)"HTTP/1.1 100 Continue\r\n\r\n", 25 };
+
+    if (c->expect && !c->body_done && c->body_seen == 0 && rest(c) == 0)
+        conn_write(c, &iov, 1);
+    c->expect = false;
+}
+
+void
+conn_tunnel(struct conn *c)
+{
+    c->state = CONN_TUNNEL;
+    c->body_done = false;
+    c->body_on = true;
+    rearm(c, now_us());
+    kick(c);
+}
+
+/* ---- asking --------------------------------------------------------------------------------------------------- */
+
+struct loop *
+conn_loop(const struct conn *c)
+{
+    return c->worker->loop;
+}
+
+const struct conf_listener *
+conn_listener(const struct conn *c)
+{
+    return listener(c);
+}
+
+unsigned
+conn_listener_index(const struct conn *c)
+{
+    return c->listener;
+}
+
+bool
+conn_https(const struct conn *c)
+{
+    (void)c;
+    return false;                       /* io.c knows plain sockets only */
+}
+
+/* The address of sa as 4 or 16 bytes; an IPv4 one that came over IPv6 counts as IPv4. */
+static const uint8_t *
+address_bytes(const struct sockaddr_storage *sa, uint8_t *family)
+{
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)sa;
+
+    *family = (uint8_t)sa->ss_family;
+    if (sa->ss_family == AF_INET)
+        return (const uint8_t *)&((const struct sockaddr_in *)(const void *)sa)->sin_addr;
+    if (!IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+        return in6->sin6_addr.s6_addr;
+    *family = AF_INET;
+    return in6->sin6_addr.s6_addr + 12;
+}
+
+static bool
+in_networks(const struct sockaddr_storage *sa, const struct conf_networks *n)
+{
+    uint8_t family;
+    const uint8_t *ip = address_bytes(sa, &family);
+
+    for (size_t i = 0; i < n->n; i++) {
+        const struct conf_network *net = &n->at[i];
+        unsigned whole = net->bits / 8, part = net->bits % 8;
+
+        if (net->family == family && memcmp(ip, net->bytes, whole) == 0 &&
+            (part == 0 || ((ip[whole] ^ net->bytes[whole]) >> (8 - part)) == 0))
+            return true;
+    }
+    return false;
+}
+
+bool
+conn_peer_in(const struct conn *c, const struct conf_networks *n)
+{
+    return in_networks(&c->peer, n);
+}
+
+struct slice
+conn_client(const struct conn *c)
+{
+    return (struct slice){ c->client, c->client_n };
+}
+
+int64_t
+conn_since_us(const struct conn *c)
+{
+    return c->since_us;
+}
+
+void **
+conn_user(struct conn *c)
+{
+    return &c->user;
+}
+
+/* ---- workers ----------------------------------------------------------------------------------------------------- */
+
+static void
+set_client(struct conn *c)
+{
+    uint8_t family;
+    const uint8_t *ip = address_bytes(&c->peer, &family);
+
+    if (inet_ntop(family, ip, c->client, sizeof c->client) == NULL)
+        c->client[0] = '\0';
+    c->client_n = (uint8_t)strlen(c->client);
+}
+
+int
+conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
+    unsigned index, atomic_uint *count)
+{
+    struct conn *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        goto fail;
+    c->magic = CONN_MAGIC;
+    c->fd = fd;
+    c->worker = w;
+    c->read_ev = event_new(loop_base(w->loop), fd, EV_READ | EV_PERSIST, on_readable, c);
+    c->write_ev = event_new(loop_base(w->loop), fd, EV_WRITE | EV_PERSIST, on_writable, c);
+    if (c->read_ev == NULL || c->write_ev == NULL)
+        goto fail;
+    memcpy(&c->peer, sa, len < sizeof c->peer ? len : sizeof c->peer);
+    set_client(c);
+    c->conf = conf_ref(conf);
+    c->listener = index;
+    c->count = count;
+    c->body_done = true;
+    c->keep_asked = true;
+    c->state = listener(c)->proxy_protocol && in_networks(&c->peer, &listener(c)->trust) ?
+        CONN_PROXY : CONN_HEAD;
+    c->next = w->conns;
+    c->prev = &w->conns;
+    if (c->next != NULL)
+        c->next->prev = &c->next;
+    w->conns = c;
+    w->count++;
+    COUNT(connections);
+    stats_gauge_add(GAUGE_client_connections, 1);
+    set_reading(c, true);
+    rearm(c, now_us());
+    return 0;
+
+fail:
+    COUNT(memory_failures);
+    if (c != NULL && c->read_ev != NULL)
+        event_free(c->read_ev);
+    if (c != NULL && c->write_ev != NULL)
+        event_free(c->write_ev);
+    free(c);
+    close(fd);
+    atomic_fetch_sub(count, 1);
+    return -1;
+}
+
+struct conn_worker *
+conn_worker_new(struct loop *l, const struct conn_events *ev)
+{
+    struct conn_worker *w = calloc(1, sizeof *w);
+
+    if (w == NULL)
+        return NULL;
+    w->magic = CONN_WORKER_MAGIC;
+    w->loop = l;
+    w->ev = ev;
+    if (wheel_start(w) == -1) {
+        wheel_stop(w);
+        free(w);
+        return NULL;
+    }
+    return w;
+}
+
+void
+conn_worker_free(struct conn_worker **wp)
+{
+    struct conn_worker *w = *wp;
+
+    *wp = NULL;
+    if (w == NULL)
+        return;
+    while (w->conns != NULL)
+        gone(w->conns);
+    wheel_stop(w);
+    w->magic = 0;
+    free(w);
+}
+
+bool
+conn_worker_drain(struct conn_worker *w)
+{
+    w->draining = true;
+    for (struct conn *c = w->conns, *next; c != NULL; c = next) {
+        next = c->next;
+        if ((c->state == CONN_HEAD || c->state == CONN_PROXY) && rest(c) == 0 && conn_queued(c) == 0)
+            kill_conn(c);
+    }
+    return w->count == 0;
+}
+
+size_t
+conn_worker_count(const struct conn_worker *w)
+{
+    return w->count;
+}

@@ -1,0 +1,87 @@
+/* Private to conn/. */
+#ifndef WEIR_CONN_PRIV_H
+#define WEIR_CONN_PRIV_H
+
+#include "conn/conn.h"
+
+#define READ_BUFFER (64 * 1024)
+#define WHEEL_SLOTS 1024                /* of WHEEL_US each: a minute; longer deadlines go round again */
+#define WHEEL_US    50000
+
+enum conn_state {
+    CONN_PROXY,                         /* a PROXY header must come first */
+    CONN_HEAD,                          /* between requests, or in the middle of a head */
+    CONN_BUSY,                          /* a request is being answered */
+    CONN_TUNNEL,
+    CONN_FLUSH,                         /* the last answer is being sent */
+    CONN_LINGER,                        /* said all, reads until the client closes, so that no reset eats it */
+};
+
+struct conn {
+    uint32_t        magic;
+#define CONN_MAGIC 0xc0110c70u
+    int             fd;
+    uint8_t         state;              /* enum conn_state */
+    bool            half_closed;        /* the client has said all it will */
+    bool            reading, writing;   /* events that are set */
+    bool            want_writable;      /* the answerer wants on_writable */
+    bool            body_on, body_done, expect;
+    bool            keep_asked;         /* HTTP says that the connection may stay */
+    bool            dead;               /* freed when the outermost call returns */
+    bool            kicked;
+    unsigned        depth;              /* calls of ours on the stack */
+    struct conn_worker *worker;         /* borrowed */
+    struct event   *read_ev, *write_ev; /* owned */
+    struct loop_msg kick;               /* goes on with what is at hand, from the loop */
+    void           *user;
+    struct buf      in;                 /* the rest: bytes read and not yet taken */
+    size_t          in_at;
+    struct buf      out;                /* copied and not yet sent */
+    size_t          out_at;
+    enum http_framing framing;          /* of the request's body */
+    uint64_t        body_left, body_seen;
+    struct http_chunked chunked;
+    uint64_t        requests;
+    int64_t         since_us;
+    int64_t         deadline_us;        /* 0: none */
+    unsigned        slot;               /* in the wheel, plus one; 0: not in it */
+    struct conn    *wheel_next, **wheel_prev;
+    struct conn    *next, **prev;       /* all of the worker's */
+    struct conf    *conf;               /* a reference */
+    unsigned        listener;
+    atomic_uint    *count;              /* borrowed */
+    struct sockaddr_storage peer;       /* who connected: trust is about it */
+    char            client[INET6_ADDRSTRLEN];       /* who asks: by PROXY protocol, else the peer */
+    uint8_t         client_n;
+};
+
+struct conn_worker {
+    uint32_t        magic;
+#define CONN_WORKER_MAGIC 0xc0110c71u
+    struct loop    *loop;               /* borrowed */
+    const struct conn_events *ev;
+    struct conn    *conns;
+    size_t          count;
+    bool            draining;
+    struct timer    tick;
+    int64_t         wheel_us;           /* time of the slot that the wheel stands at */
+    unsigned        wheel_at;
+    struct conn    *wheel[WHEEL_SLOTS];
+    struct http_head head;              /* of the request that is being taken */
+    struct http_field fields[HTTP_FIELDS_MAX];
+    char            buffer[READ_BUFFER];
+};
+
+/* io.c: the only system calls on a client's socket. */
+ssize_t io_read(struct conn *c, char *p, size_t n);     /* 0: end, -1: gone, -2: nothing now */
+ssize_t io_write(struct conn *c, const struct iovec *iov, size_t n);    /* bytes, -1: gone */
+
+/* wheel.c */
+int  wheel_start(struct conn_worker *w);
+void wheel_stop(struct conn_worker *w);
+void wheel_set(struct conn *c, int64_t now, int64_t after_us);          /* 0: none */
+void wheel_remove(struct conn *c);
+
+void conn_expired(struct conn *c);      /* conn.c: its deadline has passed */
+
+#endif

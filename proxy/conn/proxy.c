@@ -1,0 +1,122 @@
+/*
+ * The PROXY protocol, versions 1 and 2 (haproxy.org: proxy-protocol.txt).
+ *
+ * Model    parsed only from peers that the listener trusts, and then required of them. Version 1 is a line
+ *          of at most 107 bytes; version 2 a binary header with a length. TLVs are skipped.
+ */
+#include <arpa/inet.h>
+
+#include "conn/conn.h"
+
+#define V1_MAX 107
+
+static const char v2_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
+
+static void
+set_v4(struct sockaddr_storage *sa, socklen_t *len, const void *ip, uint16_t port_be)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *)(void *)sa;
+
+    memset(sa, 0, sizeof *sa);
+    in->sin_family = AF_INET;
+    memcpy(&in->sin_addr, ip, 4);
+    in->sin_port = port_be;
+    *len = sizeof *in;
+}
+
+static void
+set_v6(struct sockaddr_storage *sa, socklen_t *len, const void *ip, uint16_t port_be)
+{
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)sa;
+
+    memset(sa, 0, sizeof *sa);
+    in6->sin6_family = AF_INET6;
+    memcpy(&in6->sin6_addr, ip, 16);
+    in6->sin6_port = port_be;
+    *len = sizeof *in6;
+}
+
+static bool
+word(struct slice *line, char *out, size_t cap)
+{
+    struct slice w;
+
+    if (!slice_cut(line, ' ', &w) || w.n == 0 || w.n >= cap)
+        return false;
+    memcpy(out, w.p, w.n);
+    out[w.n] = '\0';
+    return true;
+}
+
+/* "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n" */
+static ssize_t
+version1(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
+{
+    const char *end = memmem(p, n < V1_MAX ? n : V1_MAX, "\r\n", 2);
+    char family[8], source[48], target[48], port[8], port2[8];
+    unsigned char ip[16];
+    struct slice line;
+    uint64_t number;
+
+    if (end == NULL)
+        return n >= V1_MAX ? -1 : 0;
+    line = (struct slice){ p + 6, (size_t)(end - p) - 6 };
+    *len = 0;
+    if (slice_starts(line, SLICE("UNKNOWN")))
+        return end - p + 2;
+    if (!word(&line, family, sizeof family) || !word(&line, source, sizeof source) ||
+        !word(&line, target, sizeof target) || !word(&line, port, sizeof port) ||
+        !word(&line, port2, sizeof port2) || line.p != NULL ||
+        !slice_u64(slice_of(port), &number) || number > 65535)
+        return -1;
+    if (strcmp(family, "TCP4") == 0 && inet_pton(AF_INET, source, ip) == 1)
+        set_v4(sa, len, ip, htons((uint16_t)number));
+    else if (strcmp(family, "TCP6") == 0 && inet_pton(AF_INET6, source, ip) == 1)
+        set_v6(sa, len, ip, htons((uint16_t)number));
+    else
+        return -1;
+    return end - p + 2;
+}
+
+static ssize_t
+version2(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
+{
+    const unsigned char *u = (const unsigned char *)p;
+    uint16_t port;
+    size_t rest;
+
+    if (n < 16)
+        return 0;
+    rest = (size_t)u[14] << 8 | u[15];
+    if (u[12] >> 4 != 2 || (u[12] & 15) > 1)
+        return -1;
+    if (n < 16 + rest)
+        return 0;
+    *len = 0;
+    if ((u[12] & 15) == 0)                          /* LOCAL: a health check of the proxy's own */
+        return (ssize_t)(16 + rest);
+    if (u[13] == 0x11 && rest >= 12) {
+        memcpy(&port, p + 24, 2);
+        set_v4(sa, len, p + 16, port);
+    } else if (u[13] == 0x21 && rest >= 36) {
+        memcpy(&port, p + 48, 2);
+        set_v6(sa, len, p + 16, port);
+    } else if (u[13] != 0) {
+        return -1;
+    }
+    return (ssize_t)(16 + rest);
+}
+
+ssize_t
+conn_proxy_header(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
+{
+    size_t have = n < sizeof v2_signature ? n : sizeof v2_signature;
+
+    if (n == 0)
+        return 0;
+    if (memcmp(p, v2_signature, have) == 0)
+        return have < sizeof v2_signature ? 0 : version2(p, n, sa, len);
+    if (memcmp(p, "PROXY ", n < 6 ? n : 6) == 0)
+        return n < 6 ? 0 : version1(p, n, sa, len);
+    return -1;
+}
