@@ -20,15 +20,23 @@ enum conf_log_form { LOG_FORM_JSON, LOG_FORM_COMBINED };
 #define CONF_UNSET INT64_MIN            /* a DURATION, TTL or BYTES that was left out */
 
 struct conf_strings { const char **at; size_t n; };
-struct conf_fields  { struct conf_field { const char *name, *value; } *at; size_t n; };
+struct conf_fields  {
+    /* secret: the value came from the environment, or its name says so; never shown */
+    struct conf_field { const char *name, *value; bool secret; } *at;
+    size_t n;
+};
+struct conf_ttls { struct conf_ttl { const char *name; int64_t ms; } *at; size_t n; };
 struct conf_address { bool off; struct sockaddr_storage sa; socklen_t len; const char *text; };
 struct conf_networks {
     struct conf_network { uint8_t family; uint8_t bits; uint8_t bytes[16]; } *at;   /* AF_INET(6) */
     size_t n;
 };
 struct conf_statuses { struct conf_status { unsigned status; int64_t ttl_ms; } *at; size_t n; };
-/* http[s]://host:port, nothing behind it. */
-struct conf_urls { struct conf_url { const char *text, *host; uint16_t port; bool https; } *at; size_t n; };
+/* http[s]://host:port, nothing behind it; host without the brackets of an IPv6 address. */
+struct conf_urls {
+    struct conf_url { const char *text, *host; uint16_t port; bool https; } *at;
+    size_t n;
+};
 
 /* The kinds of value: KIND(NAME, C type, what a person reads in the reference). */
 #define CONF_KINDS(KIND)                                                                     \
@@ -52,7 +60,7 @@ struct conf_urls { struct conf_url { const char *text, *host; uint16_t port; boo
     KIND(URLS,        struct conf_urls,     "a URL http[s]://HOST[:PORT], or a list")        \
     KIND(FIELDS,      struct conf_fields,   "a mapping of field names to values")            \
     KIND(STATUS_TTLS, struct conf_statuses, "a mapping of statuses to durations")            \
-    KIND(POLICY,      enum conf_policy,     "cache-aside, pass, write-through or write-back") \
+    KIND(POLICY,      enum conf_policy,     "cache-aside or pass")                           \
     KIND(BALANCE,     enum conf_balance,    "round-robin or least-connections")              \
     KIND(PURGE_ON,    enum conf_purge_on,   "success or any")                                \
     KIND(LEVEL,       enum log_level,       "error, warn, info or debug")                    \
@@ -91,6 +99,7 @@ struct conf {
     struct pool      *pool;                     /* owned: everything below lives there */
     const char       *file;                     /* NULL when it came from no file */
 #include "config/schema/top.def"
+    struct conf_ttls  ttls;                     /* the names of `ttl` */
     const char       *admin_token;              /* the content of admin_token_file, NULL without */
     struct conf_listener *listeners; size_t nlisteners;
     const char      **purge_tokens;             /* of each listener; NULL without */

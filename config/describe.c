@@ -1,0 +1,155 @@
+/*
+ * The configuration described: what a reload cannot change, and what is in force.
+ */
+#include "config/inside.h"
+
+#include <stdlib.h>
+
+/* ---- what needs a restart ---------------------------------------------------------------------------- */
+
+static void
+put_or(struct buf *b, const struct option *o, const void *base)
+{
+    if (!value_put(b, o, base))
+        buf_addz(b, "unset");
+}
+
+static size_t
+differs(const struct option *o, const struct conf *was, const struct conf *is, struct buf *b)
+{
+    struct buf x = { 0 }, y = { 0 };
+    size_t n = 0;
+
+    put_or(&x, o, was);
+    put_or(&y, o, is);
+    if (!slice_eq(buf_slice(&x), buf_slice(&y))) {
+        buf_printf(b, "%s: is %.*s and becomes %.*s with a restart\n", o->path, SLICE_ARG(buf_slice(&x)),
+            SLICE_ARG(buf_slice(&y)));
+        n = 1;
+    }
+    buf_free(&x);
+    buf_free(&y);
+    return n;
+}
+
+static bool
+listens_on(const struct conf *c, const char *address)
+{
+    for (size_t i = 0; i < c->nlisteners; i++)
+        if (strcmp(c->listeners[i].address.text, address) == 0)
+            return true;
+    return false;
+}
+
+size_t
+config_restart_needed(const struct conf *was, const struct conf *is, struct buf *b)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < table_top.n; i++)
+        if (table_top.at[i].restart)
+            n += differs(&table_top.at[i], was, is, b);
+    for (size_t i = 0; i < is->nlisteners; i++) {
+        if (!listens_on(was, is->listeners[i].address.text)) {
+            buf_printf(b, "listen: %s is opened with a restart\n", is->listeners[i].address.text);
+            n++;
+        }
+    }
+    for (size_t i = 0; i < was->nlisteners; i++) {
+        if (!listens_on(is, was->listeners[i].address.text)) {
+            buf_printf(b, "listen: %s is closed with a restart\n", was->listeners[i].address.text);
+            n++;
+        }
+    }
+    return n;
+}
+
+/* ---- dump ---------------------------------------------------------------------------------------------- */
+
+static void
+indent(struct buf *b, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        buf_addz(b, "  ");
+}
+
+/* "request.set" behind "request.remove" shares its first word. How many leading bytes, dot included? */
+static size_t
+shared(const char *a, const char *b)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; a[i] != '\0' && a[i] == b[i]; i++)
+        if (a[i] == '.')
+            n = i + 1;
+    return n;
+}
+
+/* The options of one struct, nested by the dots of their paths. Lines begin at `depth`, but for the
+ * first where `dash` has begun it. */
+static void
+dump_table(struct buf *b, const struct table *t, const void *base, unsigned depth, bool dash)
+{
+    const char *last = "";
+
+    for (size_t i = 0; i < t->n; i++) {
+        const struct option *o = &t->at[i];
+        struct buf v = { 0 };
+        size_t at = shared(last, o->path);
+        unsigned level = 0;
+
+        if (!value_put(&v, o, base)) {
+            buf_free(&v);
+            continue;
+        }
+        for (size_t k = 0; k < at; k++)
+            level += o->path[k] == '.';
+        for (const char *p = o->path + at, *dot; (dot = strchr(p, '.')) != NULL; p = dot + 1, level++) {
+            indent(b, dash ? 0 : depth + level);
+            buf_printf(b, "%.*s:\n", (int)(dot - p), p);
+            dash = false;
+        }
+        indent(b, dash ? 0 : depth + level);
+        buf_printf(b, "%s: %.*s\n", strrchr(o->path, '.') != NULL ? strrchr(o->path, '.') + 1 : o->path,
+            SLICE_ARG(buf_slice(&v)));
+        dash = false;
+        last = o->path;
+        buf_free(&v);
+    }
+}
+
+static void
+dump_name(struct buf *b, const char *name)
+{
+    buf_addz(b, "  \"");
+    buf_json(b, slice_of(name));
+    buf_addz(b, "\":");
+}
+
+void
+config_dump(const struct conf *c, struct buf *b)
+{
+    dump_table(b, &table_top, c, 0, false);
+    if (c->ttls.n > 0)
+        buf_addz(b, "ttl:\n");
+    for (size_t i = 0; i < c->ttls.n; i++) {
+        dump_name(b, c->ttls.at[i].name);
+        buf_printf(b, " %lldms\n", (long long)c->ttls.at[i].ms);
+    }
+    buf_addz(b, "listen:\n");
+    for (size_t i = 0; i < c->nlisteners; i++) {
+        buf_addz(b, "  - ");
+        dump_table(b, &table_listen, &c->listeners[i], 2, true);
+    }
+    buf_addz(b, "origins:\n");
+    for (size_t i = 0; i < c->norigins; i++) {
+        dump_name(b, c->origins[i].id);
+        buf_addc(b, '\n');
+        dump_table(b, &table_origin, &c->origins[i], 2, false);
+    }
+    buf_addz(b, "routes:\n");
+    for (size_t i = 0; i < c->nroutes; i++) {
+        buf_addz(b, "  - ");
+        dump_table(b, &table_route, &c->routes[i], 2, true);
+    }
+}

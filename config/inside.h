@@ -1,0 +1,104 @@
+/*
+ * config/inside.h -- private to config/: the tree of a file, the tables at run time, and one load.
+ */
+#ifndef WEIR_CONFIG_INSIDE_H
+#define WEIR_CONFIG_INSIDE_H
+
+#include "config/config.h"
+
+/* ---- tree.c: YAML to a tree with places, anchors, merge keys and ${ENV} resolved ---------------- */
+
+enum node_type { NODE_SCALAR, NODE_MAP, NODE_LIST };
+
+struct node {
+    enum node_type    type;
+    struct conf_where where;
+    bool              null;             /* SCALAR: a plain empty, ~ or null */
+    bool              env;              /* SCALAR: something came from the environment */
+    struct slice      text;             /* SCALAR: expanded, NUL-terminated */
+    struct pair { struct node *key, *value; } *pairs;   /* MAP: keys are scalars, each once */
+    struct node     **items;            /* LIST */
+    size_t            n;
+};
+
+struct load {
+    struct pool          *scratch;      /* owned: the tree, paths and messages under way */
+    struct config_report *report;
+    struct conf          *c;            /* under construction; its strings go to c->pool */
+    struct node          *root;         /* NULL: an empty document */
+    struct node         **listeners, **origins, **routes;   /* of each, NULL where implied */
+    bool                  no_memory;
+};
+
+/* Sets l->root. Problems are reported; -1 when there is no tree to judge. */
+int tree_build(struct load *l, const char *text, size_t n);
+/* The value at a dotted path below n, or NULL. */
+const struct node *tree_at(const struct node *n, const char *path);
+
+/* ---- report.c ------------------------------------------------------------------------------------ */
+
+void problem(struct load *l, struct conf_where w, const char *path, const char *fmt, ...) PRINTF(4, 5);
+void warning(struct load *l, struct conf_where w, const char *path, const char *fmt, ...) PRINTF(4, 5);
+void report_sort(struct config_report *r);
+/* Text in the scratch pool; "" when memory is out (l->no_memory). */
+const char *textf(struct load *l, const char *fmt, ...) PRINTF(2, 3);
+/* A value as a message quotes it: short, printable. */
+const char *shown(struct load *l, struct slice s);
+
+/* Of several words the nearest to `to` by edit distance, if one is near enough. */
+struct nearest { struct slice to; const char *word; unsigned distance; };
+void nearest_try(struct nearest *n, const char *word);
+
+/* ---- option.c: the tables ------------------------------------------------------------------------ */
+
+enum kind {
+#define KIND(name, type, text) K_##name,
+    CONF_KINDS(KIND)
+#undef KIND
+    K_KINDS
+};
+const char *kind_text(enum kind k);
+const char *kind_name(enum kind k);
+bool kind_is_list(enum kind k);         /* one text or a list of them */
+
+struct option {
+    const char *path;
+    size_t      offset;                 /* in its struct */
+    enum kind   kind;
+    const char *def, *min, *max;        /* "" for none */
+    bool        restart;
+    const char *meaning;
+};
+struct table {
+    const char *section;                /* "", "listen", "origins", "routes" */
+    const struct option *at;
+    size_t n;
+};
+extern const struct table table_top, table_listen, table_origin, table_route;
+
+const struct option *table_find(const struct table *t, const char *path);
+bool table_has_prefix(const struct table *t, const char *path);     /* "cache" for "cache.memory" */
+/* The words of an enumerated kind, NULL-terminated; NULL for other kinds. Those that the table of
+ * kinds knows and the program does not do yet are in kind_later. */
+const char *const *kind_words(enum kind k);
+bool kind_later(enum kind k, struct slice word);
+
+/* ---- value.c: one value -------------------------------------------------------------------------- */
+
+/* Judges v by the option and stores it. Each problem is reported at its place. */
+void value_read(struct load *l, const struct option *o, const struct node *v, const char *path,
+    void *base);
+/* Sets every field of a table's struct from the defaults. */
+void value_defaults(struct load *l, const struct table *t, void *base);
+/* A duration into *ms; false when it is none. */
+bool value_duration(struct slice s, int64_t *ms);
+int  value_address(struct slice s, struct conf_address *a, struct pool *p);    /* "off" not included */
+
+/* Appends the value as YAML on one line; false (nothing appended) when it is unset or empty. */
+bool value_put(struct buf *b, const struct option *o, const void *base);
+
+/* ---- check.c: what no single value shows ---------------------------------------------------------- */
+
+void check_all(struct load *l);
+
+#endif
