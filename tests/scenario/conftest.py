@@ -1,0 +1,53 @@
+"""Fixtures of the scenario tests; harness.py explains them with examples."""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness  # noqa: E402
+
+
+@pytest.fixture
+def origin():
+    o = harness.Origin()
+    yield o
+    o.stop()
+    for error in o.errors:
+        raise error
+
+
+@pytest.fixture
+def origins():
+    """A factory of further origins."""
+    made = []
+
+    def make(port=0):
+        made.append(harness.Origin(port))
+        return made[-1]
+    yield make
+    for o in made:
+        o.stop()
+    for o in made:
+        for error in o.errors:
+            raise error
+
+
+@pytest.fixture
+def weir(origin, tmp_path):
+    """A factory: weir(**configuration) starts Weir in front of `origin` and waits until it is ready."""
+    made = []
+
+    def make(yaml=None, **keys):
+        directory = tmp_path / ("weir%d" % len(made))
+        directory.mkdir()
+        made.append(harness.Weir(origin.url, yaml=yaml, directory=str(directory), **keys))
+        return made[-1]
+    yield make
+    for gate in origin.gates:
+        gate.set()
+    for w in made:
+        stopped_by_test = w.status is not None
+        status = w.stop()
+        if not stopped_by_test:
+            assert status == 0, "weir ended with %s\n%s" % (status, w.log())
