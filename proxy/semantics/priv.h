@@ -1,0 +1,26 @@
+/*
+ * semantics/priv.h -- what the files of this room share.
+ */
+#ifndef WEIR_SEMANTICS_PRIV_H
+#define WEIR_SEMANTICS_PRIV_H
+
+#include "semantics/semantics.h"
+
+/* delta-seconds (RFC 9111 1.2.2): -1 when it is none, 2^31 when it is larger than that. */
+int64_t sem_delta_seconds(struct slice s);
+
+/* Is this field in a list of no-cache= or private= in the response's Cache-Control? */
+bool sem_cc_names(const struct http_head *h, struct slice name);
+
+/* Do we know what a response with this final status asks of a cache (RFC 9111 3)? Those that
+ * RFC 9110 15 defines, and nothing that is partial or about another response. */
+bool sem_understands(unsigned status);
+
+/* May freshness be assumed for it where the origin says nothing (RFC 9110 15.1)? */
+bool sem_heuristic_status(unsigned status);
+
+/* The one date of a singleton field, in seconds. HTTP_NO_DATE when it is absent, or no date, or
+ * there are several that differ. */
+int64_t sem_date(const struct http_head *h, enum http_id id, int64_t now_s);
+
+#endif

@@ -1,0 +1,302 @@
+/*
+ * Storing: may a response be stored in a shared cache, how long is it fresh, how old is it already?
+ *
+ * Model    RFC 9111 3 as a list of refusals in its own order, then 4.2.1 (lifetime) and 4.2.3 (age).
+ *          A route's rules add where the origin says nothing; force_ttl alone contradicts it.
+ * Threads  pure functions.
+ * Not here what is made of a stored response later (use.c), its fields (fields.c), its variants
+ *          (vary.c).
+ */
+#include "semantics/semantics.h"
+#include "semantics/priv.h"
+
+/* RFC 9111 4.2.2 names a tenth of the time since the last change as typical. A day at most: beyond
+ * that RFC 7234 5.5.4 wanted a warning, since a guess should not outlive what a person expects. */
+#define HEURISTIC_PART   10
+#define HEURISTIC_MAX_MS ((int64_t)24 * 3600 * 1000)
+
+bool
+sem_understands(unsigned status)
+{
+    switch (status) {
+    case 200: case 201: case 202: case 203: case 204: case 205:
+    case 300: case 301: case 302: case 303: case 305: case 307: case 308:
+    case 400: case 401: case 402: case 403: case 404: case 405: case 406: case 407: case 408:
+    case 409: case 410: case 411: case 413: case 414: case 415: case 421: case 422: case 426:
+    case 500: case 501: case 502: case 503: case 504: case 505:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* 206 is left out: partial responses are not stored here. */
+bool
+sem_heuristic_status(unsigned status)
+{
+    switch (status) {
+    case 200: case 203: case 204: case 300: case 301: case 308: case 404: case 405: case 410:
+    case 414: case 501:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What no freshness makes storable: no final status (RFC 9111 3); a part (206); answers to a
+ * condition, a range or an expectation of one request alone (304, 412, 416, 417 of RFC 9110 15);
+ * what RFC 6585 3, 4, 5 and 6 forbid to store (428, 429, 431, 511); no status at all (600 up). */
+static bool
+status_never(unsigned status)
+{
+    switch (status) {
+    case 206: case 304: case 412: case 416: case 417: case 428: case 429: case 431: case 511:
+        return true;
+    default:
+        return status < 200 || status > 599;
+    }
+}
+
+int64_t
+sem_date(const struct http_head *h, enum http_id id, int64_t now_s)
+{
+    const struct http_field *first = http_find(h, id);
+    int64_t date;
+
+    if (first == NULL)
+        return HTTP_NO_DATE;
+    date = http_date(first->value, now_s);
+    for (const struct http_field *f = first + 1; f < h->fields + h->nfields; f++)
+        if (f->id == id && !slice_eq(f->value, first->value) &&
+            http_date(f->value, now_s) != date)
+            return HTTP_NO_DATE;
+    return date;
+}
+
+/* ---- the refusals -------------------------------------------------------------------------- */
+
+static bool
+varies_on_all(const struct http_head *response)
+{
+    struct http_list it = { 0 };
+    struct slice member;
+
+    while (http_list_next(response, HF_VARY, &it, &member))
+        if (slice_eq(member, SLICE("*")))
+            return true;
+    return false;
+}
+
+/* What holds whatever a route says. */
+static const char *
+refused_always(const struct sem_request *rq, const struct http_head *response)
+{
+    if (rq->method != HTTP_GET)
+        return "method";                /* 3: understood for HEAD too, but that brings no content */
+    if (status_never(response->status) || (rq->range && response->status != 200))
+        return "status";
+    if (rq->cc.flags & CC_NO_STORE)
+        return "request-no-store";      /* 5.2.1.5 */
+    if (varies_on_all(response))
+        return "vary";                  /* 4.1: it would match no request */
+    return NULL;
+}
+
+/* 3.5: these let a response to a request with Authorization answer others. */
+static bool
+shares_authorized(const struct sem_cc *cc)
+{
+    return (cc->flags & (CC_PUBLIC | CC_MUST_REVALIDATE)) || cc->s_maxage >= 0;
+}
+
+/* What the response itself forbids. */
+static const char *
+refused_by_response(const struct sem_request *rq, const struct sem_cc *cc, unsigned status)
+{
+    if ((cc->flags & CC_MUST_UNDERSTAND) && !sem_understands(status))
+        return "must-understand";       /* 3, 5.2.2.3 */
+    if ((cc->flags & CC_NO_STORE) && !(cc->flags & CC_MUST_UNDERSTAND))
+        return "no-store";              /* 5.2.2.5; ignored beside must-understand (5.2.2.3) */
+    if (cc->flags & CC_PRIVATE)
+        return "private";               /* 5.2.2.7 */
+    if (rq->authorization && !shares_authorized(cc))
+        return "authorization";         /* 3.5 */
+    return NULL;
+}
+
+/* ---- freshness lifetime (4.2.1) ------------------------------------------------------------ */
+
+static bool
+explicit_lifetime(const struct sem_cc *cc, const struct http_head *response, int64_t date_s,
+    int64_t now_s, int64_t *ms)
+{
+    int64_t expires;
+
+    if (cc->s_maxage >= 0) {
+        *ms = cc->s_maxage * 1000;
+    } else if (cc->max_age >= 0) {
+        *ms = cc->max_age * 1000;
+    } else if (http_has(response, HF_EXPIRES)) {
+        /* 5.3: what is no date, "0" above all, is in the past; so are several that differ (4.2.1) */
+        expires = sem_date(response, HF_EXPIRES, now_s);
+        *ms = expires > date_s ? (expires - date_s) * 1000 : 0;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static int64_t
+negative_ttl(const struct sem_rules *rules, unsigned status)
+{
+    for (size_t i = 0; i < rules->nnegative; i++)
+        if (rules->negative[i].status == status)
+            return rules->negative[i].ttl_ms;
+    return -1;
+}
+
+/* Where the origin says nothing. A route's ttl is for what its resources answer when all is well;
+ * errors have their own (`negative_ttl`). -1: nothing lets it be stored (3). */
+static int64_t
+assumed_lifetime(const struct sem_cc *cc, const struct sem_rules *rules, unsigned status,
+    struct sem_meta *m)
+{
+    bool allowed = sem_heuristic_status(status) || (cc->flags & CC_PUBLIC);     /* 4.2.2 */
+    int64_t ttl = negative_ttl(rules, status), since;
+
+    if (ttl >= 0)
+        return ttl;
+    if (!allowed)
+        return -1;
+    if (rules->ttl_ms >= 0 && status < 400)
+        return rules->ttl_ms;
+    if (!rules->heuristic || m->last_modified_s == HTTP_NO_DATE)
+        return 0;
+    since = m->date_ms - m->last_modified_s * 1000;
+    if (since <= 0)
+        return 0;
+    m->flags |= META_HEURISTIC;
+    return since / HEURISTIC_PART < HEURISTIC_MAX_MS ? since / HEURISTIC_PART : HEURISTIC_MAX_MS;
+}
+
+/* ---- age (4.2.3) --------------------------------------------------------------------------- */
+
+/* The first member counts, whatever follows; when that is no number the field is ignored (5.1). */
+static int64_t
+age_value(const struct http_head *response)
+{
+    struct http_list it = { 0 };
+    struct slice member;
+    int64_t age;
+
+    if (!http_list_next(response, HF_AGE, &it, &member))
+        return 0;
+    age = sem_delta_seconds(member);
+    return age < 0 ? 0 : age;
+}
+
+/* Date has whole seconds, so the time of receipt is taken in whole seconds against it: otherwise
+ * everything would seem half a second old at birth, which a ttl of one second would feel. */
+static int64_t
+initial_age(const struct http_head *response, const struct sem_meta *m, int64_t request_ms)
+{
+    int64_t apparent = (m->response_ms / 1000 - m->date_ms / 1000) * 1000;
+    int64_t delay = m->response_ms > request_ms ? m->response_ms - request_ms : 0;
+    int64_t corrected = age_value(response) * 1000 + delay;
+
+    return apparent > corrected ? apparent : corrected;
+}
+
+/* ---- the decision -------------------------------------------------------------------------- */
+
+static int32_t
+stale_seconds(int64_t said, int64_t rule_ms)
+{
+    int64_t s = said >= 0 ? said : rule_ms >= 0 ? (rule_ms + 999) / 1000 : -1;
+
+    return s < INT32_MAX ? (int32_t)s : INT32_MAX;
+}
+
+static void
+take_flags(struct sem_meta *m, const struct sem_cc *cc, bool forced)
+{
+    if (forced) {
+        m->flags |= META_FORCED | META_SHARED_AUTH;
+        return;
+    }
+    if (cc->flags & CC_NO_CACHE)
+        m->flags |= META_NO_CACHE;
+    if ((cc->flags & (CC_MUST_REVALIDATE | CC_PROXY_REVALIDATE)) || cc->s_maxage >= 0)
+        m->flags |= META_MUST_REVALIDATE;       /* 5.2.2.10: s-maxage implies proxy-revalidate */
+    if (shares_authorized(cc))
+        m->flags |= META_SHARED_AUTH;
+}
+
+static void
+take_times(struct sem_meta *m, const struct http_head *response, int64_t request_ms,
+    int64_t response_ms)
+{
+    int64_t now_s = response_ms / 1000, date = sem_date(response, HF_DATE, now_s);
+
+    m->response_ms = response_ms;
+    m->date_ms = date != HTTP_NO_DATE ? date * 1000 : response_ms;  /* RFC 9110 6.6.1 */
+    m->last_modified_s = sem_date(response, HF_LAST_MODIFIED, now_s);
+    m->age_ms = initial_age(response, m, request_ms);
+}
+
+/* Stored, it could answer nobody: it is never fresh, cannot be validated, and may not be served
+ * stale. Not storing it costs nothing and lets those who wait for it go. */
+static bool
+is_useless(const struct sem_meta *m, const struct http_head *response)
+{
+    bool validator = m->last_modified_s != HTTP_NO_DATE ||
+        sem_etag_valid(http_value(response, HF_ETAG));
+
+    if (validator)
+        return false;
+    if (m->flags & META_NO_CACHE)
+        return true;
+    return m->lifetime_ms == 0 &&
+        ((m->flags & META_MUST_REVALIDATE) || (m->swr_s <= 0 && m->sie_s <= 0));
+}
+
+bool
+sem_store(const struct sem_request *rq, const struct http_head *response,
+    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
+    struct sem_meta *m, const char **why)
+{
+    bool forced = rules->force_ttl_ms >= 0 && response->status < 400 &&
+        sem_heuristic_status(response->status);
+    struct sem_meta new = { .status = (uint16_t)response->status };
+    struct sem_cc cc;
+
+    sem_cc_read(response, &cc);
+    *why = refused_always(rq, response);
+    if (*why == NULL && !forced)
+        *why = refused_by_response(rq, &cc, response->status);
+    if (*why != NULL)
+        return false;
+    /* 5.4 gives Pragma no meaning in a response; whoever sends it alone means it all the same. */
+    if (!http_has(response, HF_CACHE_CONTROL) &&
+        http_list_has(response, HF_PRAGMA, SLICE("no-cache")))
+        cc.flags |= CC_NO_CACHE;
+    take_times(&new, response, request_ms, response_ms);
+    take_flags(&new, &cc, forced);
+    new.swr_s = stale_seconds(cc.swr, rules->swr_ms);
+    new.sie_s = stale_seconds(cc.sie, rules->sie_ms);
+    if (forced)
+        new.lifetime_ms = rules->force_ttl_ms;
+    else if (explicit_lifetime(&cc, response, new.date_ms / 1000, response_ms / 1000,
+        &new.lifetime_ms))
+        new.flags |= META_EXPLICIT;
+    else
+        new.lifetime_ms = assumed_lifetime(&cc, rules, response->status, &new);
+    if (new.lifetime_ms < 0)
+        *why = "status";
+    else if (is_useless(&new, response))
+        *why = new.flags & META_NO_CACHE ? "no-cache" : "no-freshness";
+    if (*why != NULL)
+        return false;
+    *m = new;
+    return true;
+}

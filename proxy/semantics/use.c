@@ -1,0 +1,99 @@
+/*
+ * Reusing: may a stored response answer this request now (RFC 9111 4, 4.2, 5.2.1, RFC 5861)?
+ *
+ * Model    in order: who may have it (3.5), who asks for validation (5.2.1.4, 5.2.2.4), how fresh
+ *          the client wants it (5.2.1.1, 5.2.1.3), whether it is fresh (4.2), and if not, who allows
+ *          it stale (4.2.4).
+ * Threads  pure functions.
+ */
+#include "semantics/semantics.h"
+
+int64_t
+sem_age_ms(const struct sem_meta *m, int64_t now_ms)
+{
+    int64_t resident = now_ms > m->response_ms ? now_ms - m->response_ms : 0;   /* clocks may jump */
+    int64_t age = m->age_ms + resident;
+
+    return age > 0 ? age : 0;
+}
+
+static bool
+client_may_have(const struct sem_request *rq, const struct sem_meta *m)
+{
+    return !rq->authorization || (m->flags & META_SHARED_AUTH);
+}
+
+/* What the client wants of a response that is fresh in itself. NULL: it has it. */
+static const char *
+client_refuses(const struct sem_request *rq, int64_t age, int64_t left)
+{
+    if (rq->cc.max_age >= 0 && age > rq->cc.max_age * 1000)
+        return "request-max-age";       /* 5.2.1.1 */
+    if (rq->cc.min_fresh >= 0 && left < rq->cc.min_fresh * 1000)
+        return "request-min-fresh";     /* 5.2.1.3 */
+    return NULL;
+}
+
+/* Who allows a response that is stale for `stale` ms (4.2.4)? */
+static enum sem_use
+use_stale(const struct sem_request *rq, const struct sem_meta *m, int64_t stale, const char **why)
+{
+    bool taken = (rq->cc.flags & CC_MAX_STALE_ANY) && rq->cc.max_stale < 0;
+
+    *why = "stale";
+    if (m->flags & META_MUST_REVALIDATE) {
+        *why = "must-revalidate";       /* 5.2.2.2, 5.2.2.8, 5.2.2.10 */
+        return SEM_VALIDATE;
+    }
+    taken = taken || (rq->cc.max_stale > 0 && stale <= rq->cc.max_stale * 1000);
+    /* "Unless max-stale is also present, the client does not wish to receive a stale response"
+     * (5.2.1.1); who asks for min-fresh wishes it less. */
+    if (!taken && (rq->cc.max_age >= 0 || rq->cc.min_fresh >= 0))
+        return SEM_VALIDATE;
+    if (m->swr_s > 0 && stale <= (int64_t)m->swr_s * 1000) {
+        *why = "stale-while-revalidate";
+        return SEM_STALE_REVALIDATE;    /* RFC 5861 3 */
+    }
+    if (taken) {
+        *why = "max-stale";
+        return SEM_STALE;               /* 5.2.1.2 */
+    }
+    return SEM_VALIDATE;
+}
+
+enum sem_use
+sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms, bool soft,
+    const char **why)
+{
+    int64_t age = sem_age_ms(m, now_ms), left = m->lifetime_ms - age;
+
+    *why = NULL;
+    if (!client_may_have(rq, m)) {
+        *why = "authorization";
+        return SEM_CANNOT;
+    }
+    if (rq->cc.flags & CC_NO_CACHE)
+        *why = "request-no-cache";      /* 5.2.1.4, 5.4 */
+    else if (m->flags & META_NO_CACHE)
+        *why = "no-cache";              /* 5.2.2.4 */
+    else if (rq->cc.max_age >= 0 || rq->cc.min_fresh >= 0)
+        *why = client_refuses(rq, age, left);
+    if (left > 0 && !soft)              /* 4.2: fresh while the lifetime exceeds the age */
+        return *why == NULL ? SEM_FRESH : SEM_VALIDATE;
+    if (*why != NULL)
+        return SEM_VALIDATE;
+    return use_stale(rq, m, left < 0 ? -left : 0, why);
+}
+
+/* RFC 5861 4: the directive may come with the response or with the request, where it is about that
+ * request alone. What must be validated is never served instead (4.2.4, 5.2.2.2, 5.2.2.4). */
+bool
+sem_stale_on_error(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms)
+{
+    int64_t allowed = rq->cc.sie >= 0 ? rq->cc.sie : m->sie_s;
+
+    if (!client_may_have(rq, m) || (m->flags & (META_NO_CACHE | META_MUST_REVALIDATE)) ||
+        (rq->cc.flags & CC_NO_CACHE))
+        return false;
+    return allowed > 0 && sem_age_ms(m, now_ms) - m->lifetime_ms <= allowed * 1000;
+}
