@@ -211,7 +211,7 @@ check_listener(struct load *l, size_t i)
     const struct node *n = l->listeners[i];
     const char *at = l->c->nlisteners > 1 ? textf(l, "listen[%zu]", i) : "listen";
 
-    if (c->address.off)
+    if (c->address.off && c->address.text != NULL)
         problem(l, place(n, "address", c->where), textf(l, "%s.address", at),
             "a listener that is off; leave it out, or an address with a port");
     if (c->proxy_protocol && c->trust.n == 0)
@@ -449,20 +449,35 @@ check_unbounded(struct load *l, size_t i)
             }
 }
 
+/* What is for the cache, on a route that has none. */
+static void
+check_pass(struct load *l, size_t i)
+{
+    const struct conf_route *r = &l->c->routes[i];
+    const struct { const char *option; bool said; } idle[] = {
+        { "ttl", r->ttl_ms != CONF_UNSET }, { "force_ttl", r->force_ttl_ms != CONF_UNSET },
+        { "negative_ttl", r->negative_ttl.n > 0 }, { "stale_while_revalidate", r->swr_ms != CONF_UNSET },
+        { "stale_if_error", r->sie_ms != CONF_UNSET }, { "max_object", r->max_object != CONF_UNSET },
+        { "tags", r->tags.n > 0 }, { "key", r->key_headers.n > 0 || r->key_cookies.n > 0 },
+        { "query", r->query_ignore.n > 0 || r->query_keep.n > 0 || r->query_sort },
+    };
+
+    for (size_t k = 0; k < NELEM(idle) && r->policy == POLICY_PASS; k++) {
+        struct spot s;
+
+        if (!idle[k].said)
+            continue;
+        s = route_spot(l, i, idle[k].option);
+        warning(l, s.where, s.path, "has no effect with policy pass; leave it out");
+    }
+}
+
 static void
 check_effect(struct load *l, size_t i)
 {
-    static const char *const idle[] = { "ttl", "force_ttl", "negative_ttl", "stale_while_revalidate",
-        "stale_if_error", "max_object", "tags", "key", "query" };
     const struct conf_route *r = &l->c->routes[i];
     struct spot s;
 
-    for (size_t k = 0; k < NELEM(idle) && r->policy == POLICY_PASS; k++) {
-        if (tree_at(l->routes[i], idle[k]) != NULL) {
-            s = route_spot(l, i, idle[k]);
-            warning(l, s.where, s.path, "has no effect with policy pass; leave it out");
-        }
-    }
     if (r->ttl_ms != CONF_UNSET && r->force_ttl_ms != CONF_UNSET) {
         s = route_spot(l, i, "ttl");
         warning(l, s.where, s.path, "has no effect beside force_ttl; one of them");
@@ -484,6 +499,8 @@ check_route(struct load *l, size_t i)
     const char *const *params;
     size_t n;
 
+    if (l->routes[i] != NULL && l->routes[i]->type != NODE_MAP)
+        return;
     resolve(l, i);
     check_methods(l, i);
     check_tokens(l, i, "headers", &r->headers, "a field name such as X-Tenant");
@@ -497,6 +514,7 @@ check_route(struct load *l, size_t i)
     check_removes(l, i, "response.remove", &r->response_remove, false);
     check_leaks(l, i);
     check_unbounded(l, i);
+    check_pass(l, i);
     check_effect(l, i);
     params = route_template_params(r->path, l->scratch, &n);
     if (params != NULL) {
@@ -531,15 +549,17 @@ static void
 check_names(struct load *l)
 {
     const struct conf_route **at = pool_alloc(l->scratch, (l->c->nroutes + 1) * sizeof *at);
+    size_t n = 0;
 
     if (at == NULL) {
         l->no_memory = true;
         return;
     }
     for (size_t i = 0; i < l->c->nroutes; i++)
-        at[i] = &l->c->routes[i];
-    qsort(at, l->c->nroutes, sizeof *at, by_name);
-    for (size_t i = 1, first = 0; i < l->c->nroutes; i++) {
+        if (l->c->routes[i].name != NULL)
+            at[n++] = &l->c->routes[i];
+    qsort(at, n, sizeof *at, by_name);
+    for (size_t i = 1, first = 0; i < n; i++) {
         size_t index = at[i]->index;
 
         if (strcmp(at[i]->name, at[first]->name) != 0) {

@@ -15,6 +15,7 @@ struct node {
     struct conf_where where;
     bool              null;             /* SCALAR: a plain empty, ~ or null */
     bool              env;              /* SCALAR: something came from the environment */
+    bool              bad;              /* SCALAR: reported already; not judged again */
     struct slice      text;             /* SCALAR: expanded, NUL-terminated */
     struct pair { struct node *key, *value; } *pairs;   /* MAP: keys are scalars, each once */
     struct node     **items;            /* LIST */

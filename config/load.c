@@ -78,7 +78,10 @@ unknown(struct load *l, const struct table *t, const char *prefix, const struct 
         nearest_try(&near, sections[i]);
         buf_printf(&known, ", %s", sections[i]);
     }
-    if (near.word != NULL)
+    if (memchr(key->text.p, '.', key->text.n) != NULL)
+        problem(l, key->where, path, "unknown key; dots in the reference are nesting, as "
+            "`cache: {memory: 256MiB}`");
+    else if (near.word != NULL)
         problem(l, key->where, path, "unknown key; did you mean %s", near.word);
     else if (elsewhere != NULL)
         problem(l, key->where, path, "unknown key; did you mean %s, nested", elsewhere);
@@ -145,8 +148,10 @@ read_ttls(struct load *l, const struct node *v)
 
         if (key->text.n == 0 || (key->text.p[0] >= '0' && key->text.p[0] <= '9')) {
             problem(l, key->where, path, "looks like a duration; a name that begins with a letter");
+        } else if (d->bad) {
+            continue;
         } else if (d->type != NODE_SCALAR || !value_duration(d->text, &t->ms)) {
-            problem(l, d->where, path, "%s is none; %s", d->type == NODE_SCALAR ?
+            problem(l, d->where, path, "%s is not understood; %s", d->type == NODE_SCALAR ?
                 shown(l, d->text) : "a list or mapping", kind_text(K_DURATION));
         } else {
             t->name = pool_dup(l->c->pool, key->text.p, key->text.n);
@@ -163,6 +168,8 @@ read_listener(struct load *l, const struct node *v, const char *path, struct con
     if (v == NULL)
         return;
     out->where = v->where;
+    if (v->type != NODE_MAP || tree_at(v, "address") != NULL)
+        out->address = (struct conf_address){ .off = true };    /* no default where one was meant */
     if (v->type == NODE_MAP)
         read_map(l, &table_listen, "", v, path, out);
     else
@@ -258,6 +265,8 @@ read_route(struct load *l, const struct node *v, size_t i)
         const char *path = textf(l, "routes[%zu]", i);
 
         r->where = v->where;
+        if (v->type != NODE_MAP || tree_at(v, "path") != NULL)
+            r->path = NULL;             /* what cannot be read is not taken for all paths */
         if (v->type == NODE_MAP)
             read_map(l, &table_route, "", v, path, r);
         else

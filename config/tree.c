@@ -52,8 +52,7 @@ env_name(struct slice s)
     return s.n > 0;
 }
 
-/* Appends the variable that `rest` (behind "${") begins with and returns the bytes taken, 0 with a
- * report. */
+/* Appends the variable that `rest` (behind "${") begins with. Returns the bytes taken. */
 static size_t
 env_one(struct load *l, struct node *n, const char *path, struct slice rest, struct buf *out)
 {
@@ -64,6 +63,7 @@ env_one(struct load *l, struct node *n, const char *path, struct slice rest, str
     if (!env_name(name)) {
         problem(l, n->where, path, "${ is not followed by a name and }; an environment variable is "
             "written ${NAME}, and $${ stands for the text ${");
+        n->bad = true;
         return 0;
     }
     z = textf(l, "%.*s", SLICE_ARG(name));
@@ -71,10 +71,11 @@ env_one(struct load *l, struct node *n, const char *path, struct slice rest, str
     if (value == NULL) {
         problem(l, n->where, path, "the environment variable %s is not set; set it, or write $${ for "
             "the text ${", z);
-        return 0;
+        n->bad = true;
+    } else {
+        buf_addz(out, value);
+        n->env = true;
     }
-    buf_addz(out, value);
-    n->env = true;
     return name.n + 1;
 }
 
@@ -350,26 +351,40 @@ where_byte(const char *text, size_t n, size_t at)
     return w;
 }
 
-static char
-byte_where(const char *text, size_t n, struct conf_where w)
+/* The line at w, from that column on (or whole, with w.column 0). */
+static struct slice
+line_where(const char *text, size_t n, struct conf_where w)
 {
-    struct conf_where at = { 1, 1 };
+    struct slice rest = { text, n }, line = { NULL, 0 };
+    int column = 1;
 
-    for (size_t i = 0; i < n; i++) {
-        if (at.line == w.line && at.column == w.column)
-            return text[i];
-        at.column += ((unsigned char)text[i] & 0xc0) != 0x80;
-        if (text[i] == '\n')
-            at = (struct conf_where){ at.line + 1, 1 };
-    }
-    return '\0';
+    for (int i = 0; i < w.line; i++)
+        if (!slice_cut(&rest, '\n', &line))
+            return (struct slice){ "", 0 };
+    for (; line.n > 0 && column < w.column; line.p++, line.n--)
+        column += line.n > 1 && ((unsigned char)line.p[1] & 0xc0) != 0x80;
+    return line;
+}
+
+/* What a parser's message does not say: two mistakes that everybody makes. */
+static const char *
+syntax_hint(const char *text, size_t n, struct conf_where w)
+{
+    struct slice whole = line_where(text, n, (struct conf_where){ w.line, 0 });
+
+    if (memmem(whole.p, whole.n, "${", 2) != NULL)
+        return "put \"${NAME}\" in quotes inside { } and [ ]";
+    if (memmem(whole.p, whole.n, "{", 1) != NULL || memmem(whole.p, whole.n, "*", 1) != NULL)
+        return "check brackets and colons, and put texts with { } * in quotes";
+    return "check indentation, colons and quotes";
 }
 
 static void
 syntax(struct load *l, const yaml_parser_t *y, const char *text, size_t n)
 {
     struct conf_where w = where(&y->problem_mark);
-    bool tab = byte_where(text, n, w) == '\t';
+    bool tab = slice_starts(line_where(text, n, w), SLICE("\t"));
+    const char *hint = syntax_hint(text, n, w);
 
     switch (y->error) {
     case YAML_MEMORY_ERROR:
@@ -383,10 +398,10 @@ syntax(struct load *l, const yaml_parser_t *y, const char *text, size_t n)
         if (tab)
             problem(l, w, "", "a tab cannot indent or separate here; spaces");
         else if (y->context != NULL)
-            problem(l, w, "", "not YAML: %s, %s (from line %zu); check indentation, colons and quotes",
-                y->problem, y->context, y->context_mark.line + 1);
+            problem(l, w, "", "not YAML: %s, %s (from line %zu); %s", y->problem, y->context,
+                y->context_mark.line + 1, hint);
         else
-            problem(l, w, "", "not YAML: %s; check indentation, colons and quotes", y->problem);
+            problem(l, w, "", "not YAML: %s; %s", y->problem, hint);
     }
 }
 

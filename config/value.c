@@ -301,7 +301,7 @@ number(struct load *l, enum kind k, struct slice s, void *out)
         with_unit(s, sizes, NELEM(sizes), out) : k == K_DURATION ? value_duration(s, out) :
         percent(s, out);
 
-    return ok ? NULL : textf(l, "%s is none", shown(l, s));
+    return ok ? NULL : textf(l, "%s is not understood", shown(l, s));
 }
 
 /* Parses a scalar kind into *out (a variable of its C type). NULL, or what is wrong. */
@@ -365,9 +365,7 @@ within(struct load *l, const struct option *o, struct slice s, const void *v)
         high = compare(o->kind, v, limit) > 0;
     if (!low && !high)
         return NULL;
-    if (o->max[0] == '\0')
-        return textf(l, "%s is less than %s", shown(l, s), o->min);
-    return textf(l, "%s is not within %s..%s", shown(l, s), o->min, o->max);
+    return textf(l, low ? "%s is too small" : "%s is too large", shown(l, s));
 }
 
 static bool
@@ -435,9 +433,11 @@ list_read(struct load *l, const struct option *o, const struct node *v, const ch
     }
     for (size_t i = 0; i < n; i++) {
         const char *p = v->type == NODE_LIST ? textf(l, "%s[%zu]", path, i) : path;
-        const char *why = items[i]->type != NODE_SCALAR || items[i]->null ? "no value" :
-            list_item(l, o, items[i]->text, field, list->n);
+        const char *why = items[i]->bad ? NULL : items[i]->type != NODE_SCALAR || items[i]->null ?
+            "no value" : list_item(l, o, items[i]->text, field, list->n);
 
+        if (items[i]->bad)
+            continue;
         if (why != NULL)
             problem(l, items[i]->where, p, "%s; %s", why, kind_text(o->kind));
         else
@@ -463,6 +463,8 @@ field_add(struct load *l, const struct node *name, const struct node *v, const c
 {
     struct conf_field *f = &out->at[out->n];
 
+    if (v->bad)
+        return;
     if (v->type != NODE_SCALAR || v->null) {
         problem(l, v->where, path, "no value; a text");
         return;
@@ -518,6 +520,8 @@ status_read(struct load *l, const struct option *o, const struct pair *pair, con
     const char *why;
     uint64_t status;
 
+    if (pair->value->bad)
+        return;
     path = textf(l, "%s.%s", path, pair->key->text.p);
     if (pair->key->text.n != 3 || !slice_u64(pair->key->text, &status) || status < 200 || status > 599) {
         problem(l, pair->key->where, path, "%s is no status; 200..599", shown(l, pair->key->text));
@@ -534,7 +538,8 @@ status_read(struct load *l, const struct option *o, const struct pair *pair, con
         why = within(l, &(struct option){ .kind = K_TTL, .min = o->min, .max = o->max },
             pair->value->text, &s->ttl_ms);
     if (why != NULL) {
-        problem(l, pair->value->where, path, "%s; %s", why, kind_text(K_TTL));
+        problem(l, pair->value->where, path, "%s; %s, within %s..%s", why, kind_text(K_TTL), o->min,
+            o->max);
         return;
     }
     s->status = (unsigned)status;
@@ -571,6 +576,8 @@ value_read(struct load *l, const struct option *o, const struct node *v, const c
     union { uint64_t number; double share; struct conf_address address; const char *text; } out;
     const char *why;
 
+    if (v->bad)
+        return;
     if ((map && v->type != NODE_MAP) || (!map && v->type == NODE_MAP) || (!map && v->null) ||
         (!map && !kind_is_list(o->kind) && v->type == NODE_LIST)) {
         problem(l, v->where, path, "%s; %s", type_text(v), allowed(l, o));
