@@ -1,0 +1,342 @@
+/*
+ * Names to addresses, without blocking: literal addresses at once, /etc/hosts, then DNS.
+ *
+ * Model    one resolver for the process, on the first worker's loop: an answer serves all workers,
+ *          one name is asked for once however many wait, and a handful of names a minute needs
+ *          no second loop. Answers are kept for their TTL, between a second and an hour. One that is
+ *          used in the last tenth of its time is asked for again ahead, so that nobody waits; one
+ *          that has run out makes its user wait for the fresh one, and is used after all when that
+ *          cannot be had. What is not known is remembered for a second.
+ * Threads  dns_lookup and dns_cancel: any. Everything else on the resolver's loop. Entries and
+ *          waiters under mtx.
+ */
+#include "upstream/internal.h"
+
+#include <arpa/inet.h>
+#include <event2/dns.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TTL_MIN_US  SECOND_US
+#define TTL_MAX_US  (3600 * SECOND_US)
+#define HOSTS_US    (10 * SECOND_US)    /* how long a line of /etc/hosts is believed */
+#define FAILED_US   SECOND_US
+
+struct entry {
+    struct dns      *d;                 /* borrowed */
+    struct entry    *next;
+    char            *name;              /* owned */
+    struct loop_msg  ask;               /* posted to the resolver's loop */
+
+    /* under dns.mtx */
+    struct addrs     addrs;             /* the last good answer */
+    int64_t          got_us, until_us;  /* its time */
+    int64_t          failed_until_us;
+    bool             asking;
+    struct dns_wait *waiters;
+
+    /* resolver's loop only */
+    struct addrs     fresh;
+    int64_t          ttl_us;
+    int              missing;           /* answers to come: A, AAAA */
+};
+
+struct dns {
+    struct loop       *loop;            /* borrowed */
+    struct evdns_base *base;            /* owned; made on the loop at first use */
+    char             **servers;         /* owned */
+    size_t             nservers;
+    pthread_mutex_t    mtx;
+    struct entry      *entries;
+};
+
+static void on_ask(struct loop_msg *m);
+
+struct dns *
+dns_new(struct loop *l, const struct conf_strings *servers)
+{
+    struct dns *d = calloc(1, sizeof *d);
+
+    if (d == NULL)
+        return NULL;
+    d->loop = l;
+    pthread_mutex_init(&d->mtx, NULL);
+    if (servers == NULL || servers->n == 0)
+        return d;
+    d->servers = calloc(servers->n, sizeof *d->servers);
+    for (; d->servers != NULL && d->nservers < servers->n; d->nservers++)
+        if ((d->servers[d->nservers] = strdup(servers->at[d->nservers])) == NULL)
+            break;
+    if (d->nservers < servers->n)
+        dns_free(&d);
+    return d;
+}
+
+void
+dns_free(struct dns **dp)
+{
+    struct dns *d = *dp;
+
+    *dp = NULL;
+    if (d == NULL)
+        return;
+    if (d->base != NULL)
+        evdns_base_free(d->base, 0);
+    for (struct entry *e = d->entries, *next; e != NULL; e = next) {
+        next = e->next;
+        free(e->name);
+        free(e);
+    }
+    for (size_t i = 0; i < d->nservers; i++)
+        free(d->servers[i]);
+    free(d->servers);
+    pthread_mutex_destroy(&d->mtx);
+    free(d);
+}
+
+/* ---- asking ------------------------------------------------------------------------------ */
+
+static bool
+literal(const char *host, struct addrs *out)
+{
+    out->n = 0;
+    if (inet_pton(AF_INET, host, out->at[0].bytes) == 1)
+        out->at[0].family = AF_INET;
+    else if (inet_pton(AF_INET6, host, out->at[0].bytes) == 1)
+        out->at[0].family = AF_INET6;
+    else
+        return false;
+    out->n = 1;
+    return true;
+}
+
+static struct entry *
+entry_get(struct dns *d, const char *host)
+{
+    struct entry *e = d->entries;
+
+    while (e != NULL && strcasecmp(e->name, host) != 0)
+        e = e->next;
+    if (e != NULL || (e = calloc(1, sizeof *e)) == NULL)
+        return e;
+    e->name = strdup(host);
+    if (e->name == NULL) {
+        free(e);
+        return NULL;
+    }
+    e->d = d;
+    e->next = d->entries;
+    d->entries = e;
+    return e;
+}
+
+static void
+ask(struct entry *e)                    /* under mtx */
+{
+    if (e->asking)
+        return;
+    e->asking = true;
+    e->ask.run = on_ask;
+    loop_post(e->d->loop, &e->ask);
+}
+
+enum dns_answer
+dns_lookup(struct dns *d, const char *host, struct dns_wait *w)
+{
+    enum dns_answer a = DNS_LATER;
+    struct entry *e;
+    int64_t now;
+
+    if (literal(host, &w->addrs))
+        return DNS_FOUND;
+    w->posted = false;
+    now = now_us();
+    pthread_mutex_lock(&d->mtx);
+    e = entry_get(d, host);
+    if (e == NULL) {
+        a = DNS_FAILED;
+    } else if (e->addrs.n > 0 && (now < e->until_us || now < e->failed_until_us)) {
+        w->addrs = e->addrs;
+        a = DNS_FOUND;
+        if (now >= e->until_us - (e->until_us - e->got_us) / 10 && now >= e->failed_until_us)
+            ask(e);
+    } else if (e->addrs.n == 0 && now < e->failed_until_us) {
+        a = DNS_FAILED;
+    } else {
+        w->next = e->waiters;
+        e->waiters = w;
+        ask(e);
+    }
+    pthread_mutex_unlock(&d->mtx);
+    return a;
+}
+
+bool
+dns_cancel(struct dns *d, struct dns_wait *w)
+{
+    bool was = false;
+
+    if (d == NULL)                      /* the resolver is gone: nothing comes */
+        return true;
+    pthread_mutex_lock(&d->mtx);
+    for (struct entry *e = d->entries; e != NULL && !was && !w->posted; e = e->next)
+        for (struct dns_wait **at = &e->waiters; *at != NULL; at = &(*at)->next)
+            if (*at == w) {
+                *at = w->next;
+                was = true;
+                break;
+            }
+    pthread_mutex_unlock(&d->mtx);
+    return was;
+}
+
+/* ---- answers ----------------------------------------------------------------------------- */
+
+static void
+on_wait(struct loop_msg *m)
+{
+    struct dns_wait *w = CONTAINER(m, struct dns_wait, msg);
+
+    w->run(w);
+}
+
+static void
+answered(struct entry *e)
+{
+    struct dns *d = e->d;
+    int64_t now = now_us(), ttl = e->ttl_us;
+    struct dns_wait *w, *next;
+
+    ttl = ttl < TTL_MIN_US ? TTL_MIN_US : ttl > TTL_MAX_US ? TTL_MAX_US : ttl;
+    pthread_mutex_lock(&d->mtx);
+    e->asking = false;
+    if (e->fresh.n > 0) {
+        e->addrs = e->fresh;
+        e->got_us = now;
+        e->until_us = now + ttl;
+        e->failed_until_us = 0;
+    } else {
+        e->failed_until_us = now + FAILED_US;
+    }
+    for (w = e->waiters, e->waiters = NULL; w != NULL; w = next) {
+        next = w->next;
+        w->addrs = e->addrs;
+        w->posted = true;
+        w->msg.run = on_wait;
+        loop_post(w->loop, &w->msg);
+    }
+    pthread_mutex_unlock(&d->mtx);
+    if (e->fresh.n == 0) {
+        static struct log_limit limit;
+
+        COUNT(dns_failures);
+        log_limited(&limit, LOG_WARN, "the name %s could not be resolved", e->name);
+    }
+}
+
+/* Addresses of one family go behind those that are there; IPv4 first, as it comes through most. */
+static void
+add_addresses(struct addrs *a, uint8_t family, const void *bytes, int count)
+{
+    size_t each = family == AF_INET ? 4 : 16, add, keep;
+
+    add = (size_t)count < ADDRS_MAX / 2 ? (size_t)count : ADDRS_MAX / 2;
+    keep = a->n < ADDRS_MAX - add ? a->n : ADDRS_MAX - add;
+    if (family == AF_INET)
+        memmove(a->at + add, a->at, keep * sizeof *a->at);
+    for (size_t i = 0; i < add; i++) {
+        struct addr *at = &a->at[family == AF_INET ? i : keep + i];
+
+        at->family = family;
+        memcpy(at->bytes, (const char *)bytes + i * each, each);
+    }
+    a->n = keep + add;
+}
+
+static void
+on_answer(int result, char type, int count, int ttl, void *addresses, void *arg)
+{
+    struct entry *e = arg;
+
+    if (result == DNS_ERR_NONE && count > 0 && (type == DNS_IPv4_A || type == DNS_IPv6_AAAA)) {
+        int64_t us = (int64_t)ttl * SECOND_US;
+
+        add_addresses(&e->fresh, type == DNS_IPv4_A ? AF_INET : AF_INET6, addresses, count);
+        e->ttl_us = us < e->ttl_us ? us : e->ttl_us;
+    }
+    if (--e->missing == 0)
+        answered(e);
+}
+
+/* The lines of /etc/hosts that name it. RFC 6761 6.3: localhost needs none. */
+static bool
+from_hosts(struct entry *e)
+{
+    FILE *f = fopen("/etc/hosts", "re");
+    char line[1024], *save, *addr, *name;
+    struct addrs one;
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        line[strcspn(line, "#\r\n")] = '\0';
+        addr = strtok_r(line, " \t", &save);
+        if (addr == NULL || !literal(addr, &one))
+            continue;
+        while ((name = strtok_r(NULL, " \t", &save)) != NULL)
+            if (strcasecmp(name, e->name) == 0 && e->fresh.n < ADDRS_MAX) {
+                e->fresh.at[e->fresh.n++] = one.at[0];
+                break;
+            }
+    }
+    if (f != NULL)
+        fclose(f);
+    if (e->fresh.n == 0 && strcasecmp(e->name, "localhost") == 0) {
+        literal("127.0.0.1", &e->fresh);
+        literal("::1", &one);
+        e->fresh.at[e->fresh.n++] = one.at[0];
+    }
+    e->ttl_us = HOSTS_US;
+    return e->fresh.n > 0;
+}
+
+static bool
+start_base(struct dns *d)
+{
+    if (d->base != NULL)
+        return true;
+    d->base = evdns_base_new(loop_base(d->loop), 0);
+    if (d->base == NULL)
+        return false;
+    if (d->nservers == 0) {
+        evdns_base_resolv_conf_parse(d->base, DNS_OPTION_SEARCH | DNS_OPTION_NAMESERVERS | DNS_OPTION_MISC,
+            "/etc/resolv.conf");
+        return true;
+    }
+    evdns_base_resolv_conf_parse(d->base, DNS_OPTION_SEARCH | DNS_OPTION_MISC, "/etc/resolv.conf");
+    for (size_t i = 0; i < d->nservers; i++)
+        if (evdns_base_nameserver_ip_add(d->base, d->servers[i]) != 0)
+            log_error("dns: %s is no address of a name server", d->servers[i]);
+    return true;
+}
+
+static void
+on_ask(struct loop_msg *m)
+{
+    struct entry *e = CONTAINER(m, struct entry, ask);
+    struct dns *d = e->d;
+
+    COUNT(dns_lookups);
+    e->fresh.n = 0;
+    e->ttl_us = TTL_MAX_US;
+    if (from_hosts(e) || !start_base(d)) {
+        answered(e);
+        return;
+    }
+    e->ttl_us = TTL_MAX_US;
+    e->missing = 3;                     /* the third is ours: answers may come at once */
+    if (evdns_base_resolve_ipv4(d->base, e->name, 0, on_answer, e) == NULL)
+        e->missing--;
+    if (evdns_base_resolve_ipv6(d->base, e->name, 0, on_answer, e) == NULL)
+        e->missing--;
+    if (--e->missing == 0)
+        answered(e);
+}
