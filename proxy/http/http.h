@@ -217,7 +217,10 @@ struct sf_item {
     struct slice params;            /* source of the parameters (walk it with sf_param) */
 };
 /* A parse of a whole field: first sf_check it, so that an invalid field is ignored whole; the
- * walkers below then cannot fail. `scratch` takes unescaped text. */
+ * walkers below then cannot fail. `scratch` takes unescaped text, and what is added to it may move
+ * what is there: a text is good until the next call with the same scratch, unless room for the
+ * whole field was made with buf_reserve(scratch, s.n) first (unescaping makes nothing longer).
+ * Keys that come twice are given twice: the last one counts (RFC 9651 4.2.2). */
 enum sf_kind { SF_ITEM, SF_LIST, SF_DICTIONARY };
 int  sf_check(enum sf_kind kind, struct slice s);                  /* 0 valid, -1 not */
 bool sf_list(struct slice *rest, struct sf_item *item, struct buf *scratch);

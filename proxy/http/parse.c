@@ -559,7 +559,7 @@ int
 http_parse_fields(const char *p, size_t n, struct http_head *h)
 {
     struct http_fault ignored;
-    struct cursor c = { p, p + n, p, &ignored };
+    struct cursor c = { p, n > 0 ? p + n : p, p, &ignored };      /* p may be NULL */
     struct http_field *f = h->fields;
 
     h->nfields = 0;

@@ -448,12 +448,14 @@ walked(struct source *s, struct slice *rest, int result)
 
 /* Ready to take the next member, if there is one. */
 static bool
-walk(struct source *s, const struct slice *rest, struct buf *scratch)
+walk(struct source *s, struct slice *rest, struct buf *scratch)
 {
     if (rest->n == 0)
         return false;
     *s = (struct source){ rest->p, rest->p + rest->n, scratch };
     skip(s, false);
+    if (s->p == s->end)
+        *rest = (struct slice){ NULL, 0 };
     return s->p < s->end;
 }
 

@@ -1,0 +1,56 @@
+/*
+ * Ranges: inside the representation, apart from one another, and the same when they are asked for
+ * as they were answered. The first byte is the number of ranges, the next eight the size.
+ */
+#include "http/http.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+require(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+static void
+asked_for_again(const struct http_range *ranges, size_t n, uint64_t size)
+{
+    struct http_range out[16];
+    struct buf b = { 0 };
+    size_t m;
+
+    buf_addz(&b, "bytes=");
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&b, "%s%llu-%llu", i > 0 ? "," : "", (unsigned long long)ranges[i].first,
+            (unsigned long long)ranges[i].last);
+    require(http_range(buf_slice(&b), size, out, NELEM(out), &m) == HTTP_RANGE_OK && m == n);
+    require(memcmp(out, ranges, n * sizeof *out) == 0);
+    buf_free(&b);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct http_range out[16];
+    uint64_t length;
+    size_t n, max;
+    enum http_ranges r;
+
+    if (size < 9)
+        return 0;
+    max = data[0] % 17;
+    memcpy(&length, data + 1, 8);
+    r = http_range((struct slice){ (const char *)data + 9, size - 9 }, length, out, max, &n);
+    require(n <= max && (r == HTTP_RANGE_OK) == (n > 0));
+    for (size_t i = 0; i < n; i++) {
+        require(out[i].first <= out[i].last && out[i].last < length);
+        for (size_t k = 0; k < i; k++)
+            require(out[i].first > out[k].last + 1 || out[k].first > out[i].last + 1);
+    }
+    if (n > 0)
+        asked_for_again(out, n, length);
+    return 0;
+}
