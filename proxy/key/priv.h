@@ -6,8 +6,8 @@
 
 #include "base/base.h"
 
-#define KEY_JSON_STEPS 16               /* of a placeholder's path; deeper ones are refused at load */
-#define KEY_JSON_DEPTH 64               /* of a document; deeper ones are no JSON to us (RFC 8259 9) */
+#define KEY_JSON_STEPS 16               /* of a placeholder's path; more are refused at load */
+#define KEY_JSON_DEPTH 64               /* of a document; deeper is no JSON to us (RFC 8259 9) */
 
 /* One step of a path: a member's name, or every element of an array (name.p == NULL). */
 struct json_path {
@@ -15,7 +15,7 @@ struct json_path {
     size_t       n;
 };
 
-/* Parses "items[].id" (of "response.body.items[].id"); "" is the document itself. -1 when malformed. */
+/* Parses "items[].id" (of "response.body.items[].id"); "" is the document. -1 when malformed. */
 int json_path_parse(struct slice text, struct json_path *path);
 
 /* Values found: their bytes one behind the other in `text`, the end of each in `ends`. */

@@ -127,8 +127,8 @@ compile_body(struct piece *piece, enum piece_kind kind, struct slice inside, str
 {
     piece->kind = kind;
     if (json_path_parse(rest, &piece->path) == -1)
-        return err_set(e, 0, "malformed placeholder {%.*s}; a path in a body is names and [] joined by dots, "
-            "at most %d of them", SLICE_ARG(inside), KEY_JSON_STEPS);
+        return err_set(e, 0, "malformed placeholder {%.*s}; a path in a body is names and [] "
+            "joined by dots, at most %d of them", SLICE_ARG(inside), KEY_JSON_STEPS);
     return 0;
 }
 
@@ -164,8 +164,8 @@ compile_placeholder(struct piece *piece, struct slice inside, const char *const 
         if (piece->kind == PARAM && !is_param(piece->text, params, nparams))
             break;
         if ((piece->kind == FIELD || piece->kind == RESPONSE_FIELD) && !http_is_token(piece->text))
-            return err_set(e, 0, "malformed placeholder {%.*s}; a field name is letters, digits and dashes",
-                SLICE_ARG(inside));
+            return err_set(e, 0, "malformed placeholder {%.*s}; a field name is letters, digits "
+                "and dashes", SLICE_ARG(inside));
         return 0;
     }
     return unknown(inside, params, nparams, e);
@@ -174,8 +174,16 @@ compile_placeholder(struct piece *piece, struct slice inside, const char *const 
 static unsigned
 needs_of(enum piece_kind kind)
 {
-    return kind == REQUEST_BODY ? KEY_NEEDS_REQUEST_BODY : kind == RESPONSE_BODY ?
-        KEY_NEEDS_RESPONSE_BODY | KEY_NEEDS_RESPONSE : kind == RESPONSE_FIELD ? KEY_NEEDS_RESPONSE : 0;
+    switch (kind) {
+    case REQUEST_BODY:
+        return KEY_NEEDS_REQUEST_BODY;
+    case RESPONSE_BODY:
+        return KEY_NEEDS_RESPONSE_BODY | KEY_NEEDS_RESPONSE;
+    case RESPONSE_FIELD:
+        return KEY_NEEDS_RESPONSE;
+    default:
+        return 0;
+    }
 }
 
 /* One piece from the front of *rest. */
@@ -224,7 +232,8 @@ key_template_new(const char *text, const char *const *params, size_t nparams, st
         if (compile_piece(&pieces[n], &rest, params, nparams, e) == -1)
             return NULL;
         pieces[n].in_query = query;
-        query = query || (pieces[n].kind == TEXT && memchr(pieces[n].text.p, '?', pieces[n].text.n));
+        if (pieces[n].kind == TEXT)
+            query = query || memchr(pieces[n].text.p, '?', pieces[n].text.n) != NULL;
         needs |= needs_of(pieces[n].kind);
     }
     t = rest.p != NULL ? pool_zalloc(p, sizeof *t + n * sizeof t->pieces[0]) : NULL;
@@ -307,6 +316,7 @@ add_value(struct gathering *g, const struct piece *piece, struct slice s)
 static void
 add_target_value(struct gathering *g, const struct piece *piece, struct slice raw)
 {
+    bool parts = piece->in_query && piece->kind == PARAM;
     size_t from = g->v.text.n;
 
     if (!g->is_path) {
@@ -318,7 +328,7 @@ add_target_value(struct gathering *g, const struct piece *piece, struct slice ra
         for (size_t i = 0; i < raw.n; i++) {
             char c = raw.p[i];
 
-            if (c == '/' || c == '?' || (piece->in_query && piece->kind == PARAM && (c == '&' || c == '=')))
+            if (c == '/' || c == '?' || (parts && (c == '&' || c == '=')))
                 add_encoded(&g->v.text, (struct slice){ &c, 1 }, piece->in_query);
             else
                 buf_addc(&g->v.text, c);
@@ -344,7 +354,7 @@ gather_param(struct gathering *g, const struct piece *piece)
 static void
 gather_query(struct gathering *g, const struct piece *piece)
 {
-    struct slice rest = g->f->query, param, name;
+    struct slice rest = g->f->query, param, name, value;
     const char *eq;
 
     while (slice_cut(&rest, '&', &param)) {
@@ -352,11 +362,12 @@ gather_query(struct gathering *g, const struct piece *piece)
         if (eq == NULL)
             continue;
         name = (struct slice){ param.p, (size_t)(eq - param.p) };
+        value = (struct slice){ eq + 1, param.n - name.n - 1 };
         g->plain.n = 0;
         if (http_uri_decode(&g->plain, name) == 0)
             name = buf_slice(&g->plain);
         if (slice_eq(name, piece->text))
-            add_target_value(g, piece, (struct slice){ eq + 1, (size_t)(param.p + param.n - eq - 1) });
+            add_target_value(g, piece, value);
     }
 }
 

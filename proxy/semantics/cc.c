@@ -218,7 +218,7 @@ sem_cc_read(const struct http_head *h, struct sem_cc *cc)
         .swr = -1, .sie = -1 };
     while (http_list_next(h, HF_CACHE_CONTROL, &it, &member)) {
         read_member(cc, member);
-        if (UNLIKELY(unended(member)))
+        if (UNLIKELY(memchr(member.p, '"', member.n) != NULL && unended(member)))
             read_unended(cc, member);
     }
 }
@@ -270,6 +270,6 @@ sem_request_cacheable(const struct sem_request *r, const char **why)
     if (r->method != HTTP_GET && r->method != HTTP_HEAD)
         *why = "method";                /* RFC 9111 3, RFC 9110 9.2.3 */
     else if (r->cc.flags & CC_NO_STORE)
-        *why = "request-no-store";      /* 5.2.1.5: nothing of its answer is stored, nor looked for */
+        *why = "request-no-store";      /* 5.2.1.5: neither stored nor looked for */
     return *why == NULL;
 }

@@ -93,7 +93,7 @@ tags_match(const struct http_head *request, enum http_id id, struct slice etag, 
 
 /* ---- conditional requests (RFC 9110 13.2.2, RFC 9111 4.3.2) --------------------------------- */
 
-/* The stored response's modification date, or when it was made where it has none (RFC 9111 4.3.2). */
+/* When the stored response was modified, or made where that is not said (RFC 9111 4.3.2). */
 static int64_t
 modified(int64_t last_modified_s, int64_t date_s)
 {
@@ -141,7 +141,7 @@ sem_if_range(const struct http_head *request, struct slice etag, int64_t last_mo
     for (const struct http_field *g = f + 1; g < request->fields + request->nfields; g++)
         if (g->id == HF_IF_RANGE)
             return false;
-    if (f->value.n > 0 && (f->value.p[0] == '"' || f->value.p[0] == 'W') && etag_length(f->value) > 0)
+    if (etag_length(f->value) > 0)
         return sem_etag_strong_equal(f->value, etag);
     return last_modified_s != HTTP_NO_DATE && last_modified_s < date_s &&
         http_date(f->value, now_s) == last_modified_s;

@@ -1,8 +1,8 @@
 /*
  * Storing: may a response be stored in a shared cache, how long is it fresh, how old is it already?
  *
- * Model    RFC 9111 3 as a list of refusals in its own order, then 4.2.1 (lifetime) and 4.2.3 (age).
- *          A route's rules add where the origin says nothing; force_ttl alone contradicts it.
+ * Model    RFC 9111 3 as a list of refusals, then 4.2.1 (lifetime) and 4.2.3 (age). A route's
+ *          rules add where the origin says nothing; force_ttl alone contradicts it.
  * Threads  pure functions.
  * Not here what is made of a stored response later (use.c), its fields (fields.c), its variants
  *          (vary.c).
@@ -137,7 +137,7 @@ explicit_lifetime(const struct sem_cc *cc, const struct http_head *response, int
     } else if (cc->max_age >= 0) {
         *ms = cc->max_age * 1000;
     } else if (http_has(response, HF_EXPIRES)) {
-        /* 5.3: what is no date, "0" above all, is in the past; so are several that differ (4.2.1) */
+        /* 5.3: what is no date is in the past; so are several that differ (4.2.1) */
         expires = sem_date(response, HF_EXPIRES, now_s);
         *ms = expires > date_s ? (expires - date_s) * 1000 : 0;
     } else {

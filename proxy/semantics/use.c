@@ -2,8 +2,8 @@
  * Reusing: may a stored response answer this request now (RFC 9111 4, 4.2, 5.2.1, RFC 5861)?
  *
  * Model    in order: who may have it (3.5), who asks for validation (5.2.1.4, 5.2.2.4), how fresh
- *          the client wants it (5.2.1.1, 5.2.1.3), whether it is fresh (4.2), and if not, who allows
- *          it stale (4.2.4).
+ *          the client wants it (5.2.1.1, 5.2.1.3), whether it is fresh (4.2), and if not, who
+ *          allows it stale (4.2.4).
  * Threads  pure functions.
  */
 #include "semantics/semantics.h"
@@ -11,7 +11,8 @@
 int64_t
 sem_age_ms(const struct sem_meta *m, int64_t now_ms)
 {
-    int64_t resident = now_ms > m->response_ms ? now_ms - m->response_ms : 0;   /* clocks may jump */
+    /* The wall clock may jump back: nothing grows younger than it was when it came. */
+    int64_t resident = now_ms > m->response_ms ? now_ms - m->response_ms : 0;
     int64_t age = m->age_ms + resident;
 
     return age > 0 ? age : 0;

@@ -1,5 +1,6 @@
 /*
- * Vary: which fields of a request select among variants, and their values in one form (RFC 9111 4.1).
+ * Vary: which fields of a request select among variants, and their values in one form
+ * (RFC 9111 4.1).
  *
  * Model    the response's list becomes canonical once; the values of a request for that list are
  *          then one run of bytes to compare. White space and empty members of a list, and how it is
