@@ -266,7 +266,7 @@ check_origin(struct load *l, size_t i)
     if (!c->tls_verify && https)
         warning(l, place(n, "tls.verify", c->where), textf(l, "%s.tls.verify", at),
             "certificates are not verified: whoever is between can read and change everything");
-    if (n != NULL && tree_at(n, "tls") != NULL && !https && c->servers.n > 0)
+    if ((c->tls_ca_file != NULL || !c->tls_verify) && !https && c->servers.n > 0)
         warning(l, place(n, "tls", c->where), textf(l, "%s.tls", at), "has no effect; no server is https");
 }
 
