@@ -403,7 +403,7 @@ settle(struct conn *c, int64_t now)
     if (c->dead)
         return;
     if (c->half_closed && (waiting || (c->state == CONN_BUSY && !c->body_done && rest(c) == 0 && c->body_on) ||
-        c->state == CONN_LINGER)) {
+        (c->state == CONN_TUNNEL && rest(c) == 0) || c->state == CONN_LINGER)) {
         gone(c);
         return;
     }

@@ -506,7 +506,8 @@ on_drain(void *arg)
     pthread_mutex_unlock(&f->mtx);
 }
 
-#define TAGS_MAX 256
+#define TAGS_MAX      256
+#define BODY_SEEN_MAX 65536             /* of JSON that placeholders look at */
 
 struct tags { struct flight *f; struct slice at[TAGS_MAX]; size_t n; };
 
@@ -517,29 +518,6 @@ add_tag(void *arg, struct slice text)
 
     if (t->n < TAGS_MAX && (t->at[t->n] = pool_slice(t->f->pool, text)).p != NULL)
         t->n++;
-}
-
-/* The body as one run of JSON for placeholders, or nothing (too long, coded, not asked for). */
-static struct slice
-whole_body(struct flight *f, unsigned needs)
-{
-    struct body_cursor c = { 0 };
-    struct iovec iov[16];
-    uint64_t size = body_size(f->body);
-    char *p, *to;
-    size_t n;
-
-    if (!(needs & KEY_NEEDS_RESPONSE_BODY) || size > 65536 ||
-        http_has(f->view.response, HF_CONTENT_ENCODING))
-        return (struct slice){ NULL, 0 };
-    p = to = pool_alloc(f->pool, size + 1);
-    while (p != NULL && (n = body_pieces(f->body, &c, size, iov, NELEM(iov))) > 0)
-        for (size_t i = 0; i < n; i++) {
-            memcpy(to, iov[i].iov_base, iov[i].iov_len);
-            to += iov[i].iov_len;
-            body_skip(f->body, &c, iov[i].iov_len);
-        }
-    return (struct slice){ p, p != NULL ? size : 0 };
 }
 
 static void
@@ -554,7 +532,8 @@ make_tags(struct flight *f, struct tags *t)
     t->n = 0;
     if (r->ntags == 0)
         return;
-    facts.response_body = whole_body(f, r->needs);
+    if ((r->needs & KEY_NEEDS_RESPONSE_BODY) && !http_has(f->view.response, HF_CONTENT_ENCODING))
+        facts.response_body = body_text(f->body, f->pool, BODY_SEEN_MAX);
     for (size_t i = 0; i < r->ntags; i++)
         key_template_expand(r->tags[i], &facts, add_tag, t);
 }

@@ -8,57 +8,6 @@
  */
 #include "fill/flight.h"
 
-static bool
-globbed(const struct conf_strings *globs, struct slice name)
-{
-    char lower[256];
-
-    if (globs == NULL || name.n > sizeof lower)
-        return false;
-    for (size_t i = 0; i < name.n; i++)
-        lower[i] = (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] + 32 : name.p[i]);
-    for (size_t i = 0; i < globs->n; i++) {
-        char glob[256];
-        struct slice g = slice_of(globs->at[i]);
-
-        if (g.n > sizeof glob)
-            continue;
-        for (size_t k = 0; k < g.n; k++)
-            glob[k] = (char)(g.p[k] >= 'A' && g.p[k] <= 'Z' ? g.p[k] + 32 : g.p[k]);
-        if (slice_glob((struct slice){ glob, g.n }, (struct slice){ lower, name.n }))
-            return true;
-    }
-    return false;
-}
-
-static bool
-named(const struct conf_fields *fields, struct slice name)
-{
-    for (size_t i = 0; fields != NULL && i < fields->n; i++)
-        if (slice_ieq(slice_of(fields->at[i].name), name))
-            return true;
-    return false;
-}
-
-/* Did the route's edits take this field away, or replace it? */
-static bool
-edited_away(const struct route_edit *e, struct slice name)
-{
-    return e->any && (globbed(e->remove, name) || named(e->set, name));
-}
-
-static void
-put_edits(const struct route_edit *e, struct buf *b)
-{
-    const struct conf_fields *lists[] = { e->set, e->add };
-
-    if (!e->any)
-        return;
-    for (size_t l = 0; l < NELEM(lists); l++)
-        for (size_t i = 0; lists[l] != NULL && i < lists[l]->n; i++)
-            http_put(b, slice_of(lists[l]->at[i].name), slice_of(lists[l]->at[i].value));
-}
-
 static void
 put_field(struct buf *b, const struct http_field *f, struct head_marks *m)
 {
@@ -101,11 +50,11 @@ head_build(const struct flight *f, const struct http_head *h, bool stored, struc
         const struct http_field *field = &h->fields[i];
 
         if (!http_forwards(h, field) || field->id == HF_CONTENT_LENGTH ||
-            (stored && !sem_keeps(h, &cc, field)) || edited_away(edit, field->name))
+            (stored && !sem_keeps(h, &cc, field)) || route_edit_takes(edit, field->name))
             continue;
         put_field(b, field, m);
     }
-    put_edits(edit, b);
+    route_edit_put(edit, b);
     put_via(f, h->minor, b);
     if (!http_has(h, HF_DATE))
         put_date(b);
@@ -147,7 +96,7 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
         const struct http_field *field = &r304->fields[i];
 
         if (!http_forwards(r304, field) || !sem_304_updates(r304, field) || field->id == HF_VIA ||
-            !sem_keeps(r304, &cc, field) || edited_away(edit, field->name))
+            !sem_keeps(r304, &cc, field) || route_edit_takes(edit, field->name))
             continue;
         put_field(b, field, m);
     }

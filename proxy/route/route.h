@@ -46,6 +46,11 @@ struct route {
     const char *const *params; size_t nparams;      /* names in the path template, in order */
 };
 
+/* Does the edit take this field away, or replace it? */
+bool route_edit_takes(const struct route_edit *e, struct slice name);
+/* Appends the fields that it sets and adds. */
+void route_edit_put(const struct route_edit *e, struct buf *b);
+
 #define ROUTE_PARAMS_MAX 32
 
 struct route_match {

@@ -4,8 +4,8 @@
  * Model    A key leads to an entry, an entry to its variants (objects). What is published does not
  *          change, but for relaxed atomics (visited, checked, soft). Lookups run inside
  *          rcu_begin/rcu_end without a lock; writers lock one shard. Eviction is S3-FIFO (Yang et al.,
- *          SOSP 2023) by bytes. Head and body have reference counts of their own, so that a 304
- *          makes a new object with a new head around the old body.
+ *          SOSP 2023) by bytes. A body has a reference count of its own, so that a 304 makes a new
+ *          object with a new head around the old body.
  * Purge    one counter, the purge sequence, orders all purges. Who fetches takes store_stamp before
  *          the request is sent; the object keeps it. An object whose stamp is older than a purge that
  *          matches it is invalid wherever it is met. An object whose `checked` equals the counter
@@ -28,6 +28,7 @@ struct segment {
     struct segment *next;           /* published with release */
     char           *p;              /* owned; no header in front: a body of known size wastes nothing */
     uint32_t        cap;
+    uint32_t        used;           /* writer only */
 };
 
 struct body {
@@ -36,7 +37,6 @@ struct body {
     atomic_int       refs;
     _Atomic uint64_t size;          /* bytes that readers may read */
     uint64_t         trimmed;       /* bytes freed at the front (writer) */
-    uint64_t         held;          /* bytes of segments held (writer) */
     struct segment  *first, *last;  /* last: writer only */
     struct segment   embedded;
 };
@@ -46,7 +46,10 @@ struct body *body_new(uint64_t expect);
 struct body *body_ref(struct body *b);
 void body_unref(struct body **bp);
 int  body_append(struct body *b, struct slice data);    /* the writer; -1: memory out, nothing appended */
-void body_seal(struct body *b);                         /* the writer, when complete: gives back unused room */
+/* The writer, when complete. Gives back unused room when the caller's is the only reference; otherwise readers
+ * may be in those bytes, and store_put keeps an exact copy instead. */
+void body_seal(struct body *b);
+uint64_t body_held(const struct body *b);               /* the writer: bytes of segments held */
 /* The writer, when no reader needs bytes before `upto` any more: frees whole segments. */
 void body_trim(struct body *b, uint64_t upto);
 static inline uint64_t
@@ -60,13 +63,17 @@ struct body_cursor { struct segment *segment; uint64_t at, segment_at; };
 size_t body_pieces(const struct body *b, struct body_cursor *c, uint64_t end, struct iovec *iov, size_t max);
 void body_skip(const struct body *b, struct body_cursor *c, uint64_t n);
 
+/* The whole body as one run in the pool; .p is NULL when it is longer than max, trimmed, or memory is out. */
+struct slice body_text(const struct body *b, struct pool *p, uint64_t max);
+
 /* ---- objects ----------------------------------------------------------------------------------- */
 
 struct stored_head {                /* "HTTP/1.1 200 OK\r\n", fields, "Content-Length: n\r\n"; no empty line */
-    atomic_int refs;
+    /* lives as long as its object, in the same allocation */
     uint32_t   n;
-    uint32_t   status_n;            /* bytes of the status line with its CRLF */
-    uint32_t   etag_at, etag_n;     /* 0: none */
+    uint32_t   etag_at;             /* 0: none */
+    uint16_t   etag_n;
+    uint16_t   status_n;            /* bytes of the status line with its CRLF */
     char       bytes[];
 };
 
@@ -113,10 +120,10 @@ struct store_parts {
     struct slice vary, variant;     /* sem_vary, sem_variant; empty when there is no Vary */
     struct slice head;              /* as stored_head.bytes; copied */
     uint32_t status_n, etag_at, etag_n;
-    struct body *body;              /* sealed; a reference is taken */
+    struct body *body;              /* sealed; a reference is taken, or an exact copy made where it wastes room */
     struct sem_meta meta;
     uint64_t stamp, route_id;
-    const struct slice *tags; size_t ntags;         /* at most 256; copied (interned) */
+    const struct slice *tags; size_t ntags;         /* at most 256, more are refused; copied (interned) */
 };
 enum store_result { STORE_STORED, STORE_PURGED, STORE_TOO_LARGE, STORE_NO_MEMORY };
 /* Publishes, in place of the variant that answers the same requests. PURGED: a purge after `stamp`
@@ -143,6 +150,8 @@ enum store_purge_kind {
     STORE_PURGE_TAG,        /* text: the tag */
     STORE_PURGE_ROUTE,      /* id: route.id */
     STORE_PURGE_ALL,
+    STORE_PURGE_PATH,       /* text: path and query, exactly, under any host */
+    STORE_PURGE_PATH_PREFIX,/* text: the beginning of path and query, under any host */
 };
 struct store_purge {
     enum store_purge_kind kind;

@@ -1,0 +1,516 @@
+/*
+ * DELIVER: the answer leaves, at the client's pace.
+ *
+ * Model    three sources: an answer of our own (bytes), a stored object (parts of its body: whole,
+ *          ranges, none), a flight (its body as it grows). Bodies are written straight from where
+ *          they are; only heads and chunk sizes are copied. When the socket takes no more, on_writable runs us
+ *          again; when the flight has no more yet, its change does. A response that breaks off is
+ *          broken off here too, so that the client can see it.
+ */
+#include <stdio.h>
+
+#include "request/priv.h"
+
+#define PIECE_MAX (256 * 1024)          /* bytes written at a time to one client */
+
+static enum req_state
+finished(struct request *r)
+{
+    conn_done(r->conn, !r->close);
+    r->conn = NULL;
+    return REQ_DONE;
+}
+
+/* The client must see that this is not all. */
+static enum req_state
+cut(struct request *r)
+{
+    conn_abort(r->conn);
+    r->conn = NULL;
+    r->outcome = OUTCOME_ERROR;
+    return REQ_DONE;
+}
+
+/* ---- answers of our own ------------------------------------------------------------------------------------ */
+
+static enum req_state
+deliver_answer(struct request *r)
+{
+    struct iovec iov = { (char *)(uintptr_t)r->answer.p, r->answer.n };
+
+    if (!conn_write(r->conn, &iov, 1))
+        return REQ_WAIT;                /* the loop will say that the client is gone */
+    return finished(r);
+}
+
+/* ---- heads ---------------------------------------------------------------------------------------------------- */
+
+static void
+put_connection(struct request *r, struct buf *b)
+{
+    if (r->close)
+        buf_addz(b, "Connection: close\r\n");
+    else if (r->head->minor == 0)
+        buf_addz(b, "Connection: keep-alive\r\n");
+}
+
+/* Writes head and whatever follows it in b; false: the client is gone. */
+static bool
+send_head(struct request *r, struct buf *b)
+{
+    struct iovec iov = { b->p, b->n };
+    bool ok = !b->failed && conn_write(r->conn, &iov, 1);
+
+    if (b->failed)
+        COUNT(memory_failures);
+    buf_free(b);
+    r->head_sent = true;
+    return ok;
+}
+
+/* ---- from a stored object ---------------------------------------------------------------------------------------- */
+
+static struct slice
+object_etag(const struct object *o)
+{
+    return (struct slice){ o->head->etag_n > 0 ? o->head->bytes + o->head->etag_at : NULL, o->head->etag_n };
+}
+
+static enum sem_condition
+condition(const struct request *r, const struct object *o, int64_t now_ms)
+{
+    if (!r->rq.conditional || o->meta.status != 200)
+        return SEM_SEND;
+    return sem_condition(r->head, object_etag(o), o->meta.last_modified_s, o->meta.date_ms / 1000,
+        now_ms / 1000);
+}
+
+static void
+put_age(struct buf *b, const struct object *o, int64_t now_ms)
+{
+    buf_printf(b, "Age: %lld\r\n", (long long)(sem_age_ms(&o->meta, now_ms) / 1000));
+}
+
+/* A head of another status made from the stored one: 304 with the fields that belong there, 206 and 416 with all but
+ * Content-Length (and Content-Type when `type` is false). */
+static void
+put_fields(struct buf *b, const struct http_head *h, bool only_304, bool type)
+{
+    for (unsigned i = 0; i < h->nfields; i++) {
+        const struct http_field *f = &h->fields[i];
+
+        if (f->id == HF_CONTENT_LENGTH || (only_304 && !sem_in_304(f)) ||
+            (!type && f->id == HF_CONTENT_TYPE))
+            continue;
+        http_put(b, f->name, f->value);
+    }
+}
+
+static bool
+stored_fields(const struct object *o, struct http_head *h, struct http_field *fields)
+{
+    *h = (struct http_head){ .fields = fields, .cap = HTTP_FIELDS_MAX, .status = o->meta.status };
+    return http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n, h) == 0;
+}
+
+static bool
+set_parts(struct request *r, size_t n)
+{
+    r->parts = pool_zalloc(r->pool, (n + 1) * sizeof *r->parts);
+    r->nparts = n;
+    return r->parts != NULL;
+}
+
+/* Several ranges: multipart/byteranges (RFC 9110 14.6). Sets the parts; the length of them all, 0: memory out. */
+static uint64_t
+multipart(struct request *r, const struct http_range *ranges, size_t n, struct slice type,
+    uint64_t size, char boundary[17])
+{
+    uint64_t total = 0;
+    struct buf b = { 0 };
+
+    snprintf(boundary, 17, "%016llx", (unsigned long long)random_fast());
+    if (!set_parts(r, n + 1))
+        return 0;
+    for (size_t i = 0; i <= n; i++) {
+        struct part *p = &r->parts[i];
+
+        b.n = 0;
+        buf_printf(&b, i < n ? "\r\n--%s\r\n" : "\r\n--%s--\r\n", boundary);
+        if (i < n) {
+            if (type.n > 0)
+                http_put_id(&b, HF_CONTENT_TYPE, type);
+            buf_printf(&b, "Content-Range: bytes %llu-%llu/%llu\r\n\r\n",
+                (unsigned long long)ranges[i].first, (unsigned long long)ranges[i].last,
+                (unsigned long long)size);
+            p->at = ranges[i].first;
+            p->n = ranges[i].last - ranges[i].first + 1;
+        }
+        p->text = pool_slice(r->pool, buf_slice(&b));
+        if (b.failed || p->text.p == NULL) {
+            total = 0;
+            break;
+        }
+        total += p->text.n + p->n;
+    }
+    buf_free(&b);
+    return total;
+}
+
+/* Writes the status line and what stands in the head for the ranges. false: the range is to be ignored. */
+static bool
+put_ranged(struct request *r, struct buf *b, const struct http_head *h, int64_t now_ms)
+{
+    const struct object *o = r->object;
+    uint64_t size = body_size(o->body), total;
+    struct http_range ranges[RANGES_MAX];
+    char boundary[17];
+    size_t n = 0;
+
+    if (!r->rq.range || o->meta.status != 200 || r->head->method != HTTP_GET ||
+        !sem_if_range(r->head, object_etag(o), o->meta.last_modified_s, o->meta.date_ms / 1000, now_ms / 1000))
+        return false;
+    switch (http_range(http_value(r->head, HF_RANGE), size, ranges, RANGES_MAX, &n)) {
+    case HTTP_RANGE_IGNORE:
+        return false;
+    case HTTP_RANGE_UNSATISFIABLE:
+        r->status = 416;
+        r->nparts = 0;
+        buf_printf(b, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */%llu\r\n"
+            "Content-Length: 0\r\n", (unsigned long long)size);
+        put_fields(b, h, true, false);
+        return true;
+    case HTTP_RANGE_OK:
+        break;
+    }
+    r->status = 206;
+    buf_addz(b, "HTTP/1.1 206 Partial Content\r\n");
+    if (n == 1) {
+        if (!set_parts(r, 1))
+            return false;
+        r->parts[0] = (struct part){ .at = ranges[0].first, .n = ranges[0].last - ranges[0].first + 1 };
+        put_fields(b, h, false, true);
+        buf_printf(b, "Content-Range: bytes %llu-%llu/%llu\r\nContent-Length: %llu\r\n",
+            (unsigned long long)ranges[0].first, (unsigned long long)ranges[0].last,
+            (unsigned long long)size, (unsigned long long)r->parts[0].n);
+        return true;
+    }
+    total = multipart(r, ranges, n, http_value(h, HF_CONTENT_TYPE), size, boundary);
+    if (total == 0) {
+        b->failed = true;
+        return true;
+    }
+    put_fields(b, h, false, false);
+    buf_printf(b, "Content-Type: multipart/byteranges; boundary=%s\r\nContent-Length: %llu\r\n",
+        boundary, (unsigned long long)total);
+    return true;
+}
+
+/* Decides between 200, 206, 304, 412 and 416, and writes the head. */
+static enum req_state
+begin_object(struct request *r)
+{
+    struct http_field fields[HTTP_FIELDS_MAX];
+    struct object *o = r->object;
+    int64_t now = wall_ms();
+    enum sem_condition c = condition(r, o, now);
+    struct buf b = { 0 };
+    struct http_head h;
+
+    r->close = !conn_may_keep(r->conn) || conn_has_body(r->conn);
+    if (c == SEM_FAILED) {
+        enum stats_outcome outcome = r->outcome;
+
+        problem(r, 412, "the stored representation does not meet the condition");
+        r->outcome = outcome;
+        return REQ_WAIT;
+    }
+    if (!stored_fields(o, &h, fields))
+        return cut(r);                  /* cannot happen: it was parsed before it was stored */
+    if (c == SEM_NOT_MODIFIED) {
+        r->status = 304;
+        r->nparts = 0;
+        buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
+        put_fields(&b, &h, true, true);
+    } else if (!put_ranged(r, &b, &h, now)) {
+        if (!set_parts(r, 1))
+            b.failed = true;
+        else if (r->head->method != HTTP_HEAD)
+            r->parts[0].n = body_size(o->body);
+        buf_add(&b, o->head->bytes, o->head->n);
+    }
+    put_age(&b, o, now);
+    status_put(r, &b, NULL);
+    put_connection(r, &b);
+    buf_addz(&b, "\r\n");
+    if (b.failed) {
+        buf_free(&b);
+        return cut(r);
+    }
+    send_head(r, &b);
+    return REQ_WAIT;
+}
+
+/* Writes n bytes of the body from `at` as far as the socket takes them. false: it takes no more now. */
+static bool
+send_stored(struct request *r, struct part *p)
+{
+    struct iovec iov[PIECES_MAX];
+    size_t n;
+    ssize_t put;
+
+    while (p->n > 0) {
+        uint64_t end = p->n > PIECE_MAX ? p->at + PIECE_MAX : p->at + p->n;
+
+        if (r->cursor.at != p->at) {
+            if (r->cursor.at > p->at)
+                r->cursor = (struct body_cursor){ 0 };
+            body_skip(r->object->body, &r->cursor, p->at - r->cursor.at);
+        }
+        n = body_pieces(r->object->body, &r->cursor, end, iov, PIECES_MAX);
+        put = conn_write_some(r->conn, iov, n);
+        if (put <= 0)
+            return false;
+        body_skip(r->object->body, &r->cursor, (uint64_t)put);
+        p->at += (uint64_t)put;
+        p->n -= (uint64_t)put;
+        r->bytes_out += (uint64_t)put;
+    }
+    return true;
+}
+
+static enum req_state
+deliver_object(struct request *r)
+{
+    if (!r->head_sent) {
+        if (begin_object(r) != REQ_WAIT)
+            return REQ_DONE;
+        if (r->answer.p != NULL)
+            return deliver_answer(r);
+    }
+    for (; r->part < r->nparts; r->part++) {
+        struct part *p = &r->parts[r->part];
+        struct iovec iov = { (char *)(uintptr_t)p->text.p, p->text.n };
+
+        if (p->text.n > 0 && !conn_write(r->conn, &iov, 1))
+            return REQ_WAIT;
+        r->bytes_out += p->text.n;
+        p->text.n = 0;
+        if (!send_stored(r, p))
+            return REQ_WAIT;
+    }
+    return finished(r);
+}
+
+/* ---- from a flight -------------------------------------------------------------------------------------------------- */
+
+/* The client's own conditions against a response that was asked for whole. */
+static enum sem_condition
+live_condition(const struct request *r, const struct fill_view *v)
+{
+    struct slice date = http_value(v->response, HF_DATE);
+    int64_t now = wall_ms() / 1000, lm = HTTP_NO_DATE, made = now;
+
+    if (!r->rq.conditional || v->status != 200 || r->fwd == FWD_BYPASS || v->meta == NULL)
+        return SEM_SEND;
+    if (http_has(v->response, HF_LAST_MODIFIED))
+        lm = http_date(http_value(v->response, HF_LAST_MODIFIED), now);
+    if (date.p != NULL && http_date(date, now) != HTTP_NO_DATE)
+        made = http_date(date, now);
+    return sem_condition(r->head, http_value(v->response, HF_ETAG), lm, made, now);
+}
+
+static bool
+bodiless(const struct request *r, unsigned status)
+{
+    return r->head->method == HTTP_HEAD || status == 204 || status == 304 || status < 200;
+}
+
+/* How the body's end will be told: by length, by chunks, by closing. */
+static void
+put_framing(struct request *r, const struct fill_view *v, struct buf *b)
+{
+    if (bodiless(r, v->status)) {
+        if (http_has(v->response, HF_CONTENT_LENGTH) && v->status >= 200 && v->status != 204)
+            http_put_id(b, HF_CONTENT_LENGTH, http_value(v->response, HF_CONTENT_LENGTH));
+        return;
+    }
+    if (v->framing == HTTP_LENGTH || v->framing == HTTP_NO_BODY) {
+        buf_printf(b, "Content-Length: %llu\r\n", (unsigned long long)v->length);
+    } else if (v->complete && v->trailer.n == 0) {
+        buf_printf(b, "Content-Length: %llu\r\n", (unsigned long long)body_size(v->body));
+    } else if (r->head->minor > 0) {
+        r->chunked = true;
+        buf_addz(b, "Transfer-Encoding: chunked\r\n");
+    } else {
+        r->close = true;
+    }
+}
+
+/* Made from a live response that the client has already: its fields that belong into a 304. */
+static enum req_state
+deliver_304(struct request *r, const struct fill_view *v)
+{
+    struct buf b = { 0 };
+
+    r->status = 304;
+    buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
+    for (unsigned i = 0; i < v->response->nfields; i++)
+        if (sem_in_304(&v->response->fields[i]) && http_forwards(v->response, &v->response->fields[i]))
+            http_put(&b, v->response->fields[i].name, v->response->fields[i].value);
+    status_put(r, &b, v);
+    put_connection(r, &b);
+    buf_addz(&b, "\r\n");
+    if (!send_head(r, &b))
+        return REQ_WAIT;
+    return finished(r);
+}
+
+/* The tunnel after a 101: bytes both ways until one side ends. */
+static void
+begin_tunnel(struct request *r)
+{
+    r->tunnel = true;
+    r->close = true;
+    conn_tunnel(r->conn);
+}
+
+static enum req_state
+begin_flight(struct request *r, const struct fill_view *v)
+{
+    struct buf b = { 0 };
+
+    r->close = !conn_may_keep(r->conn) || (conn_has_body(r->conn) && v->complete);
+    switch (live_condition(r, v)) {
+    case SEM_NOT_MODIFIED:
+        return deliver_304(r, v);
+    case SEM_FAILED:
+        problem(r, 412, "the representation does not meet the condition");
+        return deliver_answer(r);
+    case SEM_SEND:
+        break;
+    }
+    buf_adds(&b, v->head);
+    put_framing(r, v, &b);
+    status_put(r, &b, v);
+    if (v->status == 101) {
+        buf_addz(&b, "Connection: upgrade\r\n");
+        http_put_id(&b, HF_UPGRADE, http_value(v->response, HF_UPGRADE));
+    } else {
+        put_connection(r, &b);
+    }
+    buf_addz(&b, "\r\n");
+    if (b.failed) {
+        buf_free(&b);
+        return cut(r);
+    }
+    if (send_head(r, &b) && v->status == 101)
+        begin_tunnel(r);
+    return REQ_WAIT;
+}
+
+/* One chunk of what is there. false: the socket takes no more. */
+static bool
+send_chunk(struct request *r, const struct fill_view *v, uint64_t have)
+{
+    struct iovec iov[PIECES_MAX + 2];
+    char size[20];
+    size_t n, bytes = 0;
+
+    if (conn_queued(r->conn) > 0) {
+        conn_want_write(r->conn);
+        return false;
+    }
+    n = body_pieces(v->body, &r->cursor, have, iov + 1, PIECES_MAX);
+    for (size_t i = 1; i <= n; i++)
+        bytes += iov[i].iov_len;
+    iov[0] = (struct iovec){ size, (size_t)snprintf(size, sizeof size, "%zx\r\n", bytes) };
+    iov[n + 1] = (struct iovec){ (char *)(uintptr_t)"\r\n", 2 };
+    if (!conn_write(r->conn, iov, n + 2))
+        return false;
+    body_skip(v->body, &r->cursor, bytes);
+    r->bytes_out += bytes;
+    return true;
+}
+
+/* Writes what there is of the body. false: the socket takes no more. */
+static bool
+send_live(struct request *r, const struct fill_view *v)
+{
+    struct iovec iov[PIECES_MAX];
+    uint64_t have;
+    size_t n;
+    ssize_t put;
+
+    while (r->cursor.at < (have = body_size(v->body))) {
+        if (have - r->cursor.at > PIECE_MAX)
+            have = r->cursor.at + PIECE_MAX;
+        if (r->chunked) {
+            if (!send_chunk(r, v, have))
+                return false;
+        } else {
+            n = body_pieces(v->body, &r->cursor, have, iov, PIECES_MAX);
+            put = conn_write_some(r->conn, iov, n);
+            if (put <= 0)
+                return false;
+            body_skip(v->body, &r->cursor, (uint64_t)put);
+            r->bytes_out += (uint64_t)put;
+        }
+        fill_consumed(r->fill, r->cursor.at);
+    }
+    return true;
+}
+
+static enum req_state
+end_flight(struct request *r, const struct fill_view *v)
+{
+    struct iovec iov[3] = { { (char *)(uintptr_t)"0\r\n", 3 },
+        { (char *)(uintptr_t)v->trailer.p, v->trailer.n }, { (char *)(uintptr_t)"\r\n", 2 } };
+
+    if (r->chunked && !conn_write(r->conn, iov, 3))
+        return REQ_WAIT;
+    r->close = r->close || conn_has_body(r->conn);
+    return finished(r);
+}
+
+static enum req_state
+deliver_flight(struct request *r)
+{
+    struct fill_view v;
+    bool complete;
+
+    fill_look(r->fill, &v);
+    if (!r->head_sent) {
+        enum req_state next = begin_flight(r, &v);
+
+        if (next != REQ_WAIT || !r->head_sent)
+            return next;
+    }
+    complete = v.complete;              /* before the body is looked at: it grows in the meantime */
+    if (bodiless(r, v.status) && v.status != 101) {
+        fill_consumed(r->fill, body_size(v.body));
+        return complete || v.stored || v.meta != NULL ? end_flight(r, &v) :
+            v.broken ? cut(r) : REQ_WAIT;
+    }
+    if (r->tunnel && conn_has_body(r->conn) && !fill_full(r->fill))
+        conn_body(r->conn, true);
+    else if (conn_has_body(r->conn) && !fill_full(r->fill) && !r->tunnel)
+        conn_body(r->conn, true);
+    if (!send_live(r, &v))
+        return REQ_WAIT;
+    if (v.broken)
+        return r->tunnel ? finished(r) : cut(r);
+    return complete ? end_flight(r, &v) : REQ_WAIT;
+}
+
+enum req_state
+do_deliver(struct request *r)
+{
+    if (r->conn == NULL)
+        return REQ_WAIT;                /* on_gone is about to say so, or did */
+    if (r->answer.p != NULL)
+        return deliver_answer(r);
+    if (r->object != NULL)
+        return deliver_object(r);
+    return deliver_flight(r);
+}

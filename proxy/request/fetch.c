@@ -1,0 +1,108 @@
+/*
+ * FETCH: waits for a flight, its own or another's.
+ */
+#include "request/priv.h"
+
+/* The stored response, stale, instead of an error of the origin's, where that is allowed. */
+static bool
+stale_instead(struct request *r)
+{
+    if (r->stale == NULL || !sem_stale_on_error(&r->rq, &r->stale->meta, wall_ms()))
+        return false;
+    fill_close(&r->fill);
+    r->object = r->stale;
+    r->stale = NULL;
+    r->status = r->object->meta.status;
+    r->outcome = OUTCOME_STALE;
+    r->why = "stale-if-error";
+    COUNT(cache_stale);
+    return true;
+}
+
+static int
+take_off(struct request *r)
+{
+    struct fill_want w;
+
+    request_want(r, r->alone ? FILL_ALONE : FILL_SHARED, &w);
+    w.stale = r->stale;
+    r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &r->collapsed);
+    return r->fill != NULL ? 0 : -1;
+}
+
+/* A response is coming. */
+static enum req_state
+arrived(struct request *r, const struct fill_view *v)
+{
+    r->status = v->status;
+    r->fwd_status = v->status;
+    if (v->status >= 500 && stale_instead(r))
+        return REQ_DELIVER;
+    r->outcome = r->collapsed ? OUTCOME_COLLAPSED : OUTCOME_MISS;
+    if (v->meta == NULL)
+        r->why = v->why;
+    return REQ_DELIVER;
+}
+
+static enum req_state
+freshened(struct request *r, const struct fill_view *v)
+{
+    rcu_begin();
+    r->object = object_ref((struct object *)(uintptr_t)v->object);
+    rcu_end();
+    fill_close(&r->fill);
+    r->status = r->object->meta.status;
+    r->fwd_status = 304;
+    r->outcome = OUTCOME_REVALIDATED;
+    return REQ_DELIVER;
+}
+
+static enum req_state
+look_again(struct request *r, const struct fill_view *v)
+{
+    r->fwd_status = v->status;
+    if (v->state == FILL_AGAIN_ALONE) {
+        if (v->status >= 500 && stale_instead(r))
+            return REQ_DELIVER;
+        r->alone = true;
+    }
+    r->fwd_status = 0;
+    r->collapsed = false;
+    fill_close(&r->fill);
+    return REQ_LOOKUP;
+}
+
+static enum req_state
+failed(struct request *r, const struct exchange_fault *f)
+{
+    struct exchange_fault fault = *f;
+
+    if (stale_instead(r))
+        return REQ_DELIVER;
+    return problem_retry(r, fault.status, fault.detail, fault.retry_after_s);
+}
+
+enum req_state
+do_fetch(struct request *r)
+{
+    struct fill_view v;
+
+    if (r->fill == NULL && take_off(r) == -1)
+        return problem_retry(r, 503, "out of memory", 1);
+    fill_look(r->fill, &v);
+    forward_interim(r, &v);
+    switch (v.state) {
+    case FILL_WAITING:
+        return REQ_WAIT;
+    case FILL_HEAD:
+        return arrived(r, &v);
+    case FILL_OBJECT:
+        return freshened(r, &v);
+    case FILL_AGAIN:
+    case FILL_AGAIN_ALONE:
+        return look_again(r, &v);
+    case FILL_FAULT:
+        return failed(r, v.fault);
+    }
+    return REQ_WAIT;
+}

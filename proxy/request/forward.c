@@ -1,0 +1,252 @@
+/*
+ * The request as the origin gets it, and FORWARD: one exchange for one client, body and all.
+ *
+ * Model    hop-by-hop fields stop here (RFC 9110 7.6.1). Via and CDN-Loop are appended to. Forwarded and
+ *          X-Forwarded-* are appended to when the peer is in the listener's `trust`, and replaced
+ *          otherwise. Where the answer may be stored the client's conditions and ranges are kept back: the
+ *          whole representation is asked for, and the conditions are judged here.
+ */
+#include <stdio.h>
+
+#include "request/priv.h"
+
+/* ---- fields -------------------------------------------------------------------------------------------- */
+
+/* Fields that are written anew below, whoever sent them. */
+static bool
+ours(enum http_id id)
+{
+    return id == HF_HOST || id == HF_CONTENT_LENGTH || id == HF_EXPECT || id == HF_FORWARDED ||
+        id == HF_X_FORWARDED_FOR || id == HF_X_FORWARDED_HOST || id == HF_X_FORWARDED_PROTO ||
+        id == HF_VIA || id == HF_CDN_LOOP || id == HF_X_REQUEST_ID || id == HF_TRACEPARENT;
+}
+
+/* Kept back when the whole representation is asked for. */
+static bool
+conditional(enum http_id id)
+{
+    return id == HF_IF_MATCH || id == HF_IF_NONE_MATCH || id == HF_IF_MODIFIED_SINCE ||
+        id == HF_IF_UNMODIFIED_SINCE || id == HF_IF_RANGE || id == HF_RANGE;
+}
+
+/* "Name: what came before, value\r\n". */
+static void
+append(const struct request *r, struct buf *b, enum http_id id, bool keep, struct slice value)
+{
+    buf_adds(b, http_name(id));
+    buf_addz(b, ": ");
+    for (unsigned i = 0; keep && i < r->head->nfields; i++)
+        if (r->head->fields[i].id == id && r->head->fields[i].value.n > 0) {
+            buf_adds(b, r->head->fields[i].value);
+            buf_addz(b, ", ");
+        }
+    buf_adds(b, value);
+    buf_addz(b, "\r\n");
+}
+
+/* node of RFC 7239 6: an IPv6 address stands in brackets and quotes. */
+static void
+forwarded(const struct request *r, struct buf *b, bool trusted)
+{
+    bool v6 = memchr(r->client.p, ':', r->client.n) != NULL;
+    struct buf v = { 0 };
+
+    buf_printf(&v, v6 ? "for=\"[%.*s]\"" : "for=%.*s", SLICE_ARG(r->client));
+    buf_printf(&v, ";proto=%s", r->https ? "https" : "http");
+    if (r->host.n > 0)
+        buf_printf(&v, ";host=\"%.*s\"", SLICE_ARG(r->host));
+    append(r, b, HF_FORWARDED, trusted, buf_slice(&v));
+    b->failed = b->failed || v.failed;
+    buf_free(&v);
+}
+
+static void
+tell_who(const struct request *r, struct buf *b)
+{
+    bool trusted = conn_peer_in(r->conn, &conn_listener(r->conn)->trust);
+
+    append(r, b, HF_X_FORWARDED_FOR, trusted, r->client);
+    if (trusted && http_has(r->head, HF_X_FORWARDED_PROTO))
+        http_put_id(b, HF_X_FORWARDED_PROTO, http_value(r->head, HF_X_FORWARDED_PROTO));
+    else
+        http_put_id(b, HF_X_FORWARDED_PROTO, r->https ? SLICE("https") : SLICE("http"));
+    if (trusted && http_has(r->head, HF_X_FORWARDED_HOST))
+        http_put_id(b, HF_X_FORWARDED_HOST, http_value(r->head, HF_X_FORWARDED_HOST));
+    else if (r->head->host.n > 0)
+        http_put_id(b, HF_X_FORWARDED_HOST, r->head->host);
+    forwarded(r, b, trusted);
+}
+
+/* W3C Trace Context: passed on with a span id of ours; what is malformed is not. */
+static void
+trace(const struct request *r, struct buf *b)
+{
+    struct slice v = http_value(r->head, HF_TRACEPARENT);
+    char id[17];
+
+    if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-' || (v.p[0] == 'f' && v.p[1] == 'f') ||
+        (v.p[0] == '0' && v.p[1] == '0' && v.n != 55))
+        return;
+    for (size_t i = 0; i < 55; i++)
+        if (i != 2 && i != 35 && i != 52 && strchr("0123456789abcdef", v.p[i]) == NULL)
+            return;
+    snprintf(id, sizeof id, "%016llx", (unsigned long long)random_fast() | 1);
+    buf_addz(b, "Traceparent: ");
+    buf_add(b, v.p, 36);
+    buf_add(b, id, 16);
+    buf_add(b, v.p + 52, v.n - 52);
+    buf_addz(b, "\r\n");
+}
+
+void
+forward_fields(void *request, struct buf *b)
+{
+    const struct request *r = request;
+    const struct route_edit *edit = &r->match.route->request;
+    bool whole = r->state != REQ_FORWARD;
+    struct buf via = { 0 };
+
+    for (unsigned i = 0; i < r->head->nfields; i++) {
+        const struct http_field *f = &r->head->fields[i];
+
+        if (!http_forwards(r->head, f) || ours(f->id) || (whole && conditional(f->id)) ||
+            route_edit_takes(edit, f->name))
+            continue;
+        http_put(b, f->name, f->value);
+    }
+    tell_who(r, b);
+    buf_printf(&via, "1.%u %.*s", r->head->minor, SLICE_ARG(r->site->via));
+    append(r, b, HF_VIA, true, buf_slice(&via));
+    append(r, b, HF_CDN_LOOP, true, r->site->via);
+    if (r->id.n > 0)
+        http_put_id(b, HF_X_REQUEST_ID, r->id);
+    trace(r, b);
+    route_edit_put(edit, b);
+    b->failed = b->failed || via.failed;
+    buf_free(&via);
+}
+
+void
+request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
+{
+    const struct conf_route *c = r->match.route->conf;
+
+    *w = (struct fill_want){
+        .mode = mode, .table = r->site->table, .match = &r->match,
+        .origin = r->site->origins[c->to - r->site->conf->origins],
+        .key = &r->key, .target = r->target, .request = r->head, .request_bytes = r->bytes,
+        .semantics = r->rq, .vary = r->vary, .why = r->why, .https = r->https, .host = r->host,
+        .via = r->site->via, .fields = forward_fields, .fields_arg = r,
+    };
+}
+
+/* ---- FORWARD ------------------------------------------------------------------------------------------------ */
+
+static int
+take_off(struct request *r)
+{
+    struct fill_want w;
+    bool ignored;
+
+    request_want(r, FILL_PRIVATE, &w);
+    w.body = r->head->framing;
+    w.length = r->head->length;
+    w.expect = (r->head->flags & HTTP_EXPECT) != 0;
+    if (w.body == HTTP_LENGTH && w.length == 0)
+        r->body_ended = true;
+    if (r->head->flags & HTTP_UPGRADING)
+        w.upgrade = http_value(r->head, HF_UPGRADE);
+    r->body_lost = http_has(r->head, HF_CONTENT_ENCODING);
+    r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &ignored);
+    if (r->fill == NULL)
+        return -1;
+    if (!w.expect && conn_has_body(r->conn)) {
+        conn_continue(r->conn);
+        conn_body(r->conn, true);
+    }
+    return 0;
+}
+
+/* 1xx responses pass on (RFC 9110 15.2), but not to HTTP/1.0 clients. */
+void
+forward_interim(struct request *r, const struct fill_view *v)
+{
+    struct iovec iov = { (char *)(uintptr_t)v->interim.p + r->interim_sent,
+        v->interim.n - r->interim_sent };
+
+    if (v->interim.n <= r->interim_sent)
+        return;
+    r->interim_sent = v->interim.n;
+    if (r->head->minor > 0)
+        conn_write(r->conn, &iov, 1);
+}
+
+void
+forward_body(struct request *r, struct slice data)
+{
+    r->bytes_in += data.n;
+    if (r->fill == NULL)
+        return;
+    if (!r->tunnel && (r->match.route->needs & KEY_NEEDS_REQUEST_BODY) && !r->body_lost) {
+        buf_add(&r->body, data.p, data.n);
+        if (r->body.n > BODY_SEEN_MAX || r->body.failed) {
+            r->body_lost = true;
+            buf_free(&r->body);
+        }
+    }
+    fill_send(r->fill, data);
+    if (fill_full(r->fill))
+        conn_body(r->conn, false);
+}
+
+void
+forward_body_end(struct request *r, struct slice trailer)
+{
+    r->body_ended = true;
+    if (r->fill != NULL)
+        fill_send_end(r->fill, trailer);
+}
+
+/* The origin may have acted on a write whose answer nobody will see: what it may have changed is purged. */
+void
+forward_given_up(struct request *r)
+{
+    if (r->unsafe && r->fill != NULL && r->state == REQ_FORWARD)
+        purge_now(r, NULL);
+}
+
+static enum req_state
+failed(struct request *r, const struct exchange_fault *f)
+{
+    if (r->unsafe && f->reached)
+        purge_now(r, NULL);
+    return problem_retry(r, f->status, f->detail, f->retry_after_s);
+}
+
+enum req_state
+do_forward(struct request *r)
+{
+    struct fill_view v;
+
+    if (r->fill == NULL && take_off(r) == -1)
+        return problem_retry(r, 503, "out of memory", 1);
+    fill_look(r->fill, &v);
+    forward_interim(r, &v);
+    if (conn_has_body(r->conn) && !fill_full(r->fill)) {
+        if (v.want_body)
+            conn_continue(r->conn);
+        if (v.want_body || (r->head->flags & HTTP_EXPECT) == 0)
+            conn_body(r->conn, true);
+    }
+    switch (v.state) {
+    case FILL_HEAD:
+        r->status = v.status;
+        r->fwd_status = v.status;
+        r->why = v.why;
+        return r->unsafe ? REQ_PURGE : REQ_DELIVER;
+    case FILL_FAULT:
+        return failed(r, v.fault);
+    default:
+        return REQ_WAIT;
+    }
+}

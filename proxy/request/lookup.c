@@ -1,0 +1,108 @@
+/*
+ * LOOKUP: what is stored, and may it be used?
+ */
+#include "request/priv.h"
+
+#define ROUNDS_MAX 6                    /* after that a request fetches for itself */
+
+static void
+note_vary(void *arg, const struct object *o, struct slice vary, bool soft)
+{
+    struct request *r = arg;
+
+    (void)o;
+    (void)soft;
+    if (r->vary.n == 0 && vary.n > 0)
+        r->vary = pool_slice(r->pool, vary);
+}
+
+/* Nothing usable is stored. */
+static enum req_state
+miss(struct request *r, enum fwd why)
+{
+    COUNT(cache_misses);
+    if (r->rq.cc.flags & CC_ONLY_IF_CACHED)
+        return problem(r, 504, "only-if-cached: nothing usable is stored");
+    if (r->fwd == FWD_NONE)
+        r->fwd = why;
+    if (r->head->method == HTTP_HEAD || (r->rq.range && r->stale == NULL)) {
+        r->why = r->head->method == HTTP_HEAD ? "head" : "range";
+        if (r->stale != NULL)
+            object_unref(&r->stale);
+        return REQ_FORWARD;
+    }
+    if (r->rq.cc.flags & CC_NO_CACHE)
+        r->alone = true;                /* its answer must be younger than the request */
+    r->outcome = OUTCOME_MISS;
+    return REQ_FETCH;
+}
+
+static void
+revalidate_behind(struct request *r, struct object *o)
+{
+    struct fill_want w;
+
+    request_want(r, FILL_SHARED, &w);
+    w.stale = o;
+    fill_behind(req_fills(), conn_loop(r->conn), &w);
+}
+
+static enum req_state
+serve(struct request *r, enum sem_use use, const char *why)
+{
+    r->status = r->object->meta.status;
+    r->outcome = use == SEM_FRESH ? OUTCOME_HIT : OUTCOME_STALE;
+    if (use == SEM_FRESH) {
+        COUNT(cache_hits);
+    } else {
+        COUNT(cache_stale);
+        r->why = why;
+    }
+    if (use == SEM_STALE_REVALIDATE)
+        revalidate_behind(r, r->object);
+    return REQ_DELIVER;
+}
+
+enum req_state
+do_lookup(struct request *r)
+{
+    struct object *o = NULL, *found = NULL;
+    enum sem_use use = SEM_CANNOT;
+    enum store_answer got;
+    const char *why = NULL;
+    bool soft = false;
+
+    if (++r->rounds > ROUNDS_MAX)
+        r->alone = true;
+    if (r->stale != NULL)
+        object_unref(&r->stale);
+    rcu_begin();
+    got = store_get(req_store(), &r->key, r->head, wall_ms(), &o, &soft);
+    if (got == STORE_HIT) {
+        use = sem_use(&r->rq, &o->meta, wall_ms(), soft, &why);
+        found = object_ref(o);
+    }
+    rcu_end();
+    switch (got) {
+    case STORE_MISS:
+        return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_URI_MISS);
+    case STORE_PASS:
+        r->alone = true;
+        return miss(r, FWD_URI_MISS);
+    case STORE_VARY_MISS:
+        store_each(req_store(), &r->key, note_vary, r);
+        return miss(r, FWD_VARY_MISS);
+    case STORE_HIT:
+        break;
+    }
+    if (use == SEM_FRESH || use == SEM_STALE || use == SEM_STALE_REVALIDATE) {
+        r->object = found;
+        return serve(r, use, why);
+    }
+    if (use == SEM_CANNOT) {
+        object_unref(&found);
+        return miss(r, FWD_REQUEST);
+    }
+    r->stale = found;
+    return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_STALE);
+}

@@ -1,0 +1,150 @@
+/* Private to request/. */
+#ifndef WEIR_REQUEST_PRIV_H
+#define WEIR_REQUEST_PRIV_H
+
+#include "purge/purge.h"
+#include "request/request.h"
+#include "stats/stats.h"
+
+#define BIT(n) (1u << (n))
+
+/*    state    handler     may enter next (ABORT always) */
+#define REQ_STATES(X)                                                                              \
+    X(ROUTE,   do_route,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
+    X(LOOKUP,  do_lookup,  BIT(REQ_FETCH) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                   \
+    X(FETCH,   do_fetch,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
+    X(FORWARD, do_forward, BIT(REQ_PURGE) | BIT(REQ_DELIVER))                                      \
+    X(PURGE,   do_purge,   BIT(REQ_DELIVER))                                                       \
+    X(DELIVER, do_deliver, BIT(REQ_DONE))                                                          \
+    X(ABORT,   do_abort,   BIT(REQ_DONE))                                                          \
+    X(DONE,    do_done,    0)
+
+enum req_state {
+#define X(name, run, next) REQ_##name,
+    REQ_STATES(X)
+#undef X
+    REQ_WAIT,                           /* not a state: the handler waits for something */
+};
+
+#define BODY_SEEN_MAX (64 * 1024)       /* of a body that placeholders look at */
+#define RANGES_MAX    16
+#define PIECES_MAX    16
+
+struct site {
+    uint32_t            magic;
+#define SITE_MAGIC 0x517e0000u
+    atomic_int          refs;
+    struct conf        *conf;           /* owned reference */
+    struct route_table *table;          /* owned reference */
+    struct origin     **origins;        /* of conf->origins, owned references */
+    struct slice        via;
+};
+
+/* Why a request went forward (RFC 9211 2.2). */
+enum fwd { FWD_NONE, FWD_BYPASS, FWD_METHOD, FWD_URI_MISS, FWD_VARY_MISS, FWD_REQUEST, FWD_STALE };
+
+/* A piece of an answer made from a stored body: text, then bytes of the body. */
+struct part { struct slice text; uint64_t at, n; };
+
+struct request {
+    uint32_t           magic;
+#define REQUEST_MAGIC 0x4e900e57u
+    uint8_t            state;
+    bool               running, again;  /* inside req_run; run once more */
+    struct conn       *conn;            /* borrowed; NULL when the client is gone */
+    struct loop_msg    msg;
+    bool               posted;
+    struct pool       *pool;            /* owned: the request itself lives there */
+    struct site       *site;            /* owned reference */
+    int64_t            started_us, since_us;
+    uint32_t           spent_us[REQ_WAIT];
+
+    /* ROUTE */
+    struct http_head  *head;
+    struct slice       bytes;           /* that head's slices point in here */
+    struct slice       host, path, query;       /* normalised */
+    struct slice       target;          /* for the origin */
+    struct slice       id;              /* X-Request-Id */
+    struct slice       client;          /* its address */
+    struct route_match match;
+    struct key         key;
+    struct sem_request rq;
+    bool               https, unsafe;
+
+    /* LOOKUP, FETCH, FORWARD */
+    struct object     *stale;           /* owned reference: to be validated */
+    struct object     *object;          /* owned reference: to be delivered */
+    struct fill       *fill;            /* owned */
+    struct slice       vary;            /* of other variants */
+    unsigned           rounds;
+    bool               alone, collapsed, revalidated;
+    const char        *why;             /* not stored because */
+    enum fwd           fwd;
+    unsigned           fwd_status;
+    bool               body_ended;      /* of the request */
+    bool               body_lost;       /* too long for placeholders, or coded */
+    struct buf         body;            /* the first bytes of it, for placeholders */
+    uint64_t           bytes_in;
+    size_t             interim_sent;
+
+    /* DELIVER */
+    bool               head_sent, chunked, close, tunnel;
+    unsigned           status;
+    struct slice       answer;          /* head and first body bytes of an answer of our own */
+    struct part       *parts;
+    size_t             nparts, part;
+    struct body_cursor cursor;
+    uint64_t           bytes_out;
+    enum stats_outcome outcome;
+    bool               purged;
+};
+
+/* request.c */
+void req_run(struct request *r);        /* advances until a handler must wait */
+void req_post(void *request);           /* req_run, later, from the loop */
+/* A reference to site is taken; inside a read section, or with one at hand. */
+struct request *req_new(struct conn *c, const struct http_head *h, struct slice bytes, struct site *site);
+struct request_worker *req_worker(void);    /* of this thread */
+struct store *req_store(void);
+struct fills *req_fills(void);
+void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
+
+/* one file each */
+enum req_state do_route(struct request *r);
+enum req_state do_lookup(struct request *r);
+enum req_state do_fetch(struct request *r);
+enum req_state do_forward(struct request *r);
+enum req_state do_purge(struct request *r);
+enum req_state do_deliver(struct request *r);
+enum req_state do_abort(struct request *r);
+enum req_state do_done(struct request *r);
+
+/* hit.c: answers a fresh hit on the spot; false: nothing was done. */
+bool hit_try(struct conn *c, const struct http_head *h, struct slice bytes);
+
+/* target.c */
+struct target { struct slice host, path, query; struct slice route_host; };
+/* Normalises what was asked for into b; slices point into it. -1: memory out. */
+int  target_read(const struct http_head *h, bool https, struct buf *b, struct target *t);
+
+/* forward.c: the client's request, as the origin gets it. */
+void forward_fields(void *request, struct buf *b);
+void forward_body(struct request *r, struct slice data);
+void forward_body_end(struct request *r, struct slice trailer);
+void forward_interim(struct request *r, const struct fill_view *v);
+void forward_given_up(struct request *r);           /* the client left while its request was at the origin */
+void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
+
+/* purge.c: what the write changed, once; v: its answer, NULL when none came. */
+void purge_now(struct request *r, const struct fill_view *v);
+
+/* problem.c: an answer of our own (RFC 9457); returns REQ_DELIVER. */
+enum req_state problem(struct request *r, unsigned status, const char *detail);
+enum req_state problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s);
+enum req_state answer(struct request *r, unsigned status, const char *type, struct slice body);
+
+/* status.c: Age and Cache-Status. */
+size_t status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms, bool close);
+void status_put(const struct request *r, struct buf *b, const struct fill_view *v);
+
+#endif

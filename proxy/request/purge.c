@@ -1,0 +1,60 @@
+/*
+ * PURGE: what a write changed leaves the cache before the writer has its answer.
+ *
+ * 2xx and 3xx purge the target, Location and Content-Location of the same origin (RFC 9111 4.4) and what
+ * the route's templates name. An error purges nothing unless the route says so. A write whose fate is
+ * unknown purges as a success would.
+ */
+#include "request/priv.h"
+
+/* v: NULL when no answer came. */
+void
+purge_now(struct request *r, const struct fill_view *v)
+{
+    const struct route *route = r->match.route;
+    const struct key_params params = { route->params, r->match.values, route->nparams };
+    struct key_facts facts = { .request = r->head, .path = &params, .host = r->host, .query = r->query };
+    struct buf b = { 0 };
+
+    if (r->purged)
+        return;
+    r->purged = true;
+    buf_adds(&b, r->https ? SLICE("https://") : SLICE("http://"));
+    buf_adds(&b, r->host);
+    buf_adds(&b, r->path);
+    if (r->query.p != NULL) {
+        buf_addc(&b, '?');
+        buf_adds(&b, r->query);
+    }
+    if (!b.failed)
+        purge_target(req_store(), r->site->table, buf_slice(&b), v != NULL ? v->response : NULL);
+    buf_free(&b);
+    if (route->npurge == 0)
+        return;
+    if (r->body_ended && !r->body_lost && r->body.p != NULL)
+        facts.request_body = buf_slice(&r->body);
+    if (v != NULL) {
+        facts.response = v->response;
+        if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && v->complete &&
+            !http_has(v->response, HF_CONTENT_ENCODING))
+            facts.response_body = body_text(v->body, r->pool, BODY_SEEN_MAX);
+    }
+    purge_templates(req_store(), r->site->table, route, &facts, r->https, r->host);
+}
+
+enum req_state
+do_purge(struct request *r)
+{
+    const struct route *route = r->match.route;
+    struct fill_view v;
+    bool any = route->conf->purge_on == PURGE_ON_ANY;
+
+    fill_look(r->fill, &v);
+    if (!any && !sem_invalidates(r->head->method, v.status))
+        return REQ_DELIVER;
+    if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && route->npurge > 0 && !v.complete && !v.broken &&
+        body_size(v.body) < BODY_SEEN_MAX && !http_has(v.response, HF_CONTENT_ENCODING))
+        return REQ_WAIT;                /* the body's beginning, before the head of the answer leaves */
+    purge_now(r, &v);
+    return REQ_DELIVER;
+}

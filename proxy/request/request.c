@@ -1,0 +1,375 @@
+/*
+ * The request's life: from a head to the figures.
+ *
+ * Model    One setter moves between states and checks the table. A handler returns the next state, or
+ *          REQ_WAIT. Whatever it waits for (a flight, the socket) posts req_run to the request's own loop,
+ *          never calls it directly, so there is no recursion. A client that goes away enters ABORT from
+ *          anywhere.
+ */
+#include "request/priv.h"
+
+#include <stdlib.h>
+
+#include "request/worker.h"
+
+static const struct {
+    const char *name;
+    enum req_state (*run)(struct request *);
+    unsigned next;
+} table[] = {
+#define X(name, run, next) [REQ_##name] = { #name, run, next },
+    REQ_STATES(X)
+#undef X
+};
+
+static struct request_shared shared;
+static _Thread_local struct request_worker *me;
+
+struct request_worker *
+req_worker(void)
+{
+    return me;
+}
+
+struct store *
+req_store(void)
+{
+    return shared.store;
+}
+
+struct fills *
+req_fills(void)
+{
+    return shared.fills;
+}
+
+/* ---- states ---------------------------------------------------------------------------------------- */
+
+static void                             /* the only writer of r->state */
+enter(struct request *r, enum req_state to)
+{
+    int64_t now = now_us();
+
+    assert(to == REQ_ABORT || (table[r->state].next & BIT(to)) != 0);
+    stats_state(r->state, (uint64_t)(now - r->since_us));
+    r->spent_us[r->state] += (uint32_t)(now - r->since_us);
+    log_debug("%s -> %s", table[r->state].name, table[to].name);
+    r->state = (uint8_t)to;
+    r->since_us = now;
+}
+
+void
+req_run(struct request *r)
+{
+    enum req_state to = REQ_WAIT;
+
+    CHECK(r, REQUEST_MAGIC);
+    if (r->running) {
+        r->again = true;                /* a handler's own doing; the loop below looks once more */
+        return;
+    }
+    r->running = true;
+    do {
+        r->again = false;
+        while (r->state != REQ_DONE && (to = table[r->state].run(r)) != REQ_WAIT)
+            enter(r, to);
+    } while (r->again && r->state != REQ_DONE);
+    r->running = false;
+    if (r->state == REQ_DONE)
+        do_done(r);
+}
+
+static void
+run_posted(struct loop_msg *m)
+{
+    struct request *r = CONTAINER(m, struct request, msg);
+
+    r->posted = false;
+    req_run(r);
+}
+
+void
+req_post(void *request)
+{
+    struct request *r = request;
+
+    CHECK(r, REQUEST_MAGIC);
+    if (r->posted)
+        return;
+    r->posted = true;
+    r->msg.run = run_posted;
+    loop_post(me->loop, &r->msg);
+}
+
+/* The one clean-up path of a client that left. What it asked for may have been done: see forward.c. */
+enum req_state
+do_abort(struct request *r)
+{
+    r->outcome = OUTCOME_ERROR;
+    fill_close(&r->fill);
+    return REQ_DONE;
+}
+
+enum req_state
+do_done(struct request *r)
+{
+    if (!r->posted)                     /* else: when the message under way arrives */
+        req_finish(r);
+    return REQ_WAIT;
+}
+
+/* ---- the beginning ----------------------------------------------------------------------------------- */
+
+struct request *
+req_new(struct conn *c, const struct http_head *h, struct slice bytes, struct site *site)
+{
+    struct pool *p = pool_new();
+    struct request *r = p != NULL ? pool_zalloc(p, sizeof *r) : NULL;
+
+    if (r == NULL)
+        goto fail;
+    r->magic = REQUEST_MAGIC;
+    r->pool = p;
+    r->conn = c;
+    r->started_us = r->since_us = conn_since_us(c);
+    r->https = conn_https(c);
+    if (h != NULL) {
+        r->head = http_head_copy(p, h, bytes);
+        if (r->head == NULL)
+            goto fail;
+        r->bytes = (struct slice){ r->head->method_name.p, bytes.n };
+    }
+    r->site = site_ref(site);
+    *conn_user(c) = r;
+    return r;
+
+fail:
+    COUNT(memory_failures);
+    pool_free(&p);
+    return NULL;
+}
+
+static void
+on_head(struct conn *c, const struct http_head *h, struct slice bytes)
+{
+    struct request *r;
+    struct site *site;
+
+    if (hit_try(c, h, bytes))
+        return;
+    site = request_site();
+    r = req_new(c, h, bytes, site);
+    site_unref(&site);
+    if (r == NULL)
+        conn_abort(c);
+    else
+        req_run(r);
+}
+
+static void
+on_refused(struct conn *c, const struct http_fault *f, bool busy)
+{
+    struct request *r = *conn_user(c);
+    struct site *site;
+
+    if (busy && r != NULL && (r->head_sent || r->state == REQ_ABORT || r->state == REQ_DONE)) {
+        conn_abort(c);                  /* an answer is on its way: cut, and seen to be cut */
+        r->conn = NULL;
+        enter(r, REQ_ABORT);
+        req_post(r);
+        return;
+    }
+    if (busy && r != NULL) {
+        forward_given_up(r);
+        fill_close(&r->fill);
+    } else {
+        site = request_site();
+        r = req_new(c, NULL, (struct slice){ NULL, 0 }, site);
+        site_unref(&site);
+        if (r == NULL) {
+            conn_abort(c);
+            return;
+        }
+    }
+    r->close = true;
+    enter(r, problem(r, f->status, f->why));
+    req_post(r);
+}
+
+static void
+on_body(struct conn *c, struct slice data)
+{
+    struct request *r = *conn_user(c);
+
+    if (r != NULL)
+        forward_body(r, data);
+}
+
+static void
+on_body_end(struct conn *c, struct slice trailer)
+{
+    struct request *r = *conn_user(c);
+
+    if (r != NULL)
+        forward_body_end(r, trailer);
+}
+
+static void
+on_writable(struct conn *c)
+{
+    struct request *r = *conn_user(c);
+
+    if (r != NULL)
+        req_run(r);
+}
+
+static void
+on_gone(struct conn *c)
+{
+    struct request *r = *conn_user(c);
+
+    r->conn = NULL;
+    if (r->state == REQ_ABORT || r->state == REQ_DONE)
+        return;
+    forward_given_up(r);
+    enter(r, REQ_ABORT);
+    req_post(r);
+}
+
+const struct conn_events request_events = {
+    .on_head = on_head, .on_refused = on_refused, .on_body = on_body, .on_body_end = on_body_end,
+    .on_writable = on_writable, .on_gone = on_gone,
+};
+
+/* ---- the end -------------------------------------------------------------------------------------------- */
+
+static const char *
+route_name(const struct request *r)
+{
+    return r->match.route != NULL ? r->match.route->name : "(none)";
+}
+
+static void
+log_slow(const struct request *r, uint64_t us)
+{
+    struct exchange_times t = { 0 };
+    const char *server = r->fill != NULL ? fill_server(r->fill, &t) : "";
+    struct buf b = { 0 };
+    static struct log_limit limit;
+
+    COUNT(requests_slow);
+    for (unsigned i = 0; i < REQ_WAIT; i++)
+        if (r->spent_us[i] >= 1000)
+            buf_printf(&b, " %s=%u.%03us", table[i].name, r->spent_us[i] / 1000000,
+                r->spent_us[i] / 1000 % 1000);
+    buf_addc(&b, '\0');
+    if (!b.failed)
+        log_limited(&limit, LOG_WARN, "slow: %.*s %.*s%.*s took %llu ms (route %s%s%s):%s",
+            SLICE_ARG(r->head->method_name), SLICE_ARG(r->head->host), SLICE_ARG(r->head->target),
+            (unsigned long long)us / 1000, route_name(r), *server != '\0' ? ", origin " : "", server, b.p);
+    buf_free(&b);
+}
+
+static void
+log_access(const struct request *r, uint64_t us)
+{
+    static const struct http_head none;
+    const struct http_head *h = r->head != NULL ? r->head : &none;
+    const struct http_field *referer = http_find_name(h, SLICE("Referer"));
+    struct stats_access a = {
+        .wall_ms = wall_ms(), .client = r->client, .method = h->method_name, .target = h->target,
+        .host = h->host, .route = slice_of(route_name(r)), .request_id = r->id,
+        .user_agent = http_value(h, HF_USER_AGENT),
+        .cache_status = slice_of(stats_outcome_names[r->outcome]), .minor = h->minor,
+        .status = r->status, .outcome = r->outcome, .us = us, .bytes_in = r->bytes_in,
+        .bytes_out = r->bytes_out,
+    };
+
+    if (referer != NULL)
+        a.referer = referer->value;
+    stats_access(&a);
+}
+
+void
+req_finish(struct request *r)
+{
+    uint64_t us = (uint64_t)(now_us() - r->started_us);
+    int64_t slow_ms = r->site->conf->slow_ms;
+
+    stats_request(r->match.route != NULL ? r->match.route->stats : 0, r->outcome, us, r->bytes_out);
+    if (r->head != NULL && slow_ms > 0 && us >= (uint64_t)slow_ms * 1000)
+        log_slow(r, us);
+    if (atomic_load_explicit(&stats_access_on, memory_order_relaxed))
+        log_access(r, us);
+    fill_close(&r->fill);
+    if (r->stale != NULL)
+        object_unref(&r->stale);
+    if (r->object != NULL)
+        object_unref(&r->object);
+    buf_free(&r->body);
+    site_unref(&r->site);
+    r->magic = 0;
+    pool_free(&(struct pool *){ r->pool });
+}
+
+/* ---- what all share ---------------------------------------------------------------------------------------- */
+
+void
+request_init(struct store *s, struct fills *f)
+{
+    shared.store = s;
+    shared.fills = f;
+    for (unsigned i = 0; i < REQ_WAIT; i++)
+        stats_state_name(i, table[i].name);
+}
+
+void
+request_site_set(struct site *s)
+{
+    struct site *was = shared.site;
+
+    rcu_store(&shared.site, s);
+    rcu_wait();
+    site_unref(&was);
+}
+
+struct site *
+request_site(void)
+{
+    struct site *s;
+
+    rcu_begin();
+    s = rcu_load(&shared.site);
+    if (s != NULL)
+        site_ref(s);
+    rcu_end();
+    return s;
+}
+
+void
+request_site_clear(void)
+{
+    site_unref(&shared.site);
+}
+
+int
+request_worker_start(struct loop *l)
+{
+    me = calloc(1, sizeof *me);
+    if (me == NULL)
+        return -1;
+    me->shared = &shared;
+    me->loop = l;
+    return 0;
+}
+
+void
+request_worker_stop(void)
+{
+    if (me == NULL)
+        return;
+    buf_free(&me->target);
+    buf_free(&me->key);
+    free(me);
+    me = NULL;
+}

@@ -1,0 +1,220 @@
+/*
+ * ROUTE: which route, which key, and what kind of request is this?
+ */
+#include <stdio.h>
+
+#include "request/priv.h"
+#include "request/worker.h"
+
+/* A loop: our own name in Via (RFC 9110 7.6.3) or CDN-Loop (RFC 8586). */
+static bool
+passed_here(const struct request *r)
+{
+    struct http_list it = { 0 };
+    struct slice member, word;
+
+    while (http_list_next(r->head, HF_VIA, &it, &member)) {
+        slice_cut(&member, ' ', &word);             /* the protocol */
+        if (member.p != NULL)
+            member = slice_trim(member);
+        if (member.p != NULL && slice_cut(&member, ' ', &word) && slice_ieq(word, r->site->via))
+            return true;
+    }
+    it = (struct http_list){ 0 };
+    while (http_list_next(r->head, HF_CDN_LOOP, &it, &member)) {
+        slice_cut(&member, ';', &word);
+        if (slice_ieq(slice_trim(word), r->site->via))
+            return true;
+    }
+    return false;
+}
+
+static void
+take_id(struct request *r)
+{
+    struct slice given = http_value(r->head, HF_X_REQUEST_ID);
+    unsigned char bytes[16];
+    char *hex;
+
+    if (given.n > 0 && given.n <= 128 && http_is_token(given)) {
+        r->id = given;
+        return;
+    }
+    hex = pool_alloc(r->pool, 2 * sizeof bytes + 1);
+    if (hex == NULL)
+        return;
+    for (size_t i = 0; i < sizeof bytes; i += 8) {
+        uint64_t v = random_fast();
+
+        memcpy(bytes + i, &v, 8);
+    }
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    r->id = (struct slice){ hex, 2 * sizeof bytes };
+}
+
+static int
+read_target(struct request *r, struct slice *route_host)
+{
+    struct buf b = { 0 };
+    struct target t;
+    char *p;
+
+    if (target_read(r->head, r->https, &b, &t) == -1)
+        return -1;
+    p = pool_dup(r->pool, b.p, b.n);
+    if (p != NULL) {
+        r->host = (struct slice){ p, t.host.n };
+        *route_host = (struct slice){ p, t.route_host.n };
+        r->path = (struct slice){ p + (t.path.p - b.p), t.path.n };
+        if (t.query.p != NULL)
+            r->query = (struct slice){ p + (t.query.p - b.p), t.query.n };
+    }
+    buf_free(&b);
+    return p != NULL ? 0 : -1;
+}
+
+/* The path for the origin: the route's prefix taken off or put in front. */
+static int
+rewrite(struct request *r)
+{
+    const struct conf_route *c = r->match.route->conf;
+    struct slice strip = slice_of(c->rewrite_strip), path = r->path;
+    struct buf b = { 0 };
+
+    if (strip.n > 1 && strip.p[strip.n - 1] == '/')
+        strip.n--;
+    if (strip.n > 1 && slice_starts(path, strip) && (path.n == strip.n || path.p[strip.n] == '/')) {
+        path.p += strip.n;
+        path.n -= strip.n;
+    }
+    if (c->rewrite_prefix != NULL && c->rewrite_prefix[0] != '\0') {
+        struct slice prefix = slice_of(c->rewrite_prefix);
+
+        if (prefix.p[prefix.n - 1] == '/')
+            prefix.n--;
+        buf_adds(&b, prefix);
+    }
+    buf_adds(&b, path);
+    if (b.n == 0)
+        buf_addc(&b, '/');
+    if (r->query.p != NULL) {
+        buf_addc(&b, '?');
+        buf_adds(&b, r->query);
+    }
+    r->target = pool_slice(r->pool, buf_slice(&b));
+    buf_free(&b);
+    return r->target.p != NULL ? 0 : -1;
+}
+
+static int
+make_key(struct request *r)
+{
+    struct request_worker *w = req_worker();
+
+    if (key_make(r->match.route->recipe, r->head, r->https, r->host, r->path, r->query, &w->key,
+        &r->key) == -1)
+        return -1;
+    r->key.bytes = pool_slice(r->pool, r->key.bytes);
+    return r->key.bytes.p != NULL ? 0 : -1;
+}
+
+/* `PURGE /path` on the data port, for who the listener names and a token (constant time). */
+static bool
+may_purge(const struct request *r)
+{
+    const struct conf_listener *l = conn_listener(r->conn);
+    const char *token = r->site->conf->purge_tokens != NULL &&
+        conn_listener_index(r->conn) < r->site->conf->nlisteners ?
+        r->site->conf->purge_tokens[conn_listener_index(r->conn)] : NULL;
+    struct slice given = http_value(r->head, HF_AUTHORIZATION);
+    unsigned diff = 0;
+
+    if (token == NULL || !conn_peer_in(r->conn, &l->purge_networks) || given.n < 7 ||
+        !slice_ieq((struct slice){ given.p, 7 }, SLICE("bearer ")))
+        return false;
+    given = slice_trim((struct slice){ given.p + 7, given.n - 7 });
+    if (given.n != strlen(token))
+        return false;
+    for (size_t i = 0; i < given.n; i++)
+        diff |= (unsigned char)(given.p[i] ^ token[i]);
+    return diff == 0;
+}
+
+static enum req_state
+purge_method(struct request *r)
+{
+    struct purge_item item = { .kind = STORE_PURGE_URL };
+    struct purge_result result;
+    struct buf b = { 0 };
+    enum req_state next;
+    struct err e;
+    size_t bad;
+
+    if (!may_purge(r))
+        return problem(r, 403, "PURGE is not allowed from here, or not with this token");
+    buf_adds(&b, r->https ? SLICE("https://") : SLICE("http://"));
+    buf_adds(&b, r->host);
+    buf_adds(&b, r->path);
+    if (r->query.p != NULL) {
+        buf_addc(&b, '?');
+        buf_adds(&b, r->query);
+    }
+    item.text = buf_slice(&b);
+    if (b.failed || purge_run(req_store(), r->site->table, &item, 1, false, false, &result, &bad, &e) == -1) {
+        buf_free(&b);
+        return problem(r, 503, "out of memory");
+    }
+    b.n = 0;
+    buf_printf(&b, "{\"purged\":%llu}\n", (unsigned long long)result.objects);
+    next = answer(r, 200, "application/json", buf_slice(&b));
+    buf_free(&b);
+    return next;
+}
+
+static bool
+purges_here(const struct request *r)
+{
+    return r->head->method == HTTP_PURGE && conn_listener(r->conn)->purge_networks.n > 0;
+}
+
+enum req_state
+do_route(struct request *r)
+{
+    struct slice route_host;
+    const char *why = NULL;
+
+    r->outcome = OUTCOME_PASS;
+    r->client = pool_slice(r->pool, conn_client(r->conn));
+    take_id(r);
+    if ((r->head->flags & HTTP_HTTPS) != 0 && !r->https)
+        return problem(r, 421, "an https target on a connection without TLS");
+    if (read_target(r, &route_host) == -1)
+        return problem_retry(r, 503, "out of memory", 1);
+    if (passed_here(r)) {
+        COUNT(loops);
+        return problem(r, 508, "the request passed here before: an origin or a proxy leads back to this one");
+    }
+    if (purges_here(r))
+        return purge_method(r);
+    if (route_match(r->site->table, route_host, r->path, r->head, &r->match) == NULL)
+        return problem(r, 404, "no route takes this host, path and method");
+    if (rewrite(r) == -1 || make_key(r) == -1)
+        return problem_retry(r, 503, "out of memory", 1);
+    sem_request_read(r->head, &r->rq);
+    r->unsafe = !http_method_safe(r->head->method);
+    if (r->match.route->conf->policy == POLICY_PASS) {
+        r->fwd = FWD_BYPASS;
+        r->why = "pass";
+    } else if (!sem_request_cacheable(&r->rq, &why)) {
+        r->fwd = r->head->method == HTTP_GET || r->head->method == HTTP_HEAD ? FWD_REQUEST : FWD_METHOD;
+        r->why = why;
+    } else if (conn_has_body(r->conn) || (r->head->flags & HTTP_UPGRADING) != 0) {
+        r->fwd = FWD_BYPASS;
+        r->why = conn_has_body(r->conn) ? "request-body" : "upgrade";
+    } else {
+        return REQ_LOOKUP;
+    }
+    r->outcome = r->unsafe ? OUTCOME_WRITE : OUTCOME_PASS;
+    return REQ_FORWARD;
+}

@@ -1,0 +1,77 @@
+/*
+ * A site: one configuration made ready to answer from.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "request/priv.h"
+#include "request/worker.h"
+
+struct site *
+site_new(struct conf *c, struct upstream *u, struct err *e)
+{
+    struct site *s = calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        err_set(e, ENOMEM, "out of memory");
+        return NULL;
+    }
+    s->magic = SITE_MAGIC;
+    atomic_init(&s->refs, 1);
+    s->conf = conf_ref(c);
+    s->via = slice_of(c->via);
+    s->origins = calloc(c->norigins + 1, sizeof *s->origins);
+    s->table = s->origins != NULL ? route_table_new(c, stats_route_slot, e) : NULL;
+    if (s->table == NULL)
+        goto fail;
+    for (size_t i = 0; i < c->norigins; i++)
+        if ((s->origins[i] = origin_open(u, &c->origins[i], e)) == NULL)
+            goto fail;
+    return s;
+
+fail:
+    site_unref(&s);
+    return NULL;
+}
+
+struct site *
+site_ref(struct site *s)
+{
+    CHECK(s, SITE_MAGIC);
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void
+site_unref(struct site **sp)
+{
+    struct site *s = *sp;
+
+    *sp = NULL;
+    if (s == NULL)
+        return;
+    CHECK(s, SITE_MAGIC);
+    if (atomic_fetch_sub(&s->refs, 1) > 1)
+        return;
+    for (size_t i = 0; s->origins != NULL && i < s->conf->norigins; i++)
+        if (s->origins[i] != NULL)
+            origin_unref(&s->origins[i]);
+    if (s->table != NULL)
+        route_table_unref(&s->table);
+    free(s->origins);
+    conf_unref(&s->conf);
+    s->magic = 0;
+    free(s);
+}
+
+struct conf *
+site_conf(const struct site *s)
+{
+    return s->conf;
+}
+
+struct route_table *
+site_table(const struct site *s)
+{
+    return s->table;
+}

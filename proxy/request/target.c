@@ -1,0 +1,44 @@
+/*
+ * What was asked for, in its normal form.
+ *
+ * The same bytes make the key and go to the origin, so that two requests with one key are one request for
+ * the origin too: nobody can have one spelling's answer stored under another's name.
+ */
+#include "request/priv.h"
+
+/* Without the port: "[::1]:80" is "[::1]". */
+static struct slice
+without_port(struct slice host)
+{
+    size_t i = host.n;
+
+    while (i > 0 && host.p[i - 1] >= '0' && host.p[i - 1] <= '9')
+        i--;
+    if (i > 0 && host.p[i - 1] == ':')
+        host.n = i - 1;
+    return host;
+}
+
+int
+target_read(const struct http_head *h, bool https, struct buf *b, struct target *t)
+{
+    size_t path_at, path_n;
+    const char *mark;
+
+    b->n = 0;
+    http_host_normalise(b, h->host, https);
+    path_at = b->n;
+    if (h->path.n == 1 && h->path.p[0] == '*')
+        buf_addc(b, '*');
+    else
+        http_uri_normalise(b, h->path, h->query);
+    if (b->failed)
+        return -1;
+    t->host = (struct slice){ b->p, path_at };
+    t->route_host = without_port(t->host);
+    path_n = b->n - path_at;
+    mark = memchr(b->p + path_at, '?', path_n);
+    t->path = (struct slice){ b->p + path_at, mark != NULL ? (size_t)(mark - (b->p + path_at)) : path_n };
+    t->query = mark != NULL ? (struct slice){ mark + 1, path_n - t->path.n - 1 } : (struct slice){ NULL, 0 };
+    return 0;
+}

@@ -1,0 +1,19 @@
+/* Private to request/: what a worker's thread has at hand. */
+#ifndef WEIR_REQUEST_WORKER_H
+#define WEIR_REQUEST_WORKER_H
+
+#include "request/priv.h"
+
+struct request_shared {                 /* of the process */
+    struct store *store;                /* borrowed */
+    struct fills *fills;                /* borrowed */
+    struct site  *site;                 /* published by RCU; owned reference */
+};
+
+struct request_worker {
+    struct request_shared *shared;
+    struct loop *loop;
+    struct buf   target, key;           /* scratch of the hot path: kept, so that it allocates nothing */
+};
+
+#endif
