@@ -1,0 +1,183 @@
+/*
+ * Matching costs by the length of the path, not by the number of routes.
+ *
+ * Instructions are counted where the machine lets us; elsewhere processor time, the least of many
+ * rounds, stands for them.
+ */
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <linux/perf_event.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "route/route.h"
+
+static int counter = -1;
+
+static void
+counter_open(void)
+{
+    struct perf_event_attr a = { .type = PERF_TYPE_HARDWARE, .size = sizeof a,
+        .config = PERF_COUNT_HW_INSTRUCTIONS, .exclude_kernel = 1, .exclude_hv = 1 };
+
+    counter = (int)syscall(SYS_perf_event_open, &a, 0, -1, -1, 0);
+}
+
+static uint64_t
+cost_now(void)
+{
+    uint64_t v = 0;
+    struct timespec ts;
+
+    if (counter != -1 && read(counter, &v, sizeof v) == (ssize_t)sizeof v)
+        return v;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* A table of n things with four routes each, and `**`. */
+static struct route_table *
+table_of(size_t n)
+{
+    static const char *const shapes[] = { "/api/v1/thing%zu", "/api/v1/thing%zu/{id}",
+        "/api/v1/thing%zu/{id}/parts", "/other%zu/**" };
+    struct pool *p = pool_new();
+    struct conf *c = pool_zalloc(p, sizeof *c);
+    struct route_table *t;
+    char path[64];
+
+    c->magic = CONF_MAGIC;
+    atomic_init(&c->refs, 1);
+    c->pool = p;
+    c->routes = pool_zalloc(p, (n + 1) * sizeof *c->routes);
+    for (size_t i = 0; i < n; i++) {
+        struct conf_route *r = &c->routes[c->nroutes++];
+        int len = snprintf(path, sizeof path, shapes[i % 4], i / 4);
+
+        r->path = i == 0 ? "/**" : pool_dup(p, path, (size_t)len);
+        r->name = r->path;
+        r->ttl_ms = r->force_ttl_ms = r->swr_ms = r->sie_ms = r->max_object = CONF_UNSET;
+    }
+    t = route_table_new(c, NULL, NULL);
+    assert_non_null(t);
+    conf_unref(&c);
+    return t;
+}
+
+/* The cost of one match, the least of many rounds. */
+static double
+cost_of(const struct route_table *t, const char *path, const char *want)
+{
+    uint64_t best = UINT64_MAX;
+    struct route_match m;
+
+    for (int round = 0; round < 50; round++) {
+        uint64_t from = cost_now(), spent;
+
+        for (int i = 0; i < 200; i++)
+            assert_non_null(route_match(t, SLICE("api.example"), slice_of(path), NULL, &m));
+        spent = cost_now() - from;
+        best = spent < best ? spent : best;
+    }
+    assert_string_equal(m.route->name, want);
+    return (double)best / 200;
+}
+
+static void
+ten_thousand_routes_match_as_fast_as_ten(void **state)
+{
+    static const struct { const char *path, *route; } samples[] = {
+        { "/api/v1/thing1/77", "/api/v1/thing1/{id}" },
+        { "/api/v1/thing1/77/parts", "/api/v1/thing1/{id}/parts" },
+        { "/other1/a/b/c", "/other1/**" },
+        { "/api/v1/nothing/77", "/**" },
+        { "/nowhere", "/**" },
+    };
+    struct route_table *few = table_of(10), *many = table_of(10000);
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(samples); i++) {
+        double a = cost_of(few, samples[i].path, samples[i].route);
+        double b = cost_of(many, samples[i].path, samples[i].route);
+
+        print_message("%s: %.0f with 10 routes, %.0f with 10,000 (%s)\n", samples[i].path, a, b,
+            counter != -1 ? "instructions" : "ns");
+        /* a table of children costs one hash more than a comparison in turn */
+        assert_true(b < a * 2 + 200);
+    }
+    route_table_unref(&few);
+    route_table_unref(&many);
+}
+
+static void
+a_single_route_of_all_paths_costs_nearly_nothing(void **state)
+{
+    struct route_table *one = table_of(1);
+    double cost = cost_of(one, "/api/v1/thing1/77?x", "/**");
+
+    (void)state;
+    print_message("%.0f\n", cost);
+    assert_true(cost < 1000);
+    route_table_unref(&one);
+}
+
+/* Templates that offer a choice at every segment, and a request that none of them takes. */
+static void
+backtracking_is_bounded_by_what_the_templates_offer(void **state)
+{
+    struct pool *p = pool_new();
+    struct conf *c = pool_zalloc(p, sizeof *c);
+    static const char *methods[] = { "PUT" };
+    struct route_table *t;
+    struct route_match m;
+    struct buf path = { 0 };
+    uint64_t from;
+
+    (void)state;
+    c->magic = CONF_MAGIC;
+    atomic_init(&c->refs, 1);
+    c->pool = p;
+    c->nroutes = 60;
+    c->routes = pool_zalloc(p, 60 * sizeof *c->routes);
+    for (size_t i = 0; i < 60; i++) {
+        struct conf_route *r = &c->routes[i];
+
+        path.n = 0;
+        for (size_t k = 0; k < 60; k++)
+            buf_addz(&path, k == i ? "/*" : "/a");
+        r->path = r->name = pool_dup(p, path.p, path.n);
+        r->methods = (struct conf_strings){ methods, 1 };
+        r->ttl_ms = r->force_ttl_ms = r->swr_ms = r->sie_ms = r->max_object = CONF_UNSET;
+    }
+    t = route_table_new(c, NULL, NULL);
+    assert_non_null(t);
+    conf_unref(&c);
+    path.n = 0;
+    for (size_t k = 0; k < 60; k++)
+        buf_addz(&path, "/a");
+    from = cost_now();
+    assert_null(route_match(t, SLICE("h"), buf_slice(&path), NULL, &m));
+    /* 60 * 60 / 2 nodes; not 2^60 */
+    assert_true(cost_now() - from < 10000000);
+    route_table_unref(&t);
+    buf_free(&path);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ten_thousand_routes_match_as_fast_as_ten),
+        cmocka_unit_test(a_single_route_of_all_paths_costs_nearly_nothing),
+        cmocka_unit_test(backtracking_is_bounded_by_what_the_templates_offer),
+    };
+
+    counter_open();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
