@@ -1,0 +1,253 @@
+/*
+ * The sweeper, and the purges as callers see them.
+ *
+ * Model    a purge is in force when it is published; the sweeper walks the index afterwards, frees
+ *          the bytes of what purges killed, and so lets rules be forgotten. Purges during a
+ *          pass are served by one more pass. It takes a shard's lock for a few hundred nodes at a time.
+ * Threads  store_purge, store_purge_count: any. The sweeper is one thread of the store's own, at a
+ *          lower priority.
+ */
+#include "store/inside.h"
+#include "stats/stats.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHUNK      256                  /* slots looked at under one hold of a lock */
+#define NICE       5
+#define FORGET_S   60                   /* how often old rules are looked at without a purge */
+
+/* ---- walking the index ----------------------------------------------------------------------------- */
+
+/* Visits slots from *at under the lock. A table that is replaced meanwhile is begun anew. False at the end. */
+static bool
+visit_chunk(struct store *s, struct shard *sh, uint32_t *at, uint32_t *generation,
+    store_visit *visit, void *arg)
+{
+    bool more;
+
+    pthread_mutex_lock(&sh->lock);
+    if (*generation != sh->generation)
+        *at = 0;
+    *generation = sh->generation;
+    for (uint32_t end = *at + CHUNK; *at < end && *at < sh->table->cap; ++*at) {
+        struct node *n = slot_node(atomic_load_explicit(&sh->table->slots[*at], memory_order_relaxed));
+
+        for (struct node *older; n != NULL; n = older) {
+            older = n->older;
+            visit(s, sh, n, arg);
+        }
+        if (*generation != sh->generation)
+            break;
+    }
+    more = *generation != sh->generation || *at < sh->table->cap;
+    pthread_mutex_unlock(&sh->lock);
+    return more;
+}
+
+void
+store_visit_all(struct store *s, store_visit *visit, void *arg)
+{
+    for (unsigned i = 0; i < s->nshards; i++) {
+        uint32_t at = 0, generation = 0;
+
+        while (visit_chunk(s, &s->shards[i], &at, &generation, visit, arg))
+            continue;
+    }
+}
+
+static void
+sweep_node(struct store *s, struct shard *sh, struct node *n, void *arg)
+{
+    (void)arg;
+    purge_judge_locked(s, n);
+    if (!n->dead)
+        return;
+    if (!node_is_mark(n))
+        COUNT(purged_objects);
+    store_unlink(s, sh, key_hash(node_key(n)), n, NULL);
+}
+
+/* ---- the thread --------------------------------------------------------------------------------------- */
+
+static void
+sleep_until_asked(struct store *s)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += FORGET_S;
+    while (!s->sweep_stop && s->sweep_asked == s->sweep_done)
+        if (pthread_cond_timedwait(&s->sweep_cond, &s->sweep_lock, &until) == ETIMEDOUT)
+            return;
+}
+
+static void *
+sweeper(void *arg)
+{
+    struct store *s = arg;
+
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);    /* Linux: of this thread alone */
+    pthread_mutex_lock(&s->sweep_lock);
+    while (!s->sweep_stop) {
+        uint64_t asked = s->sweep_asked, seq;
+        bool pass = asked != s->sweep_done;
+
+        if (!pass) {
+            sleep_until_asked(s);
+            if (s->sweep_asked != s->sweep_done || s->sweep_stop)
+                continue;
+        }
+        pthread_mutex_unlock(&s->sweep_lock);
+        seq = store_stamp(s);
+        if (pass) {
+            store_visit_all(s, sweep_node, NULL);
+            s->swept = seq;
+        }
+        purge_forget(s, s->swept);
+        pthread_mutex_lock(&s->sweep_lock);
+        s->sweep_done = asked;
+        pthread_cond_broadcast(&s->sweep_cond);
+    }
+    pthread_mutex_unlock(&s->sweep_lock);
+    return NULL;
+}
+
+int
+sweep_start(struct store *s, struct err *e)
+{
+    int rc;
+
+    pthread_mutex_init(&s->sweep_lock, NULL);
+    pthread_cond_init(&s->sweep_cond, NULL);
+    if ((rc = pthread_create(&s->sweeper, NULL, sweeper, s)) != 0)
+        return err_set(e, rc, "the store's sweeper thread: %s", strerror(rc));
+    return 0;
+}
+
+void
+sweep_stop(struct store *s)
+{
+    pthread_mutex_lock(&s->sweep_lock);
+    s->sweep_stop = true;
+    pthread_cond_broadcast(&s->sweep_cond);
+    pthread_mutex_unlock(&s->sweep_lock);
+    pthread_join(s->sweeper, NULL);
+    pthread_cond_destroy(&s->sweep_cond);
+    pthread_mutex_destroy(&s->sweep_lock);
+}
+
+void
+sweep_kick(struct store *s)
+{
+    pthread_mutex_lock(&s->sweep_lock);
+    s->sweep_asked++;
+    pthread_cond_broadcast(&s->sweep_cond);
+    pthread_mutex_unlock(&s->sweep_lock);
+}
+
+void
+sweep_wait(struct store *s)
+{
+    uint64_t mine;
+
+    pthread_mutex_lock(&s->sweep_lock);
+    mine = ++s->sweep_asked;
+    pthread_cond_broadcast(&s->sweep_cond);
+    while (s->sweep_done < mine)
+        pthread_cond_wait(&s->sweep_cond, &s->sweep_lock);
+    pthread_mutex_unlock(&s->sweep_lock);
+}
+
+/* ---- purging ---------------------------------------------------------------------------------------------- */
+
+/* The nodes of one key that are older than `seq`: out, or soft. How many objects were alive. */
+static uint64_t
+purge_key(struct store *s, struct slice key, uint64_t seq, bool soft)
+{
+    uint64_t hash = key_hash(key), hit = 0;
+    struct shard *sh = store_shard(s, hash);
+
+    pthread_mutex_lock(&sh->lock);
+    for (struct node *n = table_find(sh->table, hash, key), *older; n != NULL; n = older) {
+        older = n->older;
+        if (n->o.stamp >= seq)
+            continue;
+        hit += !n->dead && !node_is_mark(n);
+        if (soft)
+            atomic_store_explicit(&n->soft, 1, memory_order_relaxed);
+        else
+            store_unlink(s, sh, hash, n, NULL);
+    }
+    pthread_mutex_unlock(&sh->lock);
+    return hit;
+}
+
+int
+store_purge(struct store *s, const struct store_purge *p, struct store_purged *r)
+{
+    uint64_t seq, tagged, keyed = 0;
+    int rc;
+
+    CHECK(s, STORE_MAGIC);
+    COUNT(purges);
+    rc = purge_publish(s, p, &seq, &tagged);
+    if (p->kind == STORE_PURGE_URL)
+        keyed = purge_key(s, p->text, seq, p->soft);
+    if (keyed > 0 && !p->soft)
+        COUNT_N(purged_objects, keyed);
+    r->exact = p->kind == STORE_PURGE_URL || p->kind == STORE_PURGE_TAG;
+    r->objects = r->exact ? tagged + keyed : 0;
+    if (!r->exact || tagged > 0)
+        sweep_kick(s);
+    return rc;
+}
+
+struct count { const struct store_purge *p; uint64_t n; };
+
+static void
+count_node(struct store *s, struct shard *sh, struct node *n, void *arg)
+{
+    struct count *c = arg;
+
+    (void)sh;
+    purge_judge_locked(s, n);
+    c->n += !n->dead && !node_is_mark(n) && purge_matches(c->p, n);
+}
+
+static uint64_t
+count_key(struct store *s, struct slice key)
+{
+    uint64_t hash = key_hash(key), found = 0;
+    struct shard *sh = store_shard(s, hash);
+
+    pthread_mutex_lock(&sh->lock);
+    for (struct node *n = table_find(sh->table, hash, key); n != NULL; n = n->older) {
+        purge_judge_locked(s, n);
+        found += !n->dead && !node_is_mark(n);
+    }
+    pthread_mutex_unlock(&sh->lock);
+    return found;
+}
+
+uint64_t
+store_purge_count(struct store *s, const struct store_purge *p)
+{
+    struct count c = { .p = p };
+
+    CHECK(s, STORE_MAGIC);
+    if (p->kind == STORE_PURGE_TAG)
+        return tags_count(s, TAG_NAMED, p->text);
+    if (p->kind == STORE_PURGE_URL)
+        return tags_count(s, TAG_URL, p->text) + count_key(s, p->text);
+    store_visit_all(s, count_node, &c);
+    return c.n;
+}
+
+uint64_t
+store_stamp(const struct store *s)
+{
+    return atomic_load_explicit(&s->seq, memory_order_acquire);
+}

@@ -1,0 +1,187 @@
+/*
+ * What is put is found, by whole keys and by variant; what replaces what; marks.
+ */
+#include "store_util.h"
+
+static void
+what_is_put_is_found_and_nothing_else(void **state)
+{
+    assert_int_equal(get(*state, "http://h/a"), STORE_MISS);
+    assert_int_equal(PUT(*state, .key = "http://h/a", .body = "one"), STORE_STORED);
+    ASSERT_BODY(*state, "http://h/a", NULL, "one");
+    assert_int_equal(get(*state, "http://h/b"), STORE_MISS);
+    assert_int_equal(get(*state, "http://h/a|x"), STORE_MISS);
+}
+
+static void
+keys_of_one_hash_are_told_apart(void **state)
+{
+    struct store *s = *state;
+    struct test_key a, b;
+    struct test_request rq;
+    struct object *o;
+    bool soft;
+
+    key_fill(&a, "http://h/a");
+    key_fill(&b, "http://h/b");
+    assert_int_equal(PUT(s, .key = "http://h/a"), STORE_STORED);
+    b.k.hash = a.k.hash;
+    rcu_begin();
+    assert_int_equal(store_get(s, &b.k, request_fill(&rq, NULL), 0, &o, &soft), STORE_MISS);
+    rcu_end();
+}
+
+static void
+the_newer_replaces_the_older(void **state)
+{
+    struct store_figures f;
+
+    PUT(*state, .key = "http://h/a", .body = "one");
+    PUT(*state, .key = "http://h/a", .body = "two");
+    ASSERT_BODY(*state, "http://h/a", NULL, "two");
+    store_figures(*state, &f);
+    assert_int_equal(f.objects, 1);
+    assert_int_equal(f.entries, 1);
+}
+
+static void
+each_variant_answers_its_own_requests(void **state)
+{
+    PUT(*state, .key = "http://h/a", .language = "de", .body = "eins");
+    PUT(*state, .key = "http://h/a", .language = "en", .body = "one");
+    ASSERT_BODY(*state, "http://h/a", "de", "eins");
+    ASSERT_BODY(*state, "http://h/a", "en", "one");
+    assert_int_equal(get_at(*state, "http://h/a", "fr", 0, NULL, NULL), STORE_VARY_MISS);
+    PUT(*state, .key = "http://h/a", .language = "de", .body = "neu");
+    ASSERT_BODY(*state, "http://h/a", "de", "neu");
+    ASSERT_BODY(*state, "http://h/a", "en", "one");
+}
+
+static void
+the_oldest_variant_goes_when_there_are_too_many(void **state)
+{
+    static const char *const languages[] = { "a", "b", "c", "d", "e" };
+    struct store_figures f;
+
+    for (size_t i = 0; i < NELEM(languages); i++)
+        PUT(*state, .key = "http://h/a", .language = languages[i], .body = languages[i]);
+    store_figures(*state, &f);
+    assert_int_equal(f.objects, 4);
+    assert_int_equal(get_at(*state, "http://h/a", "a", 0, NULL, NULL), STORE_VARY_MISS);
+    for (size_t i = 1; i < NELEM(languages); i++)
+        ASSERT_BODY(*state, "http://h/a", languages[i], languages[i]);
+}
+
+static void
+the_newest_response_says_whether_it_varies(void **state)
+{
+    PUT(*state, .key = "http://h/a", .language = "de", .body = "eins");
+    PUT(*state, .key = "http://h/a", .body = "all");
+    ASSERT_BODY(*state, "http://h/a", "de", "all");
+    PUT(*state, .key = "http://h/a", .language = "en", .body = "one");
+    assert_int_equal(get_at(*state, "http://h/a", "de", 0, NULL, NULL), STORE_VARY_MISS);
+}
+
+static void
+a_mark_answers_pass_until_its_time_or_a_put(void **state)
+{
+    struct test_key k;
+    struct store_figures f;
+
+    store_pass(*state, key_fill(&k, "http://h/a"), 1000);
+    assert_int_equal(get_at(*state, "http://h/a", NULL, 999, NULL, NULL), STORE_PASS);
+    assert_int_equal(get_at(*state, "http://h/a", NULL, 1000, NULL, NULL), STORE_MISS);
+    store_figures(*state, &f);
+    assert_int_equal(f.objects, 0);
+    PUT(*state, .key = "http://h/a");
+    assert_int_equal(get_at(*state, "http://h/a", NULL, 999, NULL, NULL), STORE_HIT);
+    store_pass(*state, &k.k, 1000);
+    assert_int_equal(get_at(*state, "http://h/a", NULL, 999, NULL, NULL), STORE_HIT);
+}
+
+static void
+a_freshened_object_has_a_new_head_around_the_old_body(void **state)
+{
+    struct store *s = *state;
+    struct object *was, *now, *again;
+    struct body *body;
+    struct sem_meta m = { .status = 200, .response_ms = 7 };
+
+    assert_int_equal(put_out(s, (struct test_put){ .key = "http://h/a", .body = "one", .stamp = 1,
+        .tags = { "t" } }, &was), STORE_STORED);
+    body = was->body;
+    assert_int_equal(store_freshen(s, was, SLICE("HTTP/1.1 200 OK\r\nX: 1\r\n"), 17, 0, 0, &m,
+        store_stamp(s), &now), STORE_STORED);
+    assert_ptr_equal(now->body, body);
+    assert_int_equal(now->meta.response_ms, 7);
+    assert_int_equal(now->head->n, 23);
+    ASSERT_BODY(s, "http://h/a", NULL, "one");
+    assert_int_equal(purge(s, STORE_PURGE_TAG, "t", false).objects, 1);
+    assert_int_equal(store_freshen(s, was, SLICE("x"), 0, 0, 0, &m, store_stamp(s), &again),
+        STORE_PURGED);
+    object_unref(&was);
+    object_unref(&now);
+}
+
+static void
+a_dropped_object_is_gone_once(void **state)
+{
+    struct object *o;
+
+    put_out(*state, (struct test_put){ .key = "http://h/a", .body = "one", .stamp = 1 }, &o);
+    store_drop(*state, o);
+    assert_int_equal(get(*state, "http://h/a"), STORE_MISS);
+    store_drop(*state, o);
+    object_unref(&o);
+}
+
+static void
+what_is_too_large_is_not_stored(void **state)
+{
+    assert_int_equal(PUT(*state, .key = "http://h/a", .body_n = 16 << 20), STORE_TOO_LARGE);
+    assert_int_equal(PUT(*state, .key = "http://h/a", .body_n = 4 << 20), STORE_STORED);
+}
+
+static void
+a_hundred_thousand_keys_are_found_and_leave_again(void **state)
+{
+    struct store_figures f, after;
+    char key[64];
+
+    store_figures(*state, &f);
+    for (int i = 0; i < 100000; i++) {
+        snprintf(key, sizeof key, "http://h/%d", i);
+        assert_int_equal(PUT(*state, .key = key, .body = key), STORE_STORED);
+    }
+    for (int i = 0; i < 100000; i += 7) {
+        snprintf(key, sizeof key, "http://h/%d", i);
+        ASSERT_BODY(*state, key, NULL, key);
+    }
+    for (int i = 0; i < 100000; i++) {
+        snprintf(key, sizeof key, "http://h/%d", i);
+        assert_int_equal(purge(*state, STORE_PURGE_URL, key, false).objects, 1);
+    }
+    store_figures(*state, &after);
+    assert_int_equal(after.entries, 0);
+    assert_true(after.bytes < f.bytes + 200000);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest objects[] = {
+        TEST(what_is_put_is_found_and_nothing_else),
+        TEST(keys_of_one_hash_are_told_apart),
+        TEST(the_newer_replaces_the_older),
+        TEST(each_variant_answers_its_own_requests),
+        TEST(the_oldest_variant_goes_when_there_are_too_many),
+        TEST(the_newest_response_says_whether_it_varies),
+        TEST(a_mark_answers_pass_until_its_time_or_a_put),
+        TEST(a_freshened_object_has_a_new_head_around_the_old_body),
+        TEST(a_dropped_object_is_gone_once),
+        TEST(what_is_too_large_is_not_stored),
+        TEST(a_hundred_thousand_keys_are_found_and_leave_again),
+    };
+
+    return RUN(objects);
+}
