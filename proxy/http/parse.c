@@ -191,12 +191,10 @@ field_line(struct cursor *c, struct http_field *f)
     return OK;
 }
 
-/* f is the next of h->fields. */
 static inline void
-field_add(struct http_head *h, const struct http_field *f)
+field_seen(struct http_head *h, enum http_id id)
 {
-    h->nfields++;
-    h->have[f->id >> 6] |= (uint64_t)1 << (f->id & 63);
+    h->have[id >> 6] |= (uint64_t)1 << (id & 63);
 }
 
 /* ---- fields that the head itself depends on ---- */
@@ -286,8 +284,20 @@ note_host(const struct cursor *c, struct http_head *h, struct slice value)
     return OK;
 }
 
-/* Before f is added. */
-static inline enum step
+_Static_assert(HF_CONNECTION < 64 && HF_CONTENT_LENGTH < 64 && HF_EXPECT < 64 && HF_HOST < 64 &&
+    HF_TRANSFER_ENCODING < 64, "is_noted looks at one word");
+
+static inline bool
+is_noted(enum http_id id)
+{
+    const uint64_t noted = (uint64_t)1 << HF_CONNECTION | (uint64_t)1 << HF_CONTENT_LENGTH |
+        (uint64_t)1 << HF_EXPECT | (uint64_t)1 << HF_HOST | (uint64_t)1 << HF_TRANSFER_ENCODING;
+
+    return id < 64 && noted >> id & 1;
+}
+
+/* Before f is seen: a second Host finds the first. */
+static enum step
 note_request(const struct cursor *c, struct http_head *h, const struct http_field *f)
 {
     switch (f->id) {
@@ -469,18 +479,26 @@ status_line(struct cursor *c, struct http_head *h)
 static enum step
 request_fields(struct cursor *c, struct http_head *h, unsigned limit)
 {
-    struct http_field *f = h->fields;
+    struct http_field *f = h->fields, *last = f + limit;
+    const char *p = c->at, *end = c->end, *next;        /* kept out of memory */
     enum step s;
 
-    for (; !at_last_line(c); f++) {
-        if (UNLIKELY(h->nfields >= limit))
+    for (; p < end && *p != '\r'; f++, p = next) {
+        if (UNLIKELY(f == last))
             return bad(c, 431, "too many fields");
-        if (UNLIKELY((s = field_line(c, f)) != OK))
+        next = quick_line(p, end, f);
+        if (UNLIKELY(next == NULL)) {
+            c->at = p;
+            if ((s = careful_line(c, f)) != OK)
+                return s;
+            next = c->at;
+        }
+        if (UNLIKELY(is_noted(f->id)) && (s = note_request(c, h, f)) != OK)
             return s;
-        if (UNLIKELY((s = note_request(c, h, f)) != OK))
-            return s;
-        field_add(h, f);
+        field_seen(h, f->id);
     }
+    h->nfields = (uint16_t)(f - h->fields);
+    c->at = p;
     return line_end(c, "");
 }
 
@@ -497,7 +515,8 @@ response_fields(struct cursor *c, struct http_head *h, unsigned limit)
             return s;
         if (f->id == HF_CONNECTION)
             note_connection(h, f->value);
-        field_add(h, f);
+        field_seen(h, f->id);
+        h->nfields++;
     }
     return line_end(c, "");
 }
@@ -567,7 +586,8 @@ http_parse_fields(const char *p, size_t n, struct http_head *h)
     for (; c.at < c.end; f++) {
         if (h->nfields >= h->cap || field_line(&c, f) != OK)
             return -1;
-        field_add(h, f);
+        field_seen(h, f->id);
+        h->nfields++;
     }
     h->have[0] &= ~((uint64_t)1 << HF_NONE);
     return 0;

@@ -415,12 +415,13 @@ separator(struct source *s)
 int
 sf_check(enum sf_kind kind, struct slice text)
 {
-    struct source s = { text.p, text.p + text.n, NULL };
+    struct source s;
     struct sf_item item;
     struct slice key;
 
     if (text.n == 0)
         return kind == SF_ITEM ? -1 : 0;
+    s = (struct source){ text.p, text.p + text.n, NULL };
     skip(&s, false);
     if (kind == SF_ITEM) {
         if (item_with_params(&s, &item) == -1)
