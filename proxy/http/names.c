@@ -33,7 +33,7 @@ names_init(void)
         struct slice name = fields[id].name;
         unsigned at = name_hash(name.p, name.n);
 
-        assert(name.n <= KNOWN_MAX);
+        assert(name.n > 1 && name.n <= KNOWN_MAX);
         k->n = (uint8_t)name.n;
         for (size_t i = 0; i < name.n; i++) {
             k->lower[i] = to_lower(name.p[i]);
@@ -50,7 +50,7 @@ http_id(struct slice name)
 {
     unsigned id;
 
-    if (name.n == 0 || name.n > KNOWN_MAX)
+    if (name.n < 2 || name.n > KNOWN_MAX)
         return HF_NONE;
     for (unsigned at = name_hash(name.p, name.n); (id = http_slots[at]) != HF_NONE;
         at = (at + 1) & 0xff)

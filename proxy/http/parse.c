@@ -126,7 +126,7 @@ quick_name(const char *p, struct http_field *f)
     if (UNLIKELY(hit == 0))
         hit = (unsigned)_mm_movemask_epi8(
             _mm_cmpeq_epi8(_mm_loadu_si128((const void *)(p + 16)), colon)) << 16;
-    if (UNLIKELY(hit == 0) || UNLIKELY(hit & 1))     /* the name is long, or empty */
+    if (UNLIKELY(hit == 0) || UNLIKELY(hit & 3))     /* a long name, or none, or of one byte */
         return false;
     n = (unsigned)__builtin_ctz(hit);
     f->name = (struct slice){ p, n };
@@ -285,16 +285,11 @@ note_host(const struct cursor *c, struct http_head *h, struct slice value)
 }
 
 _Static_assert(HF_CONNECTION < 64 && HF_CONTENT_LENGTH < 64 && HF_EXPECT < 64 && HF_HOST < 64 &&
-    HF_TRANSFER_ENCODING < 64, "is_noted looks at one word");
+    HF_TRANSFER_ENCODING < 64, "noted has them in its first word");
 
-static inline bool
-is_noted(enum http_id id)
-{
-    const uint64_t noted = (uint64_t)1 << HF_CONNECTION | (uint64_t)1 << HF_CONTENT_LENGTH |
-        (uint64_t)1 << HF_EXPECT | (uint64_t)1 << HF_HOST | (uint64_t)1 << HF_TRANSFER_ENCODING;
-
-    return id < 64 && noted >> id & 1;
-}
+#define BIT(id) ((uint64_t)1 << (id))
+static const uint64_t noted[2] = { BIT(HF_CONNECTION) | BIT(HF_CONTENT_LENGTH) | BIT(HF_EXPECT) |
+    BIT(HF_HOST) | BIT(HF_TRANSFER_ENCODING) };
 
 /* Before f is seen: a second Host finds the first. */
 static enum step
@@ -493,7 +488,7 @@ request_fields(struct cursor *c, struct http_head *h, unsigned limit)
                 return s;
             next = c->at;
         }
-        if (UNLIKELY(is_noted(f->id)) && (s = note_request(c, h, f)) != OK)
+        if (UNLIKELY(noted[f->id >> 6] >> (f->id & 63) & 1) && (s = note_request(c, h, f)) != OK)
             return s;
         field_seen(h, f->id);
     }

@@ -148,12 +148,16 @@ struct http_known {
 extern struct http_known http_known[HF_COUNT];
 extern uint8_t http_slots[256];         /* hash to id; open addressing, zero ends a run */
 
-/* Length and three characters. Where two names collide, the next slot takes the second. */
+/* Length, two characters at the start and two at the end, multiplied by a number that spreads
+ * (2^32 over the golden ratio). Where two names collide, the next slot takes the second. */
 static inline unsigned
-name_hash(const char *p, size_t n)      /* n > 0 */
+name_hash(const char *p, size_t n)      /* n > 1 */
 {
-    return ((unsigned)n * 7 + (p[0] & 0x1fu) * 5 + (p[n - 1] & 0x1fu) * 29 +
-        (p[n / 2] & 0x1fu) * 83) & 0xff;
+    uint16_t first, last;
+
+    memcpy(&first, p, 2);
+    memcpy(&last, p + n - 2, 2);
+    return ((((uint32_t)first << 16 | last) | 0x20202020u) + (uint32_t)n) * 0x9e3779b1u >> 24;
 }
 
 #ifdef __SSE2__
@@ -168,7 +172,7 @@ name_differs(const char *p, const struct http_known *k, size_t from)
     return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(have, fold), want)) ^ 0xffff;
 }
 
-/* The id of the name of n (1..KNOWN_MAX) bytes at p, where KNOWN_MAX bytes may be read. */
+/* The id of the name of n (2..KNOWN_MAX) bytes at p, where KNOWN_MAX bytes may be read. */
 static inline enum http_id
 known_id(const char *p, unsigned n)
 {
