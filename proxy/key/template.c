@@ -94,7 +94,7 @@ unknown(struct slice inside, const char *const *params, size_t nparams, struct e
         }
     }
     return err_set(e, 0, "unknown placeholder {%.*s}; did you mean {%s%s}?", SLICE_ARG(inside),
-        best, best[strlen(best) - 1] == '.' ? "..." : "");
+        best, best[strlen(best) - 1] == '.' ? "NAME" : "");
 }
 
 static bool
