@@ -680,10 +680,10 @@ conn_listener(const struct conn *c)
     return listener(c);
 }
 
-unsigned
-conn_listener_index(const struct conn *c)
+const char *
+conn_purge_token(const struct conn *c)
 {
-    return c->listener;
+    return c->conf->purge_tokens != NULL ? c->conf->purge_tokens[c->listener] : NULL;
 }
 
 bool
@@ -762,8 +762,8 @@ set_client(struct conn *c)
     c->client_n = (uint8_t)strlen(c->client);
 }
 
-int
-conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
+static struct conn *
+new_conn(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
     unsigned index, atomic_uint *count)
 {
     struct conn *c = calloc(1, sizeof *c);
@@ -796,7 +796,7 @@ conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len
     stats_gauge_add(GAUGE_client_connections, 1);
     set_reading(c, true);
     rearm(c, now_us());
-    return 0;
+    return c;
 
 fail:
     COUNT(memory_failures);
@@ -807,7 +807,34 @@ fail:
     free(c);
     close(fd);
     atomic_fetch_sub(count, 1);
-    return -1;
+    return NULL;
+}
+
+int
+conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
+    unsigned index, atomic_uint *count)
+{
+    return new_conn(w, fd, sa, len, conf, index, count) != NULL ? 0 : -1;
+}
+
+int
+conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
+    unsigned index, atomic_uint *count)
+{
+    static const char text[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+        "Content-Type: application/problem+json\r\nContent-Length: 98\r\nConnection: close\r\n\r\n"
+        "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
+        "\"detail\":\"too many connections\"}\n";
+    struct iovec iov = { (char *)(uintptr_t)text, sizeof text - 1 };
+    struct conn *c = new_conn(w, fd, sa, len, conf, index, count);
+
+    if (c == NULL)
+        return -1;
+    c->keep_asked = false;
+    c->state = CONN_FLUSH;
+    if (conn_write(c, &iov, 1) && conn_queued(c) == 0)
+        say_goodbye(c);
+    return 0;
 }
 
 struct conn_worker *

@@ -46,11 +46,15 @@ size_t conn_worker_count(const struct conn_worker *w);
 int conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
     unsigned listener, atomic_uint *slot);
 
+/* The same for one connection too many: it is told 503 with Retry-After and closed. */
+int conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
+    unsigned listener, atomic_uint *slot);
+
 /* ---- for the one who answers -------------------------------------------------------------------- */
 
 struct loop *conn_loop(const struct conn *c);
 const struct conf_listener *conn_listener(const struct conn *c);
-unsigned conn_listener_index(const struct conn *c);
+const char *conn_purge_token(const struct conn *c);         /* of its listener; NULL without */
 bool  conn_https(const struct conn *c);
 /* Is the peer in this list of networks? */
 bool  conn_peer_in(const struct conn *c, const struct conf_networks *n);

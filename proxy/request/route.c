@@ -124,9 +124,7 @@ static bool
 may_purge(const struct request *r)
 {
     const struct conf_listener *l = conn_listener(r->conn);
-    const char *token = r->site->conf->purge_tokens != NULL &&
-        conn_listener_index(r->conn) < r->site->conf->nlisteners ?
-        r->site->conf->purge_tokens[conn_listener_index(r->conn)] : NULL;
+    const char *token = conn_purge_token(r->conn);
     struct slice given = http_value(r->head, HF_AUTHORIZATION);
     unsigned diff = 0;
 

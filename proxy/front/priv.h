@@ -1,0 +1,50 @@
+/* Private to front/. */
+#ifndef WEIR_FRONT_PRIV_H
+#define WEIR_FRONT_PRIV_H
+
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include "conn/conn.h"
+#include "front/front.h"
+
+struct worker;
+
+struct listener {                       /* of one worker, for one address */
+    struct worker *worker;
+    unsigned       index;               /* in conf->listeners */
+    int            fd;                  /* -1: closed */
+    struct event  *ev;
+    struct timer   rest;                /* after file descriptors ran out */
+};
+
+struct worker {
+    struct front  *front;
+    struct loop   *loop;                /* borrowed */
+    pthread_t      thread;
+    bool           started;
+    struct conn_worker *conns;          /* its own thread's */
+    struct listener *listeners;
+    int            spare;               /* a file descriptor to give up when there are no others */
+    struct loop_msg drain;
+    atomic_bool    drain_posted, drained;
+};
+
+struct front {
+    uint32_t       magic;
+#define FRONT_MAGIC 0xf4011700u
+    pthread_mutex_t mtx;
+    struct conf   *conf;                /* under mtx; owned reference */
+    size_t         nlisteners, nworkers;
+    struct worker *workers;
+    atomic_uint   *counts;              /* connections of each listener, over all workers */
+    struct sockaddr_storage *bound;     /* the address of each, its port known */
+    socklen_t     *bound_n;
+};
+
+/* listen.c */
+int  listen_open(struct front *f, struct err *e);
+int  listen_start(struct worker *w);
+void listen_close(struct worker *w);
+
+#endif

@@ -1,0 +1,490 @@
+/*
+ * The command line; start, reload, drain.
+ *
+ * Model    main's own thread runs the admin loop, with the signals and one tick a second (windows of the
+ *          figures, access log, drain). Workers run in front/. Start: everything that can fail is tried
+ *          before the first thread, so that a wrong configuration or a port in use ends in one message and
+ *          exit code 1.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "admin/admin.h"
+#include "base/base.h"
+#include "config/config.h"
+#include "fill/fill.h"
+#include "front/front.h"
+#include "request/request.h"
+#include "stats/stats.h"
+#include "store/store.h"
+#include "upstream/upstream.h"
+
+#define DEFAULT_FILE "/etc/weir/weir.yaml"
+
+/* jemalloc: dirty pages go back soon, in the background, so that cache.memory is what is resident. */
+extern const char *malloc_conf;
+const char *malloc_conf = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
+
+struct process {
+    struct loop   **loops;
+    size_t          nloops;             /* workers; loops[nloops] is the admin loop */
+    struct upstream *upstream;
+    struct store   *store;
+    struct fills   *fills;
+    struct front   *front;
+    struct admin   *admin;
+    struct conf    *conf;               /* in force; owned reference */
+    const char     *file, *origin;
+    struct buf      overrides;          /* configuration made of flags */
+    struct timer    tick;
+    int64_t         drain_until_us;     /* 0: not draining */
+    unsigned        ticks;
+    bool            started;
+};
+
+static const char usage[] =
+    "weir " WEIR_VERSION " - a caching reverse proxy for APIs\n"
+    "\n"
+    "  weir [run] -c FILE                 run with a configuration file (default " DEFAULT_FILE ")\n"
+    "  weir [run] --origin URL            run in front of URL with the embedded defaults\n"
+    "             [--listen ADDR:PORT] [--admin ADDR:PORT|off]\n"
+    "  weir check -c FILE                 print every problem of a configuration\n"
+    "  weir purge --url U | --prefix P | --pattern G | --tag T | --route R | --all\n"
+    "             [--soft] [--dry-run]    purge what is stored\n"
+    "  weir stats                         hit rates and latency percentiles\n"
+    "  weir explain URL [-H 'Name: value']\n"
+    "                                     which route, which key, what is stored and why\n"
+    "  weir reload                        load the configuration again\n"
+    "  weir version | reference | schema  print the version, the options' reference, the JSON schema\n"
+    "\n"
+    "purge, stats, explain and reload take --admin URL (default http://127.0.0.1:8081) and\n"
+    "--token-file FILE.\n";
+
+/* ---- configuration ---------------------------------------------------------------------------------- */
+
+static struct conf *
+load(const struct process *p, struct config_report *r)
+{
+    if (p->file != NULL)
+        return config_load(p->file, p->origin, r);
+    return config_parse(p->overrides.n > 0 ? p->overrides.p : NULL, p->overrides.n, "command line",
+        p->origin, r);
+}
+
+static void
+apply_log(const struct conf *c)
+{
+    struct err e;
+
+    log_threshold = c->log_level;
+    if (stats_access_open(c->log_access, c->log_format == LOG_FORM_COMBINED, &e) == -1)
+        log_error("access log: %s; lines are dropped until it can be opened (SIGUSR1 tries again)", e.text);
+}
+
+static void
+report_text(const struct config_report *r, const char *file, struct buf *b)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+
+    if (out == NULL)
+        return;
+    config_report_print(r, file, out);
+    fclose(out);
+    buf_add(b, text, n);
+    free(text);
+}
+
+static int
+reload(void *arg, struct buf *text)
+{
+    struct config_report report = { 0 };
+    struct process *p = arg;
+    const char *name = p->file != NULL ? p->file : "command line";
+    struct conf *c = load(p, &report), *was = p->conf;
+    struct site *site = NULL;
+    struct err e = { 0 };
+
+    report_text(&report, name, text);
+    config_report_free(&report);
+    if (c != NULL)
+        site = site_new(c, p->upstream, &e);
+    if (site == NULL) {
+        COUNT(reload_failures);
+        if (c != NULL)
+            buf_printf(text, "%s\n", e.text);
+        conf_unref(&c);
+        return -1;
+    }
+    COUNT(reloads);
+    config_restart_needed(was, c, text);
+    request_site_set(site);
+    store_variants_max(p->store, (unsigned)c->cache_variants);
+    front_reconfigure(p->front, c);
+    if (p->admin != NULL)
+        admin_reconfigure(p->admin, c);
+    apply_log(c);
+    p->conf = c;
+    conf_unref(&was);
+    return 0;
+}
+
+/* ---- signals and the tick ------------------------------------------------------------------------------ */
+
+static void
+on_reload(evutil_socket_t sig, short what, void *arg)
+{
+    struct process *p = arg;
+    struct buf text = { 0 };
+    struct slice rest, line;
+    int rc = reload(p, &text);
+
+    (void)sig;
+    (void)what;
+    rest = buf_slice(&text);
+    while (slice_cut(&rest, '\n', &line))
+        if (line.n > 0)
+            log_line(rc == 0 ? LOG_WARN : LOG_ERROR, "reload: %.*s", SLICE_ARG(line));
+    if (rc == 0)
+        log_info("configuration loaded again");
+    else
+        log_error("reload refused: the configuration in force stays");
+    buf_free(&text);
+}
+
+static void
+on_reopen(evutil_socket_t sig, short what, void *arg)
+{
+    struct err e;
+
+    (void)sig;
+    (void)what;
+    (void)arg;
+    if (stats_access_reopen(&e) == -1)
+        log_error("access log: %s", e.text);
+}
+
+static void
+on_terminate(evutil_socket_t sig, short what, void *arg)
+{
+    struct process *p = arg;
+
+    (void)what;
+    if (p->drain_until_us != 0) {
+        log_warn("second signal: not waiting any longer");
+        loop_stop(p->loops[p->nloops]);
+        return;
+    }
+    log_info("%s: draining, for %lld ms at most", sig == SIGINT ? "SIGINT" : "SIGTERM",
+        (long long)p->conf->drain_ms);
+    p->drain_until_us = now_us() + p->conf->drain_ms * 1000 + 1;
+    front_drain(p->front);
+    timer_set(&p->tick, 10000);
+}
+
+/* Draining: are all answers sent, and all fetches that fill the cache done? */
+static void
+drain_step(struct process *p)
+{
+    bool done = front_drain(p->front) && stats_gauge(GAUGE_flights_now) == 0;
+
+    if (done || now_us() >= p->drain_until_us) {
+        if (!done)
+            log_warn("drain: time is up, %lld connections and %lld fetches are cut",
+                (long long)stats_gauge(GAUGE_client_connections), (long long)stats_gauge(GAUGE_flights_now));
+        loop_stop(p->loops[p->nloops]);
+        return;
+    }
+    timer_set(&p->tick, 20000);
+}
+
+static void
+on_tick(void *arg)
+{
+    struct process *p = arg;
+    struct buf b = { 0 };
+
+    if (p->drain_until_us != 0) {
+        drain_step(p);
+        return;
+    }
+    stats_tick(now_us());
+    stats_access_flush();
+    if (++p->ticks % 60 == 0) {
+        stats_summary(&b);
+        if (!b.failed)
+            log_info("%.*s", SLICE_ARG(buf_slice(&b)));
+        buf_free(&b);
+    }
+    timer_set(&p->tick, 1000000);
+}
+
+/* ---- the admin port's questions ---------------------------------------------------------------------------- */
+
+static struct route_table *
+present_table(void *arg)
+{
+    struct site *s = request_site();
+    struct route_table *t = route_table_ref(site_table(s));
+
+    (void)arg;
+    site_unref(&s);
+    return t;
+}
+
+static bool
+is_ready(void *arg, struct buf *why)
+{
+    const struct process *p = arg;
+
+    buf_printf(why, "\"draining\":%s", p->drain_until_us != 0 ? "true" : "false");
+    return p->started && p->drain_until_us == 0;
+}
+
+/* ---- start and stop --------------------------------------------------------------------------------------- */
+
+static void
+raise_file_limit(void)
+{
+    struct rlimit l;
+
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+static void
+block_signals(void)
+{
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static void
+watch(struct process *p, int sig, event_callback_fn run)
+{
+    struct event *ev = evsignal_new(loop_base(p->loops[p->nloops]), sig, run, p);
+
+    if (ev == NULL || event_add(ev, NULL) == -1)
+        log_fatal("signals: out of memory");
+}
+
+static void
+make_loops(struct process *p)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct err e;
+
+    p->nloops = p->conf->workers != 0 ? p->conf->workers : cores > 0 ? (size_t)cores : 1;
+    p->loops = calloc(p->nloops + 1, sizeof *p->loops);
+    for (size_t i = 0; p->loops != NULL && i <= p->nloops; i++)
+        if ((p->loops[i] = loop_new((unsigned)i, &e)) == NULL)
+            log_fatal("%s", e.text);
+    if (p->loops == NULL)
+        log_fatal("out of memory");
+}
+
+static void
+start(struct process *p)
+{
+    struct admin_process ap = { .table = present_table, .reload = reload, .ready = is_ready, .arg = p };
+    struct buf where = { 0 };
+    struct site *site;
+    struct err e = { 0 };
+
+    if (stats_init(&e) == -1)
+        log_fatal("%s", e.text);
+    stats_gauge_set(GAUGE_start_time, wall_ms() / 1000);
+    make_loops(p);
+    p->front = front_open(p->conf, p->loops, p->nloops, &e);
+    if (p->front == NULL)
+        log_fatal("%s", e.text);
+    p->upstream = upstream_new(p->loops, p->nloops, &p->conf->dns_servers, &e);
+    p->store = p->upstream != NULL ?
+        store_new(p->conf->cache_memory, (unsigned)p->conf->cache_variants, &e) : NULL;
+    p->fills = p->store != NULL ? fills_new(p->store, &e) : NULL;
+    site = p->fills != NULL ? site_new(p->conf, p->upstream, &e) : NULL;
+    if (site == NULL)
+        log_fatal("%s", e.text);
+    request_init(p->store, p->fills);
+    request_site_set(site);
+    ap.store = p->store;
+    p->admin = admin_start(p->loops[p->nloops], p->conf, &ap, &e);
+    if (p->admin == NULL)
+        log_fatal("%s", e.text);
+    apply_log(p->conf);
+    if (front_start(p->front, &e) == -1)
+        log_fatal("%s", e.text);
+    front_addresses(p->front, &where);
+    buf_addc(&where, '\0');
+    log_info("weir " WEIR_VERSION ": %s, admin %s, %zu workers", where.failed ? "" : where.p,
+        admin_address(p->admin) != NULL ? admin_address(p->admin) : "off", p->nloops);
+    buf_free(&where);
+    p->started = true;
+}
+
+static void
+stop(struct process *p)
+{
+    front_stop(p->front);
+    admin_stop(&p->admin);
+    upstream_free(&p->upstream);
+    request_site_clear();
+    fills_free(&p->fills);
+    front_free(&p->front);
+    timer_fini(&p->tick);
+    rcu_drain();
+    store_free(&p->store);
+    rcu_drain();
+    stats_access_flush();
+    for (size_t i = 0; i <= p->nloops; i++)
+        loop_free(&p->loops[i]);
+    free(p->loops);
+    conf_unref(&p->conf);
+    buf_free(&p->overrides);
+    stats_fini();
+}
+
+static int
+run(struct process *p)
+{
+    struct config_report report = { 0 };
+
+    p->conf = load(p, &report);
+    config_report_print(&report, p->file != NULL ? p->file : "command line", stderr);
+    config_report_free(&report);
+    if (p->conf == NULL)
+        return 1;
+    raise_file_limit();
+    block_signals();
+    start(p);
+    watch(p, SIGTERM, on_terminate);
+    watch(p, SIGINT, on_terminate);
+    watch(p, SIGHUP, on_reload);
+    watch(p, SIGUSR1, on_reopen);
+    if (timer_init(&p->tick, p->loops[p->nloops], on_tick, p) == -1 ||
+        timer_set(&p->tick, 1000000) == -1)
+        log_fatal("out of memory");
+    loop_run(p->loops[p->nloops]);
+    stop(p);
+    log_info("stopped");
+    return 0;
+}
+
+static int
+check(const struct process *p)
+{
+    struct config_report report = { 0 };
+    const char *name = p->file != NULL ? p->file : "command line";
+    struct conf *c = load(p, &report);
+    size_t warnings = report.n - report.errors;
+
+    config_report_print(&report, name, stdout);
+    if (c != NULL)
+        printf("%s: ok, %zu routes, %zu warnings\n", name, c->nroutes, warnings);
+    config_report_free(&report);
+    if (c == NULL)
+        return 1;
+    conf_unref(&c);
+    return 0;
+}
+
+/* ---- the command line ---------------------------------------------------------------------------------------- */
+
+static int
+bad_usage(const char *what, const char *arg)
+{
+    fprintf(stderr, "weir: %s%s\n`weir help` lists the commands and options.\n", what, arg);
+    return 2;
+}
+
+/* Options of run and check. -1, or an exit code. */
+static int
+read_options(struct process *p, int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "config", required_argument, NULL, 'c' }, { "origin", required_argument, NULL, 'o' },
+        { "listen", required_argument, NULL, 'l' }, { "admin", required_argument, NULL, 'a' },
+        { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+    };
+    int opt;
+
+    opterr = 0;
+    while ((opt = getopt_long(argc, argv, "+c:hV", options, NULL)) != -1) {
+        switch (opt) {
+        case 'c':
+            p->file = optarg;
+            break;
+        case 'o':
+            p->origin = optarg;
+            break;
+        case 'l':
+            buf_printf(&p->overrides, "listen: \"%s\"\n", optarg);
+            break;
+        case 'a':
+            buf_printf(&p->overrides, "admin: {listen: \"%s\"}\n", optarg);
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            return 0;
+        case 'V':
+            puts("weir " WEIR_VERSION);
+            return 0;
+        default:
+            return bad_usage("unknown option, or one without its value: ", argv[optind - 1]);
+        }
+    }
+    if (optind < argc)
+        return bad_usage("not understood: ", argv[optind]);
+    if (p->file != NULL && p->overrides.n > 0)
+        return bad_usage("--listen and --admin go with --origin; with a file, write them there", "");
+    if (p->file == NULL && p->origin == NULL) {
+        if (access(DEFAULT_FILE, F_OK) != 0)
+            return bad_usage("nothing to run: give -c FILE or --origin URL; there is no " DEFAULT_FILE, "");
+        p->file = DEFAULT_FILE;
+    }
+    return -1;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct process p = { 0 };
+    const char *verb = argc > 1 && argv[1][0] != '-' ? argv[1] : "run";
+    int skip = argc > 1 && argv[1][0] != '-' ? 1 : 0, rc;
+
+    if (strcmp(verb, "version") == 0) {
+        puts("weir " WEIR_VERSION);
+        return 0;
+    }
+    if (strcmp(verb, "help") == 0) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (strcmp(verb, "reference") == 0) {
+        config_reference(stdout);
+        return 0;
+    }
+    if (strcmp(verb, "schema") == 0) {
+        config_schema(stdout);
+        return 0;
+    }
+    if (strcmp(verb, "purge") == 0 || strcmp(verb, "stats") == 0 || strcmp(verb, "explain") == 0 ||
+        strcmp(verb, "reload") == 0)
+        return admin_client(argc - 1, argv + 1);
+    if (strcmp(verb, "run") != 0 && strcmp(verb, "check") != 0)
+        return bad_usage("unknown command: ", verb);
+    rc = read_options(&p, argc - skip, argv + skip);
+    if (rc == -1)
+        rc = strcmp(verb, "check") == 0 ? check(&p) : run(&p);
+    return rc;
+}
