@@ -488,7 +488,8 @@ request_fields(struct cursor *c, struct http_head *h, unsigned limit)
                 return s;
             next = c->at;
         }
-        if (UNLIKELY(noted[f->id >> 6] >> (f->id & 63) & 1) && (s = note_request(c, h, f)) != OK)
+        if (UNLIKELY(noted[f->id >> 6] >> (f->id & 63) & 1) &&
+            (s = note_request(c, h, f)) != OK)
             return s;
         field_seen(h, f->id);
     }
