@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-/* ---- what needs a restart ---------------------------------------------------------------------------- */
+/* ---- what needs a restart ----------------------------------------------------------------- */
 
 static void
 put_or(struct buf *b, const struct option *o, const void *base)
@@ -23,7 +23,8 @@ differs(const struct option *o, const struct conf *was, const struct conf *is, s
     put_or(&x, o, was);
     put_or(&y, o, is);
     if (!slice_eq(buf_slice(&x), buf_slice(&y))) {
-        buf_printf(b, "%s: is %.*s and becomes %.*s with a restart\n", o->path, SLICE_ARG(buf_slice(&x)),
+        buf_printf(b, "%s: is %.*s and becomes %.*s with a restart\n", o->path,
+            SLICE_ARG(buf_slice(&x)),
             SLICE_ARG(buf_slice(&y)));
         n = 1;
     }
@@ -64,7 +65,7 @@ config_restart_needed(const struct conf *was, const struct conf *is, struct buf 
     return n;
 }
 
-/* ---- dump ---------------------------------------------------------------------------------------------- */
+/* ---- dump --------------------------------------------------------------------------------- */
 
 static void
 indent(struct buf *b, unsigned n)
@@ -73,7 +74,7 @@ indent(struct buf *b, unsigned n)
         buf_addz(b, "  ");
 }
 
-/* "request.set" behind "request.remove" shares its first word. How many leading bytes, dot included? */
+/* "request.set" behind "request.remove" shares its first word: the bytes of that, dot included. */
 static size_t
 shared(const char *a, const char *b)
 {
@@ -104,13 +105,15 @@ dump_table(struct buf *b, const struct table *t, const void *base, unsigned dept
         }
         for (size_t k = 0; k < at; k++)
             level += o->path[k] == '.';
-        for (const char *p = o->path + at, *dot; (dot = strchr(p, '.')) != NULL; p = dot + 1, level++) {
+        for (const char *p = o->path + at, *dot; (dot = strchr(p, '.')) != NULL; p = dot + 1,
+            level++) {
             indent(b, dash ? 0 : depth + level);
             buf_printf(b, "%.*s:\n", (int)(dot - p), p);
             dash = false;
         }
         indent(b, dash ? 0 : depth + level);
-        buf_printf(b, "%s: %.*s\n", strrchr(o->path, '.') != NULL ? strrchr(o->path, '.') + 1 : o->path,
+        buf_printf(b, "%s: %.*s\n", strrchr(o->path, '.') != NULL ? strrchr(o->path, '.') + 1 :
+            o->path,
             SLICE_ARG(buf_slice(&v)));
         dash = false;
         last = o->path;

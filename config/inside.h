@@ -6,7 +6,7 @@
 
 #include "config/config.h"
 
-/* ---- tree.c: YAML to a tree with places, anchors, merge keys and ${ENV} resolved ---------------- */
+/* ---- tree.c: YAML to a tree with places, anchors, merge keys and ${ENV} resolved ---------- */
 
 enum node_type { NODE_SCALAR, NODE_MAP, NODE_LIST };
 
@@ -36,10 +36,12 @@ int tree_build(struct load *l, const char *text, size_t n);
 /* The value at a dotted path below n, or NULL. */
 const struct node *tree_at(const struct node *n, const char *path);
 
-/* ---- report.c ------------------------------------------------------------------------------------ */
+/* ---- report.c ----------------------------------------------------------------------------- */
 
-void problem(struct load *l, struct conf_where w, const char *path, const char *fmt, ...) PRINTF(4, 5);
-void warning(struct load *l, struct conf_where w, const char *path, const char *fmt, ...) PRINTF(4, 5);
+void problem(struct load *l, struct conf_where w, const char *path, const char *fmt, ...) PRINTF(4,
+    5);
+void warning(struct load *l, struct conf_where w, const char *path, const char *fmt, ...) PRINTF(4,
+    5);
 void report_sort(struct config_report *r);
 /* Text in the scratch pool; "" when memory is out (l->no_memory). */
 const char *textf(struct load *l, const char *fmt, ...) PRINTF(2, 3);
@@ -50,7 +52,7 @@ const char *shown(struct load *l, struct slice s);
 struct nearest { struct slice to; const char *word; unsigned distance; };
 void nearest_try(struct nearest *n, const char *word);
 
-/* ---- option.c: the tables ------------------------------------------------------------------------ */
+/* ---- option.c: the tables ----------------------------------------------------------------- */
 
 enum kind {
 #define KIND(name, type, text) K_##name,
@@ -77,14 +79,14 @@ struct table {
 };
 extern const struct table table_top, table_listen, table_origin, table_route;
 
-const struct option *table_find(const struct table *t, const char *path);
+const struct option *option_find(const struct table *t, const char *path);
 bool table_has_prefix(const struct table *t, const char *path);     /* "cache" for "cache.memory" */
 /* The words of an enumerated kind, NULL-terminated; NULL for other kinds. Those that the table of
  * kinds knows and the program does not do yet are in kind_later. */
 const char *const *kind_words(enum kind k);
 bool kind_later(enum kind k, struct slice word);
 
-/* ---- value.c: one value -------------------------------------------------------------------------- */
+/* ---- value.c: one value ------------------------------------------------------------------- */
 
 /* Judges v by the option and stores it. Each problem is reported at its place. */
 void value_read(struct load *l, const struct option *o, const struct node *v, const char *path,
@@ -93,13 +95,30 @@ void value_read(struct load *l, const struct option *o, const struct node *v, co
 void value_defaults(struct load *l, const struct table *t, void *base);
 /* A duration into *ms; false when it is none. */
 bool value_duration(struct slice s, int64_t *ms);
-int  value_address(struct slice s, struct conf_address *a, struct pool *p);    /* "off" not included */
+
+struct unit { const char *name; int64_t factor; };
+enum { SIZES = 6, DURATIONS = 7 };
+extern const struct unit value_sizes[SIZES], value_durations[DURATIONS];
+
+/* ---- net.c: they give NULL, or what is wrong ---------------------------------------------- */
+
+int value_address(struct slice s, struct conf_address *a, struct pool *p);  /* -1; without "off" */
+const char *value_network(struct load *l, struct slice s, struct conf_network *out);
+const char *value_url(struct load *l, struct slice s, struct conf_url *out);
+
+/* ---- write.c ------------------------------------------------------------------------------ */
 
 /* Appends the value as YAML on one line; false (nothing appended) when it is unset or empty. */
 bool value_put(struct buf *b, const struct option *o, const void *base);
 
-/* ---- check.c: what no single value shows ---------------------------------------------------------- */
+/* ---- check.c, check_route.c: what no single value shows ----------------------------------- */
 
+struct spot { struct conf_where where; const char *path; };
+/* Of the value at a path below n, else of n, else `other`. */
+struct conf_where spot_where(const struct node *n, const char *path, struct conf_where other);
+struct spot spot_item(struct load *l, const struct node *section, const char *at,
+    const char *option, const char *text);
 void check_all(struct load *l);
+void check_routes(struct load *l);
 
 #endif

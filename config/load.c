@@ -4,6 +4,7 @@
  * Every section is read whatever was wrong with the one before, so that one run shows everything.
  */
 #include "config/inside.h"
+#include "http/http.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,7 @@ static const struct { const struct table *in; const char *path; } later[] = {
     { &table_route, "write" },
 };
 
-/* ---- mappings by table ----------------------------------------------------------------------------------- */
+/* ---- mappings by table -------------------------------------------------------------------- */
 
 static bool
 is_section(const struct table *t, const char *path)
@@ -42,8 +43,8 @@ is_later(const struct table *t, const char *path)
     return false;
 }
 
-/* The word of an option's path at the level of prefix, as "memory" of "cache.memory" behind "cache.";
- * NULL when it is elsewhere. In scratch memory. */
+/* The word of an option's path at the level of prefix, as "memory" of "cache.memory" behind
+ * "cache."; NULL when it is elsewhere. In scratch memory. */
 static const char *
 word_at(struct load *l, const char *path, const char *prefix)
 {
@@ -79,18 +80,20 @@ unknown(struct load *l, const struct table *t, const char *prefix, const struct 
         buf_printf(&known, ", %s", sections[i]);
     }
     if (memchr(key->text.p, '.', key->text.n) != NULL)
-        problem(l, key->where, path, "unknown key; dots in the reference are nesting, as "
-            "`cache: {memory: 256MiB}`");
+        problem(l, key->where, path, "unknown key; dots in the reference are nesting, as `cache: "
+            "{memory: 256MiB}`");
     else if (near.word != NULL)
         problem(l, key->where, path, "unknown key; did you mean %s", near.word);
     else if (elsewhere != NULL)
         problem(l, key->where, path, "unknown key; did you mean %s, nested", elsewhere);
     else
-        problem(l, key->where, path, "unknown key; known here are %.*s", SLICE_ARG(buf_slice(&known)));
+        problem(l, key->where, path, "unknown key; known here are %.*s",
+        SLICE_ARG(buf_slice(&known)));
     buf_free(&known);
 }
 
-/* `at` is how messages name the mapping ("routes[2]"), prefix what precedes its keys in the table. */
+/* `at` is how messages name the mapping ("routes[2]"), prefix what precedes its keys in the
+ * table. */
 static void
 read_map(struct load *l, const struct table *t, const char *prefix, const struct node *map,
     const char *at, void *base)
@@ -99,8 +102,9 @@ read_map(struct load *l, const struct table *t, const char *prefix, const struct
         const struct node *key = map->pairs[i].key, *v = map->pairs[i].value;
         const char *full = textf(l, "%s%s", prefix, key->text.p);
         const char *path = at[0] != '\0' ? textf(l, "%s.%s", at, key->text.p) : key->text.p;
-        bool nested = strchr(key->text.p, '.') == NULL;     /* `cache.memory:` is no way to write it */
-        const struct option *o = nested ? table_find(t, full) : NULL;
+        bool nested = strchr(key->text.p,
+            '.') == NULL;     /* `cache.memory:` is no way to write it */
+        const struct option *o = nested ? option_find(t, full) : NULL;
 
         if (is_section(t, full) || (t == &table_top && strncmp(full, "x-", 2) == 0))
             continue;                   /* x-anything: a place for anchors */
@@ -118,7 +122,7 @@ read_map(struct load *l, const struct table *t, const char *prefix, const struct
     }
 }
 
-/* ---- sections ---------------------------------------------------------------------------------------------- */
+/* ---- sections ----------------------------------------------------------------------------- */
 
 /* An array of n, zeroed; at least one, so that it is never NULL but when memory is out. */
 static void *
@@ -173,7 +177,7 @@ read_listener(struct load *l, const struct node *v, const char *path, struct con
     if (v->type == NODE_MAP)
         read_map(l, &table_listen, "", v, path, out);
     else
-        value_read(l, table_find(&table_listen, "address"), v, path, out);
+        value_read(l, option_find(&table_listen, "address"), v, path, out);
 }
 
 static void
@@ -207,6 +211,8 @@ read_origin(struct load *l, const struct pair *p, struct conf_origin *out)
     out->where = key->where;
     out->id = pool_dup(l->c->pool, key->text.p, key->text.n);
     l->no_memory |= out->id == NULL;
+    if (key->text.n == 0 || !http_is_field_value(key->text))
+        problem(l, key->where, path, "no name for an origin; a word such as api");
     if (v->type == NODE_MAP)
         read_map(l, &table_origin, "", v, path, out);
     else
@@ -239,7 +245,7 @@ read_origins(struct load *l, const struct node *v)
 static void
 imply_origin(struct load *l, const char *url)
 {
-    const struct option *o = table_find(&table_origin, "servers");
+    const struct option *o = option_find(&table_origin, "servers");
     struct node v = { .type = NODE_SCALAR, .text = slice_of(url) };
 
     l->c->origins = array(l, 1, sizeof *l->c->origins);
@@ -270,7 +276,8 @@ read_route(struct load *l, const struct node *v, size_t i)
         if (v->type == NODE_MAP)
             read_map(l, &table_route, "", v, path, r);
         else
-            problem(l, v->where, path, "no mapping; a route, as {path: /api/users/{id}, origin: api}");
+            problem(l, v->where, path, "no mapping; a route, as {path: /api/users/{id}, origin: "
+            "api}");
     }
     if (r->name == NULL)
         r->name = r->path;
@@ -283,7 +290,8 @@ read_routes(struct load *l, const struct node *v)
     size_t n = absent ? 1 : v->n;
 
     if (!absent && v->type != NODE_LIST) {
-        problem(l, v->where, "routes", "no list; routes, each behind a dash: - {path: /**, origin: api}");
+        problem(l, v->where, "routes", "no list; routes, each behind a dash: - {path: /**, origin: "
+            "api}");
         return;
     }
     if (!absent && n == 0)
@@ -300,7 +308,7 @@ read_routes(struct load *l, const struct node *v)
     }
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------- */
+/* ---- the whole ---------------------------------------------------------------------------- */
 
 static void
 read_all(struct load *l, const char *origin)
@@ -324,7 +332,8 @@ read_all(struct load *l, const char *origin)
     if (origin != NULL && (origins == NULL || origins->null))
         imply_origin(l, origin);
     else if (origin != NULL)
-        warning(l, origins->where, "origins", "--origin is not used; it stands for an absent `origins`");
+        warning(l, origins->where, "origins", "--origin is not used; it stands for an absent "
+            "`origins`");
     read_routes(l, tree_at(root, "routes"));
     if (!l->no_memory)
         check_all(l);
@@ -348,9 +357,11 @@ conf_new(const char *file)
 }
 
 struct conf *
-config_parse(const char *text, size_t n, const char *name, const char *origin, struct config_report *r)
+config_parse(const char *text, size_t n, const char *name, const char *origin,
+    struct config_report *r)
 {
-    struct load l = { .report = r, .scratch = pool_new(), .c = conf_new(text != NULL ? name : NULL) };
+    struct load l = { .report = r, .scratch = pool_new(), .c = conf_new(text != NULL ? name :
+        NULL) };
 
     if (r->pool == NULL)
         r->pool = pool_new();
@@ -393,7 +404,8 @@ static const char *
 remedy(int e)
 {
     switch (e) {
-    case ENOENT: case ENOTDIR: return "name an existing file with -c, or start with --origin URL alone";
+    case ENOENT: case ENOTDIR: return "name an existing file with -c, or start with --origin URL "
+        "alone";
     case EACCES: case EPERM:   return "let the user that runs weir read it and its directories";
     case EISDIR:               return "name the file itself";
     case EFBIG:                return "at most 16 MiB";
@@ -414,7 +426,8 @@ config_load(const char *file, const char *origin, struct config_report *r)
         int e = errno;
 
         if (r->pool != NULL)
-            problem(&l, (struct conf_where){ 0, 0 }, "", "cannot be read: %s; %s", strerror(e), remedy(e));
+            problem(&l, (struct conf_where){ 0, 0 }, "", "cannot be read: %s; %s", strerror(e),
+                remedy(e));
     } else {
         c = config_parse(b.p != NULL ? b.p : "", b.n, file, origin, r);
     }

@@ -35,7 +35,7 @@ const struct table table_origin = { "origins", origin, NELEM(origin) };
 const struct table table_route = { "routes", route, NELEM(route) };
 
 const struct option *
-table_find(const struct table *t, const char *path)
+option_find(const struct table *t, const char *path)
 {
     for (size_t i = 0; i < t->n; i++)
         if (strcmp(t->at[i].path, path) == 0)

@@ -19,10 +19,12 @@ report_add(struct load *l, bool warn, struct conf_where w, const char *path, con
         r->errors++;
     if (r->n >= PROBLEMS_MAX) {
         /* The first of the surplus takes the place behind all others; the rest is only counted. */
-        if (r->n == PROBLEMS_MAX && r->pool != NULL && (at = realloc(r->at, (r->n + 1) * sizeof *at)) != NULL) {
+        if (r->n == PROBLEMS_MAX && r->pool != NULL && (at = realloc(r->at,
+            (r->n + 1) * sizeof *at)) != NULL) {
             r->at = at;
             r->at[r->n++] = (struct config_problem){ .warning = warn, .line = w.line,
-                .column = w.column, .path = "", .text = "there are more problems; mend these first" };
+                .column = w.column, .path = "", .text = "there are more problems; mend these "
+                "first" };
         }
         return;
     }
@@ -39,7 +41,8 @@ report_add(struct load *l, bool warn, struct conf_where w, const char *path, con
 }
 
 static void
-report_va(struct load *l, bool warn, struct conf_where w, const char *path, const char *fmt, va_list ap)
+report_va(struct load *l, bool warn, struct conf_where w, const char *path, const char *fmt,
+    va_list ap)
 {
     struct buf b = { 0 };
     va_list again;
@@ -161,7 +164,7 @@ config_report_print(const struct config_report *r, const char *file, FILE *out)
     }
 }
 
-/* ---- the nearest word ------------------------------------------------------------------------------ */
+/* ---- the nearest word --------------------------------------------------------------------- */
 
 #define WORD_MAX 48
 

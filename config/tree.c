@@ -40,7 +40,7 @@ scratch(struct load *l, size_t n)
     return p;
 }
 
-/* ---- scalars ----------------------------------------------------------------------------------------- */
+/* ---- scalars ------------------------------------------------------------------------------ */
 
 static bool
 env_name(struct slice s)
@@ -69,8 +69,8 @@ env_one(struct load *l, struct node *n, const char *path, struct slice rest, str
     z = textf(l, "%.*s", SLICE_ARG(name));
     value = getenv(z);
     if (value == NULL) {
-        problem(l, n->where, path, "the environment variable %s is not set; set it, or write $${ for "
-            "the text ${", z);
+        problem(l, n->where, path, "the environment variable %s is not set; set it, or write $${ "
+            "for the text ${", z);
         n->bad = true;
     } else {
         buf_addz(out, value);
@@ -130,7 +130,7 @@ build_scalar(struct build *b, const yaml_node_t *y, const char *path, bool key)
     return n->text.p != NULL ? n : NULL;
 }
 
-/* ---- mappings ---------------------------------------------------------------------------------------- */
+/* ---- mappings ----------------------------------------------------------------------------- */
 
 /* A pair on its way into a map: own ones before merged ones, earlier merges before later ones. */
 struct incoming { struct pair pair; size_t rank; bool merged; };
@@ -198,7 +198,8 @@ merge_one(struct build *b, struct gather *g, const struct node *from, struct con
     const char *path)
 {
     if (from->type != NODE_MAP) {
-        problem(b->l, w, path, "<< merges what is no mapping; an alias of a mapping, or a list of them");
+        problem(b->l, w, path, "<< merges what is no mapping; an alias of a mapping, or a list of "
+            "them");
         return;
     }
     for (size_t i = 0; i < from->n; i++)
@@ -224,7 +225,8 @@ is_merge(const yaml_node_t *key)
 }
 
 static void
-build_pair(struct build *b, struct gather *g, const yaml_node_pair_t *yp, const char *path, unsigned depth)
+build_pair(struct build *b, struct gather *g, const yaml_node_pair_t *yp, const char *path,
+    unsigned depth)
 {
     yaml_node_t *yk = yaml_document_get_node(b->doc, yp->key);
     struct pair p;
@@ -281,7 +283,7 @@ build_list(struct build *b, struct node *n, const yaml_node_t *y, const char *pa
     }
 }
 
-/* ---- any node ---------------------------------------------------------------------------------------- */
+/* ---- any node ----------------------------------------------------------------------------- */
 
 /* May this node be unfolded here? Says why not. */
 static bool
@@ -300,8 +302,8 @@ may_unfold(struct build *b, int index, const yaml_node_t *y, const char *path, u
     }
     if (*state & SEEN && ++b->aliased > ALIASED) {
         if (!b->bomb)
-            problem(b->l, where(&y->start_mark), path, "aliases unfold into too much; at most %d values "
-                "in all", ALIASED);
+            problem(b->l, where(&y->start_mark), path, "aliases unfold into too much; at most %d "
+                "values in all", ALIASED);
         b->bomb = true;
         return false;
     }
@@ -336,7 +338,7 @@ build(struct build *b, int index, const char *path, unsigned depth)
     return n;
 }
 
-/* ---- the document ------------------------------------------------------------------------------------ */
+/* ---- the document ------------------------------------------------------------------------- */
 
 static struct conf_where
 where_byte(const char *text, size_t n, size_t at)
@@ -418,7 +420,8 @@ end_of_stream(struct load *l, yaml_parser_t *y, const char *text, size_t n)
     }
     root = yaml_document_get_root_node(&more);
     if (root != NULL)
-        problem(l, where(&more.start_mark), "", "a second document begins here; one document a file");
+        problem(l, where(&more.start_mark), "", "a second document begins here; one document a "
+            "file");
     yaml_document_delete(&more);
     return root != NULL ? -1 : 0;
 }

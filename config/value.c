@@ -8,15 +8,9 @@
 #include "http/http.h"
 #include "route/route.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <math.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 
-struct unit { const char *name; int64_t factor; };
-
-/* ---- numbers with units ------------------------------------------------------------------------------ */
+/* ---- numbers with units ------------------------------------------------------------------- */
 
 /* Digits, then one of the units with nothing between. */
 static bool
@@ -35,12 +29,12 @@ with_unit(struct slice s, const struct unit *u, size_t n, int64_t *out)
     return false;
 }
 
-static const struct unit sizes[] = {
+const struct unit value_sizes[SIZES] = {
     { "", 1 }, { "B", 1 }, { "KiB", 1 << 10 }, { "MiB", 1 << 20 }, { "GiB", 1 << 30 },
     { "TiB", 1LL << 40 },
 };
 /* A year as RFC 9111's implementations have it: 365 days. */
-static const struct unit durations[] = {
+const struct unit value_durations[DURATIONS] = {
     { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 },
     { "w", 7 * 86400000LL }, { "y", 365 * 86400000LL },
 };
@@ -52,7 +46,7 @@ value_duration(struct slice s, int64_t *ms)
         *ms = 0;
         return true;
     }
-    return with_unit(s, durations, NELEM(durations), ms);
+    return with_unit(s, value_durations, DURATIONS, ms);
 }
 
 static bool
@@ -74,130 +68,7 @@ percent(struct slice s, double *out)
     return true;
 }
 
-/* ---- network addresses --------------------------------------------------------------------------------- */
-
-/* The last ':' parts host and port; an IPv6 address stands in brackets. */
-static bool
-host_port(struct slice s, struct slice *host, uint16_t *port)
-{
-    const char *colon = s.n > 0 ? memrchr(s.p, ':', s.n) : NULL;
-    uint64_t v;
-
-    if (colon == NULL || !slice_u64((struct slice){ colon + 1, (size_t)(s.p + s.n - colon - 1) }, &v) ||
-        v > 65535)
-        return false;
-    *host = (struct slice){ s.p, (size_t)(colon - s.p) };
-    *port = (uint16_t)v;
-    return true;
-}
-
-static int
-ip_parse(struct slice s, uint8_t bytes[16])
-{
-    char z[INET6_ADDRSTRLEN];
-
-    if (s.n == 0 || s.n >= sizeof z)
-        return 0;
-    memcpy(z, s.p, s.n);
-    z[s.n] = '\0';
-    if (inet_pton(AF_INET, z, bytes) == 1)
-        return AF_INET;
-    return inet_pton(AF_INET6, z, bytes) == 1 ? AF_INET6 : 0;
-}
-
-int
-value_address(struct slice s, struct conf_address *a, struct pool *p)
-{
-    struct sockaddr_in *v4 = (struct sockaddr_in *)&a->sa;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&a->sa;
-    struct slice host;
-    uint8_t bytes[16];
-    uint16_t port;
-
-    *a = (struct conf_address){ 0 };
-    if (!host_port(s, &host, &port))
-        return -1;
-    if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']') {
-        if (ip_parse((struct slice){ host.p + 1, host.n - 2 }, bytes) != AF_INET6)
-            return -1;
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(port);
-        memcpy(&v6->sin6_addr, bytes, 16);
-        a->len = sizeof *v6;
-    } else {
-        if (ip_parse(host, bytes) != AF_INET)
-            return -1;
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(port);
-        memcpy(&v4->sin_addr, bytes, 4);
-        a->len = sizeof *v4;
-    }
-    a->text = pool_dup(p, s.p, s.n);
-    return a->text != NULL ? 0 : -1;
-}
-
-static const char *
-network(struct load *l, struct slice s, struct conf_network *out)
-{
-    struct slice rest = s, ip;
-    uint64_t bits;
-    unsigned width;
-
-    *out = (struct conf_network){ 0 };
-    slice_cut(&rest, '/', &ip);
-    out->family = (uint8_t)ip_parse(ip, out->bytes);
-    width = out->family == AF_INET ? 32 : 128;
-    bits = width;
-    if (out->family == 0 || (rest.p != NULL && (!slice_u64(rest, &bits) || bits > width)))
-        return textf(l, "%s is no network", shown(l, s));
-    for (unsigned i = (unsigned)bits; i < width; i++)
-        if (out->bytes[i / 8] >> (7 - i % 8) & 1)
-            return textf(l, "%s has bits behind its prefix of %u", shown(l, s), (unsigned)bits);
-    out->bits = (uint8_t)bits;
-    return NULL;
-}
-
-static const char *
-url(struct load *l, struct slice s, struct conf_url *out)
-{
-    struct slice rest = s, host;
-    uint16_t port;
-
-    *out = (struct conf_url){ 0 };
-    out->https = slice_starts(s, SLICE("https://"));
-    if (!out->https && !slice_starts(s, SLICE("http://")))
-        return textf(l, "%s does not begin with http:// or https://", shown(l, s));
-    rest.p += out->https ? 8 : 7;
-    rest.n -= out->https ? 8 : 7;
-    if (rest.n > 0 && rest.p[rest.n - 1] == '/')
-        rest.n--;                       /* http://host/ says the same */
-    for (size_t i = 0; i < rest.n; i++)
-        if (strchr("/?#@", rest.p[i]) != NULL)
-            return rest.p[i] == '@' ?
-                "a URL with a user's name or password; send Authorization with request.set" :
-                textf(l, "%s has something behind the host; a path goes into rewrite.prefix of the "
-                    "route", shown(l, s));
-    if (rest.n == 0 || !http_is_host(rest))
-        return textf(l, "%s has no valid host", shown(l, s));
-    if (rest.p[rest.n - 1] == ']' || !host_port(rest, &host, &port)) {
-        if (rest.p[rest.n - 1] == ':')
-            return textf(l, "%s has no port behind the colon", shown(l, s));
-        host = rest;
-        port = out->https ? 443 : 80;
-    }
-    if (port == 0 || host.n == 0)
-        return textf(l, "%s has no valid %s", shown(l, s), port == 0 ? "port" : "host");
-    if (host.p[0] == '[')               /* for getaddrinfo and inet_pton: without brackets */
-        host = (struct slice){ host.p + 1, host.n - 2 };
-    out->port = port;
-    out->host = pool_dup(l->c->pool, host.p, host.n);
-    out->text = pool_dup(l->c->pool, s.p, s.n);
-    if (out->host == NULL || out->text == NULL)
-        l->no_memory = true;
-    return NULL;
-}
-
-/* ---- texts --------------------------------------------------------------------------------------------- */
+/* ---- texts -------------------------------------------------------------------------------- */
 
 static const char *
 text_of_kind(struct load *l, enum kind k, struct slice s)
@@ -244,7 +115,7 @@ host_pattern(struct load *l, struct slice s)
     return h.n > 0 && http_is_host(h) ? NULL : textf(l, "%s is no host", shown(l, s));
 }
 
-/* ---- scalars -------------------------------------------------------------------------------------------- */
+/* ---- scalars ------------------------------------------------------------------------------ */
 
 static const char *
 word(struct load *l, enum kind k, struct slice s, unsigned *out)
@@ -280,8 +151,9 @@ named_ttl(struct load *l, struct slice s, int64_t *out)
         }
         nearest_try(&near, l->c->ttls.at[i].name);
     }
-    return textf(l, near.word != NULL ? "%s is no duration and no name of the top-level ttl, did you "
-        "mean %s" : "%s is no duration and no name of the top-level ttl", shown(l, s), near.word);
+    return textf(l, near.word != NULL ? "%s is no duration and no name of the top-level ttl, did "
+        "you mean %s" : "%s is no duration and no name of the top-level ttl", shown(l, s),
+        near.word);
 }
 
 static const char *
@@ -298,7 +170,7 @@ static const char *
 number(struct load *l, enum kind k, struct slice s, void *out)
 {
     bool ok = k == K_COUNT ? slice_u64(s, out) : k == K_BYTES ?
-        with_unit(s, sizes, NELEM(sizes), out) : k == K_DURATION ? value_duration(s, out) :
+        with_unit(s, value_sizes, SIZES, out) : k == K_DURATION ? value_duration(s, out) :
         percent(s, out);
 
     return ok ? NULL : textf(l, "%s is not understood", shown(l, s));
@@ -385,7 +257,7 @@ allowed(struct load *l, const struct option *o)
     return textf(l, "%s, within %s..%s", kind_text(o->kind), o->min, o->max);
 }
 
-/* ---- structured kinds ------------------------------------------------------------------------------------- */
+/* ---- structured kinds --------------------------------------------------------------------- */
 
 static const char *
 list_item(struct load *l, const struct option *o, struct slice s, void *list, size_t i)
@@ -394,9 +266,9 @@ list_item(struct load *l, const struct option *o, struct slice s, void *list, si
 
     switch (o->kind) {
     case K_NETWORKS:
-        return network(l, s, &((struct conf_networks *)list)->at[i]);
+        return value_network(l, s, &((struct conf_networks *)list)->at[i]);
     case K_URLS:
-        return url(l, s, &((struct conf_urls *)list)->at[i]);
+        return value_url(l, s, &((struct conf_urls *)list)->at[i]);
     case K_HOSTS:
         why = host_pattern(l, s);
         break;
@@ -419,7 +291,8 @@ item_size(enum kind k)
 
 /* All list kinds are { pointer, count }: conf_strings stands for them where only that matters. */
 static void
-list_read(struct load *l, const struct option *o, const struct node *v, const char *path, void *field)
+list_read(struct load *l, const struct option *o, const struct node *v, const char *path,
+    void *field)
 {
     struct conf_strings *list = field;
     struct node *const one[] = { (struct node *)v };
@@ -470,8 +343,8 @@ field_add(struct load *l, const struct node *name, const struct node *v, const c
         return;
     }
     if (!http_is_field_value(v->text) || slice_trim(v->text).n != v->text.n) {
-        problem(l, v->where, path, "the value has a control character, or a space at an end; a text "
-            "as RFC 9110 5.5 has it");
+        problem(l, v->where, path, "the value has a control character, or a space at an end; a "
+            "text as RFC 9110 5.5 has it");
         return;
     }
     f->name = pool_dup(l->c->pool, name->text.p, name->text.n);
@@ -523,7 +396,8 @@ status_read(struct load *l, const struct option *o, const struct pair *pair, con
     if (pair->value->bad)
         return;
     path = textf(l, "%s.%s", path, pair->key->text.p);
-    if (pair->key->text.n != 3 || !slice_u64(pair->key->text, &status) || status < 200 || status > 599) {
+    if (pair->key->text.n != 3 || !slice_u64(pair->key->text, &status) || status < 200 ||
+        status > 599) {
         problem(l, pair->key->where, path, "%s is no status; 200..599", shown(l, pair->key->text));
         return;
     }
@@ -559,7 +433,7 @@ statuses_read(struct load *l, const struct option *o, const struct node *v, cons
         status_read(l, o, &v->pairs[i], path, out);
 }
 
-/* ---- the doors ---------------------------------------------------------------------------------------------- */
+/* ---- the doors ---------------------------------------------------------------------------- */
 
 static const char *
 type_text(const struct node *v)
@@ -569,7 +443,8 @@ type_text(const struct node *v)
 }
 
 void
-value_read(struct load *l, const struct option *o, const struct node *v, const char *path, void *base)
+value_read(struct load *l, const struct option *o, const struct node *v, const char *path,
+    void *base)
 {
     void *field = (char *)base + o->offset;
     bool map = o->kind == K_FIELDS || o->kind == K_STATUS_TTLS;
@@ -618,167 +493,4 @@ value_defaults(struct load *l, const struct table *t, void *base)
             *(struct conf_address *)field = (struct conf_address){ .off = true, .text = "off" };
     }
     assert(l->report->errors == errors);        /* a default of the tables is no user's fault */
-}
-
-/* ---- writing -------------------------------------------------------------------------------------------------- */
-
-/* As a double-quoted scalar; ${ is escaped, so that reading it back gives the same. */
-static void
-put_text(struct buf *b, const char *s)
-{
-    struct buf raw = { 0 };
-
-    for (const char *c = s; *c != '\0'; c++) {
-        if (c[0] == '$' && c[1] == '{')
-            buf_addc(&raw, '$');
-        buf_addc(&raw, *c);
-    }
-    buf_addc(b, '"');
-    buf_json(b, buf_slice(&raw));
-    buf_addc(b, '"');
-    b->failed |= raw.failed;
-    buf_free(&raw);
-}
-
-static void
-put_unit(struct buf *b, int64_t v, const struct unit *u, size_t n)
-{
-    size_t best = 0;
-
-    for (size_t i = 1; i < n; i++)
-        if (v != 0 && v % u[i].factor == 0)
-            best = i;
-    buf_printf(b, "%lld%s", (long long)(v / u[best].factor), u[best].name);
-}
-
-static void
-put_duration(struct buf *b, int64_t ms)
-{
-    if (ms == 0)
-        buf_addz(b, "0s");
-    else
-        put_unit(b, ms, durations, NELEM(durations) - 2);       /* not in weeks or years */
-}
-
-static void
-put_network(struct buf *b, const struct conf_network *n)
-{
-    char z[INET6_ADDRSTRLEN];
-
-    inet_ntop(n->family, n->bytes, z, sizeof z);
-    buf_printf(b, "\"%s/%u\"", z, n->bits);
-}
-
-static void
-put_list(struct buf *b, enum kind k, const struct conf_strings *list)
-{
-    buf_addc(b, '[');
-    for (size_t i = 0; i < list->n; i++) {
-        if (i > 0)
-            buf_addz(b, ", ");
-        if (k == K_NETWORKS)
-            put_network(b, &((const struct conf_network *)list->at)[i]);
-        else if (k == K_URLS)
-            put_text(b, ((const struct conf_url *)list->at)[i].text);
-        else
-            put_text(b, list->at[i]);
-    }
-    buf_addc(b, ']');
-}
-
-static void
-put_field(struct buf *b, const struct conf_field *f)
-{
-    put_text(b, f->secret ? "(hidden)" : f->value);
-}
-
-/* Lines of the same name stand next to one another: they came from one list. */
-static void
-put_fields(struct buf *b, const struct conf_fields *f)
-{
-    buf_addc(b, '{');
-    for (size_t i = 0; i < f->n;) {
-        size_t same = 1;
-
-        while (i + same < f->n && strcmp(f->at[i].name, f->at[i + same].name) == 0)
-            same++;
-        if (i > 0)
-            buf_addz(b, ", ");
-        put_text(b, f->at[i].name);
-        buf_addz(b, same > 1 ? ": [" : ": ");
-        for (size_t k = 0; k < same; k++) {
-            if (k > 0)
-                buf_addz(b, ", ");
-            put_field(b, &f->at[i + k]);
-        }
-        if (same > 1)
-            buf_addc(b, ']');
-        i += same;
-    }
-    buf_addc(b, '}');
-}
-
-static void
-put_statuses(struct buf *b, const struct conf_statuses *s)
-{
-    buf_addc(b, '{');
-    for (size_t i = 0; i < s->n; i++) {
-        buf_printf(b, "%s%u: ", i > 0 ? ", " : "", s->at[i].status);
-        put_duration(b, s->at[i].ttl_ms);
-    }
-    buf_addc(b, '}');
-}
-
-static bool
-put_scalar(struct buf *b, enum kind k, const void *field)
-{
-    switch (k) {
-    case K_COUNT:
-        buf_addu(b, *(const uint64_t *)field);
-        return true;
-    case K_BYTES: case K_DURATION: case K_TTL:
-        if (*(const int64_t *)field == CONF_UNSET)
-            return false;
-        if (k == K_BYTES)
-            put_unit(b, *(const int64_t *)field, sizes, NELEM(sizes));
-        else
-            put_duration(b, *(const int64_t *)field);
-        return true;
-    case K_PERCENT:
-        buf_printf(b, "%.10g%%", *(const double *)field * 100);
-        return true;
-    case K_ADDRESS:
-        put_text(b, ((const struct conf_address *)field)->text);
-        return true;
-    default:
-        if (*(const char *const *)field == NULL)
-            return false;
-        put_text(b, *(const char *const *)field);
-        return true;
-    }
-}
-
-bool
-value_put(struct buf *b, const struct option *o, const void *base)
-{
-    const void *field = (const char *)base + o->offset;
-    const struct conf_strings *list = field;        /* { pointer, count }, as all lists */
-
-    if (o->kind == K_BOOL) {
-        buf_addz(b, *(const bool *)field ? "true" : "false");
-    } else if (kind_words(o->kind) != NULL) {
-        buf_addz(b, kind_words(o->kind)[*(const unsigned *)field]);
-    } else if (kind_is_list(o->kind) || o->kind == K_FIELDS || o->kind == K_STATUS_TTLS) {
-        if (list->n == 0)
-            return false;
-        if (o->kind == K_FIELDS)
-            put_fields(b, field);
-        else if (o->kind == K_STATUS_TTLS)
-            put_statuses(b, field);
-        else
-            put_list(b, o->kind, list);
-    } else {
-        return put_scalar(b, o->kind, field);
-    }
-    return true;
 }

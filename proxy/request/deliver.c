@@ -221,7 +221,7 @@ begin_object(struct request *r)
     if (c == SEM_FAILED) {
         enum stats_outcome outcome = r->outcome;
 
-        problem(r, 412, "the stored representation does not meet the condition");
+        req_problem(r, 412, "the stored representation does not meet the condition");
         r->outcome = outcome;
         return REQ_WAIT;
     }
@@ -385,7 +385,7 @@ begin_flight(struct request *r, const struct fill_view *v)
     case SEM_NOT_MODIFIED:
         return deliver_304(r, v);
     case SEM_FAILED:
-        problem(r, 412, "the representation does not meet the condition");
+        req_problem(r, 412, "the representation does not meet the condition");
         return deliver_answer(r);
     case SEM_SEND:
         break;

@@ -79,7 +79,7 @@ failed(struct request *r, const struct exchange_fault *f)
 
     if (stale_instead(r))
         return REQ_DELIVER;
-    return problem_retry(r, fault.status, fault.detail, fault.retry_after_s);
+    return req_problem_retry(r, fault.status, fault.detail, fault.retry_after_s);
 }
 
 enum req_state
@@ -88,7 +88,7 @@ do_fetch(struct request *r)
     struct fill_view v;
 
     if (r->fill == NULL && take_off(r) == -1)
-        return problem_retry(r, 503, "out of memory", 1);
+        return req_problem_retry(r, 503, "out of memory", 1);
     fill_look(r->fill, &v);
     forward_interim(r, &v);
     switch (v.state) {

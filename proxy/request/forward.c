@@ -220,7 +220,7 @@ failed(struct request *r, const struct exchange_fault *f)
 {
     if (r->unsafe && f->reached)
         purge_now(r, NULL);
-    return problem_retry(r, f->status, f->detail, f->retry_after_s);
+    return req_problem_retry(r, f->status, f->detail, f->retry_after_s);
 }
 
 enum req_state
@@ -229,7 +229,7 @@ do_forward(struct request *r)
     struct fill_view v;
 
     if (r->fill == NULL && take_off(r) == -1)
-        return problem_retry(r, 503, "out of memory", 1);
+        return req_problem_retry(r, 503, "out of memory", 1);
     fill_look(r->fill, &v);
     forward_interim(r, &v);
     if (conn_has_body(r->conn) && !fill_full(r->fill)) {

@@ -22,7 +22,7 @@ miss(struct request *r, enum fwd why)
 {
     COUNT(cache_misses);
     if (r->rq.cc.flags & CC_ONLY_IF_CACHED)
-        return problem(r, 504, "only-if-cached: nothing usable is stored");
+        return req_problem(r, 504, "only-if-cached: nothing usable is stored");
     if (r->fwd == FWD_NONE)
         r->fwd = why;
     if (r->head->method == HTTP_HEAD || (r->rq.range && r->stale == NULL)) {

@@ -139,9 +139,9 @@ void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 void purge_now(struct request *r, const struct fill_view *v);
 
 /* problem.c: an answer of our own (RFC 9457); returns REQ_DELIVER. */
-enum req_state problem(struct request *r, unsigned status, const char *detail);
-enum req_state problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s);
-enum req_state answer(struct request *r, unsigned status, const char *type, struct slice body);
+enum req_state req_problem(struct request *r, unsigned status, const char *detail);
+enum req_state req_problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s);
+enum req_state req_answer(struct request *r, unsigned status, const char *type, struct slice body);
 
 /* status.c: Age and Cache-Status. */
 size_t status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms, bool close);

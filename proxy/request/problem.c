@@ -48,13 +48,13 @@ set_answer(struct request *r, unsigned status, const char *type, struct slice bo
 }
 
 enum req_state
-answer(struct request *r, unsigned status, const char *type, struct slice body)
+req_answer(struct request *r, unsigned status, const char *type, struct slice body)
 {
     return set_answer(r, status, type, body, "");
 }
 
 enum req_state
-problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s)
+req_problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s)
 {
     struct buf b = { 0 };
     char extra[64] = "";
@@ -75,7 +75,7 @@ problem_retry(struct request *r, unsigned status, const char *detail, unsigned r
 }
 
 enum req_state
-problem(struct request *r, unsigned status, const char *detail)
+req_problem(struct request *r, unsigned status, const char *detail)
 {
-    return problem_retry(r, status, detail, 0);
+    return req_problem_retry(r, status, detail, 0);
 }

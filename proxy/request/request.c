@@ -192,7 +192,7 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
         }
     }
     r->close = true;
-    enter(r, problem(r, f->status, f->why));
+    enter(r, req_problem(r, f->status, f->why));
     req_post(r);
 }
 

@@ -150,7 +150,7 @@ purge_method(struct request *r)
     size_t bad;
 
     if (!may_purge(r))
-        return problem(r, 403, "PURGE is not allowed from here, or not with this token");
+        return req_problem(r, 403, "PURGE is not allowed from here, or not with this token");
     buf_adds(&b, r->https ? SLICE("https://") : SLICE("http://"));
     buf_adds(&b, r->host);
     buf_adds(&b, r->path);
@@ -161,11 +161,11 @@ purge_method(struct request *r)
     item.text = buf_slice(&b);
     if (b.failed || purge_run(req_store(), r->site->table, &item, 1, false, false, &result, &bad, &e) == -1) {
         buf_free(&b);
-        return problem(r, 503, "out of memory");
+        return req_problem(r, 503, "out of memory");
     }
     b.n = 0;
     buf_printf(&b, "{\"purged\":%llu}\n", (unsigned long long)result.objects);
-    next = answer(r, 200, "application/json", buf_slice(&b));
+    next = req_answer(r, 200, "application/json", buf_slice(&b));
     buf_free(&b);
     return next;
 }
@@ -186,19 +186,19 @@ do_route(struct request *r)
     r->client = pool_slice(r->pool, conn_client(r->conn));
     take_id(r);
     if ((r->head->flags & HTTP_HTTPS) != 0 && !r->https)
-        return problem(r, 421, "an https target on a connection without TLS");
+        return req_problem(r, 421, "an https target on a connection without TLS");
     if (read_target(r, &route_host) == -1)
-        return problem_retry(r, 503, "out of memory", 1);
+        return req_problem_retry(r, 503, "out of memory", 1);
     if (passed_here(r)) {
         COUNT(loops);
-        return problem(r, 508, "the request passed here before: an origin or a proxy leads back to this one");
+        return req_problem(r, 508, "the request passed here before: an origin or a proxy leads back to this one");
     }
     if (purges_here(r))
         return purge_method(r);
     if (route_match(r->site->table, route_host, r->path, r->head, &r->match) == NULL)
-        return problem(r, 404, "no route takes this host, path and method");
+        return req_problem(r, 404, "no route takes this host, path and method");
     if (rewrite(r) == -1 || make_key(r) == -1)
-        return problem_retry(r, 503, "out of memory", 1);
+        return req_problem_retry(r, 503, "out of memory", 1);
     sem_request_read(r->head, &r->rq);
     r->unsafe = !http_method_safe(r->head->method);
     if (r->match.route->conf->policy == POLICY_PASS) {

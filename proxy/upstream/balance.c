@@ -55,7 +55,8 @@ balance_choose(struct origin *o, uint64_t tried, unsigned *index, bool *probe)
     if (o->n == 1)
         return o->servers[0];
     now = now_us();
-    start = atomic_fetch_add_explicit(&o->turn, 1, memory_order_relaxed) % o->n;
+    /* A retry takes nobody's turn. */
+    start = atomic_fetch_add_explicit(&o->turn, tried == 0, memory_order_relaxed) % o->n;
     for (size_t k = 0; k < o->n; k++) {
         size_t i = (start + k) % o->n;
         struct server *s = o->servers[i];

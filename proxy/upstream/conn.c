@@ -192,6 +192,15 @@ conn_close(struct conn *c)
     server_unref(&s);
 }
 
+void
+conn_abandon(struct conn *c)
+{
+    if (c->x != NULL)
+        c->x->c = NULL;
+    c->hold = 0;                        /* a name that was asked for comes no more */
+    conn_close(c);
+}
+
 /* Tells the exchange, or nobody, that there will be no connection or no more of it. */
 void
 conn_trouble(struct conn *c, enum conn_trouble t)
@@ -571,7 +580,7 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 }
 
 ssize_t
-conn_write(struct conn *c, const struct iovec *iov, int n)
+wire_write(struct conn *c, const struct iovec *iov, int n)
 {
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n };
     size_t total = 0;

@@ -315,7 +315,7 @@ flush(struct exchange *x)
         iov[n++] = (struct iovec){ x->head + x->head_off, x->head_n - x->head_off };
     if (!x->await && pending(x) > 0)
         iov[n++] = (struct iovec){ x->out.p + x->out_off, pending(x) };
-    r = n > 0 ? conn_write(x->c, iov, n) : 0;
+    r = n > 0 ? wire_write(x->c, iov, n) : 0;
     if (r == -1) {
         /* Perhaps it answered before it closed: the read event tells. */
         x->cut = true;
@@ -381,6 +381,14 @@ add_body(struct exchange *x, struct slice data)
     }
 }
 
+/* on_drain comes from the loop, not from inside a call of the caller's. */
+static void
+owe_drain(struct exchange *x)
+{
+    if (x->full && x->c != NULL && !exchange_full(x))
+        conn_soon(x->c);
+}
+
 /* After the caller gave something. */
 static void
 out_changed(struct exchange *x)
@@ -404,6 +412,7 @@ out_changed(struct exchange *x)
             conn_soon(x->c);
     }
     x->full = x->full || exchange_full(x);
+    owe_drain(x);
 }
 
 /* Nobody will ever take more of the body. */
@@ -572,6 +581,7 @@ exchange_on_ready(struct exchange *x)
         conn_soon(x->c);                /* the body's first bytes may come in this round */
     else
         flush(x);
+    owe_drain(x);
 }
 
 static void

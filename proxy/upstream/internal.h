@@ -169,7 +169,8 @@ struct upstream {
     atomic_int      refs;               /* upstream_new's and the origins' */
     struct dns     *dns;                /* owned */
     pthread_mutex_t mtx;
-    struct server  *servers;            /* under mtx */
+    struct server  *servers;            /* all that there are, under mtx */
+    atomic_bool     stopped;            /* the loops have */
     struct upstream *next;              /* of the process, under the list's mutex */
     size_t          n;
     struct worker  *workers[];          /* owned */
@@ -223,11 +224,12 @@ struct conn {
  * (NULL: memory out). What comes of it is told later by x's exchange_on_*. */
 struct conn *conn_open(struct worker *w, struct server *s, struct exchange *x);
 void conn_close(struct conn *c);                        /* gives its permit back */
+void conn_abandon(struct conn *c);                      /* the loops have stopped */
 void conn_close_keep(struct conn *c);                   /* the permit stays taken: the caller's now */
 void conn_use(struct conn *c, struct exchange *x);      /* it was idle */
 bool conn_stale(struct conn *c);                        /* closed or written to by the peer? asks the kernel */
 /* Bytes taken, 0 when it would block (exchange_on_writable comes), -1 with errno. */
-ssize_t conn_write(struct conn *c, const struct iovec *iov, int n);
+ssize_t wire_write(struct conn *c, const struct iovec *iov, int n);
 void conn_finish(struct conn *c);                       /* no more bytes from us */
 void conn_soon(struct conn *c);                         /* exchange_on_writable in this round of the loop */
 void conn_read(struct conn *c, bool on);

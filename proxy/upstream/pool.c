@@ -324,6 +324,7 @@ pool_look(struct slot *sl)
     sl->warm_ready = true;
     if (atomic_load(&s->closing)) {
         deadline_fini(&sl->warm);
+        sl->warm_ready = false;
         while ((c = sl->idle) != NULL)
             conn_close(c);
         return;

@@ -80,18 +80,19 @@ got_final(struct exchange *x, struct http_head *h)
 static bool
 take_head(struct exchange *x, struct slice *in)
 {
-    static const struct http_limits limits = { .head = HEAD_MAX, .uri = HEAD_MAX, .fields = HTTP_FIELDS_MAX };
+    static const struct http_limits limits = { .head = HEAD_MAX + READ_MAX, .uri = HEAD_MAX, .fields = HTTP_FIELDS_MAX };
     struct http_head h = { .fields = x->w->fields, .cap = HTTP_FIELDS_MAX };
     struct http_fault f = { 0 };
     ssize_t n = http_parse_response(in->p, in->n, &limits, &h, &f);
 
     if (n == 0 && in->n <= HEAD_MAX)
         return false;
-    if (n <= 0) {
-        if (n == 0 || f.status == 431)
-            exchange_broken(x, 502, "http_response_header_section_size", "the head of the response is too large");
-        else
-            bad(x, f.why);
+    if (n == -1) {
+        bad(x, f.why);
+        return false;
+    }
+    if (n == 0 || n > HEAD_MAX) {
+        exchange_broken(x, 502, "http_response_header_section_size", "the head of the response is too large");
         return false;
     }
     in->p += n;

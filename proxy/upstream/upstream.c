@@ -34,6 +34,8 @@ server_ref(struct server *s)
 static void
 server_free(struct server *s)
 {
+    for (unsigned i = 0; i < s->nslots; i++)
+        assert(!s->slots[i].warm_ready);
     free((char *)(uintptr_t)s->key);
     free((char *)(uintptr_t)s->origin_id);
     free((char *)(uintptr_t)s->text);
@@ -52,8 +54,16 @@ server_unref(struct server **sp)
 
     *sp = NULL;
     CHECK(s, SERVER_MAGIC);
-    if (atomic_fetch_sub(&s->refs, 1) == 1)
-        server_free(s);
+    if (atomic_fetch_sub(&s->refs, 1) > 1)
+        return;
+    pthread_mutex_lock(&s->u->mtx);
+    for (struct server **at = &s->u->servers; *at != NULL; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            break;
+        }
+    pthread_mutex_unlock(&s->u->mtx);
+    server_free(s);
 }
 
 static void
@@ -70,7 +80,7 @@ on_look(struct loop_msg *m)
 void
 server_look(struct slot *sl)
 {
-    if (atomic_exchange(&sl->look_posted, true))
+    if (atomic_load(&sl->server->u->stopped) || atomic_exchange(&sl->look_posted, true))
         return;
     server_ref(sl->server);
     sl->look.run = on_look;
@@ -122,6 +132,10 @@ server_new(struct upstream *u, const struct conf_origin *c, const struct conf_ur
     s->text = strdup(url->text);
     s->host = bare_name(url->host);
     s->tls_name = bare_name(c->host != NULL && c->host[0] != '\0' ? c->host : url->host);
+    for (size_t i = 0; i < u->n; i++) {
+        s->slots[i].server = s;
+        s->slots[i].worker = u->workers[i];
+    }
     if (s->key == NULL || s->origin_id == NULL || s->text == NULL || s->host == NULL ||
         s->tls_name == NULL || asprintf(&name, "%s/%s", c->id, url->text) == -1) {
         server_free(s);
@@ -129,10 +143,6 @@ server_new(struct upstream *u, const struct conf_origin *c, const struct conf_ur
     }
     s->stats = stats_origin_slot(name);
     free(name);
-    for (size_t i = 0; i < u->n; i++) {
-        s->slots[i].server = s;
-        s->slots[i].worker = u->workers[i];
-    }
     return s;
 }
 
@@ -165,7 +175,7 @@ server_get(struct upstream *u, const struct conf_origin *c, const struct conf_ur
 
     if (key == NULL)
         return NULL;
-    for (s = u->servers; s != NULL && strcmp(s->key, key) != 0; s = s->next)
+    for (s = u->servers; s != NULL && (s->users == 0 || strcmp(s->key, key) != 0); s = s->next)
         ;
     free(key);
     if (s != NULL) {
@@ -190,11 +200,6 @@ server_drop(struct upstream *u, struct server **sp)
 
     pthread_mutex_lock(&u->mtx);
     last = --s->users == 0;
-    for (struct server **at = &u->servers; last && *at != NULL; at = &(*at)->next)
-        if (*at == s) {
-            *at = s->next;
-            break;
-        }
     pthread_mutex_unlock(&u->mtx);
     if (last) {
         atomic_store(&s->closing, true);
@@ -274,6 +279,25 @@ drop_granted(struct server *s)
     }
 }
 
+/* What the stopped loops would have done for this server. */
+static void
+wind_up(struct server *s)
+{
+    drop_granted(s);
+    for (unsigned i = 0; i < s->nslots; i++) {
+        struct slot *sl = &s->slots[i];
+
+        if (sl->warm_ready)
+            deadline_fini(&sl->warm);
+        sl->warm_ready = false;
+        if (atomic_exchange(&sl->look_posted, false)) {
+            struct server *posted = s;
+
+            server_unref(&posted);
+        }
+    }
+}
+
 void
 upstream_free(struct upstream **up)
 {
@@ -291,17 +315,17 @@ upstream_free(struct upstream **up)
             break;
         }
     pthread_mutex_unlock(&figures.mtx);
+    atomic_store(&u->stopped, true);
     dns_free(&u->dns);                  /* no answer comes any more */
     for (s = u->servers; s != NULL; s = next) {
-        next = s->next;
         server_ref(s);
-        atomic_store(&s->closing, true);
-        drop_granted(s);
+        wind_up(s);
+        next = s->next;
         server_unref(&s);
     }
     for (size_t i = 0; i < u->n; i++)
         while (u->workers[i]->conns != NULL)
-            conn_close(u->workers[i]->conns);
+            conn_abandon(u->workers[i]->conns);
     upstream_drop(u);
 }
 
