@@ -1,6 +1,6 @@
 /*
- * What no single value shows, but for the routes (check_route.c): options that contradict one another,
- * addresses taken twice, files that must be readable.
+ * What no single value shows, but for the routes (check_route.c): options that contradict one
+ * another, addresses taken twice, files that must be readable.
  *
  * Problems stand at the value that is at fault; where a default is, at what it belongs to.
  */

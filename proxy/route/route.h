@@ -8,9 +8,11 @@
  *
  * Specificity, compared in this order: exact host, host wildcard (longer suffix first), any host;
  * then segment by segment from the left: literal, then {name} and *, then **; then a method list
- * before none; then more `headers` before fewer. Equal in all of it: an error at load.
- * A trailing slash is a segment of its own (empty). When the best path has no route that
- * takes the method or has the fields, the next best is tried.
+ * before none; then more `headers` before fewer, and of as many the names decide. Equal in all of
+ * it: an error at load.
+ * A trailing slash is a segment of its own (empty); {name} and * take none that is empty, ** also
+ * nothing at all, so that ** below /a takes /a. A route that takes GET takes HEAD. When the best
+ * path has no route that takes the method or has the fields, the next best is tried.
  * Threads  any may match; a worker takes a reference for as long as a request uses a route.
  */
 #ifndef WEIR_ROUTE_H
@@ -32,10 +34,10 @@ struct route_edit {                     /* compiled field edits of one direction
 struct route {
     const struct conf_route *conf;
     const char *name;                   /* identity */
-    uint64_t id;                        /* key_hash(name): the same over reloads; for purge by route */
+    uint64_t id;                        /* key_hash(name): the same over reloads; purge by route */
     unsigned index;                     /* in its table */
-    unsigned stats;                     /* slot for stats_*, the same over reloads for the same name; the
-                                           caller of route_table_new provides it */
+    unsigned stats;                     /* slot for stats_*, the same over reloads for the same
+                                           name; the caller of route_table_new provides it */
     struct key_recipe *recipe;
     struct sem_rules rules;
     struct key_template **tags;  size_t ntags;
@@ -62,7 +64,8 @@ struct route_table;
 
 /* Compiles. NULL with *e only when memory is out or a template is bad (config's check found all
  * else before). slot(name) gives route.stats. The table takes its own reference to conf. */
-struct route_table *route_table_new(struct conf *c, unsigned (*slot)(const char *name), struct err *e);
+struct route_table *route_table_new(struct conf *c, unsigned (*slot)(const char *name),
+    struct err *e);
 struct route_table *route_table_ref(struct route_table *t);         /* any thread */
 void route_table_unref(struct route_table **tp);
 struct conf *route_table_conf(const struct route_table *t);         /* borrowed */
@@ -79,7 +82,8 @@ const struct route *route_match(const struct route_table *t, struct slice host, 
  * specificity and matching set, so that neither could win? */
 int  route_template_check(const char *template, struct err *e);
 bool route_conf_conflict(const struct conf_route *a, const struct conf_route *b);
-/* All conflicts of n routes in less than quadratic time: calls found(arg, i, j), i < j. */
+/* All conflicts of n routes in less than quadratic time: calls found(arg, i, j), i < j; of
+ * more than two equal ones each later one with the first. A malformed path conflicts with none. */
 void route_conf_conflicts(const struct conf_route *r, size_t n,
     void (*found)(void *arg, size_t i, size_t j), void *arg);
 /* The parameter names of a template in p; *n of them. NULL when memory is out or malformed. */

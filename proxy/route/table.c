@@ -16,7 +16,7 @@ no_memory(struct err *e)
     return err_set(e, 0, "out of memory");
 }
 
-/* ---- children and entries ------------------------------------------------------------------------ */
+/* ---- children and entries ----------------------------------------------------------------- */
 
 static void
 children_put(struct children *c, const struct child *add)
@@ -99,7 +99,7 @@ entries_add(struct entries *es, struct entry *e, struct pool *p)
     return 0;
 }
 
-/* ---- one route ----------------------------------------------------------------------------------- */
+/* ---- one route ---------------------------------------------------------------------------- */
 
 static int
 by_text(const void *a, const void *b)
@@ -293,7 +293,7 @@ compile(struct route_table *t, struct route *r, const struct conf_route *c,
     return place(t, r, e);
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------- */
+/* ---- the whole ---------------------------------------------------------------------------- */
 
 static int
 by_name(const void *a, const void *b)

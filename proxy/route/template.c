@@ -36,8 +36,8 @@ literal_check(struct slice s, struct err *e)
         unsigned char c = (unsigned char)s.p[i];
 
         if (c == '*' || c == '{' || c == '}')
-            return err_set(e, 0, "\"%.*s\" mixes text and a placeholder; {name}, * and ** stand for "
-                "whole segments", SLICE_ARG(s));
+            return err_set(e, 0, "\"%.*s\" mixes text and a placeholder; {name}, * and ** stand "
+                "for whole segments", SLICE_ARG(s));
         if (c == '?' || c == '#')
             return err_set(e, 0, "a path has no %c; a query or fragment cannot be matched here", c);
         if (c == '%' ? !escape_at(s, i) : c <= ' ' || c >= 0x7f || strchr("\"<>\\^`|", c) != NULL)

@@ -1,5 +1,6 @@
 /*
- * route/trie.h -- private: templates taken apart, and the trie that table.c builds and match.c walks.
+ * route/trie.h -- private: templates taken apart, and the trie that table.c builds and match.c
+ * walks.
  */
 #ifndef WEIR_ROUTE_TRIE_H
 #define WEIR_ROUTE_TRIE_H
@@ -13,7 +14,8 @@ enum segment_kind { SEGMENT_LITERAL, SEGMENT_ANY, SEGMENT_PARAM, SEGMENT_REST };
 
 struct template_segment {
     enum segment_kind kind;
-    struct slice text;                  /* LITERAL: normalised, in the pool; PARAM: its name, borrowed */
+    struct slice text;                  /* LITERAL: normalised, in the pool; PARAM: its name,
+        borrowed */
 };
 
 struct template_parts {
@@ -24,7 +26,7 @@ struct template_parts {
 /* 0, or -1 with *e. Literals are normalised as request paths are. */
 int template_parse(const char *text, struct pool *p, struct template_parts *out, struct err *e);
 
-/* ---- the trie -------------------------------------------------------------------------------- */
+/* ---- the trie ----------------------------------------------------------------------------- */
 
 /* A route at a node, with what a request must have to be taken. */
 struct entry {

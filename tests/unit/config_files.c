@@ -58,10 +58,12 @@ static void
 a_file_that_cannot_be_read_says_why_and_what_to_do(void **state)
 {
     (void)state;
-    assert_string_equal(first_problem(path_of("none.yaml"), NULL), "cannot be read: No such file or "
-        "directory; name an existing file with -c, or start with --origin URL alone");
-    assert_string_equal(first_problem(dir, NULL), "cannot be read: Is a directory; name the file itself");
-    assert_string_equal(first_problem("/dev/zero", NULL), "cannot be read: File too large; at most 16 MiB");
+    assert_string_equal(first_problem(path_of("none.yaml"), NULL), "cannot be read: No such file "
+        "or directory; name an existing file with -c, or start with --origin URL alone");
+    assert_string_equal(first_problem(dir, NULL), "cannot be read: Is a directory; name the file "
+        "itself");
+    assert_string_equal(first_problem("/dev/zero", NULL), "cannot be read: File too large; at most "
+        "16 MiB");
 }
 
 /* Loads a file whose admin.token_file is `token`. */
@@ -71,7 +73,8 @@ with_token(const char *token, struct conf **out)
     char text[512];
 
     snprintf(text, sizeof text, "origins: {a: {servers: http://a}}\nadmin: {listen: 0.0.0.0:8081, "
-        "token_file: %s}\nlisten: {purge: {networks: 10.0.0.0/8, token_file: %s}}\n", path_of(token),
+        "token_file: %s}\nlisten: {purge: {networks: 10.0.0.0/8, token_file: %s}}\n",
+        path_of(token),
         path_of(token));
     put_file("conf.yaml", text, 0600);
     return first_problem(path_of("conf.yaml"), out);
@@ -90,16 +93,19 @@ token_files_are_read_and_judged(void **state)
     assert_string_equal(c->purge_tokens[0], "s3cret");
     conf_unref(&c);
     put_file("empty", "\n", 0600);
-    snprintf(want, sizeof want, "%s/empty is empty; a file with a token of 1..4096 characters", dir);
+    snprintf(want, sizeof want, "%s/empty is empty; a file with a token of 1..4096 characters",
+        dir);
     assert_string_equal(with_token("empty", NULL), want);
     put_file("words", "two words\n", 0600);
-    snprintf(want, sizeof want, "%s/words holds more than a token; one line without spaces, ASCII alone", dir);
+    snprintf(want, sizeof want, "%s/words holds more than a token; one line without spaces, ASCII "
+        "alone", dir);
     assert_string_equal(with_token("words", NULL), want);
-    snprintf(want, sizeof want, "%s/gone cannot be read: No such file or directory; a file with the token "
-        "alone, readable for weir's user", dir);
+    snprintf(want, sizeof want, "%s/gone cannot be read: No such file or directory; a file with "
+        "the token alone, readable for weir's user", dir);
     assert_string_equal(with_token("gone", NULL), want);
     put_file("open", "s3cret", 0644);
-    snprintf(want, sizeof want, "warning: everybody on this machine may read %s/open; chmod o= %s/open", dir,
+    snprintf(want, sizeof want, "warning: everybody on this machine may read %s/open; chmod o= "
+        "%s/open", dir,
         dir);
     assert_string_equal(with_token("open", &c), want);
     assert_non_null(c);
@@ -207,7 +213,8 @@ make_dir(void **state)
 static int
 remove_dir(void **state)
 {
-    static const char *const names[] = { "conf.yaml", "good", "empty", "words", "open", "admin-token",
+    static const char *const names[] = { "conf.yaml", "good", "empty", "words", "open",
+        "admin-token",
         "purge-token", "ca.pem" };
 
     (void)state;

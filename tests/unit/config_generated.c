@@ -41,14 +41,16 @@ static void
 the_reference_is_current(void **state)
 {
     (void)state;
-    compare(SOURCE_DIR "/config/REFERENCE.md", config_reference, "weir reference > config/REFERENCE.md");
+    compare(SOURCE_DIR "/config/REFERENCE.md", config_reference, "weir reference > "
+        "config/REFERENCE.md");
 }
 
 static void
 the_schema_is_current(void **state)
 {
     (void)state;
-    compare(SOURCE_DIR "/config/weir.schema.json", config_schema, "weir schema > config/weir.schema.json");
+    compare(SOURCE_DIR "/config/weir.schema.json", config_schema, "weir schema > "
+        "config/weir.schema.json");
 }
 
 int

@@ -50,14 +50,16 @@ unknown_keys_name_the_nearest_known_one(void **state)
 {
     static const struct sample samples[] = {
         { ORIGIN "lisen: 1\n", "f:2:1: lisen: unknown key; did you mean listen\n" },
-        { ORIGIN "cache:\n  memroy: 1MiB\n", "f:3:3: cache.memroy: unknown key; did you mean memory\n" },
+        { ORIGIN "cache:\n  memroy: 1MiB\n", "f:3:3: cache.memroy: unknown key; did you mean "
+        "memory\n" },
         { ORIGIN "max_object: 1MiB\n",
             "f:2:1: max_object: unknown key; did you mean cache.max_object, nested\n" },
         { ORIGIN "cache: {zzzzzz: 1}\n", "f:2:9: cache.zzzzzz: unknown key; known here are memory, "
-            "max_object, variants, pass_for, status_key\n" },
-        { ORIGIN "cache.memory: 1MiB\n", "f:2:1: cache.memory: unknown key; dots in the reference are "
-            "nesting, as `cache: {memory: 256MiB}`\n" },
-        { ORIGIN "routes:\n- {pth: /}\n", "f:3:4: routes[0].pth: unknown key; did you mean path\n" },
+        "max_object, variants, pass_for, status_key\n" },
+        { ORIGIN "cache.memory: 1MiB\n", "f:2:1: cache.memory: unknown key; dots in the reference "
+        "are nesting, as `cache: {memory: 256MiB}`\n" },
+        { ORIGIN "routes:\n- {pth: /}\n", "f:3:4: routes[0].pth: unknown key; did you mean "
+        "path\n" },
         { "origins: {api: {servers: http://a, pol: {max: 1}}}\n",
             "f:1:36: origins.api.pol: unknown key; did you mean pool\n" },
         { ORIGIN "listen: {limits: {hed: 1KiB}}\n",
@@ -72,10 +74,13 @@ static void
 what_is_not_built_is_refused_by_name(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "cache: {disk: {path: /x}}\n", "f:2:9: cache.disk: not available yet; leave it out\n" },
-        { ORIGIN "cache: {redis: {url: x}}\n", "f:2:9: cache.redis: not available yet; leave it out\n" },
+        { ORIGIN "cache: {disk: {path: /x}}\n", "f:2:9: cache.disk: not available yet; leave it "
+            "out\n" },
+        { ORIGIN "cache: {redis: {url: x}}\n", "f:2:9: cache.redis: not available yet; leave it "
+        "out\n" },
         { ORIGIN "journal: {path: /x}\n", "f:2:1: journal: not available yet; leave it out\n" },
-        { ORIGIN "routes: [{write: {}}]\n", "f:2:11: routes[0].write: not available yet; leave it out\n" },
+        { ORIGIN "routes: [{write: {}}]\n", "f:2:11: routes[0].write: not available yet; leave it "
+        "out\n" },
         { ORIGIN "routes: [{policy: write-back}]\n",
             "f:2:19: routes[0].policy: write-back is not available yet; cache-aside or pass\n" },
         { ORIGIN "routes: [{policy: write-through}]\n",
@@ -92,39 +97,41 @@ values_of_the_wrong_kind_say_what_is_allowed(void **state)
     static const struct sample samples[] = {
         { ORIGIN "workers: many\n",
             "f:2:10: workers: \"many\" is not understood; a whole number, within 0..256\n" },
-        { ORIGIN "workers: 257\n", "f:2:10: workers: \"257\" is too large; a whole number, within 0..256\n" },
+        { ORIGIN "workers: 257\n", "f:2:10: workers: \"257\" is too large; a whole number, within "
+        "0..256\n" },
         { ORIGIN "workers: -1\n",
             "f:2:10: workers: \"-1\" is not understood; a whole number, within 0..256\n" },
-        { ORIGIN "drain: 30\n", "f:2:8: drain: \"30\" is not understood; a duration such as 50ms, 30s, "
-            "5m, 2h, 1d, within 0s..1h\n" },
-        { ORIGIN "drain: 30 s\n", "f:2:8: drain: \"30 s\" is not understood; a duration such as 50ms, 30s, "
-            "5m, 2h, 1d, within 0s..1h\n" },
-        { ORIGIN "drain: 2d\n", "f:2:8: drain: \"2d\" is too large; a duration such as 50ms, 30s, 5m, "
-            "2h, 1d, within 0s..1h\n" },
-        { ORIGIN "drain:\n", "f:2:7: drain: no value; a duration such as 50ms, 30s, 5m, 2h, 1d, within "
-            "0s..1h\n" },
-        { ORIGIN "drain: [1s]\n", "f:2:8: drain: a list; a duration such as 50ms, 30s, 5m, 2h, 1d, within "
-            "0s..1h\n" },
-        { ORIGIN "cache: {memory: 256MB}\n", "f:2:17: cache.memory: \"256MB\" is not understood; a size "
-            "such as 64KiB, 256MiB, 1GiB, within 1MiB..16TiB\n" },
+        { ORIGIN "drain: 30\n", "f:2:8: drain: \"30\" is not understood; a duration such as 50ms, "
+        "30s, 5m, 2h, 1d, within 0s..1h\n" },
+        { ORIGIN "drain: 30 s\n", "f:2:8: drain: \"30 s\" is not understood; a duration such as "
+        "50ms, 30s, 5m, 2h, 1d, within 0s..1h\n" },
+        { ORIGIN "drain: 2d\n", "f:2:8: drain: \"2d\" is too large; a duration such as 50ms, 30s, "
+        "5m, 2h, 1d, within 0s..1h\n" },
+        { ORIGIN "drain:\n", "f:2:7: drain: no value; a duration such as 50ms, 30s, 5m, 2h, 1d, "
+        "within 0s..1h\n" },
+        { ORIGIN "drain: [1s]\n", "f:2:8: drain: a list; a duration such as 50ms, 30s, 5m, 2h, 1d, "
+        "within 0s..1h\n" },
+        { ORIGIN "cache: {memory: 256MB}\n", "f:2:17: cache.memory: \"256MB\" is not understood; a "
+        "size such as 64KiB, 256MiB, 1GiB, within 1MiB..16TiB\n" },
         { ORIGIN "cache: {memory: 99999999999999999999TiB}\n", "f:2:17: cache.memory: "
-            "\"99999999999999999999TiB\" is not understood; a size such as 64KiB, 256MiB, 1GiB, within "
-            "1MiB..16TiB\n" },
-        { ORIGIN "cache: {memory: 9000000TiB}\n", "f:2:17: cache.memory: \"9000000TiB\" is not understood; "
-            "a size such as 64KiB, 256MiB, 1GiB, within 1MiB..16TiB\n" },
+        "\"99999999999999999999TiB\" is not understood; a size such as 64KiB, 256MiB, 1GiB, within "
+        "1MiB..16TiB\n" },
+        { ORIGIN "cache: {memory: 9000000TiB}\n", "f:2:17: cache.memory: \"9000000TiB\" is not "
+        "understood; a size such as 64KiB, 256MiB, 1GiB, within 1MiB..16TiB\n" },
         { ORIGIN "cache: 5\n", "f:2:8: cache: a single value; a mapping of its options\n" },
         { ORIGIN "cache: {status_key: yes}\n",
             "f:2:21: cache.status_key: \"yes\" is not known; true or false\n" },
-        { ORIGIN "log: {level: wran}\n", "f:2:14: log.level: \"wran\" is not known, did you mean warn; "
-            "error, warn, info or debug\n" },
-        { ORIGIN "via: a b\n", "f:2:6: via: \"a b\" is no such word; a word of letters, digits and - _ .\n" },
-        { ORIGIN "ttl: {short: 5x}\n", "f:2:14: ttl.short: \"5x\" is not understood; a duration such as "
-            "50ms, 30s, 5m, 2h, 1d\n" },
+        { ORIGIN "log: {level: wran}\n", "f:2:14: log.level: \"wran\" is not known, did you mean "
+        "warn; error, warn, info or debug\n" },
+        { ORIGIN "via: a b\n", "f:2:6: via: \"a b\" is no such word; a word of letters, digits and "
+        "- _ .\n" },
+        { ORIGIN "ttl: {short: 5x}\n", "f:2:14: ttl.short: \"5x\" is not understood; a duration "
+        "such as 50ms, 30s, 5m, 2h, 1d\n" },
         { ORIGIN "ttl: {5m: 1s}\n",
             "f:2:7: ttl.5m: looks like a duration; a name that begins with a letter\n" },
-        { ORIGIN "ttl: {long: 2h}\nroutes: [{ttl: lnog}]\n", "f:3:16: routes[0].ttl: \"lnog\" is no "
-            "duration and no name of the top-level ttl, did you mean long; a duration, or a name of the "
-            "top-level ttl, within 0s..10y\n" },
+        { ORIGIN "ttl: {long: 2h}\nroutes: [{ttl: lnog}]\n", "f:3:16: routes[0].ttl: \"lnog\" is "
+        "no duration and no name of the top-level ttl, did you mean long; a duration, or a name of "
+        "the top-level ttl, within 0s..10y\n" },
         { ORIGIN "routes: {path: /}\n",
             "f:2:9: routes: no list; routes, each behind a dash: - {path: /**, origin: api}\n" },
         { ORIGIN "routes: [5]\n",
@@ -141,38 +148,42 @@ static void
 addresses_and_urls_are_strict(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "listen: 8080\n", "f:2:9: listen: \"8080\" is no address with a port (a numeric one: "
-            "127.0.0.1:8080, [::]:8080); ADDRESS:PORT, or off\n" },
-        { ORIGIN "listen: [127.0.0.1:65536]\n", "f:2:10: listen[0]: \"127.0.0.1:65536\" is no address with "
-            "a port (a numeric one: 127.0.0.1:8080, [::]:8080); ADDRESS:PORT, or off\n" },
+        { ORIGIN "listen: 8080\n", "f:2:9: listen: \"8080\" is no address with a port (a numeric "
+            "one: 127.0.0.1:8080, [::]:8080); ADDRESS:PORT, or off\n" },
+        { ORIGIN "listen: [127.0.0.1:65536]\n", "f:2:10: listen[0]: \"127.0.0.1:65536\" is no "
+        "address with a port (a numeric one: 127.0.0.1:8080, [::]:8080); ADDRESS:PORT, or off\n" },
         { ORIGIN "listen: \"off\"\n",
-            "f:2:9: listen.address: a listener that is off; leave it out, or an address with a port\n" },
+            "f:2:9: listen.address: a listener that is off; leave it out, or an address with a "
+            "port\n" },
         { ORIGIN "listen: [0.0.0.0:8080, 127.0.0.1:8080]\n",
-            "f:2:24: listen[1]: 127.0.0.1:8080 is taken by listen[0] already (0.0.0.0:8080); another port\n" },
-        { ORIGIN "listen: 127.0.0.1:8081\n", "f:1:1: admin.listen: 127.0.0.1:8081 is taken by listen already "
-            "(127.0.0.1:8081); another port\n" },
-        { ORIGIN "listen: {trust: [10.1.2.3/8, x]}\n", "f:2:18: listen.trust[0]: \"10.1.2.3/8\" has bits "
-            "behind its prefix of 8; a network such as 10.0.0.0/8, or a list\n"
-            "f:2:30: listen.trust[1]: \"x\" is no network; a network such as 10.0.0.0/8, or a list\n" },
-        { "origins: {a: {servers: ftp://x}}\n", "f:1:24: origins.a.servers: \"ftp://x\" does not begin with "
-            "http:// or https://; a URL http[s]://HOST[:PORT], or a list\n" },
-        { "origins: {a: {servers: http://h/p}}\n", "f:1:24: origins.a.servers: \"http://h/p\" has something "
-            "behind the host; a path goes into rewrite.prefix of the route; a URL http[s]://HOST[:PORT], or "
-            "a list\n" },
-        { "origins: {a: {servers: \"http://u:p@h\"}}\n", "f:1:24: origins.a.servers: a URL with a user's "
-            "name or password; send Authorization with request.set; a URL http[s]://HOST[:PORT], or a list\n" },
-        { "origins: {a: {servers: \"http://h:0\"}}\n", "f:1:24: origins.a.servers: \"http://h:0\" has no "
-            "valid port; a URL http[s]://HOST[:PORT], or a list\n" },
+            "f:2:24: listen[1]: 127.0.0.1:8080 is taken by listen[0] already (0.0.0.0:8080); "
+            "another port\n" },
+        { ORIGIN "listen: 127.0.0.1:8081\n", "f:1:1: admin.listen: 127.0.0.1:8081 is taken by "
+        "listen already (127.0.0.1:8081); another port\n" },
+        { ORIGIN "listen: {trust: [10.1.2.3/8, x]}\n", "f:2:18: listen.trust[0]: \"10.1.2.3/8\" "
+        "has bits behind its prefix of 8; a network such as 10.0.0.0/8, or a list\n"
+            "f:2:30: listen.trust[1]: \"x\" is no network; a network such as 10.0.0.0/8, or a "
+            "list\n" },
+        { "origins: {a: {servers: ftp://x}}\n", "f:1:24: origins.a.servers: \"ftp://x\" does not "
+        "begin with http:// or https://; a URL http[s]://HOST[:PORT], or a list\n" },
+        { "origins: {a: {servers: http://h/p}}\n", "f:1:24: origins.a.servers: \"http://h/p\" has "
+        "something behind the host; a path goes into rewrite.prefix of the route; a URL "
+        "http[s]://HOST[:PORT], or a list\n" },
+        { "origins: {a: {servers: \"http://u:p@h\"}}\n", "f:1:24: origins.a.servers: a URL with a "
+        "user's name or password; send Authorization with request.set; a URL "
+        "http[s]://HOST[:PORT], or a list\n" },
+        { "origins: {a: {servers: \"http://h:0\"}}\n", "f:1:24: origins.a.servers: \"http://h:0\" "
+        "has no valid port; a URL http[s]://HOST[:PORT], or a list\n" },
         { "origins: {a: {servers: []}}\n",
             "f:1:24: origins.a.servers: no server; at least one, as http://127.0.0.1:8000\n" },
         { "origins: {a: {}}\n",
             "f:1:14: origins.a.servers: no server; at least one, as http://127.0.0.1:8000\n" },
-        { ORIGIN "routes: [{host: [\"a:80\", \"a.*\"]}]\n", "f:2:18: routes[0].host[0]: \"a:80\" has a port; "
-            "a route matches the host alone; a host, or a list of hosts\nf:2:26: routes[0].host[1]: \"a.*\" "
-            "has a * elsewhere than in front; example.com, or *.example.com for any subdomain (leave `host` "
-            "out for any host); a host, or a list of hosts\n" },
-        { ORIGIN "dns: {servers: [dns.example]}\n", "f:2:17: dns.servers[0]: \"dns.example\" is no name "
-            "server; an address such as 10.0.0.2 or 10.0.0.2:53\n" },
+        { ORIGIN "routes: [{host: [\"a:80\", \"a.*\"]}]\n", "f:2:18: routes[0].host[0]: \"a:80\" "
+        "has a port; a route matches the host alone; a host, or a list of hosts\nf:2:26: "
+        "routes[0].host[1]: \"a.*\" has a * elsewhere than in front; example.com, or *.example.com "
+        "for any subdomain (leave `host` out for any host); a host, or a list of hosts\n" },
+        { ORIGIN "dns: {servers: [dns.example]}\n", "f:2:17: dns.servers[0]: \"dns.example\" is no "
+        "name server; an address such as 10.0.0.2 or 10.0.0.2:53\n" },
     };
 
     (void)state;
@@ -186,17 +197,19 @@ text_that_is_no_yaml_says_where(void **state)
         { "a: b: c\n", "f:1:5: not YAML: mapping values are not allowed in this context; check "
             "indentation, colons and quotes\n" },
         { "cache:\n\tmemory: 1MiB\n", "f:2:1: a tab cannot indent or separate here; spaces\n" },
-        { "a: {b: ${X}}\n", "f:1:9: not YAML: did not find expected ',' or '}', while parsing a flow "
-            "mapping (from line 1); put \"${NAME}\" in quotes inside { } and [ ]\n" },
-        { ORIGIN "---\ndrain: 1s\n", "f:2:1: a second document begins here; one document a file\n" },
-        { "caf\xe9: 1\n", "f:1:5: not readable as text (invalid trailing UTF-8 octet); UTF-8 without "
-            "control characters\n" },
+        { "a: {b: ${X}}\n", "f:1:9: not YAML: did not find expected ',' or '}', while parsing a "
+        "flow mapping (from line 1); put \"${NAME}\" in quotes inside { } and [ ]\n" },
+        { ORIGIN "---\ndrain: 1s\n", "f:2:1: a second document begins here; one document a "
+        "file\n" },
+        { "caf\xe9: 1\n", "f:1:5: not readable as text (invalid trailing UTF-8 octet); UTF-8 "
+        "without control characters\n" },
         { "[1]\n", "f:1:1: no mapping; options by name, as `listen: 0.0.0.0:8080`\n" },
         { "just text\n", "f:1:1: no mapping; options by name, as `listen: 0.0.0.0:8080`\n" },
         { ORIGIN "? [a]\n: b\n", "f:2:3: a key is no word; a name followed by a colon\n" },
-        { ORIGIN "drain: !far 1s\n", "f:2:8: drain: the tag \"!far\" has no meaning here; a plain value\n" },
-        { ORIGIN "drain: 1s\ncache: {}\ndrain: 2s\n", "f:4:1: \"drain\" is given twice, first in line 2; "
-            "once\n" },
+        { ORIGIN "drain: !far 1s\n", "f:2:8: drain: the tag \"!far\" has no meaning here; a plain "
+        "value\n" },
+        { ORIGIN "drain: 1s\ncache: {}\ndrain: 2s\n", "f:4:1: \"drain\" is given twice, first in "
+        "line 2; once\n" },
         { ORIGIN "via: \"a\\0b\"\n", "f:2:6: via: has a NUL character; text without it\n" },
     };
 
@@ -208,14 +221,14 @@ static void
 anchors_cannot_be_abused(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "x-a: *b\n", "f:2:6: not YAML: found undefined alias; check brackets and colons, and put "
-            "texts with { } * in quotes\n" },
+        { ORIGIN "x-a: *b\n", "f:2:6: not YAML: found undefined alias; check brackets and colons, "
+            "and put texts with { } * in quotes\n" },
         { ORIGIN "x-a: &a [*a]\n",
             "f:2:6: x-a[0]: an alias names what it stands in; an alias of something else\n" },
         { ORIGIN "x-a: &a {b: *a}\n",
             "f:2:6: x-a.b: an alias names what it stands in; an alias of something else\n" },
-        { ORIGIN "<<: 5\n", "f:2:5: << merges what is no mapping; an alias of a mapping, or a list of "
-            "them\n" },
+        { ORIGIN "<<: 5\n", "f:2:5: << merges what is no mapping; an alias of a mapping, or a list "
+        "of them\n" },
     };
     struct buf b = { 0 };
     char *got;
@@ -247,12 +260,12 @@ static void
 environment_variables_must_be_set(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "via: ${WEIR_TEST_UNSET}\n", "f:2:6: via: the environment variable WEIR_TEST_UNSET is not "
-            "set; set it, or write $${ for the text ${\n" },
-        { ORIGIN "drain: ${5}\n", "f:2:8: drain: ${ is not followed by a name and }; an environment "
-            "variable is written ${NAME}, and $${ stands for the text ${\n" },
+        { ORIGIN "via: ${WEIR_TEST_UNSET}\n", "f:2:6: via: the environment variable "
+            "WEIR_TEST_UNSET is not set; set it, or write $${ for the text ${\n" },
+        { ORIGIN "drain: ${5}\n", "f:2:8: drain: ${ is not followed by a name and }; an "
+        "environment variable is written ${NAME}, and $${ stands for the text ${\n" },
         { ORIGIN "via: x${A\n", "f:2:6: via: ${ is not followed by a name and }; an environment "
-            "variable is written ${NAME}, and $${ stands for the text ${\n" },
+        "variable is written ${NAME}, and $${ stands for the text ${\n" },
     };
 
     (void)state;
@@ -265,17 +278,18 @@ origins_must_resolve(void **state)
 {
 #define TWO "origins: {api: {servers: http://a}, web: {servers: http://b}}\n"
     static const struct sample samples[] = {
-        { "drain: 1s\n", "f:1:1: origins: no origin to stand in front of; `origins: {api: {servers: "
-            "[http://127.0.0.1:8000]}}`, or --origin URL\n" },
+        { "drain: 1s\n", "f:1:1: origins: no origin to stand in front of; `origins: {api: "
+            "{servers: [http://127.0.0.1:8000]}}`, or --origin URL\n" },
         { ORIGIN "routes: [{origin: apj}]\n",
             "f:2:19: routes[0].origin: no origin has the name \"apj\"; did you mean api\n" },
         { ORIGIN "routes: [{origin: zzzzz}]\n",
             "f:2:19: routes[0].origin: no origin has the name \"zzzzz\"; one of `origins`\n" },
         { TWO "routes: [{path: /x}]\n",
             "f:2:10: routes[0].origin: no origin, and there are several; the name of one\n" },
-        { TWO, "f: routes[0].origin: several origins and no routes; say in `routes` which takes what\n" },
-        { TWO "routes: [{origin: api}]\n", "f:1:37: warning: origins.web: no route uses it; name it as a "
-            "route's origin, or leave it out\n" },
+        { TWO, "f: routes[0].origin: several origins and no routes; say in `routes` which takes "
+        "what\n" },
+        { TWO "routes: [{origin: api}]\n", "f:1:37: warning: origins.web: no route uses it; name "
+        "it as a route's origin, or leave it out\n" },
     };
 
     (void)state;
@@ -287,13 +301,13 @@ equal_routes_name_both_lines(void **state)
 {
     static const struct sample samples[] = {
         { ORIGIN "routes:\n- {path: \"/a/{x}\"}\n- {path: /b}\n- {path: \"/a/*\"}\n",
-            "f:5:3: routes[2]: takes the same requests as routes[0] in line 3, and neither is more specific "
-            "(this is line 5); another path, host, method or `headers`\n" },
+            "f:5:3: routes[2]: takes the same requests as routes[0] in line 3, and neither is more "
+            "specific (this is line 5); another path, host, method or `headers`\n" },
         { ORIGIN "routes:\n- {path: /a, name: n}\n- {path: /b, name: n}\n",
             "f:4:20: routes[1].name: \"n\" is the name of routes[0] in line 3; another\n" },
         { ORIGIN "routes:\n- {path: /a, methods: GET}\n- {path: /a, methods: POST}\n",
-            "f:4:3: warning: routes[1]: has the path, and so the name, of routes[0] in line 3: figures and "
-            "purges by route take both as one; give it a `name`\n" },
+            "f:4:3: warning: routes[1]: has the path, and so the name, of routes[0] in line 3: "
+            "figures and purges by route take both as one; give it a `name`\n" },
     };
 
     (void)state;
@@ -304,25 +318,28 @@ static void
 routes_that_cannot_work_are_refused(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "routes: [{path: x}]\n", "f:2:17: routes[0].path: a path template starts with /; a path "
-            "template such as /api/users/{id}\n" },
-        { ORIGIN "routes: [{methods: [get]}]\n", "f:2:21: routes[0].methods[0]: \"get\" is no method that "
-            "clients send; methods are upper case: GET\n" },
+        { ORIGIN "routes: [{path: x}]\n", "f:2:17: routes[0].path: a path template starts with /; "
+            "a path template such as /api/users/{id}\n" },
+        { ORIGIN "routes: [{methods: [get]}]\n", "f:2:21: routes[0].methods[0]: \"get\" is no "
+        "method that clients send; methods are upper case: GET\n" },
         { ORIGIN "routes: [{headers: [\"a b\"]}]\n",
             "f:2:21: routes[0].headers[0]: \"a b\" is none; a field name such as X-Tenant\n" },
-        { ORIGIN "routes: [{request: {set: {Host: a}}}]\n", "f:2:27: routes[0].request.set.Host: the host "
-            "of a request is no field to edit; `host` of the origin\n" },
+        { ORIGIN "routes: [{request: {set: {Host: a}}}]\n", "f:2:27: routes[0].request.set.Host: "
+        "the host of a request is no field to edit; `host` of the origin\n" },
         { ORIGIN "routes: [{request: {add: {transfer-encoding: chunked}}}]\n",
-            "f:2:27: routes[0].request.add.transfer-encoding: it belongs to one connection and never crosses "
-            "(RFC 9110 7.6.1); leave it out\n" },
-        { ORIGIN "routes: [{response: {set: {Content-Length: 5}}}]\n", "f:2:28: routes[0].response.set."
-            "Content-Length: weir writes it from the body; leave it out\n" },
+            "f:2:27: routes[0].request.add.transfer-encoding: it belongs to one connection and "
+            "never crosses (RFC 9110 7.6.1); leave it out\n" },
+        { ORIGIN "routes: [{response: {set: {Content-Length: 5}}}]\n",
+        "f:2:28: routes[0].response.set.Content-Length: weir writes it from the body; leave it "
+        "out\n" },
         { ORIGIN "routes: [{response: {set: {\"a b\": x}}}]\n",
             "f:2:28: routes[0].response.set: \"a b\" is no field name; letters, digits and -\n" },
-        { ORIGIN "routes: [{response: {set: {A: \"x\\r\\ny\"}}}]\n", "f:2:31: routes[0].response.set.A: the "
-            "value has a control character, or a space at an end; a text as RFC 9110 5.5 has it\n" },
-        { ORIGIN "routes: [{response: {remove: [Connection]}}]\n", "f:2:31: routes[0].response.remove[0]: it "
-            "belongs to one connection and never crosses (RFC 9110 7.6.1); leave it out\n" },
+        { ORIGIN "routes: [{response: {set: {A: \"x\\r\\ny\"}}}]\n",
+        "f:2:31: routes[0].response.set.A: the value has a control character, or a space at an "
+        "end; a text as RFC 9110 5.5 has it\n" },
+        { ORIGIN "routes: [{response: {remove: [Connection]}}]\n",
+        "f:2:31: routes[0].response.remove[0]: it belongs to one connection and never crosses (RFC "
+        "9110 7.6.1); leave it out\n" },
         { ORIGIN "routes: [{query: {ignore: a, keep: b}}]\n",
             "f:2:27: routes[0].query.ignore: stands beside query.keep; one of them\n" },
         { ORIGIN "routes: [{max_object: 1GiB}]\n",
@@ -333,12 +350,13 @@ routes_that_cannot_work_are_refused(void **state)
             "f:1:46: origins.a.pool.min: is more than pool.max; at most 2\n" },
         { ORIGIN "listen: {limits: {head: 1KiB, uri: 2KiB}}\n",
             "f:2:36: listen.limits.uri: is more than limits.head; at most that\n" },
-        { ORIGIN "listen: {proxy_protocol: true}\n", "f:2:26: listen.proxy_protocol: nobody is trusted to "
-            "speak it; name the proxies in `trust`\n" },
+        { ORIGIN "listen: {proxy_protocol: true}\n", "f:2:26: listen.proxy_protocol: nobody is "
+        "trusted to speak it; name the proxies in `trust`\n" },
         { ORIGIN "listen: {purge: {networks: 10.0.0.0/8}}\n",
             "f:2:28: listen.purge.networks: PURGE without a token; purge.token_file as well\n" },
-        { ORIGIN "admin: {listen: 0.0.0.0:8081}\n", "f:2:17: admin.listen: 0.0.0.0:8081 is open to others "
-            "and has no token; admin.token_file, or an address of loopback such as 127.0.0.1:8081\n" },
+        { ORIGIN "admin: {listen: 0.0.0.0:8081}\n", "f:2:17: admin.listen: 0.0.0.0:8081 is open to "
+        "others and has no token; admin.token_file, or an address of loopback such as "
+        "127.0.0.1:8081\n" },
     };
     char *got;
 
@@ -355,23 +373,25 @@ static void
 configurations_that_leak_are_warned_of(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "routes: [{force_ttl: 1m}]\n", "f:2:22: warning: routes[0].force_ttl: stores for everybody "
-            "what the origin says is private, answers to requests with Authorization, and those with "
-            "Set-Cookie (without that field); make sure that all clients may see them, or use ttl\n" },
+        { ORIGIN "routes: [{force_ttl: 1m}]\n", "f:2:22: warning: routes[0].force_ttl: stores for "
+            "everybody what the origin says is private, answers to requests with Authorization, "
+            "and those with Set-Cookie (without that field); make sure that all clients may see "
+            "them, or use ttl\n" },
         { ORIGIN "routes: [{force_ttl: 1m, key: {headers: [Authorization, Cookie]}}]\n",
-            "f:2:57: warning: routes[0].key.headers[1]: Cookie has unboundedly many values: hardly a "
-            "request finds another's answer; leave it out, or a field with few values\n" },
-        { ORIGIN "routes: [{key: {host: false}}]\n", "f:2:23: warning: routes[0].key.host: several hosts "
-            "match and share their entries: one is answered with what another said; keep it true, or name "
-            "one host\n" },
+            "f:2:57: warning: routes[0].key.headers[1]: Cookie has unboundedly many values: hardly "
+            "a request finds another's answer; leave it out, or a field with few values\n" },
+        { ORIGIN "routes: [{key: {host: false}}]\n", "f:2:23: warning: routes[0].key.host: several "
+        "hosts match and share their entries: one is answered with what another said; keep it "
+        "true, or name one host\n" },
         { ORIGIN "routes: [{host: a, key: {host: false}}]\n", "" },
-        { ORIGIN "routes: [{response: {set: {Vary: User-Agent}}}]\n", "f:2:28: warning: routes[0].response."
-            "set.Vary: Vary with unboundedly many values: hardly a request finds another's answer; vary on "
-            "what has few values\n" },
+        { ORIGIN "routes: [{response: {set: {Vary: User-Agent}}}]\n", "f:2:28: warning: "
+        "routes[0].response.set.Vary: Vary with unboundedly many values: hardly a request finds "
+        "another's answer; vary on what has few values\n" },
         { ORIGIN "routes: [{policy: pass, ttl: 1m}]\n",
             "f:2:30: warning: routes[0].ttl: has no effect with policy pass; leave it out\n" },
-        { "origins: {a: {servers: https://a, tls: {verify: false}}}\n", "f:1:49: warning: origins.a.tls."
-            "verify: certificates are not verified: whoever is between can read and change everything\n" },
+        { "origins: {a: {servers: https://a, tls: {verify: false}}}\n", "f:1:49: warning: "
+        "origins.a.tls.verify: certificates are not verified: whoever is between can read and "
+        "change everything\n" },
     };
 
     (void)state;
@@ -383,12 +403,12 @@ one_mistake_is_not_reported_twice(void **state)
 {
     static const struct sample samples[] = {
         /* neither as a route of all paths that conflicts with another, nor for its placeholders */
-        { ORIGIN "routes:\n- {path: \"/a/**/b\", tags: \"{id}\"}\n- {path: /**}\n", "f:3:10: routes[0].path: "
-            "** stands for the rest of the path and must be the last segment; a path template such as "
-            "/api/users/{id}\n" },
+        { ORIGIN "routes:\n- {path: \"/a/**/b\", tags: \"{id}\"}\n- {path: /**}\n",
+            "f:3:10: routes[0].path: ** stands for the rest of the path and must be the last "
+            "segment; a path template such as /api/users/{id}\n" },
         /* nor as a second listener of the default address */
-        { ORIGIN "listen: [\"x\", 0.0.0.0:8080]\n", "f:2:10: listen[0]: \"x\" is no address with a port (a "
-            "numeric one: 127.0.0.1:8080, [::]:8080); ADDRESS:PORT, or off\n" },
+        { ORIGIN "listen: [\"x\", 0.0.0.0:8080]\n", "f:2:10: listen[0]: \"x\" is no address with a "
+            "port (a numeric one: 127.0.0.1:8080, [::]:8080); ADDRESS:PORT, or off\n" },
     };
 
     (void)state;

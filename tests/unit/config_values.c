@@ -88,10 +88,12 @@ every_kind_of_value_arrives(void **state)
         "workers: 3\nvia: edge-1.a_b\nslow: 250ms\ndrain: 0\n"
         "cache: {memory: 1048576, max_object: 64KiB, status_key: true}\n"
         "log: {level: debug, format: combined}\n"
-        "listen:\n- \"[::]:0\"\n- {address: 127.0.0.1:9, trust: [10.0.0.0/8, \"fd00::/8\", 192.0.2.1]}\n"
-        "origins: {api: {servers: [https://a, http://b:81], balance: least-connections, retry: {budget: "
-        "12.5%}, host: h.example:8080}}\n"
-        "routes:\n- path: /a/{id}\n  host: A.example\n  ttl: 1w\n  negative_ttl: {404: 10s, 503: 1s}\n"
+        "listen:\n- \"[::]:0\"\n- {address: 127.0.0.1:9, trust: [10.0.0.0/8, \"fd00::/8\", "
+        "192.0.2.1]}\n"
+        "origins: {api: {servers: [https://a, http://b:81], balance: least-connections, retry: "
+        "{budget: 12.5%}, host: h.example:8080}}\n"
+        "routes:\n- path: /a/{id}\n  host: A.example\n  ttl: 1w\n  negative_ttl: {404: 10s, 503: "
+        "1s}\n"
         "  tags: t\n  request: {set: {A: 1}, add: {B: [x, y]}, remove: C}\n"
         "  purge_on: any\n", NULL);
     const struct conf_route *r = &c->routes[0];
@@ -134,7 +136,8 @@ every_kind_of_value_arrives(void **state)
 static void
 names_of_durations_are_known_wherever_they_stand(void **state)
 {
-    struct conf *c = parse(ORIGIN "routes: [{ttl: long, stale_if_error: x, negative_ttl: {404: x}}]\n"
+    struct conf *c = parse(ORIGIN "routes: [{ttl: long, stale_if_error: x, negative_ttl: {404: "
+        "x}}]\n"
         "ttl: {long: 2h, x: 3s}\n", NULL);
 
     (void)state;
@@ -149,7 +152,8 @@ merge_keys_give_way_to_a_mappings_own(void **state)
 {
     struct conf *c = parse(ORIGIN
         "x-a: &a {ttl: 1s, max_object: 2KiB, tags: a}\nx-b: &b {ttl: 2s, tags: b, purge: b}\n"
-        "routes:\n- {<<: *a, path: /1, ttl: 9s}\n- {path: /2, <<: [*a, *b]}\n- <<: [*b, *a]\n  path: /3\n",
+        "routes:\n- {<<: *a, path: /1, ttl: 9s}\n- {path: /2, <<: [*a, *b]}\n- <<: [*b, *a]\n  "
+        "path: /3\n",
         NULL);
 
     (void)state;
@@ -198,7 +202,8 @@ a_dump_reads_back_as_itself_and_shows_no_secret(void **state)
     setenv("WEIR_TEST_SECRET", "hunter2", 1);
     c = parse(ORIGIN "ttl: {long: 2h}\nlog: {access: \"/x/$${y}\\\\\"}\n"
         "routes:\n- {path: \"/a/{id}\", ttl: long, tags: [\"x:{id}\"], negative_ttl: {404: 90s},\n"
-        "   request: {set: {X-Plain: \"${WEIR_TEST_SECRET}\", Authorization: Bearer hunter2, B: \"1\"},\n"
+        "   request: {set: {X-Plain: \"${WEIR_TEST_SECRET}\", Authorization: Bearer hunter2, B: "
+        "\"1\"},\n"
         "             add: {L: [a, b]}}}\n", NULL);
     config_dump(c, &a);
     assert_null(memmem(a.p, a.n, "hunter2", 7));
@@ -230,7 +235,8 @@ what_a_reload_cannot_change_is_said(void **state)
     buf_addc(&b, '\0');
     assert_string_equal(b.p, "workers: is 0 and becomes 2 with a restart\n"
         "cache.memory: is 256MiB and becomes 1GiB with a restart\n"
-        "listen: 127.0.0.1:3 is opened with a restart\nlisten: 127.0.0.1:1 is closed with a restart\n");
+        "listen: 127.0.0.1:3 is opened with a restart\nlisten: 127.0.0.1:1 is closed with a "
+        "restart\n");
     buf_free(&b);
     conf_unref(&was);
     conf_unref(&is);

@@ -77,7 +77,8 @@ check(const struct route_table *t, const struct ask *a, size_t n)
         const char *got = answer(t, &a[i], &m);
 
         if (strcmp(got, a[i].route) != 0)
-            print_error("%s %s%s\n", a[i].method ? a[i].method : "GET", a[i].host ? a[i].host : "", a[i].path);
+            print_error("%s %s%s\n", a[i].method ? a[i].method : "GET", a[i].host ? a[i].host : "",
+                a[i].path);
         assert_string_equal(got, a[i].route);
     }
 }
@@ -320,22 +321,26 @@ malformed_templates_say_what_is_wrong(void **state)
         { "", "a path template starts with /" },
         { "a", "a path template starts with /" },
         { "/**/x", "** stands for the rest of the path and must be the last segment" },
-        { "/a{b}", "\"a{b}\" mixes text and a placeholder; {name}, * and ** stand for whole segments" },
-        { "/*.js", "\"*.js\" mixes text and a placeholder; {name}, * and ** stand for whole segments" },
+        { "/a{b}", "\"a{b}\" mixes text and a placeholder; {name}, * and ** stand for whole "
+        "segments" },
+        { "/*.js", "\"*.js\" mixes text and a placeholder; {name}, * and ** stand for whole "
+        "segments" },
         { "/{a}/{a}", "{a} stands twice; give the second another name" },
         { "/{}", "{} is no placeholder; a name is a letter or _, then letters, digits, _ and -" },
-        { "/{1a}", "{1a} is no placeholder; a name is a letter or _, then letters, digits, _ and -" },
+        { "/{1a}", "{1a} is no placeholder; a name is a letter or _, then letters, digits, _ and "
+        "-" },
         { "/a?b", "a path has no ?; a query or fragment cannot be matched here" },
-        { "/a b", "\"a b\" has a character that a path cannot have; write it percent-encoded, as %20 for a "
-            "space" },
-        { "/%zz", "\"%zz\" has a character that a path cannot have; write it percent-encoded, as %20 for a "
-            "space" },
-        { "/%4", "\"%4\" has a character that a path cannot have; write it percent-encoded, as %20 for a "
-            "space" },
+        { "/a b", "\"a b\" has a character that a path cannot have; write it percent-encoded, as "
+        "%20 for a space" },
+        { "/%zz", "\"%zz\" has a character that a path cannot have; write it percent-encoded, as "
+        "%20 for a space" },
+        { "/%4", "\"%4\" has a character that a path cannot have; write it percent-encoded, as %20 "
+        "for a space" },
         { "/a/../b", "\"..\" is taken out of every path before it is matched; leave it out" },
         { "/%2e", "\"%2e\" is taken out of every path before it is matched; leave it out" },
     };
-    static const char *const good[] = { "/", "/**", "/a//b/", "/{a}/*/**", "/a:b@c!$&'()+,;=~", "/...", "/%2F" };
+    static const char *const good[] = { "/", "/**", "/a//b/", "/{a}/*/**", "/a:b@c!$&'()+,;=~",
+        "/...", "/%2F" };
     struct buf deep = { 0 };
 
     (void)state;
