@@ -149,12 +149,14 @@ judge(struct store *s, struct node *n, bool locked)
     STEP("judge: sequence read");
     judge_marks(s, n, &v);
     if (get(&s->rules_newest) > n->o.stamp) {
+        STEP("compare: rules");
         if (locked)
             pthread_mutex_lock(&s->purge_lock);
         judge_rules(s, n, before, &v);
         if (locked)
             pthread_mutex_unlock(&s->purge_lock);
     }
+    STEP("judge: compared");
     if (v.hard)
         atomic_store_explicit(&n->dead, 1, memory_order_relaxed);
     if (v.soft)
@@ -191,6 +193,7 @@ purge_refuses(struct store *s, struct node *n)
         if (get(&s->cells[node_tags(n)[i]->hash % CELLS]) > stamp)
             return true;
     if (get(&s->rules_newest) > stamp) {
+        STEP("compare: rules");
         pthread_mutex_lock(&s->purge_lock);
         judge_rules(s, n, 0, &v);
         pthread_mutex_unlock(&s->purge_lock);

@@ -301,7 +301,8 @@ evict_one(struct store *s)
 static bool
 make_room(struct store *s, int64_t bytes)
 {
-    int64_t held = nodes_held(), limit = s->limit - (held < s->limit / 2 ? held : s->limit / 2);
+    int64_t theirs = nodes_held();
+    int64_t limit = s->limit - (theirs < s->limit / 2 ? theirs : s->limit / 2);
 
     if (nodes_waiting() > s->limit / 16 + WAITING_BASE)
         return false;
@@ -442,6 +443,7 @@ put(struct store *s, const struct store_parts *p, struct body *body, struct obje
         return STORE_NO_MEMORY;
     if (out != NULL)
         object_ref(&n->o);
+    STEP("put: prepared");
     pthread_mutex_lock(&sh->lock);
     r = insert(s, sh, p->key->hash, n, NULL);
     pthread_mutex_unlock(&sh->lock);
