@@ -56,9 +56,8 @@ token_read(struct load *l, const char *file, struct conf_where w, const char *pa
     const char *out = NULL;
 
     if (n == -1) {
-        problem(l, w, path, "%s cannot be read: %s; a file with the token alone, readable for "
-            "weir's user",
-            file, strerror(errno));
+        problem(l, w, path, "%s cannot be read: %s; a file with the token alone, "
+            "readable for weir's user", file, strerror(errno));
         goto out;
     }
     while (n > 0 && (bytes[n - 1] == '\n' || bytes[n - 1] == '\r'))
@@ -144,9 +143,9 @@ check_overlaps(struct load *l)
     for (size_t i = 1; i < n; i++) {
         for (size_t k = 0; k < i; k++) {
             if (overlap(all[i].address, all[k].address)) {
-                problem(l, all[i].where, all[i].path, "%s is taken by %s already (%s); another "
-                    "port",
-                    all[i].address->text, all[k].path, all[k].address->text);
+                problem(l, all[i].where, all[i].path,
+                    "%s is taken by %s already (%s); another port", all[i].address->text,
+                    all[k].path, all[k].address->text);
                 break;
             }
         }
@@ -184,9 +183,8 @@ check_top(struct load *l)
 
         if (inet_pton(AF_INET, text, bytes) != 1 && inet_pton(AF_INET6, text, bytes) != 1 &&
             value_address(slice_of(text), &a, l->scratch) == -1)
-            problem(l, s.where, s.path, "%s is no name server; an address such as 10.0.0.2 or "
-                "10.0.0.2:53",
-                shown(l, slice_of(text)));
+            problem(l, s.where, s.path, "%s is no name server; an address such as 10.0.0.2 "
+                "or 10.0.0.2:53", shown(l, slice_of(text)));
     }
     if (c->cache_max_object > c->cache_memory)
         problem(l, spot_where(l->root, "cache.max_object", spot_where(l->root, "cache.memory",

@@ -97,9 +97,8 @@ check_methods(struct load *l, size_t i)
             *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c;
         if (http_method(slice_of(m->at[k])) == HTTP_OTHER &&
             http_method(slice_of(up)) != HTTP_OTHER)
-            problem(l, s.where, s.path, "%s is no method that clients send; methods are upper "
-                "case: %s",
-                shown(l, slice_of(m->at[k])), up);
+            problem(l, s.where, s.path, "%s is no method that clients send; methods are "
+                "upper case: %s", shown(l, slice_of(m->at[k])), up);
     }
 }
 

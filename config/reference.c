@@ -128,6 +128,8 @@ json(FILE *out, const char *s)
 #define ENV_OR "{\"anyOf\": [%s, {\"$ref\": \"#/$defs/env\"}]}"
 #define ONE_OR_MORE "{\"anyOf\": [%s, {\"type\": \"array\", \"items\": %s}]}"
 
+static const char value[] = "{\"type\": [\"string\", \"number\", \"boolean\"]}";
+
 static void
 kind_words_schema(FILE *out, const char *const *words, enum kind k)
 {
@@ -139,9 +141,21 @@ kind_words_schema(FILE *out, const char *const *words, enum kind k)
 }
 
 static void
+mapping_schema(FILE *out, enum kind k)
+{
+    if (k == K_STATUS_TTLS)
+        fputs("{\"type\": \"object\", \"propertyNames\": {\"pattern\": \"^[2-5][0-9][0-9]$\"}, "
+            "\"additionalProperties\": {\"$ref\": \"#/$defs/ttl\"}}", out);
+    else
+        fprintf(out, "{\"type\": \"object\", \"additionalProperties\": " ONE_OR_MORE "}", value,
+            value);
+}
+
+static void
 kind_schema(FILE *out, enum kind k)
 {
     static const char text[] = "{\"type\": \"string\", \"minLength\": 1}";
+    static const char name[] = "{\"type\": [\"string\", \"integer\"], \"minLength\": 1}";
     static const char path[] = "{\"type\": \"string\", \"pattern\": \"^(/|.*\\\\$\\\\{)\"}";
     static const char size[] = "{\"type\": [\"string\", \"integer\"], \"pattern\": "
         "\"^[0-9]+(B|KiB|MiB|GiB|TiB)?$\", \"minimum\": 0}";
@@ -151,7 +165,6 @@ kind_schema(FILE *out, enum kind k)
         "\"^[0-9]+(\\\\.[0-9]+)?%$\"}";
     static const char url[] = "{\"type\": \"string\", \"pattern\": "
         "\"^(https?://[^/?#@]+/?$|.*\\\\$\\\\{)\"}";
-    static const char value[] = "{\"type\": [\"string\", \"number\", \"boolean\"]}";
 
     if (k == K_BOOL) {
         fprintf(out, ENV_OR, "{\"type\": \"boolean\"}");
@@ -166,21 +179,14 @@ kind_schema(FILE *out, enum kind k)
     case K_BYTES:       fprintf(out, ENV_OR, size); break;
     case K_DURATION:    fprintf(out, ENV_OR, duration); break;
     case K_PERCENT:     fprintf(out, ENV_OR, percent); break;
-    case K_TTL:         fputs("{\"type\": [\"string\", \"integer\"], \"minLength\": 1}",
-        out); break;
+    case K_TTL:         fputs(name, out); break;
     case K_PATH:
     case K_TEMPLATE:    fputs(path, out); break;
     case K_URLS:        fprintf(out, ONE_OR_MORE, url, url); break;
     case K_TEMPLATES: case K_STRINGS: case K_HOSTS: case K_NETWORKS:
                         fprintf(out, ONE_OR_MORE, value, value); break;
-    case K_FIELDS:
-        fprintf(out, "{\"type\": \"object\", \"additionalProperties\": " ONE_OR_MORE "}", value,
-            value);
-        break;
-    case K_STATUS_TTLS:
-        fputs("{\"type\": \"object\", \"propertyNames\": {\"pattern\": \"^[2-5][0-9][0-9]$\"}, "
-            "\"additionalProperties\": {\"$ref\": \"#/$defs/ttl\"}}", out);
-        break;
+    case K_FIELDS: case K_STATUS_TTLS:
+                        mapping_schema(out, k); break;
     default:            fputs(text, out); break;
     }
 }

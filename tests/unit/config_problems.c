@@ -99,6 +99,8 @@ values_of_the_wrong_kind_say_what_is_allowed(void **state)
             "f:2:10: workers: \"many\" is not understood; a whole number, within 0..256\n" },
         { ORIGIN "workers: 257\n", "f:2:10: workers: \"257\" is too large; a whole number, within "
         "0..256\n" },
+        { ORIGIN "cache: {memory: 1KiB}\n", "f:2:17: cache.memory: \"1KiB\" is too small; a size "
+            "such as 64KiB, 256MiB, 1GiB, within 1MiB..16TiB\n" },
         { ORIGIN "workers: -1\n",
             "f:2:10: workers: \"-1\" is not understood; a whole number, within 0..256\n" },
         { ORIGIN "drain: 30\n", "f:2:8: drain: \"30\" is not understood; a duration such as 50ms, "
@@ -182,6 +184,8 @@ addresses_and_urls_are_strict(void **state)
         "has a port; a route matches the host alone; a host, or a list of hosts\nf:2:26: "
         "routes[0].host[1]: \"a.*\" has a * elsewhere than in front; example.com, or *.example.com "
         "for any subdomain (leave `host` out for any host); a host, or a list of hosts\n" },
+        { "origins: {\"\": {servers: http://a}}\n",
+            "f:1:11: origins.: no name for an origin; a word such as api\n" },
         { ORIGIN "dns: {servers: [dns.example]}\n", "f:2:17: dns.servers[0]: \"dns.example\" is no "
         "name server; an address such as 10.0.0.2 or 10.0.0.2:53\n" },
     };

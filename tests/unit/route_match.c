@@ -110,6 +110,7 @@ paths_are_compared_segment_by_segment(void **state)
         { .path = "/**" }, { .path = "/api/**" }, { .path = "/api/*" }, { .path = "/api/users" },
         { .path = "/api/users/" }, { .path = "/api/users/{id}" }, { .path = "/api/users/me" },
         { .path = "/api/users/{id}/posts/**" }, { .path = "/api/*/{x}/posts" }, { .path = "/" },
+        { .path = "/z" }, { .path = "/z/**" },
     };
     static const struct ask asks[] = {
         { .path = "/", .route = "/" },
@@ -130,6 +131,8 @@ paths_are_compared_segment_by_segment(void **state)
         { .path = "/api/cities/7/posts", .route = "/api/*/{x}/posts" },
         { .path = "/api/cities//posts", .route = "/api/**" },
         { .path = "//", .route = "/**" },
+        { .path = "/z", .route = "/z" },
+        { .path = "/z/", .route = "/z/**" },
         { .method = "OPTIONS", .path = "*", .route = "/**" },
     };
 
@@ -188,6 +191,7 @@ methods_and_fields_decide_between_equal_paths(void **state)
         { .name = "get", .path = "/a", .methods = LIST("GET", "BREW") },
         { .name = "post", .path = "/a", .methods = LIST("POST") },
         { .name = "x", .path = "/a", .headers = LIST("X-One") },
+        { .name = "y", .path = "/a", .headers = LIST("X-Three") },
         { .name = "xy", .path = "/a", .headers = LIST("x-two", "X-One") },
         { .name = "getx", .path = "/a", .methods = LIST("GET"), .headers = LIST("Accept") },
     };
@@ -201,6 +205,8 @@ methods_and_fields_decide_between_equal_paths(void **state)
         { .method = "PUT", .path = "/a", .fields = "x-ONE: 1\r\n", .route = "x" },
         { .method = "PUT", .path = "/a", .fields = "x-ONE: 1\r\nX-Two:\r\n", .route = "xy" },
         { .path = "/a", .fields = "x-ONE: 1\r\n", .route = "get" },
+        { .method = "PUT", .path = "/a", .fields = "X-Three: 1\r\n", .route = "y" },
+        { .method = "PUT", .path = "/a", .fields = "X-Three: 1\r\nX-One: 1\r\n", .route = "x" },
         { .path = "/a", .fields = "accept: 1\r\n", .route = "getx" },
     };
 
