@@ -62,10 +62,10 @@ uncount(struct exchange *x, enum server_result r)
 }
 
 /* x and its connection part: what becomes of it is the caller's business. */
-static struct conn *
+static struct wire *
 detach(struct exchange *x)
 {
-    struct conn *c = x->c;
+    struct wire *c = x->c;
 
     x->c = NULL;
     if (c != NULL) {
@@ -107,10 +107,10 @@ fault_soon(struct exchange *x, unsigned status, const char *cause, const char *d
 void
 exchange_broken(struct exchange *x, unsigned status, const char *cause, const char *detail)
 {
-    struct conn *c = detach(x);
+    struct wire *c = detach(x);
 
     if (c != NULL)
-        conn_close(c);
+        wire_close(c);
     uncount(x, SERVER_FAILED);
     deadline_clear(&x->limit);
     set_fault(x, status, cause, detail);
@@ -120,7 +120,7 @@ exchange_broken(struct exchange *x, unsigned status, const char *cause, const ch
 void
 exchange_complete(struct exchange *x, bool reusable, struct slice trailer)
 {
-    struct conn *c = detach(x);
+    struct wire *c = detach(x);
 
     reusable = reusable && !x->close && exchange_sent(x) && !x->cut;
     x->state = X_DONE;
@@ -130,7 +130,7 @@ exchange_complete(struct exchange *x, bool reusable, struct slice trailer)
     if (reusable)
         pool_give(c);
     else
-        conn_close(c);
+        wire_close(c);
     exchange_enter(x);
     x->ev->on_end(x->arg, trailer);
     exchange_leave(x);
@@ -140,9 +140,9 @@ exchange_complete(struct exchange *x, bool reusable, struct slice trailer)
 
 /* The pooled connection was closed while the request was on its way: once more on a new one. */
 static bool
-may_repeat_stale(struct exchange *x, enum conn_trouble t)
+may_repeat_stale(struct exchange *x, enum wire_trouble t)
 {
-    if (!x->reused || x->stale_once || x->spilt || (t != CONN_EOF && t != CONN_RESET))
+    if (!x->reused || x->stale_once || x->spilt || (t != WIRE_EOF && t != WIRE_RESET))
         return false;
     x->stale_once = true;
     return true;
@@ -166,35 +166,35 @@ may_retry(struct exchange *x)
 }
 
 static void
-trouble_fault(struct exchange *x, enum conn_trouble t)
+trouble_fault(struct exchange *x, enum wire_trouble t)
 {
     switch (t) {
-    case CONN_REFUSED:
+    case WIRE_REFUSED:
         set_fault(x, 502, "connection_refused", "the origin refused the connection");
         break;
-    case CONN_UNREACHABLE:
+    case WIRE_UNREACHABLE:
         set_fault(x, 502, "destination_ip_unroutable", "the origin cannot be reached");
         break;
-    case CONN_TIMEOUT:
+    case WIRE_TIMEOUT:
         set_fault(x, 504, "connection_timeout", "connecting to the origin took too long");
         break;
-    case CONN_NO_NAME:
+    case WIRE_NO_NAME:
         set_fault(x, 502, "dns_error", "the origin's name has no address");
         break;
-    case CONN_NAME_TIMEOUT:
+    case WIRE_NAME_TIMEOUT:
         set_fault(x, 504, "dns_timeout", "looking up the origin's name took too long");
         break;
-    case CONN_TLS:
+    case WIRE_TLS:
         set_fault(x, 502, "tls_protocol_error", "the TLS handshake with the origin failed");
         break;
-    case CONN_CERTIFICATE:
+    case WIRE_CERTIFICATE:
         set_fault(x, 502, "tls_certificate_error", "the origin's certificate is not valid for it");
         break;
-    case CONN_NO_MEMORY:
+    case WIRE_NO_MEMORY:
         set_fault(x, 503, "proxy_internal_error", "out of memory or file descriptors");
         break;
-    case CONN_EOF:
-    case CONN_RESET:
+    case WIRE_EOF:
+    case WIRE_RESET:
         if (x->received || x->head_us != 0)
             set_fault(x, 502, "http_response_incomplete", "the origin closed before its response was complete");
         else
@@ -204,14 +204,14 @@ trouble_fault(struct exchange *x, enum conn_trouble t)
 }
 
 void
-exchange_on_trouble(struct exchange *x, enum conn_trouble t)
+exchange_on_trouble(struct exchange *x, enum wire_trouble t)
 {
     bool stale;
 
     if (x->ready_us != 0)
         stats_gauge_add(GAUGE_origin_busy, -1);
     stale = x->idempotent && !x->received && may_repeat_stale(x, t);
-    uncount(x, stale || t == CONN_NO_MEMORY ? SERVER_UNKNOWN : SERVER_FAILED);
+    uncount(x, stale || t == WIRE_NO_MEMORY ? SERVER_UNKNOWN : SERVER_FAILED);
     deadline_clear(&x->limit);
     if (stale || (x->idempotent && !x->received && may_retry(x))) {
         COUNT(origin_retries);
@@ -248,13 +248,13 @@ exchange_limit(struct exchange *x)
     if (x->c == NULL)
         return;
     if (x->state == X_TUNNEL || (x->paused && !stuck))
-        conn_limit(x->c, INT64_MAX);
+        wire_limit(x->c, INT64_MAX);
     else if (exchange_sent(x))
-        conn_limit(x->c, now + (x->state == X_HEAD && !x->mid_head ? x->first_byte_us : x->between_us));
+        wire_limit(x->c, now + (x->state == X_HEAD && !x->mid_head ? x->first_byte_us : x->between_us));
     else if (stuck && !x->await)
-        conn_limit(x->c, now + x->between_us);
+        wire_limit(x->c, now + x->between_us);
     else
-        conn_limit(x->c, INT64_MAX);    /* the next byte is the client's */
+        wire_limit(x->c, INT64_MAX);    /* the next byte is the client's */
 }
 
 void
@@ -325,7 +325,7 @@ flush(struct exchange *x)
     forget_sent(x);
     if (x->state == X_TUNNEL && x->ended && pending(x) == 0 && !x->finished) {
         x->finished = true;
-        conn_finish(x->c);
+        wire_finish(x->c);
     }
     if (r != 0 || before == 0 || x->state == X_HEAD)
         exchange_limit(x);
@@ -386,19 +386,19 @@ static void
 owe_drain(struct exchange *x)
 {
     if (x->full && x->c != NULL && !exchange_full(x))
-        conn_soon(x->c);
+        wire_soon(x->c);
 }
 
 /* After the caller gave something. */
 static void
 out_changed(struct exchange *x)
 {
-    struct conn *c;
+    struct wire *c;
 
     if (x->out.failed) {
         c = detach(x);
         if (c != NULL)
-            conn_close(c);
+            wire_close(c);
         if (x->state == X_WAIT && !pool_leave(x))
             return;                     /* on_grant sees it */
         uncount(x, SERVER_UNKNOWN);
@@ -409,7 +409,7 @@ out_changed(struct exchange *x)
         if (pending(x) > KIB64)
             flush(x);
         else
-            conn_soon(x->c);
+            wire_soon(x->c);
     }
     x->full = x->full || exchange_full(x);
     owe_drain(x);
@@ -470,14 +470,14 @@ exchange_pause(struct exchange *x, bool on)
     x->paused = on;
     if (x->c == NULL || x->state < X_HEAD || x->state > X_TUNNEL)
         return;
-    conn_read(x->c, !on);
+    wire_read(x->c, !on);
     exchange_limit(x);
 }
 
 /* ---- getting a connection ---------------------------------------------------------------- */
 
 static void
-attach(struct exchange *x, struct conn *c)
+attach(struct exchange *x, struct wire *c)
 {
     x->c = c;
     x->reused = true;
@@ -490,7 +490,7 @@ open_connection(struct exchange *x)
     x->reused = false;
     x->ready_us = 0;
     x->state = X_CONNECT;
-    x->c = conn_open(x->w, x->s, x);
+    x->c = wire_open(x->w, x->s, x);
     if (x->c == NULL) {
         uncount(x, SERVER_UNKNOWN);
         fault_soon(x, 503, "proxy_internal_error", "out of memory");
@@ -500,7 +500,7 @@ open_connection(struct exchange *x)
 static void
 try_server(struct exchange *x, bool fresh)
 {
-    struct conn *c = NULL;
+    struct wire *c = NULL;
 
     x->s = balance_choose(x->o, x->tried, &x->server, &x->probe);
     x->tries++;
@@ -530,7 +530,7 @@ try_server(struct exchange *x, bool fresh)
 }
 
 void
-exchange_on_grant(struct exchange *x, struct conn *c)
+exchange_on_grant(struct exchange *x, struct wire *c)
 {
     if (x->cancelled || x->out.failed) {
         if (c != NULL)
@@ -576,9 +576,9 @@ exchange_on_ready(struct exchange *x)
         COUNT(origin_reused);
     stats_gauge_add(GAUGE_origin_busy, 1);
     if (x->paused)
-        conn_read(x->c, false);
+        wire_read(x->c, false);
     if (x->body != HTTP_NO_BODY && !x->await && !x->ended && x->out.n == 0)
-        conn_soon(x->c);                /* the body's first bytes may come in this round */
+        wire_soon(x->c);                /* the body's first bytes may come in this round */
     else
         flush(x);
     owe_drain(x);
@@ -701,7 +701,7 @@ void
 exchange_cancel(struct exchange **xp)
 {
     struct exchange *x = *xp;
-    struct conn *c;
+    struct wire *c;
 
     *xp = NULL;
     if (x == NULL)
@@ -714,7 +714,7 @@ exchange_cancel(struct exchange **xp)
         return;                         /* exchange_on_grant will free it */
     c = detach(x);
     if (c != NULL)
-        conn_close(c);
+        wire_close(c);
     uncount(x, SERVER_UNKNOWN);
     x->state = X_DONE;
     if (x->hold == 0)

@@ -4,7 +4,7 @@
  *   upstream.c   servers and origins over reloads, the figures
  *   balance.c    which server; ejection, the retry budget
  *   pool.c       permits, idle connections, who waits
- *   conn.c       one connection: addresses in turn, plain bytes, time
+ *   wire.c       one connection: addresses in turn, plain bytes, time
  *   tls.c        the same over TLS
  *   dns.c        names to addresses
  *   exchange.c   one request: a server, a connection, retries, the way out
@@ -78,7 +78,7 @@ bool dns_cancel(struct dns *d, struct dns_wait *w);     /* false: w->run will st
 struct slot {
     struct server  *server;             /* borrowed */
     struct worker  *worker;             /* borrowed */
-    struct conn    *idle;               /* newest first; the worker's thread only */
+    struct wire    *idle;               /* newest first; the worker's thread only */
     unsigned        open;               /* connections, busy ones too; the worker's thread only */
     atomic_uint     nidle;
     struct loop_msg look;               /* "look after this slot" */
@@ -158,7 +158,7 @@ struct worker {
     unsigned          index;
     struct loop      *loop;             /* borrowed */
     struct event_base *base;            /* borrowed */
-    struct conn      *conns;            /* all of this worker's */
+    struct wire      *conns;            /* all of this worker's */
     struct http_field fields[HTTP_FIELDS_MAX];
     char              bytes[HEAD_MAX + READ_MAX];   /* what is being read */
 };
@@ -188,26 +188,28 @@ bool budget_retry(struct budget *b, double share, int64_t now);
 
 /* ---- connections ------------------------------------------------------------------------- */
 
-enum conn_state { CONN_RESOLVING, CONN_CONNECTING, CONN_HANDSHAKE, CONN_IDLE, CONN_BUSY, CONN_CLOSED };
+enum wire_state { WIRE_RESOLVING, WIRE_CONNECTING, WIRE_HANDSHAKE, WIRE_IDLE, WIRE_BUSY, WIRE_CLOSED };
 
-enum conn_trouble { CONN_EOF, CONN_RESET, CONN_REFUSED, CONN_UNREACHABLE, CONN_TIMEOUT, CONN_NO_NAME,
-    CONN_NAME_TIMEOUT, CONN_TLS, CONN_CERTIFICATE, CONN_NO_MEMORY };
+enum wire_trouble { WIRE_EOF, WIRE_RESET, WIRE_REFUSED, WIRE_UNREACHABLE, WIRE_TIMEOUT, WIRE_NO_NAME,
+    WIRE_NAME_TIMEOUT, WIRE_TLS, WIRE_CERTIFICATE, WIRE_NO_MEMORY };
 
-struct conn {
+struct wire {
     uint32_t         magic;
-#define CONN_MAGIC 0xc0991c70u
-    enum conn_state  state;
+#define WIRE_MAGIC 0xc0991c70u
+    enum wire_state  state;
     struct worker   *w;                 /* borrowed */
     struct server   *s;                 /* one reference */
     struct exchange *x;                 /* borrowed: who uses or awaits it */
-    struct conn     *next, *prev;       /* worker.conns */
-    struct conn     *idle_next, *idle_prev;
+    struct wire     *next, *prev;       /* worker.conns */
+    struct wire     *idle_next, *idle_prev;
     int              fd;
     int              hold;              /* > 0: inside a callback of its own */
     bool             give;              /* to the pool when hold is 0 */
     bool             used;              /* a response came over it */
     bool             reading, writing;  /* rd, wr are added */
     struct event     rd, wr;
+    struct event     soon;              /* activated by hand: an active event cannot be added */
+    bool             soon_read, soon_write;
     struct bufferevent *tls;            /* owned; NULL over plain */
     bool             over, clean;       /* TLS: the peer ended, with close_notify */
     struct deadline  limit;
@@ -216,55 +218,55 @@ struct conn {
     unsigned         uses;              /* changes when it passes to another exchange */
     struct buf       rest;              /* read and not yet taken */
     bool             failed;            /* before it was up: `why` is told in the loop's next round */
-    enum conn_trouble why;
+    enum wire_trouble why;
     struct dns_wait  dns;
 };
 
 /* A connection to s for x, or to be idle when x is NULL. Takes the permit, also when it fails
  * (NULL: memory out). What comes of it is told later by x's exchange_on_*. */
-struct conn *conn_open(struct worker *w, struct server *s, struct exchange *x);
-void conn_close(struct conn *c);                        /* gives its permit back */
-void conn_abandon(struct conn *c);                      /* the loops have stopped */
-void conn_close_keep(struct conn *c);                   /* the permit stays taken: the caller's now */
-void conn_use(struct conn *c, struct exchange *x);      /* it was idle */
-bool conn_stale(struct conn *c);                        /* closed or written to by the peer? asks the kernel */
+struct wire *wire_open(struct worker *w, struct server *s, struct exchange *x);
+void wire_close(struct wire *c);                        /* gives its permit back */
+void wire_abandon(struct wire *c);                      /* the loops have stopped */
+void wire_close_keep(struct wire *c);                   /* the permit stays taken: the caller's now */
+void wire_use(struct wire *c, struct exchange *x);      /* it was idle */
+bool wire_stale(struct wire *c);                        /* closed or written to by the peer? asks the kernel */
 /* Bytes taken, 0 when it would block (exchange_on_writable comes), -1 with errno. */
-ssize_t wire_write(struct conn *c, const struct iovec *iov, int n);
-void conn_finish(struct conn *c);                       /* no more bytes from us */
-void conn_soon(struct conn *c);                         /* exchange_on_writable in this round of the loop */
-void conn_read(struct conn *c, bool on);
-void conn_limit(struct conn *c, int64_t at_us);
-void conn_idle(struct conn *c);                         /* state, limit */
-void conn_idle_over(struct conn *c);                    /* pool.c: idle for pool.idle */
-void conn_depart(struct conn *c);                       /* plain, hold == 0: leaves its worker ... */
-void conn_arrive(struct conn *c, struct worker *w);     /* ... and comes to another, on its thread */
-void conn_enter(struct conn *c);
-void conn_leave(struct conn *c);                        /* and does what was put off */
+ssize_t wire_write(struct wire *c, const struct iovec *iov, int n);
+void wire_finish(struct wire *c);                       /* no more bytes from us */
+void wire_soon(struct wire *c);                         /* exchange_on_writable in this round of the loop */
+void wire_read(struct wire *c, bool on);
+void wire_limit(struct wire *c, int64_t at_us);
+void wire_idle(struct wire *c);                         /* state, limit */
+void wire_idle_over(struct wire *c);                    /* pool.c: idle for pool.idle */
+void wire_depart(struct wire *c);                       /* plain, hold == 0: leaves its worker ... */
+void wire_arrive(struct wire *c, struct worker *w);     /* ... and comes to another, on its thread */
+void wire_enter(struct wire *c);
+void wire_leave(struct wire *c);                        /* and does what was put off */
 /* For tls.c: what the transport found. */
-void conn_up(struct conn *c);
-void conn_bytes(struct conn *c, size_t n);              /* n bytes behind `rest` in worker.bytes */
-void conn_trouble(struct conn *c, enum conn_trouble t);
-void conn_writable(struct conn *c);
-size_t conn_load(struct conn *c);                       /* `rest` to the front of worker.bytes */
+void wire_up(struct wire *c);
+void wire_bytes(struct wire *c, size_t n);              /* n bytes behind `rest` in worker.bytes */
+void wire_trouble(struct wire *c, enum wire_trouble t);
+void wire_writable(struct wire *c);
+size_t wire_load(struct wire *c);                       /* `rest` to the front of worker.bytes */
 
 SSL_CTX *tls_context(const struct conf_origin *c, struct err *e);
-int  tls_start(struct conn *c);                         /* on its connected fd */
-void tls_stop(struct conn *c);
-ssize_t tls_write(struct conn *c, const struct iovec *iov, int n);
-void tls_finish(struct conn *c);
-void tls_pump(struct conn *c);                          /* takes what is decrypted */
+int  tls_start(struct wire *c);                         /* on its connected fd */
+void tls_stop(struct wire *c);
+ssize_t tls_write(struct wire *c, const struct iovec *iov, int n);
+void tls_finish(struct wire *c);
+void tls_pump(struct wire *c);                          /* takes what is decrypted */
 
 /* ---- pool -------------------------------------------------------------------------------- */
 
 enum pool_answer { POOL_FAILED = -1, POOL_WAIT, POOL_CONN, POOL_PERMIT, POOL_FULL };
 /* A connection for x on its worker: CONN: *c is it. PERMIT: open one. WAIT: exchange_on_grant comes.
  * FULL: too many wait. `fresh`: none that was used before. */
-enum pool_answer pool_take(struct exchange *x, struct slot *sl, bool fresh, struct conn **c);
-void pool_give(struct conn *c);                         /* it may be used again */
-void pool_offer(struct conn *c);                        /* to those who wait, if it is idle */
+enum pool_answer pool_take(struct exchange *x, struct slot *sl, bool fresh, struct wire **c);
+void pool_give(struct wire *c);                         /* it may be used again */
+void pool_offer(struct wire *c);                        /* to those who wait, if it is idle */
 void pool_permit_back(struct server *s);                /* a connection less */
 bool pool_leave(struct exchange *x);                    /* stop waiting; false: a grant is under way */
-void pool_idle_remove(struct conn *c);
+void pool_idle_remove(struct wire *c);
 struct slot *pool_slot(struct server *s, struct worker *w);
 void pool_look(struct slot *sl);                        /* on its worker */
 
@@ -279,7 +281,7 @@ struct exchange {
     struct origin   *o;                 /* one reference */
     struct worker   *w;                 /* borrowed */
     struct server   *s;                 /* borrowed of o */
-    struct conn     *c;                 /* the one in use or being opened */
+    struct wire     *c;                 /* the one in use or being opened */
     const struct exchange_events *ev;   /* borrowed */
     void            *arg;
     int              hold;              /* > 0: inside a callback */
@@ -323,18 +325,18 @@ struct exchange {
     struct exchange *next, *prev;
     bool             queued, granted;
     struct loop_msg  grant;
-    struct conn     *grant_conn;        /* NULL: a permit */
+    struct wire     *grant_conn;        /* NULL: a permit */
 
     size_t           head_n;
     char             head[];            /* the request's */
 };
 
-void exchange_on_grant(struct exchange *x, struct conn *c);     /* NULL: a permit */
+void exchange_on_grant(struct exchange *x, struct wire *c);     /* NULL: a permit */
 void exchange_lost(struct exchange *x);                         /* it will hear of no grant */
 void exchange_on_ready(struct exchange *x);                     /* x->c is connected */
 /* Bytes of the response: what was taken of them. */
 size_t exchange_on_bytes(struct exchange *x, struct slice in);
-void exchange_on_trouble(struct exchange *x, enum conn_trouble t);      /* x->c is NULL again */
+void exchange_on_trouble(struct exchange *x, enum wire_trouble t);      /* x->c is NULL again */
 void exchange_on_eof(struct exchange *x);
 void exchange_on_writable(struct exchange *x);
 void exchange_on_limit(struct exchange *x);

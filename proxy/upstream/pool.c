@@ -72,7 +72,7 @@ queue_remove(struct server *s, struct exchange *x)
 
 /* x has a connection (plain, of no worker now) or a permit; it hears of it on its own loop. */
 static void
-grant(struct server *s, struct exchange *x, struct conn *c)
+grant(struct server *s, struct exchange *x, struct wire *c)
 {
     queue_remove(s, x);
     x->granted = true;
@@ -91,7 +91,7 @@ on_grant(struct loop_msg *m)
 {
     struct exchange *x = CONTAINER(m, struct exchange, grant);
     struct server *s = x->s;
-    struct conn *c;
+    struct wire *c;
 
     CHECK(x, EXCHANGE_MAGIC);
     pthread_mutex_lock(&s->mtx);
@@ -106,7 +106,7 @@ on_grant(struct loop_msg *m)
     x->grant_conn = NULL;
     pthread_mutex_unlock(&s->mtx);
     if (c != NULL)
-        conn_arrive(c, x->w);
+        wire_arrive(c, x->w);
     exchange_on_grant(x, c);
 }
 
@@ -146,19 +146,19 @@ pool_leave(struct exchange *x)
 /* ---- idle connections -------------------------------------------------------------------- */
 
 static void
-idle_add(struct slot *sl, struct conn *c)
+idle_add(struct slot *sl, struct wire *c)
 {
     c->idle_prev = NULL;
     c->idle_next = sl->idle;
     if (c->idle_next != NULL)
         c->idle_next->idle_prev = c;
     sl->idle = c;
-    conn_idle(c);
+    wire_idle(c);
     atomic_fetch_add(&sl->nidle, 1);
 }
 
 void
-pool_idle_remove(struct conn *c)
+pool_idle_remove(struct wire *c)
 {
     struct slot *sl = pool_slot(c->s, c->w);
 
@@ -181,14 +181,14 @@ slot_minimum(const struct slot *sl)
 }
 
 void
-conn_idle_over(struct conn *c)
+wire_idle_over(struct wire *c)
 {
     struct slot *sl = pool_slot(c->s, c->w);
 
     if (sl->open > slot_minimum(sl))
-        conn_close(c);
+        wire_close(c);
     else
-        conn_limit(c, now_us() + atomic_load(&c->s->idle_us));
+        wire_limit(c, now_us() + atomic_load(&c->s->idle_us));
 }
 
 /* ---- take and give ----------------------------------------------------------------------- */
@@ -220,26 +220,26 @@ wait_in_queue(struct exchange *x, struct slot *sl)
 }
 
 enum pool_answer
-pool_take(struct exchange *x, struct slot *sl, bool fresh, struct conn **cp)
+pool_take(struct exchange *x, struct slot *sl, bool fresh, struct wire **cp)
 {
     struct server *s = sl->server;
-    struct conn *c;
+    struct wire *c;
 
     if (atomic_load(&s->waiting) == 0) {
         while (!fresh && (c = sl->idle) != NULL) {
             pool_idle_remove(c);
-            conn_use(c, x);
-            if (x->idempotent || !conn_stale(c)) {
+            wire_use(c, x);
+            if (x->idempotent || !wire_stale(c)) {
                 *cp = c;
                 return POOL_CONN;
             }
             c->x = NULL;
-            conn_close(c);
+            wire_close(c);
         }
         if (permit_take(s))
             return POOL_PERMIT;
         if ((c = sl->idle) != NULL) {   /* its permit, for a new one */
-            conn_close_keep(c);
+            wire_close_keep(c);
             return POOL_PERMIT;
         }
     }
@@ -248,13 +248,13 @@ pool_take(struct exchange *x, struct slot *sl, bool fresh, struct conn **cp)
 
 /* An idle connection goes to the one who waits longest, if anybody does. */
 void
-pool_offer(struct conn *c)
+pool_offer(struct wire *c)
 {
     struct server *s = c->s;
     struct exchange *x;
     bool here;
 
-    if (c->state != CONN_IDLE || atomic_load(&s->waiting) == 0)
+    if (c->state != WIRE_IDLE || atomic_load(&s->waiting) == 0)
         return;
     pthread_mutex_lock(&s->mtx);
     x = s->first;
@@ -262,17 +262,17 @@ pool_offer(struct conn *c)
     if (here) {
         queue_remove(s, x);
         pool_idle_remove(c);
-        conn_use(c, x);
+        wire_use(c, x);
     } else if (x != NULL && c->hold > 0) {
         c->give = true;                 /* it may not change threads inside its own callback */
     } else if (x != NULL && c->tls == NULL) {
         pool_idle_remove(c);
-        conn_depart(c);
+        wire_depart(c);
         grant(s, x, c);
     } else if (x != NULL) {
         grant(s, x, NULL);
         server_ref(s);
-        conn_close_keep(c);
+        wire_close_keep(c);
         pthread_mutex_unlock(&s->mtx);
         server_unref(&s);
         return;
@@ -284,13 +284,13 @@ pool_offer(struct conn *c)
 
 /* The response is complete, or it was never used. */
 void
-pool_give(struct conn *c)
+pool_give(struct wire *c)
 {
     struct server *s = c->s;
 
     c->used = true;
     if (atomic_load(&s->closing) || atomic_load(&s->conns) > atomic_load(&s->max) || !c->reading) {
-        conn_close(c);
+        wire_close(c);
         return;
     }
     idle_add(pool_slot(s, c->w), c);
@@ -307,7 +307,7 @@ warm_up(void *arg)
 
     while (!atomic_load(&s->closing) && sl->open < slot_minimum(sl) && atomic_load(&s->waiting) == 0 &&
         permit_take(s))
-        if (conn_open(sl->worker, s, NULL) == NULL)
+        if (wire_open(sl->worker, s, NULL) == NULL)
             break;
     if (!atomic_load(&s->closing) && slot_minimum(sl) > 0)
         deadline_set(&sl->warm, now_us() + SECOND_US);
@@ -317,7 +317,7 @@ void
 pool_look(struct slot *sl)
 {
     struct server *s = sl->server;
-    struct conn *c;
+    struct wire *c;
 
     if (!sl->warm_ready)
         deadline_init(&sl->warm, sl->worker->base, warm_up, sl);
@@ -326,7 +326,7 @@ pool_look(struct slot *sl)
         deadline_fini(&sl->warm);
         sl->warm_ready = false;
         while ((c = sl->idle) != NULL)
-            conn_close(c);
+            wire_close(c);
         return;
     }
     while (atomic_load(&s->waiting) > 0 && (c = sl->idle) != NULL)

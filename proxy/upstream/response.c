@@ -188,11 +188,11 @@ exchange_on_bytes(struct exchange *x, struct slice in)
 void
 exchange_on_eof(struct exchange *x)
 {
-    struct conn *c = x->c;
+    struct wire *c = x->c;
     bool ends = x->state == X_TUNNEL || (x->state == X_BODY && x->framing == HTTP_UNTIL_CLOSE);
 
     if (ends)
         exchange_complete(x, false, (struct slice){ NULL, 0 });
     else
-        conn_trouble(c, CONN_RESET);
+        wire_trouble(c, WIRE_RESET);
 }

@@ -2,7 +2,7 @@
  * A connection over TLS: OpenSSL under libevent's bufferevent, behind the same few functions as a
  * plain one.
  *
- * Model    the socket is connected first (conn.c), then a bufferevent takes it through the handshake.
+ * Model    the socket is connected first (wire.c), then a bufferevent takes it through the handshake.
  *          What it decrypts is taken in worker-sized pieces exactly like what recv gives; what is
  *          written waits in its output up to 64 KiB. Certificates are verified against the name
  *          that the origin's configuration gives, else the server's (RFC 9110 4.3.4), TLS 1.2 at
@@ -60,39 +60,39 @@ set_name(SSL *ssl, const char *name)
 static void
 on_read(struct bufferevent *bev, void *arg)
 {
-    struct conn *c = arg;
+    struct wire *c = arg;
 
     (void)bev;
-    conn_enter(c);
+    wire_enter(c);
     if (c->reading)
         tls_pump(c);
-    conn_leave(c);
+    wire_leave(c);
 }
 
 static void
 on_write(struct bufferevent *bev, void *arg)
 {
-    struct conn *c = arg;
+    struct wire *c = arg;
 
     (void)bev;
-    conn_enter(c);
-    conn_writable(c);
-    conn_leave(c);
+    wire_enter(c);
+    wire_writable(c);
+    wire_leave(c);
 }
 
 static void
 on_event(struct bufferevent *bev, short what, void *arg)
 {
-    struct conn *c = arg;
-    bool handshake = c->state == CONN_HANDSHAKE;
+    struct wire *c = arg;
+    bool handshake = c->state == WIRE_HANDSHAKE;
 
-    conn_enter(c);
+    wire_enter(c);
     if (what & BEV_EVENT_CONNECTED) {
-        conn_up(c);
+        wire_up(c);
     } else if (handshake) {
         SSL *ssl = bufferevent_openssl_get_ssl(bev);
 
-        conn_trouble(c, SSL_get_verify_result(ssl) != X509_V_OK ? CONN_CERTIFICATE : CONN_TLS);
+        wire_trouble(c, SSL_get_verify_result(ssl) != X509_V_OK ? WIRE_CERTIFICATE : WIRE_TLS);
     } else if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) {
         if (c->reading)
             tls_pump(c);                /* what came before the end */
@@ -101,11 +101,11 @@ on_event(struct bufferevent *bev, short what, void *arg)
         if (c->reading)
             tls_pump(c);
     }
-    conn_leave(c);
+    wire_leave(c);
 }
 
 int
-tls_start(struct conn *c)
+tls_start(struct wire *c)
 {
     SSL *ssl = NULL;
 
@@ -131,7 +131,7 @@ tls_start(struct conn *c)
 }
 
 void
-tls_stop(struct conn *c)
+tls_stop(struct wire *c)
 {
     SSL *ssl = bufferevent_openssl_get_ssl(c->tls);
 
@@ -142,7 +142,7 @@ tls_stop(struct conn *c)
 }
 
 ssize_t
-tls_write(struct conn *c, const struct iovec *iov, int n)
+tls_write(struct wire *c, const struct iovec *iov, int n)
 {
     struct evbuffer *out = bufferevent_get_output(c->tls);
     size_t room = evbuffer_get_length(out) < KIB64 ? KIB64 - evbuffer_get_length(out) : 0;
@@ -168,27 +168,27 @@ tls_write(struct conn *c, const struct iovec *iov, int n)
 
 /* close_notify goes out behind what is in the output. */
 void
-tls_finish(struct conn *c)
+tls_finish(struct wire *c)
 {
     if (evbuffer_get_length(bufferevent_get_output(c->tls)) == 0)
         SSL_shutdown(bufferevent_openssl_get_ssl(c->tls));
 }
 
 void
-tls_pump(struct conn *c)
+tls_pump(struct wire *c)
 {
     struct evbuffer *in = bufferevent_get_input(c->tls);
     bool again = true;
 
-    while (again && c->state != CONN_CLOSED && c->reading) {
-        size_t have = conn_load(c);
+    while (again && c->state != WIRE_CLOSED && c->reading) {
+        size_t have = wire_load(c);
         int n = evbuffer_remove(in, c->w->bytes + have, READ_MAX < sizeof c->w->bytes - have ? READ_MAX
             : sizeof c->w->bytes - have);
 
         again = n > 0;
-        if (n > 0 || c->state == CONN_BUSY)
-            conn_bytes(c, n > 0 ? (size_t)n : 0);
+        if (n > 0 || c->state == WIRE_BUSY)
+            wire_bytes(c, n > 0 ? (size_t)n : 0);
     }
-    if (c->state != CONN_CLOSED && c->reading && c->over && evbuffer_get_length(in) == 0)
-        conn_trouble(c, c->clean ? CONN_EOF : CONN_RESET);
+    if (c->state != WIRE_CLOSED && c->reading && c->over && evbuffer_get_length(in) == 0)
+        wire_trouble(c, c->clean ? WIRE_EOF : WIRE_RESET);
 }

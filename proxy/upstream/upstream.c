@@ -265,13 +265,13 @@ drop_granted(struct server *s)
     struct exchange *x, *next;
 
     for (x = s->granted, s->granted = NULL; x != NULL; x = next) {
-        struct conn *c = x->grant_conn;
+        struct wire *c = x->grant_conn;
 
         next = x->next;
         x->grant_conn = NULL;
         if (c != NULL) {
-            conn_arrive(c, x->w);
-            conn_close(c);
+            wire_arrive(c, x->w);
+            wire_close(c);
         } else {
             atomic_fetch_sub(&s->conns, 1);
         }
@@ -325,7 +325,7 @@ upstream_free(struct upstream **up)
     }
     for (size_t i = 0; i < u->n; i++)
         while (u->workers[i]->conns != NULL)
-            conn_abandon(u->workers[i]->conns);
+            wire_abandon(u->workers[i]->conns);
     upstream_drop(u);
 }
 

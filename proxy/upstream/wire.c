@@ -20,7 +20,8 @@
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
-static void next_address(struct conn *c);
+static void on_soon(evutil_socket_t fd, short what, void *arg);
+static void next_address(struct wire *c);
 
 /* ---- time limits ------------------------------------------------------------------------- */
 
@@ -86,7 +87,7 @@ deadline_fini(struct deadline *d)
 /* ---- coming and going -------------------------------------------------------------------- */
 
 static void
-link_to_worker(struct conn *c)
+link_to_worker(struct wire *c)
 {
     c->prev = NULL;
     c->next = c->w->conns;
@@ -97,7 +98,7 @@ link_to_worker(struct conn *c)
 }
 
 static void
-unlink_from_worker(struct conn *c)
+unlink_from_worker(struct wire *c)
 {
     if (c->prev != NULL)
         c->prev->next = c->next;
@@ -109,24 +110,32 @@ unlink_from_worker(struct conn *c)
 }
 
 static void
-assign_events(struct conn *c, int fd)
+assign_events(struct wire *c, int fd)
 {
     event_assign(&c->rd, c->w->base, fd, EV_READ | EV_PERSIST, on_readable, c);
     event_assign(&c->wr, c->w->base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
     c->reading = c->writing = false;
 }
 
-void
-conn_enter(struct conn *c)
+static void
+soon(struct wire *c, bool read, bool write)
 {
-    CHECK(c, CONN_MAGIC);
+    c->soon_read = c->soon_read || read;
+    c->soon_write = c->soon_write || write;
+    event_active(&c->soon, EV_TIMEOUT, 0);
+}
+
+void
+wire_enter(struct wire *c)
+{
+    CHECK(c, WIRE_MAGIC);
     c->hold++;
 }
 
 static void
-conn_free(struct conn *c)
+wire_free(struct wire *c)
 {
-    assert(c->state == CONN_CLOSED);
+    assert(c->state == WIRE_CLOSED);
     buf_free(&c->rest);
     server_unref(&c->s);
     c->magic = 0;
@@ -134,13 +143,13 @@ conn_free(struct conn *c)
 }
 
 void
-conn_leave(struct conn *c)
+wire_leave(struct wire *c)
 {
-    CHECK(c, CONN_MAGIC);
+    CHECK(c, WIRE_MAGIC);
     if (--c->hold > 0)
         return;
-    if (c->state == CONN_CLOSED) {
-        conn_free(c);
+    if (c->state == WIRE_CLOSED) {
+        wire_free(c);
     } else if (c->give) {
         c->give = false;
         pool_offer(c);
@@ -148,7 +157,7 @@ conn_leave(struct conn *c)
 }
 
 static void
-events_off(struct conn *c)
+events_off(struct wire *c)
 {
     event_del(&c->rd);
     event_del(&c->wr);
@@ -156,17 +165,18 @@ events_off(struct conn *c)
 }
 
 void
-conn_close_keep(struct conn *c)
+wire_close_keep(struct wire *c)
 {
-    CHECK(c, CONN_MAGIC);
-    if (c->state == CONN_IDLE)
+    CHECK(c, WIRE_MAGIC);
+    if (c->state == WIRE_IDLE)
         pool_idle_remove(c);
-    if (c->state == CONN_RESOLVING && !c->failed && !dns_cancel(c->s->u->dns, &c->dns))
+    if (c->state == WIRE_RESOLVING && !c->failed && !dns_cancel(c->s->u->dns, &c->dns))
         c->hold++;                      /* until its answer came */
-    c->state = CONN_CLOSED;
+    c->state = WIRE_CLOSED;
     c->give = false;
     c->x = NULL;
     events_off(c);
+    event_del(&c->soon);
     if (c->tls != NULL)
         tls_stop(c);
     else if (c->fd != -1)
@@ -176,44 +186,44 @@ conn_close_keep(struct conn *c)
     unlink_from_worker(c);
     stats_gauge_add(GAUGE_origin_connections, -1);
     if (c->hold == 0)
-        conn_free(c);
+        wire_free(c);
 }
 
 void
-conn_close(struct conn *c)
+wire_close(struct wire *c)
 {
     struct server *s;
 
-    if (c->state == CONN_CLOSED)
+    if (c->state == WIRE_CLOSED)
         return;
     s = server_ref(c->s);
-    conn_close_keep(c);
+    wire_close_keep(c);
     pool_permit_back(s);
     server_unref(&s);
 }
 
 void
-conn_abandon(struct conn *c)
+wire_abandon(struct wire *c)
 {
     if (c->x != NULL)
         c->x->c = NULL;
     c->hold = 0;                        /* a name that was asked for comes no more */
-    conn_close(c);
+    wire_close(c);
 }
 
 /* Tells the exchange, or nobody, that there will be no connection or no more of it. */
 void
-conn_trouble(struct conn *c, enum conn_trouble t)
+wire_trouble(struct wire *c, enum wire_trouble t)
 {
     struct exchange *x = c->x;
 
-    if (c->state == CONN_CLOSED)
+    if (c->state == WIRE_CLOSED)
         return;
-    if (x != NULL && c->state == CONN_BUSY && t == CONN_EOF) {
+    if (x != NULL && c->state == WIRE_BUSY && t == WIRE_EOF) {
         exchange_on_eof(x);
         return;
     }
-    conn_close(c);
+    wire_close(c);
     if (x != NULL) {
         x->c = NULL;
         exchange_on_trouble(x, t);
@@ -240,39 +250,39 @@ socket_address(const struct addr *a, uint16_t port, struct sockaddr_storage *ss)
     return sizeof *in6;
 }
 
-/* Told later: never from inside conn_open. */
+/* Told later: never from inside wire_open. */
 static void
-fail_soon(struct conn *c, enum conn_trouble t)
+fail_soon(struct wire *c, enum wire_trouble t)
 {
-    c->state = CONN_CONNECTING;
+    c->state = WIRE_CONNECTING;
     c->failed = true;
     c->why = t;
-    event_active(&c->wr, EV_WRITE, 0);
+    soon(c, false, true);
 }
 
-static enum conn_trouble
+static enum wire_trouble
 trouble_of(int error)
 {
     switch (error) {
     case ECONNREFUSED:
-        return CONN_REFUSED;
+        return WIRE_REFUSED;
     case ETIMEDOUT:
-        return CONN_TIMEOUT;
+        return WIRE_TIMEOUT;
     case ECONNRESET:
     case EPIPE:
-        return CONN_RESET;
+        return WIRE_RESET;
     case ENOMEM:
     case ENFILE:
     case EMFILE:
     case ENOBUFS:
-        return CONN_NO_MEMORY;
+        return WIRE_NO_MEMORY;
     default:
-        return CONN_UNREACHABLE;
+        return WIRE_UNREACHABLE;
     }
 }
 
 static int
-connect_to(struct conn *c, const struct addr *a)
+connect_to(struct wire *c, const struct addr *a)
 {
     struct sockaddr_storage ss;
     socklen_t len = socket_address(a, c->s->port, &ss);
@@ -301,7 +311,7 @@ connect_to(struct conn *c, const struct addr *a)
 }
 
 static void
-next_address(struct conn *c)
+next_address(struct wire *c)
 {
     while (c->try < c->tries) {
         const struct addrs *all = &c->dns.addrs;
@@ -309,11 +319,11 @@ next_address(struct conn *c)
         int64_t now = now_us(), until = c->connect_until_us;
 
         if (now >= until) {
-            c->why = CONN_TIMEOUT;
+            c->why = WIRE_TIMEOUT;
             break;
         }
         if (connect_to(c, &all->at[(atomic_load(&c->s->good) + c->try - 1) % all->n]) == 0) {
-            conn_limit(c, now + (until - now) / (int64_t)left);
+            wire_limit(c, now + (until - now) / (int64_t)left);
             return;
         }
         c->why = trouble_of(errno);
@@ -322,9 +332,9 @@ next_address(struct conn *c)
 }
 
 static void
-resolved(struct conn *c)
+resolved(struct wire *c)
 {
-    c->state = CONN_CONNECTING;
+    c->state = WIRE_CONNECTING;
     c->try = 0;
     c->tries = c->dns.addrs.n;
     next_address(c);
@@ -333,27 +343,27 @@ resolved(struct conn *c)
 static void
 on_name(struct dns_wait *w)
 {
-    struct conn *c = CONTAINER(w, struct conn, dns);
+    struct wire *c = CONTAINER(w, struct wire, dns);
 
-    CHECK(c, CONN_MAGIC);
-    if (c->state == CONN_CLOSED) {      /* close_keep left us a hold */
-        conn_leave(c);
+    CHECK(c, WIRE_MAGIC);
+    if (c->state == WIRE_CLOSED) {      /* close_keep left us a hold */
+        wire_leave(c);
         return;
     }
     if (w->addrs.n == 0)
-        fail_soon(c, CONN_NO_NAME);
+        fail_soon(c, WIRE_NO_NAME);
     else
         resolved(c);
 }
 
 static void
-on_connected(struct conn *c)
+on_connected(struct wire *c)
 {
     int error = 0;
     socklen_t len = sizeof error;
 
     if (c->failed) {
-        conn_trouble(c, c->why);
+        wire_trouble(c, c->why);
         return;
     }
     if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1)
@@ -369,23 +379,23 @@ on_connected(struct conn *c)
     if (c->try > 1)                     /* later ones begin with what worked */
         atomic_store(&c->s->good, (atomic_load(&c->s->good) + (unsigned)c->try - 1) % c->dns.addrs.n);
     if (!c->s->https) {
-        conn_up(c);
+        wire_up(c);
         return;
     }
-    c->state = CONN_HANDSHAKE;
-    conn_limit(c, c->connect_until_us);
-    assign_events(c, -1);               /* only ever activated by hand: the bytes are the bufferevent's */
+    c->state = WIRE_HANDSHAKE;
+    wire_limit(c, c->connect_until_us);
+    assign_events(c, -1);               /* the bytes are the bufferevent's */
     if (tls_start(c) == -1)
-        conn_trouble(c, CONN_NO_MEMORY);
+        wire_trouble(c, WIRE_NO_MEMORY);
 }
 
 /* Connected, and the handshake is done. */
 void
-conn_up(struct conn *c)
+wire_up(struct wire *c)
 {
     stats_origin(c->s->stats, ORIGIN_CONNECT, (uint64_t)(now_us() - c->opened_us));
-    conn_read(c, true);
-    c->state = CONN_BUSY;
+    wire_read(c, true);
+    c->state = WIRE_BUSY;
     c->uses++;
     if (c->x == NULL) {
         pool_give(c);
@@ -398,46 +408,46 @@ conn_up(struct conn *c)
 static void
 on_limit(void *arg)
 {
-    struct conn *c = arg;
+    struct wire *c = arg;
 
-    conn_enter(c);
+    wire_enter(c);
     switch (c->state) {
-    case CONN_RESOLVING:
-        conn_trouble(c, CONN_NAME_TIMEOUT);
+    case WIRE_RESOLVING:
+        wire_trouble(c, WIRE_NAME_TIMEOUT);
         break;
-    case CONN_CONNECTING:
+    case WIRE_CONNECTING:
         events_off(c);
         if (c->fd != -1)
             close(c->fd);
         c->fd = -1;
-        c->why = CONN_TIMEOUT;
+        c->why = WIRE_TIMEOUT;
         next_address(c);
         break;
-    case CONN_HANDSHAKE:
-        conn_trouble(c, CONN_TIMEOUT);
+    case WIRE_HANDSHAKE:
+        wire_trouble(c, WIRE_TIMEOUT);
         break;
-    case CONN_IDLE:
-        conn_idle_over(c);
+    case WIRE_IDLE:
+        wire_idle_over(c);
         break;
-    case CONN_BUSY:
+    case WIRE_BUSY:
         exchange_on_limit(c->x);
         break;
-    case CONN_CLOSED:
+    case WIRE_CLOSED:
         break;
     }
-    conn_leave(c);
+    wire_leave(c);
 }
 
-struct conn *
-conn_open(struct worker *w, struct server *s, struct exchange *x)
+struct wire *
+wire_open(struct worker *w, struct server *s, struct exchange *x)
 {
-    struct conn *c = calloc(1, sizeof *c);
+    struct wire *c = calloc(1, sizeof *c);
 
     if (c == NULL) {
         pool_permit_back(s);
         return NULL;
     }
-    c->magic = CONN_MAGIC;
+    c->magic = WIRE_MAGIC;
     c->w = w;
     c->s = server_ref(s);
     c->x = x;
@@ -448,6 +458,7 @@ conn_open(struct worker *w, struct server *s, struct exchange *x)
     c->dns.run = on_name;
     deadline_init(&c->limit, w->base, on_limit, c);
     assign_events(c, -1);
+    event_assign(&c->soon, w->base, -1, 0, on_soon, c);
     link_to_worker(c);
     COUNT(origin_connects);
     stats_gauge_add(GAUGE_origin_connections, 1);
@@ -456,10 +467,10 @@ conn_open(struct worker *w, struct server *s, struct exchange *x)
         resolved(c);
         break;
     case DNS_LATER:
-        conn_limit(c, c->connect_until_us);
+        wire_limit(c, c->connect_until_us);
         break;
     case DNS_FAILED:
-        fail_soon(c, CONN_NO_NAME);
+        fail_soon(c, WIRE_NO_NAME);
         break;
     }
     return c;
@@ -468,7 +479,7 @@ conn_open(struct worker *w, struct server *s, struct exchange *x)
 /* ---- bytes ------------------------------------------------------------------------------- */
 
 size_t
-conn_load(struct conn *c)
+wire_load(struct wire *c)
 {
     size_t n = c->rest.n;
 
@@ -479,19 +490,19 @@ conn_load(struct conn *c)
 
 /* The worker's buffer holds `rest` and n more bytes. What the exchange leaves is the new rest. */
 void
-conn_bytes(struct conn *c, size_t n)
+wire_bytes(struct wire *c, size_t n)
 {
     struct slice in = { c->w->bytes, c->rest.n + n };
     unsigned uses = c->uses;
     size_t taken;
 
     COUNT_N(origin_bytes_in, n);
-    if (c->state != CONN_BUSY) {        /* nobody asked for anything */
-        conn_trouble(c, CONN_RESET);
+    if (c->state != WIRE_BUSY) {        /* nobody asked for anything */
+        wire_trouble(c, WIRE_RESET);
         return;
     }
     taken = exchange_on_bytes(c->x, in);
-    if (c->state != CONN_BUSY || c->uses != uses)
+    if (c->state != WIRE_BUSY || c->uses != uses)
         return;
     c->rest.n = 0;
     if (taken == in.n) {
@@ -508,13 +519,13 @@ conn_bytes(struct conn *c, size_t n)
         c->rest = fresh;
     }
     if (c->rest.failed)
-        conn_trouble(c, CONN_NO_MEMORY);
+        wire_trouble(c, WIRE_NO_MEMORY);
 }
 
 static void
-read_plain(struct conn *c)
+read_plain(struct wire *c)
 {
-    size_t have = conn_load(c);
+    size_t have = wire_load(c);
     ssize_t n = 0;
 
     if (have < sizeof c->w->bytes)
@@ -523,64 +534,79 @@ read_plain(struct conn *c)
     else
         n = -1, errno = EAGAIN;
     if (n > 0)
-        conn_bytes(c, (size_t)n);
+        wire_bytes(c, (size_t)n);
     else if (n == -1 && (errno == EAGAIN || errno == EINTR)) {
-        if (c->state == CONN_BUSY)      /* what was put aside, now that reading goes on */
-            conn_bytes(c, 0);
+        if (c->state == WIRE_BUSY)      /* what was put aside, now that reading goes on */
+            wire_bytes(c, 0);
     } else {
         bool end = n == 0;
 
-        if (have > 0 && c->state == CONN_BUSY) {        /* what was put aside comes first */
+        if (have > 0 && c->state == WIRE_BUSY) {        /* what was put aside comes first */
             unsigned uses = c->uses;
 
-            conn_bytes(c, 0);
-            if (c->state != CONN_BUSY || c->uses != uses || !c->reading)
+            wire_bytes(c, 0);
+            if (c->state != WIRE_BUSY || c->uses != uses || !c->reading)
                 return;
         }
-        conn_trouble(c, end ? CONN_EOF : CONN_RESET);
+        wire_trouble(c, end ? WIRE_EOF : WIRE_RESET);
     }
 }
 
 static void
 on_readable(evutil_socket_t fd, short what, void *arg)
 {
-    struct conn *c = arg;
+    struct wire *c = arg;
 
     (void)fd;
     (void)what;
-    conn_enter(c);
-    if (c->state == CONN_CLOSED || !c->reading)
+    wire_enter(c);
+    if (c->state == WIRE_CLOSED || !c->reading)
         ;                               /* closed or paused since it was activated */
     else if (c->tls != NULL)
         tls_pump(c);
     else
         read_plain(c);
-    conn_leave(c);
+    wire_leave(c);
 }
 
 void
-conn_writable(struct conn *c)
+wire_writable(struct wire *c)
 {
-    if (c->state == CONN_CONNECTING)
+    if (c->state == WIRE_CONNECTING)
         on_connected(c);
-    else if (c->state == CONN_BUSY && c->x != NULL)
+    else if (c->state == WIRE_BUSY && c->x != NULL)
         exchange_on_writable(c->x);
 }
 
 static void
 on_writable(evutil_socket_t fd, short what, void *arg)
 {
-    struct conn *c = arg;
+    struct wire *c = arg;
 
     (void)fd;
     (void)what;
-    conn_enter(c);
-    conn_writable(c);
-    conn_leave(c);
+    wire_enter(c);
+    wire_writable(c);
+    wire_leave(c);
+}
+
+static void
+on_soon(evutil_socket_t fd, short what, void *arg)
+{
+    struct wire *c = arg;
+    bool read = c->soon_read, write = c->soon_write;
+
+    c->soon_read = c->soon_write = false;
+    wire_enter(c);
+    if (write)
+        wire_writable(c);
+    if (read)
+        on_readable(fd, what, c);
+    wire_leave(c);
 }
 
 ssize_t
-wire_write(struct conn *c, const struct iovec *iov, int n)
+wire_write(struct wire *c, const struct iovec *iov, int n)
 {
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n };
     size_t total = 0;
@@ -605,7 +631,7 @@ wire_write(struct conn *c, const struct iovec *iov, int n)
 }
 
 void
-conn_finish(struct conn *c)
+wire_finish(struct wire *c)
 {
     if (c->tls != NULL)
         tls_finish(c);
@@ -614,13 +640,13 @@ conn_finish(struct conn *c)
 }
 
 void
-conn_soon(struct conn *c)
+wire_soon(struct wire *c)
 {
-    event_active(&c->wr, EV_WRITE, 0);
+    soon(c, false, true);
 }
 
 void
-conn_read(struct conn *c, bool on)
+wire_read(struct wire *c, bool on)
 {
     if (c->reading == on)
         return;
@@ -628,7 +654,7 @@ conn_read(struct conn *c, bool on)
         (on ? bufferevent_enable : bufferevent_disable)(c->tls, EV_READ);
         c->reading = on;
         if (on)
-            event_active(&c->rd, EV_READ, 0);
+            soon(c, true, false);
         return;
     }
     if (on)
@@ -637,12 +663,12 @@ conn_read(struct conn *c, bool on)
         event_del(&c->rd);
         c->reading = false;
     }
-    if (c->reading && c->state == CONN_BUSY)
-        event_active(&c->rd, EV_READ, 0);
+    if (c->reading && c->state == WIRE_BUSY)
+        soon(c, true, false);
 }
 
 void
-conn_limit(struct conn *c, int64_t at_us)
+wire_limit(struct wire *c, int64_t at_us)
 {
     if (at_us == INT64_MAX)
         deadline_clear(&c->limit);
@@ -653,27 +679,27 @@ conn_limit(struct conn *c, int64_t at_us)
 /* ---- between two exchanges --------------------------------------------------------------- */
 
 void
-conn_idle(struct conn *c)
+wire_idle(struct wire *c)
 {
-    c->state = CONN_IDLE;
+    c->state = WIRE_IDLE;
     c->x = NULL;
     c->uses++;
     buf_free(&c->rest);
-    conn_limit(c, now_us() + atomic_load(&c->s->idle_us));
+    wire_limit(c, now_us() + atomic_load(&c->s->idle_us));
 }
 
 void
-conn_use(struct conn *c, struct exchange *x)
+wire_use(struct wire *c, struct exchange *x)
 {
-    assert(c->state != CONN_CLOSED);
-    c->state = CONN_BUSY;
+    assert(c->state != WIRE_CLOSED);
+    c->state = WIRE_BUSY;
     c->x = x;
     c->uses++;
 }
 
 /* An idle connection that the peer closed is seen by its read event, but perhaps not yet. */
 bool
-conn_stale(struct conn *c)
+wire_stale(struct wire *c)
 {
     char byte;
 
@@ -681,24 +707,27 @@ conn_stale(struct conn *c)
 }
 
 void
-conn_depart(struct conn *c)
+wire_depart(struct wire *c)
 {
     assert(c->tls == NULL && c->hold == 0);
     events_off(c);
+    event_del(&c->soon);
+    c->soon_read = c->soon_write = false;
     deadline_fini(&c->limit);
     unlink_from_worker(c);
     c->w = NULL;
 }
 
 void
-conn_arrive(struct conn *c, struct worker *w)
+wire_arrive(struct wire *c, struct worker *w)
 {
     c->w = w;
     c->dns.loop = w->loop;
     deadline_init(&c->limit, w->base, on_limit, c);
     assign_events(c, c->fd);
+    event_assign(&c->soon, w->base, -1, 0, on_soon, c);
     link_to_worker(c);
-    c->state = CONN_BUSY;
+    c->state = WIRE_BUSY;
     c->uses++;
-    conn_read(c, true);
+    wire_read(c, true);
 }
