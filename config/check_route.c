@@ -51,9 +51,9 @@ resolve(struct load *l, size_t i)
         r->origin = l->c->origins[0].id;
     if (r->origin == NULL) {
         if (l->c->norigins > 1)
-            problem(l, s.where, s.path, l->routes[i] == NULL ? "several origins and no routes; say "
-                "in `routes` which takes what" : "no origin, and there are several; the name of "
-                "one");
+            problem(l, s.where, s.path, "%s", l->routes[i] == NULL ?
+                "several origins and no routes; say in `routes` which takes what" :
+                "no origin, and there are several; the name of one");
         return;
     }
     for (size_t k = 0; k < l->c->norigins; k++) {
@@ -61,8 +61,9 @@ resolve(struct load *l, size_t i)
             r->to = &l->c->origins[k];
             return;
         }
-        nearest_try(&near, l->c->origins[k].id);
     }
+    for (size_t k = 0; k < l->c->norigins; k++)
+        nearest_try(&near, l->c->origins[k].id);
     if (near.word != NULL)
         problem(l, s.where, s.path, "no origin has the name %s; did you mean %s",
             shown(l, slice_of(r->origin)), near.word);
