@@ -1,0 +1,226 @@
+/* Names: /etc/hosts, DNS with its TTL, what cannot be resolved. */
+#include "upstream_kit.h"
+
+#include <event2/dns.h>
+#include <event2/dns_struct.h>
+#include <event2/event.h>
+
+#define OK_TEXT "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+/* ---- a name server ------------------------------------------------------------------------------- */
+
+struct names {
+    struct event_base      *base;
+    struct evdns_server_port *port;
+    struct event           *tick;
+    pthread_t               thread;
+    int                     fd;
+    char                    address[64];
+    atomic_int              asked, mode;    /* mode 0: answers, 1: server failure, 2: silence */
+    atomic_bool             stopping;
+};
+
+static void
+on_question(struct evdns_server_request *req, void *arg)
+{
+    struct names *n = arg;
+    struct in_addr a = { htonl(INADDR_LOOPBACK) };
+
+    atomic_fetch_add(&n->asked, 1);
+    if (atomic_load(&n->mode) == 2) {
+        evdns_server_request_drop(req);
+        return;
+    }
+    for (int i = 0; i < req->nquestions && atomic_load(&n->mode) == 0; i++)
+        if (req->questions[i]->type == EVDNS_TYPE_A && strcasecmp(req->questions[i]->name, "api.test") == 0)
+            evdns_server_request_add_a_reply(req, req->questions[i]->name, 1, &a, 1);
+    evdns_server_request_respond(req, atomic_load(&n->mode) == 1 ? DNS_ERR_SERVERFAILED : 0);
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct names *n = arg;
+
+    (void)fd;
+    (void)what;
+    if (atomic_load(&n->stopping))
+        event_base_loopbreak(n->base);
+}
+
+static void *
+names_thread(void *arg)
+{
+    event_base_dispatch(((struct names *)arg)->base);
+    return NULL;
+}
+
+static void
+names_start(struct names *n)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof in;
+
+    memset(n, 0, sizeof *n);
+    n->base = event_base_new();
+    n->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    assert_int_equal(bind(n->fd, (void *)&in, sizeof in), 0);
+    assert_int_equal(getsockname(n->fd, (void *)&in, &len), 0);
+    snprintf(n->address, sizeof n->address, "127.0.0.1:%u", ntohs(in.sin_port));
+    n->port = evdns_add_server_port_with_base(n->base, n->fd, 0, on_question, n);
+    n->tick = event_new(n->base, -1, EV_PERSIST, on_tick, n);
+    event_add(n->tick, &(struct timeval){ 0, 20000 });
+    assert_int_equal(pthread_create(&n->thread, NULL, names_thread, n), 0);
+}
+
+static void
+names_stop(struct names *n)
+{
+    atomic_store(&n->stopping, true);
+    pthread_join(n->thread, NULL);
+    evdns_close_server_port(n->port);
+    event_free(n->tick);
+    event_base_free(n->base);
+    close(n->fd);
+}
+
+static void
+serve_and_close(struct script *s, int fd, unsigned nth)
+{
+    char head[8192];
+
+    (void)nth;
+    if (read_head(s, fd, head, sizeof head))
+        say(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello");
+}
+
+static void
+kit_names(struct kit *k, struct script *sc, struct names *n, const char *host)
+{
+    const char *servers[1];
+    struct conf_strings dns = { servers, 1 };
+
+    names_start(n);
+    servers[0] = n->address;
+    script_start(sc, serve_and_close);
+    kit_start_dns(k, 2, &dns);
+    kit_url(k, "http", host, sc->port);
+    k->conf.retry_attempts = 0;
+    k->conf.connect_ms = 1000;
+    kit_open(k);
+}
+
+static void
+kit_names_stop(struct kit *k, struct script *sc, struct names *n)
+{
+    kit_stop(k);
+    script_stop(sc);
+    names_stop(n);
+}
+
+static void
+localhost_needs_no_name_server(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+    struct shot s;
+
+    (void)state;
+    kit_names(&k, &sc, &n, "localhost");
+    for (unsigned i = 0; i < 4; i++) {
+        shot_do(&s, &k, i % 2, "GET");
+        assert_int_equal(s.faults, 0);
+        assert_body(&s, "hello");
+        shot_fini(&s);
+    }
+    assert_int_equal(atomic_load(&n.asked), 0);
+    kit_names_stop(&k, &sc, &n);
+}
+
+static void
+an_answer_is_kept_for_its_ttl_and_used_longer_when_no_other_is_to_be_had(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+    struct shot s;
+    int asked;
+
+    (void)state;
+    kit_names(&k, &sc, &n, "api.test");
+    for (unsigned i = 0; i < 4; i++) {
+        shot_do(&s, &k, i % 2, "GET");
+        assert_int_equal(s.faults, 0);
+        assert_body(&s, "hello");
+        shot_fini(&s);
+    }
+    asked = atomic_load(&n.asked);
+    assert_int_equal(asked, 2);         /* A and AAAA */
+    nap_ms(1100);
+    shot_do(&s, &k, 0, "GET");
+    assert_body(&s, "hello");
+    shot_fini(&s);
+    assert_int_equal(atomic_load(&n.asked), 4);
+    atomic_store(&n.mode, 1);
+    nap_ms(1100);
+    shot_do(&s, &k, 1, "GET");
+    assert_int_equal(s.faults, 0);
+    assert_body(&s, "hello");
+    shot_fini(&s);
+    kit_names_stop(&k, &sc, &n);
+}
+
+static void
+a_name_without_address_is_a_502(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+    struct shot s;
+
+    (void)state;
+    kit_names(&k, &sc, &n, "nowhere.test");
+    shot_do(&s, &k, 1, "GET");
+    assert_fault(&s, 502, "dns_error");
+    assert_false(s.fault.reached);
+    shot_fini(&s);
+    kit_names_stop(&k, &sc, &n);
+}
+
+static void
+a_silent_name_server_is_a_504_within_the_connect_time(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+    struct shot s, left;
+    int64_t start;
+
+    (void)state;
+    kit_names(&k, &sc, &n, "api.test");
+    atomic_store(&n.mode, 2);
+    start = now_us();
+    shot_init(&left, &k, 1, "GET");     /* cancelled while it waits for the name */
+    shot_fire(&left);
+    shot_do(&s, &k, 1, "GET");
+    assert_fault(&s, 504, "dns_timeout");
+    assert_true(now_us() - start < 3000000);
+    shot_fini(&s);
+    shot_act(&left, shot_cancel);
+    shot_fini(&left);
+    kit_names_stop(&k, &sc, &n);        /* with the question still open */
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(localhost_needs_no_name_server),
+        cmocka_unit_test(an_answer_is_kept_for_its_ttl_and_used_longer_when_no_other_is_to_be_had),
+        cmocka_unit_test(a_name_without_address_is_a_502),
+        cmocka_unit_test(a_silent_name_server_is_a_504_within_the_connect_time),
+    };
+
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
