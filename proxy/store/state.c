@@ -56,6 +56,18 @@ path_of(struct slice url)
     return (struct slice){ slash, (size_t)(url.p + url.n - slash) };
 }
 
+/* A key whose route leaves the host out ("http:///path") is met by a prefix under any host. */
+static bool
+prefix_matches(struct slice prefix, struct slice url)
+{
+    struct slice path = path_of(url);
+
+    if (slice_starts(url, prefix))
+        return true;
+    return path.p - url.p >= 3 && memcmp(path.p - 3, "://", 3) == 0 &&
+        slice_starts(path, path_of(prefix));
+}
+
 static bool
 text_matches(enum store_purge_kind kind, struct slice text, struct slice url)
 {
@@ -63,7 +75,7 @@ text_matches(enum store_purge_kind kind, struct slice text, struct slice url)
     case STORE_PURGE_URL:
         return slice_eq(url, text);
     case STORE_PURGE_PREFIX:
-        return slice_starts(url, text);
+        return prefix_matches(text, url);
     case STORE_PURGE_PATTERN:
         return slice_glob(text, path_of(url));
     case STORE_PURGE_PATH:

@@ -65,21 +65,24 @@ a_tag_takes_what_carries_it(void **state)
     assert_int_equal(purge(*state, STORE_PURGE_TAG, "y", false).objects, 1);
 }
 
-/* kind, text, and which of the three keys it matches */
-static const struct { enum store_purge_kind kind; const char *text; bool match[4]; } texts[] = {
-    { STORE_PURGE_PREFIX, "http://h/a/", { true, true, false, false } },
-    { STORE_PURGE_PREFIX, "http://h/a/1", { true, false, false, false } },
-    { STORE_PURGE_PREFIX, "h/a", { false, false, false, false } },
-    { STORE_PURGE_PATTERN, "/a/*", { true, true, false, true } },
-    { STORE_PURGE_PATTERN, "*x=1*", { false, true, false, false } },
-    { STORE_PURGE_PATTERN, "/a/?", { true, false, false, true } },
-    { STORE_PURGE_PATH, "/a/1", { true, false, false, true } },
-    { STORE_PURGE_PATH, "/a/2?x=1", { false, true, false, false } },
-    { STORE_PURGE_PATH, "/a", { false, false, false, false } },
-    { STORE_PURGE_PATH_PREFIX, "/a/", { true, true, false, true } },
-    { STORE_PURGE_ALL, "", { true, true, true, true } },
+/* kind, text, and which of the keys it matches */
+static const struct { enum store_purge_kind kind; const char *text; bool match[5]; } texts[] = {
+    { STORE_PURGE_PREFIX, "http://h/a/", { true, true, false, false, false } },
+    { STORE_PURGE_PREFIX, "http://h/a/1", { true, false, false, false, false } },
+    { STORE_PURGE_PREFIX, "http://h/n", { false, false, false, false, true } },
+    { STORE_PURGE_PREFIX, "h/a", { false, false, false, false, false } },
+    { STORE_PURGE_PATTERN, "/a/*", { true, true, false, true, false } },
+    { STORE_PURGE_PATTERN, "*x=1*", { false, true, false, false, false } },
+    { STORE_PURGE_PATTERN, "/a/?", { true, false, false, true, false } },
+    { STORE_PURGE_PATH, "/a/1", { true, false, false, true, false } },
+    { STORE_PURGE_PATH, "/a/2?x=1", { false, true, false, false, false } },
+    { STORE_PURGE_PATH, "/a", { false, false, false, false, false } },
+    { STORE_PURGE_PATH_PREFIX, "/a/", { true, true, false, true, false } },
+    { STORE_PURGE_ALL, "", { true, true, true, true, true } },
 };
-static const char *const keys[] = { "http://h/a/1", "http://h/a/2?x=1|part", "http://h/b", "https://i/a/1" };
+/* The last is of a route that leaves the host out of its keys. */
+static const char *const keys[] = { "http://h/a/1", "http://h/a/2?x=1|part", "http://h/b",
+    "https://i/a/1", "http:///no/host" };
 
 static void
 each_text_matches_what_it_says(void **state)

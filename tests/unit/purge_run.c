@@ -1,0 +1,248 @@
+/*
+ * Items as operators write them: what they become, what is not understood, and that then nothing is purged.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "purge/purge.h"
+#include "stats/stats.h"
+
+static struct store *s;
+static struct route_table *t;
+
+static const char *const purges[] = { "recruiter:{request.body.id}", "/list?c={id}", "http://evil/{id}" };
+static const char *const ignored[] = { "utm_*" };
+static const struct conf_route routes[] = {
+    { .path = "/**" },
+    { .path = "/api/recruiters/{id}", .name = "recruiters", .purge = { (const char **)purges, 1 } },
+    { .path = "/api/cities/{id}", .name = "cities", .purge = { (const char **)purges + 1, 2 } },
+    { .path = "/list", .name = "list", .query_ignore = { (const char **)ignored, 1 } },
+};
+
+static int
+start(void **state)
+{
+    struct pool *p = pool_new();
+    struct conf *c = pool_zalloc(p, sizeof *c);
+    struct err e = { 0 };
+
+    (void)state;
+    c->magic = CONF_MAGIC;
+    atomic_init(&c->refs, 1);
+    c->pool = p;
+    c->routes = pool_alloc(p, sizeof routes);
+    memcpy(c->routes, routes, sizeof routes);
+    c->nroutes = NELEM(routes);
+    for (size_t i = 0; i < c->nroutes; i++) {
+        struct conf_route *r = &c->routes[i];
+
+        r->index = (unsigned)i;
+        if (r->name == NULL)
+            r->name = r->path;
+        r->ttl_ms = r->force_ttl_ms = r->swr_ms = r->sie_ms = r->max_object = CONF_UNSET;
+        r->key_host = true;
+    }
+    t = route_table_new(c, NULL, &e);
+    conf_unref(&c);
+    s = store_new(16 << 20, 8, &e);
+    return t != NULL && s != NULL ? 0 : -1;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    store_free(&s);
+    route_table_unref(&t);
+    return 0;
+}
+
+static void
+put(const char *url, const char *tag)
+{
+    struct key k = { .bytes = slice_of(url), .url_n = (uint32_t)strlen(url),
+        .hash = key_hash(slice_of(url)), .url_hash = key_hash(slice_of(url)) };
+    struct slice tags[1] = { slice_of(tag) };
+    struct store_parts p = { .key = &k, .head = SLICE("HTTP/1.1 200 OK\r\n"), .status_n = 17,
+        .stamp = store_stamp(s), .tags = tags, .ntags = tag != NULL };
+    const struct route *r = route_table_find(t, SLICE("cities"));
+
+    if (strstr(url, "cities") != NULL)
+        p.route_id = r->id;
+    p.body = body_new(1);
+    body_append(p.body, SLICE("b"));
+    assert_int_equal(store_put(s, &p, NULL), STORE_STORED);
+    body_unref(&p.body);
+}
+
+static bool
+has(const char *url)
+{
+    struct key k = { .bytes = slice_of(url), .url_n = (uint32_t)strlen(url),
+        .hash = key_hash(slice_of(url)), .url_hash = key_hash(slice_of(url)) };
+    struct http_head h = { .method = HTTP_GET };
+    struct object *o;
+    enum store_answer a;
+    bool soft;
+
+    rcu_begin();
+    a = store_get(s, &k, &h, 0, &o, &soft);
+    rcu_end();
+    return a == STORE_HIT && !soft;
+}
+
+static int
+run(enum store_purge_kind kind, const char *text, bool dry, struct purge_result *r, struct err *e)
+{
+    struct purge_item item = { kind, slice_of(text) };
+    size_t bad;
+
+    return purge_run(s, t, &item, 1, false, dry, r, &bad, e);
+}
+
+static void
+each_item_purges_what_a_person_means(void **state)
+{
+    static const struct { enum store_purge_kind kind; const char *text, *stored, *spared; } cases[] = {
+        { STORE_PURGE_URL, "HTTP://H:80/a/../b%7e", "http://h/b~", "http://h/a" },
+        { STORE_PURGE_URL, "https://h:8443/x", "https://h:8443/x", "https://h/x" },
+        { STORE_PURGE_URL, "/b", "http://h/b", "http://h/b?x" },
+        { STORE_PURGE_URL, "/b*?x", "http://h/b*?x", "http://h/bb?x" },
+        { STORE_PURGE_URL, "http://h/list?utm_a=1&c=2", "http://h/list?c=2", "http://h/list" },
+        { STORE_PURGE_URL, "/list?utm_a=1&c=2", "http://h/list?c=2", "http://h/list" },
+        { STORE_PURGE_PREFIX, "http://H/a", "http://h/ab?c", "http://i/ab" },
+        { STORE_PURGE_PREFIX, "http://h", "http://h/ab?c", "http://hh/" },
+        { STORE_PURGE_PREFIX, "/a", "http://i/ab", "http://i/b/a" },
+        { STORE_PURGE_PATTERN, "/*/c", "http://i/b/c", "http://i/b/d" },
+        { STORE_PURGE_ROUTE, "cities", "http://h/cities", "http://h/b" },
+        { STORE_PURGE_TAG, "tag", "http://h/t", "http://h/u" },
+    };
+    struct purge_result r;
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        put(cases[i].stored, cases[i].kind == STORE_PURGE_TAG ? "tag" : NULL);
+        put(cases[i].spared, NULL);
+        assert_int_equal(run(cases[i].kind, cases[i].text, true, &r, &e), 0);
+        assert_true(r.exact);
+        assert_int_equal(r.objects, 1);
+        assert_true(has(cases[i].stored));
+        assert_int_equal(run(cases[i].kind, cases[i].text, false, &r, &e), 0);
+        if (has(cases[i].stored) || !has(cases[i].spared))
+            fail_msg("%s", cases[i].text);
+        assert_int_equal(run(STORE_PURGE_ALL, "", false, &r, &e), 0);
+        assert_false(has(cases[i].spared));
+    }
+}
+
+static void
+one_item_that_is_not_understood_purges_nothing(void **state)
+{
+    static const struct purge_item bad[] = {
+        { STORE_PURGE_URL, SLICE("ftp://h/") }, { STORE_PURGE_URL, SLICE("") },
+        { STORE_PURGE_URL, SLICE("h/a") }, { STORE_PURGE_PREFIX, SLICE("http:///a b") },
+        { STORE_PURGE_PATTERN, SLICE("http://h/*") }, { STORE_PURGE_TAG, SLICE("") },
+        { STORE_PURGE_ROUTE, SLICE("citys") }, { STORE_PURGE_PATH, SLICE("/a") },
+    };
+    struct purge_result r[2];
+    struct err e;
+    size_t at;
+
+    (void)state;
+    put("http://h/a", NULL);
+    for (size_t i = 0; i < NELEM(bad); i++) {
+        struct purge_item items[] = { { STORE_PURGE_ALL, { 0 } }, bad[i] };
+
+        assert_int_equal(purge_run(s, t, items, 2, false, false, r, &at, &e), -1);
+        assert_int_equal(at, 1);
+        assert_true(has("http://h/a"));
+    }
+    run(STORE_PURGE_ROUTE, "citys", false, r, &e);
+    assert_string_equal(e.text, "there is no route \"citys\"; the nearest is \"cities\"");
+}
+
+static void
+a_write_purges_its_target_and_where_its_response_points(void **state)
+{
+    struct http_field fields[4];
+    struct http_head h = { .fields = fields, .cap = 4 };
+    const char *text = "Location: /new\r\nContent-Location: http://h/canon\r\nLocation: http://evil/x\r\n";
+
+    (void)state;
+    assert_int_equal(http_parse_fields(text, strlen(text), &h), 0);
+    put("http://h/a", NULL);
+    put("http://h/new", NULL);
+    put("http://h/canon", NULL);
+    put("http://evil/x", NULL);
+    purge_target(s, t, SLICE("http://h/a"), NULL);
+    assert_false(has("http://h/a"));
+    assert_true(has("http://h/new"));
+    purge_target(s, t, SLICE("http://h/a"), &h);
+    assert_false(has("http://h/new"));
+    assert_false(has("http://h/canon"));
+    assert_true(has("http://evil/x"));
+}
+
+static void
+templates_give_tags_and_paths_of_the_same_origin(void **state)
+{
+    const struct route *r = route_table_find(t, SLICE("cities"));
+    struct slice value = SLICE("7");
+    struct key_params params = { r->params, &value, 1 };
+    struct key_facts f = { .path = &params };
+
+    (void)state;
+    put("http://h/list?c=7", NULL);
+    put("http://evil/7", NULL);
+    put("http://h/list?c=8", NULL);
+    purge_templates(s, t, r, &f, false, SLICE("h"));
+    assert_false(has("http://h/list?c=7"));
+    assert_true(has("http://evil/7"));
+    assert_true(has("http://h/list?c=8"));
+}
+
+static void
+a_template_without_its_body_purges_the_route(void **state)
+{
+    const struct route *r = route_table_find(t, SLICE("recruiters"));
+    struct key_facts f = { .request_body = SLICE("{\"id\": 5}") };
+
+    (void)state;
+    put("http://h/a", "recruiter:5");
+    put("http://h/b", NULL);
+    purge_templates(s, t, r, &f, false, SLICE("h"));
+    assert_false(has("http://h/a"));
+    f.request_body.p = NULL;
+    purge_templates(s, t, r, &f, false, SLICE("h"));
+    assert_true(has("http://h/b"));
+    assert_int_equal(stats_counter(STATS_purge_widened), 1);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(each_item_purges_what_a_person_means),
+        TEST(one_item_that_is_not_understood_purges_nothing),
+        TEST(a_write_purges_its_target_and_where_its_response_points),
+        TEST(templates_give_tags_and_paths_of_the_same_origin),
+        TEST(a_template_without_its_body_purges_the_route),
+    };
+    int failed;
+
+    if (stats_init(NULL) == -1)
+        return 1;
+    rcu_enter_thread();
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    rcu_leave_thread();
+    stats_fini();
+    return failed;
+}
