@@ -1,0 +1,122 @@
+/*
+ * `weir stats`: /stats as a table for people. Times in milliseconds, of the last minute; counts
+ * since start besides.
+ */
+#include <jansson.h>
+#include <stdio.h>
+
+#include "admin/inside.h"
+
+static double
+number(const json_t *o, const char *name)
+{
+    return json_number_value(json_object_get(o, name));
+}
+
+/* name, count since start, and of the last minute: rate and percentiles. */
+static void
+print_row(const char *name, const char *what, const json_t *windows)
+{
+    static const char *const columns[] = { "p50_us", "p90_us", "p95_us", "p99_us", "p999_us", "max_us" };
+    const json_t *minute = json_object_get(windows, "1m");
+
+    printf("  %-36s %-12s %10.0f %9.1f", name, what, number(json_object_get(windows, "start"), "count"),
+        number(minute, "rate"));
+    for (size_t i = 0; i < NELEM(columns); i++)
+        if (json_object_get(minute, columns[i]) != NULL)
+            printf(" %9.2f", number(minute, columns[i]) / 1e3);
+        else
+            printf(" %9s", "-");
+    putchar('\n');
+}
+
+static void
+print_header(const char *title)
+{
+    printf("\n%-38s %-12s %10s %9s %9s %9s %9s %9s %9s %9s\n", title, "", "count", "rate/s", "p50 ms", "p90",
+        "p95", "p99", "p99.9", "max");
+}
+
+static void
+print_routes(const json_t *doc)
+{
+    json_t *routes = json_object_get(doc, "routes"), *windows;
+    const char *outcome;
+
+    print_header("route (times: last minute)");
+    for (size_t i = 0; i < json_array_size(routes); i++) {
+        json_t *r = json_array_get(routes, i), *rate = json_object_get(json_object_get(r, "hit_rate"), "1m");
+        const char *name = json_string_value(json_object_get(r, "name"));
+        char hit[32] = "";
+        unsigned rows = 0;
+
+        if (json_is_number(rate))
+            snprintf(hit, sizeof hit, "hits %.1f %%", 100 * json_number_value(rate));
+        json_object_foreach(json_object_get(r, "outcomes"), outcome, windows) {
+            print_row(name != NULL ? name : "", outcome, windows);
+            name = hit;             /* once, under the name */
+            if (rows++ > 0)
+                name = "";
+        }
+    }
+}
+
+static void
+print_origins(const json_t *doc)
+{
+    static const char *const phases[] = { "connect", "first_byte", "total" };
+    json_t *origins = json_object_get(doc, "origins");
+
+    if (json_array_size(origins) == 0)
+        return;
+    print_header("origin (times: last minute)");
+    for (size_t i = 0; i < json_array_size(origins); i++) {
+        json_t *o = json_array_get(origins, i);
+        const char *name = json_string_value(json_object_get(o, "name"));
+
+        for (size_t p = 0; p < NELEM(phases); p++)
+            if (json_object_get(o, phases[p]) != NULL)
+                print_row(name != NULL ? name : "", phases[p], json_object_get(o, phases[p]));
+    }
+}
+
+static void
+print_totals(const json_t *doc)
+{
+    json_t *g = json_object_get(doc, "gauges"), *c = json_object_get(doc, "counters");
+
+    printf("weir %s, up %.0f s, resident %.1f MiB, %.0f threads\n",
+        json_string_value(json_object_get(doc, "version")), number(doc, "uptime_s"),
+        number(json_object_get(doc, "process"), "resident_bytes") / 1048576,
+        number(json_object_get(doc, "process"), "threads"));
+    printf("requests %.0f (%.0f refused), connections %.0f open of %.0f accepted\n", number(c, "requests"),
+        number(c, "requests_bad"), number(g, "client_connections"), number(c, "connections"));
+    printf("cache    %.0f objects, %.1f of %.1f MiB, %.0f evicted, %.0f purges\n", number(g, "cache_objects"),
+        number(g, "cache_memory") / 1048576, number(g, "cache_memory_limit") / 1048576,
+        number(c, "cache_evictions"), number(c, "purges"));
+    printf("pool     %.0f connections to origins, %.0f busy, %.0f waiting; %.0f waited, %.0f in vain\n",
+        number(g, "origin_connections"), number(g, "origin_busy"), number(g, "pool_waiting"),
+        number(c, "pool_waits"), number(c, "pool_timeouts"));
+}
+
+int
+client_stats(const struct client *k)
+{
+    struct buf out = { 0 };
+    int status = client_exchange(k, "GET", "/stats", SLICE(""), &out);
+    json_t *doc = status == 200 ? json_loadb(out.p, out.n, 0, NULL) : NULL;
+
+    if (status == 200 && doc == NULL) {
+        fprintf(stderr, "weir: %s: /stats is no JSON; is this the admin port?\n", k->base);
+        status = -1;
+    } else if (doc != NULL) {
+        print_totals(doc);
+        print_routes(doc);
+        print_origins(doc);
+    } else if (status != -1) {
+        fwrite(out.p, 1, out.n, stderr);
+    }
+    json_decref(doc);
+    buf_free(&out);
+    return status;
+}

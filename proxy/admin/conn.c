@@ -1,0 +1,481 @@
+/*
+ * A connection of the admin or probe port: reading, framing, order, limits, timers.
+ *
+ * Model    libevhtp accepted it and owns it, but reads nothing: its read events are off, and this
+ *          file reads the descriptor, has http/ judge each head and body, and hands libevhtp one canonical
+ *          request (method, a path of the table, length, body) by its own read callback; it runs the
+ *          request callback (conn_on_request) and keeps the connection. Nothing more is read until
+ *          the reply is flushed, so pipelined requests are answered in order and cost no memory.
+ *          What is refused before it is complete is answered here without libevhtp.
+ *          HEAD --head--> BODY --complete--> REPLY --flushed--> HEAD, or LINGER: the last reply is out and
+ *          what the client still sends is thrown away for a while, because closing at once would
+ *          reset the connection and take the reply with it (RFC 9112 9.6).
+ * Time     idle 60 s; a head 10 s from its first byte; a body 10 s; a reply 60 s to be taken; lingering 5 s.
+ * Threads  the admin loop's alone.
+ */
+#include <errno.h>
+#include <evhtp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "admin/inside.h"
+#include "stats/stats.h"
+
+#define SECOND      INT64_C(1000000)
+#define IDLE_US     (60 * SECOND)
+#define HEAD_US     (10 * SECOND)
+#define BODY_US     (10 * SECOND)
+#define SEND_US     (60 * SECOND)
+#define LINGER_US   (5 * SECOND)
+#define READ_SIZE   16384
+
+static const struct http_limits limits = { .head = 16384, .uri = 8192, .fields = 64 };
+
+enum phase { HEAD, BODY, REPLY, LINGER };
+
+struct conn {
+    uint32_t            magic;
+#define CONN_MAGIC 0xad3c0221u
+    struct admin       *a;              /* borrowed */
+    struct conn        *next, **prev;
+    evhtp_connection_t *ev;             /* borrowed; NULL once libevhtp freed it */
+    bufferevent_data_cb saved_read, saved_write;
+    bufferevent_event_cb saved_event;
+    void               *saved_arg;
+    struct event       *read;           /* owned */
+    struct timer        timer;
+    bool                probe, close;   /* close: after the present reply */
+    bool                reading;        /* the read event is added */
+    bool                waited;         /* the head's time is running */
+    unsigned            busy;           /* callbacks of ours on the stack: free later */
+    enum phase          phase;
+    struct buf          in;             /* read, not yet taken */
+    struct buf          head_bytes;     /* what `head` points into */
+    struct http_field   fields[64];
+    struct http_head    head;
+    const struct endpoint *endpoint;
+    struct http_chunked chunked;
+    uint64_t            left;           /* of a body of known length */
+    struct buf          body;
+};
+
+static void advance(struct conn *c);
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+static void
+conn_free(struct conn *c)
+{
+    timer_fini(&c->timer);
+    if (c->read != NULL)
+        event_free(c->read);
+    http_chunked_free(&c->chunked);
+    buf_free(&c->in);
+    buf_free(&c->head_bytes);
+    buf_free(&c->body);
+    c->magic = 0;
+    free(c);
+}
+
+/* libevhtp frees its connection: by our wish, or because the peer is gone. */
+static evhtp_res
+on_fini(evhtp_connection_t *ev, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)ev;
+    CHECK(c, CONN_MAGIC);
+    c->ev = NULL;
+    event_del(c->read);                 /* before the descriptor is closed */
+    timer_clear(&c->timer);
+    *c->prev = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    c->a->nconns--;
+    if (c->busy == 0)
+        conn_free(c);
+    return EVHTP_RES_OK;
+}
+
+static void
+enter(struct conn *c)
+{
+    CHECK(c, CONN_MAGIC);
+    c->busy++;
+}
+
+static void
+leave(struct conn *c)
+{
+    if (--c->busy == 0 && c->ev == NULL)
+        conn_free(c);
+}
+
+static void
+drop(struct conn *c)                    /* inside enter..leave */
+{
+    if (c->ev != NULL)
+        evhtp_connection_free(c->ev);
+}
+
+static void
+reading(struct conn *c, bool on)
+{
+    if (c->reading == on)
+        return;
+    c->reading = on;
+    if ((on ? event_add(c->read, NULL) : event_del(c->read)) != 0)
+        timer_set(&c->timer, 0);
+}
+
+static void
+take(struct conn *c, size_t n)          /* n bytes off the front of what was read */
+{
+    memmove(c->in.p, c->in.p + n, c->in.n - n);
+    c->in.n -= n;
+}
+
+/* ---- replying --------------------------------------------------------------------------------------- */
+
+static struct admin_request
+new_request(struct conn *c)
+{
+    return (struct admin_request){ .a = c->a, .head = &c->head, .status = 200, .type = "application/json" };
+}
+
+static void
+write_reply(struct conn *c, struct admin_request *r)
+{
+    struct buf b = { 0 };
+
+    if (r->out.failed) {
+        r->out.failed = false;
+        admin_problem(r, 503, "out of memory");
+        c->close = true;
+    }
+    admin_reply_put(r, c->close, &b);
+    c->phase = REPLY;
+    reading(c, false);
+    timer_set(&c->timer, SEND_US);
+    if (b.failed || (c->ev != NULL && bufferevent_write(c->ev->bev, b.p, b.n) != 0))
+        timer_set(&c->timer, 0);        /* libevhtp may be on the stack: not here */
+    buf_free(&b);
+    buf_free(&r->out);
+}
+
+/* Answered before it was complete or without its being understood: nothing behind it can be trusted. */
+static void
+refuse(struct conn *c, unsigned status, const char *why)
+{
+    struct admin_request r = new_request(c);
+
+    admin_problem(&r, status, "%s", why);
+    c->close = true;
+    write_reply(c, &r);
+}
+
+void
+conn_on_request(evhtp_request_t *q, void *arg)
+{
+    struct conn *c;
+    struct admin_request r;
+    void *cb_arg;
+    size_t n = evbuffer_get_length(q->buffer_in);
+
+    (void)arg;
+    bufferevent_getcb(q->conn->bev, NULL, NULL, NULL, &cb_arg);
+    c = cb_arg;
+    CHECK(c, CONN_MAGIC);
+    r = new_request(c);
+    r.body = (struct slice){ n > 0 ? (const char *)evbuffer_pullup(q->buffer_in, -1) : "", n };
+    c->endpoint->handle(&r);
+    evhtp_send_reply_end(q);            /* finished once what write_reply adds is flushed */
+    write_reply(c, &r);
+}
+
+/* One canonical request for libevhtp: nothing in it comes from the network but the framed body. */
+static void
+hand_over(struct conn *c)
+{
+    struct evbuffer *in = bufferevent_get_input(c->ev->bev);
+    struct buf b = { 0 };
+    int rc;
+
+    buf_printf(&b, "%s %s HTTP/1.1\r\nHost: admin\r\n",
+        c->endpoint->method == HTTP_POST ? "POST" : "GET", c->endpoint->path);
+    if (c->body.n > 0)
+        buf_printf(&b, "Content-Length: %zu\r\n", c->body.n);
+    buf_addz(&b, "\r\n");
+    buf_adds(&b, buf_slice(&c->body));
+    reading(c, false);
+    evbuffer_unfreeze(in, 0);
+    rc = b.failed || c->body.failed ? -1 : evbuffer_add(in, b.p, b.n);
+    evbuffer_freeze(in, 0);
+    buf_free(&b);
+    buf_free(&c->body);
+    if (rc != 0) {
+        refuse(c, 503, "out of memory");
+        return;
+    }
+    c->saved_read(c->ev->bev, c->saved_arg);
+    if (c->ev != NULL && c->phase != REPLY)
+        drop(c);                        /* libevhtp did not call back: it is out of memory */
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------- */
+
+static void
+start_body(struct conn *c)
+{
+    struct admin_request r = new_request(c);
+    struct sockaddr_storage local = { 0 };
+    socklen_t len = sizeof local;
+
+    COUNT(admin_requests);
+    getsockname(c->ev->sock, (struct sockaddr *)&local, &len);
+    c->close = c->head.flags & HTTP_CLOSE;
+    c->endpoint = admin_admit(&r, (struct sockaddr *)&local, c->probe);
+    if (c->endpoint == NULL) {
+        if (c->head.framing != HTTP_NO_BODY)
+            c->close = true;            /* its body is not waited for */
+        write_reply(c, &r);
+        return;
+    }
+    c->phase = BODY;
+    c->left = c->head.framing == HTTP_LENGTH ? c->head.length : 0;
+    timer_set(&c->timer, BODY_US);
+    if ((c->head.flags & HTTP_EXPECT) && c->in.n == 0 && c->head.framing != HTTP_NO_BODY)
+        bufferevent_write(c->ev->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+}
+
+/* True when the phase changed and there may be more to do. */
+static bool
+read_head(struct conn *c)
+{
+    struct http_fault fault = { 0 };
+    ssize_t n;
+
+    if (c->in.n == 0) {
+        timer_set(&c->timer, IDLE_US);
+        c->waited = false;
+        return false;
+    }
+    if (!c->waited)
+        timer_set(&c->timer, HEAD_US);
+    c->waited = true;
+    c->head = (struct http_head){ .cap = NELEM(c->fields), .fields = c->fields };
+    n = http_parse_request(c->in.p, c->in.n, &limits, &c->head, &fault);
+    if (n == 0)
+        return false;
+    c->waited = false;
+    if (n > 0) {                        /* the head must outlast the buffer that is read into */
+        c->head_bytes.n = 0;
+        buf_add(&c->head_bytes, c->in.p, (size_t)n);
+        take(c, (size_t)n);
+        if (c->head_bytes.failed)
+            fault = (struct http_fault){ 503, "out of memory" };
+        else
+            n = http_parse_request(c->head_bytes.p, c->head_bytes.n, &limits, &c->head, &fault);
+    }
+    if (fault.status != 0) {
+        c->head.method = HTTP_OTHER;
+        refuse(c, fault.status, fault.why);
+        return false;
+    }
+    start_body(c);
+    return c->phase == BODY;
+}
+
+static bool
+too_large(struct conn *c, size_t more)
+{
+    if (c->body.n + more <= ADMIN_BODY_MAX)
+        return false;
+    refuse(c, 413, "a body may have 1048576 bytes");
+    return true;
+}
+
+static bool
+read_chunks(struct conn *c)
+{
+    struct slice in = buf_slice(&c->in), data;
+    enum http_chunk what;
+
+    while ((what = http_chunked_next(&c->chunked, &in, &data)) == HTTP_CHUNK_DATA) {
+        if (too_large(c, data.n))
+            return false;
+        buf_adds(&c->body, data);
+    }
+    take(c, c->in.n - in.n);
+    if (what == HTTP_CHUNK_BAD)
+        refuse(c, 400, "malformed chunked coding");
+    if (what != HTTP_CHUNK_MORE)
+        http_chunked_free(&c->chunked);
+    return what == HTTP_CHUNK_END;
+}
+
+/* True when the body is complete. */
+static bool
+read_body(struct conn *c)
+{
+    size_t n = c->in.n < c->left ? c->in.n : (size_t)c->left;
+
+    if (c->head.framing == HTTP_CHUNKED)
+        return read_chunks(c);
+    if (too_large(c, n))
+        return false;
+    buf_add(&c->body, c->in.p, n);
+    take(c, n);
+    c->left -= n;
+    return c->left == 0;
+}
+
+static void
+advance(struct conn *c)                 /* inside enter..leave */
+{
+    if (c->ev != NULL && c->phase == HEAD && !read_head(c)) {
+        if (c->ev != NULL && c->phase == HEAD)
+            reading(c, true);
+        return;
+    }
+    if (c->ev == NULL || c->phase != BODY)
+        return;
+    if (read_body(c))
+        hand_over(c);
+    else if (c->ev != NULL && c->phase == BODY)
+        reading(c, true);
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *c = arg;
+    char *room = c->phase == LINGER ? NULL : buf_reserve(&c->in, READ_SIZE);
+    char waste[READ_SIZE];
+    ssize_t n;
+
+    (void)what;
+    enter(c);
+    n = recv(fd, room != NULL ? room : waste, READ_SIZE, 0);
+    if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR)) {
+        drop(c);
+    } else if (n > 0 && c->phase != LINGER) {
+        if (room == NULL) {
+            drop(c);                    /* out of memory */
+        } else {
+            c->in.n += (size_t)n;
+            advance(c);
+        }
+    }
+    leave(c);
+}
+
+static void
+on_timer(void *arg)
+{
+    struct conn *c = arg;
+
+    enter(c);
+    if ((c->phase == HEAD && c->waited) || c->phase == BODY) {
+        if (c->phase == HEAD)
+            c->head = (struct http_head){ .minor = 1 };
+        refuse(c, 408, c->phase == HEAD ? "the head came too slowly" : "the body came too slowly");
+    } else {
+        drop(c);
+    }
+    leave(c);
+}
+
+/* ---- libevhtp's callbacks, wrapped -------------------------------------------------------------------- */
+
+static void
+on_flushed(struct conn *c)
+{
+    if (c->close) {
+        buf_free(&c->in);
+        c->phase = LINGER;
+        shutdown(c->ev->sock, SHUT_WR);
+        timer_set(&c->timer, LINGER_US);
+        reading(c, true);
+        return;
+    }
+    c->phase = HEAD;
+    advance(c);
+}
+
+static void
+on_written(struct bufferevent *bev, void *arg)
+{
+    struct conn *c = arg;
+
+    enter(c);
+    if (c->ev->request != NULL)         /* without one libevhtp would free the connection */
+        c->saved_write(bev, c->saved_arg);
+    if (c->ev != NULL && c->ev->request == NULL && c->phase == REPLY &&
+        evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+        on_flushed(c);
+    leave(c);
+}
+
+static void
+on_event(struct bufferevent *bev, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    enter(c);
+    c->saved_event(bev, what, c->saved_arg);
+    if (c->ev != NULL && (what & (BEV_EVENT_ERROR | BEV_EVENT_EOF)))
+        drop(c);
+    leave(c);
+}
+
+static void
+on_unused_read(struct bufferevent *bev, void *arg)
+{
+    (void)bev;                          /* never: its reading is off */
+    (void)arg;
+}
+
+int
+conn_open(struct admin *a, evhtp_connection_t *ev, bool probe)
+{
+    static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
+        "Retry-After: 1\r\nConnection: close\r\n\r\n";
+    struct conn *c = NULL;
+
+    if (a->nconns >= ADMIN_CONNS_MAX || (c = calloc(1, sizeof *c)) == NULL) {
+        send(ev->sock, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        return -1;
+    }
+    *c = (struct conn){ .magic = CONN_MAGIC, .a = a, .ev = ev, .probe = probe, .next = a->conns };
+    c->read = event_new(loop_base(a->loop), ev->sock, EV_READ | EV_PERSIST, on_readable, c);
+    if (c->read == NULL || timer_init(&c->timer, a->loop, on_timer, c) != 0) {
+        conn_free(c);
+        return -1;
+    }
+    bufferevent_getcb(ev->bev, &c->saved_read, &c->saved_write, &c->saved_event, &c->saved_arg);
+    bufferevent_disable(ev->bev, EV_READ);
+    bufferevent_setcb(ev->bev, on_unused_read, on_written, on_event, c);
+    c->prev = &a->conns;
+    if (c->next != NULL)
+        c->next->prev = &c->next;
+    a->conns = c;
+    a->nconns++;
+    evhtp_connection_set_hook(ev, evhtp_hook_on_connection_fini, (evhtp_hook)(void *)on_fini, c);
+    enter(c);
+    advance(c);
+    leave(c);
+    return 0;
+}
+
+void
+conn_close_all(struct admin *a)
+{
+    while (a->conns != NULL) {
+        struct conn *c = a->conns;
+
+        enter(c);
+        drop(c);
+        leave(c);
+    }
+}

@@ -1,0 +1,206 @@
+/*
+ * POST /purge.
+ *
+ *   {"url": U, "prefix": P, "pattern": G, "tags": T, "route": R, "all": true, "soft": bool, "dry_run": bool}
+ *
+ * each of the first five a text or a list of texts ("tag" is taken for "tags"), at least one of the first
+ * six. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items": [{"tag": "x",
+ * "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]}, where exact: false says
+ * that it is done by generation: in force now, freed and counted later.
+ *
+ * What is not understood is listed, all of it, and then nothing is purged: 400 with
+ * "not_understood": [{"item": ..., "why": ...}].
+ */
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "admin/inside.h"
+#include "purge/purge.h"
+
+static const struct { const char *member; const char *item; enum store_purge_kind kind; } kinds[] = {
+    { "url", "url", STORE_PURGE_URL },             { "prefix", "prefix", STORE_PURGE_PREFIX },
+    { "pattern", "pattern", STORE_PURGE_PATTERN }, { "tags", "tag", STORE_PURGE_TAG },
+    { "tag", "tag", STORE_PURGE_TAG },             { "route", "route", STORE_PURGE_ROUTE },
+};
+
+struct purge_request {
+    struct purge_item *items;           /* owned; texts are the document's */
+    size_t n, cap;
+    bool soft, dry, failed;             /* failed: memory is out */
+    struct buf faults;                  /* members of not_understood */
+};
+
+static const char *
+item_name(enum store_purge_kind kind)
+{
+    for (size_t i = 0; i < NELEM(kinds); i++)
+        if (kinds[i].kind == kind)
+            return kinds[i].item;
+    return "all";
+}
+
+static void
+fault(struct purge_request *q, struct slice item, const char *why)
+{
+    buf_addz(&q->faults, q->faults.n > 0 ? ", {\"item\": " : "{\"item\": ");
+    admin_json_text(&q->faults, item);
+    buf_addz(&q->faults, ", \"why\": ");
+    admin_json_text(&q->faults, slice_of(why));
+    buf_addc(&q->faults, '}');
+}
+
+static void
+add_item(struct purge_request *q, enum store_purge_kind kind, struct slice text)
+{
+    if (q->n == q->cap) {
+        size_t cap = q->cap > 0 ? q->cap * 2 : 16;
+        struct purge_item *items = realloc(q->items, cap * sizeof *items);
+
+        if (items == NULL) {
+            q->failed = true;
+            return;
+        }
+        q->items = items;
+        q->cap = cap;
+    }
+    q->items[q->n++] = (struct purge_item){ kind, text };
+}
+
+static void
+read_text(struct purge_request *q, enum store_purge_kind kind, const char *member, const json_t *v)
+{
+    if (json_is_string(v) && json_string_length(v) > 0)
+        add_item(q, kind, (struct slice){ json_string_value(v), json_string_length(v) });
+    else
+        fault(q, slice_of(member), "a text that is not empty, or a list of such, is wanted");
+}
+
+static void
+read_flag(struct purge_request *q, const char *member, const json_t *v, bool *flag)
+{
+    if (json_is_boolean(v))
+        *flag = json_is_true(v);
+    else
+        fault(q, slice_of(member), "true or false is wanted");
+}
+
+static void
+read_member(struct purge_request *q, const char *member, const json_t *v)
+{
+    bool all = false;
+
+    for (size_t i = 0; i < NELEM(kinds); i++) {
+        if (strcmp(member, kinds[i].member) != 0)
+            continue;
+        if (!json_is_array(v) || json_array_size(v) == 0)
+            read_text(q, kinds[i].kind, member, v);
+        for (size_t k = 0; k < json_array_size(v); k++)
+            read_text(q, kinds[i].kind, member, json_array_get(v, k));
+        return;
+    }
+    if (strcmp(member, "soft") == 0) {
+        read_flag(q, member, v, &q->soft);
+    } else if (strcmp(member, "dry_run") == 0) {
+        read_flag(q, member, v, &q->dry);
+    } else if (strcmp(member, "all") == 0) {
+        read_flag(q, member, v, &all);
+        if (all)
+            add_item(q, STORE_PURGE_ALL, SLICE(""));
+    } else {
+        fault(q, slice_of(member),
+            "not understood; known are url, prefix, pattern, tags, route, all, soft and dry_run");
+    }
+}
+
+static json_t *
+read_document(struct admin_request *r, struct purge_request *q)
+{
+    json_error_t e;
+    json_t *doc = json_loadb(r->body.p, r->body.n, JSON_REJECT_DUPLICATES, &e), *v;
+    const char *member;
+
+    if (doc == NULL) {
+        admin_problem(r, 400, "the body is no JSON: line %d, column %d: %s", e.line, e.column, e.text);
+    } else if (!json_is_object(doc)) {
+        admin_problem(r, 400, "a JSON object is wanted, as {\"tags\": [\"a\"]}");
+        json_decref(doc);
+        doc = NULL;
+    } else {
+        json_object_foreach(doc, member, v)
+            read_member(q, member, v);
+        if (q->n == 0 && q->faults.n == 0 && !q->failed)
+            fault(q, SLICE(""), "nothing to purge: url, prefix, pattern, tags, route or \"all\": true is wanted");
+    }
+    return doc;
+}
+
+/* Purges all items, or lists in q->faults every one that purge_run does not take; it names one at a time,
+ * so the others are judged by dry runs without those. */
+static void
+run(struct admin_request *r, struct purge_request *q, struct purge_result *results)
+{
+    struct admin_process *p = &r->a->process;
+    struct route_table *t = p->table(p->arg);
+    bool dry = q->dry || q->faults.n > 0;
+    struct err e = { 0 };
+    size_t bad = 0;
+
+    while (q->n > 0 && purge_run(p->store, t, q->items, q->n, q->soft, dry, results, &bad, &e) == -1) {
+        if (bad >= q->n)                /* of none in particular */
+            bad = 0;
+        fault(q, q->items[bad].text, e.text);
+        q->items[bad] = q->items[--q->n];
+        dry = true;
+    }
+    route_table_unref(&t);
+}
+
+static void
+put_results(struct admin_request *r, const struct purge_request *q, const struct purge_result *results)
+{
+    struct buf *b = &r->out;
+    uint64_t objects = 0;
+
+    for (size_t i = 0; i < q->n; i++)
+        objects += results[i].objects;
+    buf_printf(b, "{\"done\": true, \"soft\": %s, \"dry_run\": %s, \"objects\": %llu, \"items\": [",
+        q->soft ? "true" : "false", q->dry ? "true" : "false", (unsigned long long)objects);
+    for (size_t i = 0; i < q->n; i++) {
+        buf_printf(b, "%s\n  {\"%s\": ", i > 0 ? "," : "", item_name(q->items[i].kind));
+        if (q->items[i].kind == STORE_PURGE_ALL)
+            buf_addz(b, "true");
+        else
+            admin_json_text(b, q->items[i].text);
+        buf_printf(b, ", \"exact\": %s, \"objects\": %llu}", results[i].exact ? "true" : "false",
+            (unsigned long long)results[i].objects);
+    }
+    buf_addz(b, "]}\n");
+}
+
+void
+handle_purge(struct admin_request *r)
+{
+    struct purge_request q = { 0 };
+    struct purge_result *results = NULL;
+    json_t *doc = read_document(r, &q);
+
+    if (doc == NULL)
+        return;
+    results = q.n > 0 && !q.failed ? calloc(q.n, sizeof *results) : NULL;
+    if (q.failed || (q.n > 0 && results == NULL)) {
+        admin_problem(r, 503, "out of memory; nothing was purged");
+    } else {
+        run(r, &q, results);
+        if (q.faults.n == 0) {
+            put_results(r, &q, results);
+        } else {
+            admin_problem_open(r, 400, "not understood, so nothing was purged");
+            buf_printf(&r->out, ", \"not_understood\": [%.*s]}\n", SLICE_ARG(buf_slice(&q.faults)));
+            r->out.failed |= q.faults.failed;
+        }
+    }
+    free(results);
+    free(q.items);
+    buf_free(&q.faults);
+    json_decref(doc);
+}
