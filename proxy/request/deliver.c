@@ -375,6 +375,34 @@ begin_tunnel(struct request *r)
     conn_tunnel(r->conn);
 }
 
+/* Writes the head, and in the same call as much of the body as is there already. false: the client is gone. */
+static bool
+send_head_and(struct request *r, const struct fill_view *v, struct buf *b)
+{
+    uint64_t have = bodiless(r, v->status) || r->chunked ? 0 : body_size(v->body);
+    struct iovec iov[PIECES_MAX + 1];
+    size_t n, head_n = b->n;
+    ssize_t put;
+
+    if (have == 0 || conn_queued(r->conn) > 0)
+        return send_head(r, b);
+    iov[0] = (struct iovec){ b->p, b->n };
+    n = body_pieces(v->body, &r->cursor, have < PIECE_MAX ? have : PIECE_MAX, iov + 1, PIECES_MAX);
+    put = conn_write_some(r->conn, iov, n + 1);
+    r->head_sent = true;
+    if (put >= 0 && (size_t)put < head_n) {
+        iov[0] = (struct iovec){ b->p + put, head_n - (size_t)put };
+        put = conn_write(r->conn, iov, 1) ? (ssize_t)head_n : -1;
+    }
+    buf_free(b);
+    if (put == -1)
+        return false;
+    body_skip(v->body, &r->cursor, (uint64_t)put - head_n);
+    r->bytes_out += (uint64_t)put - head_n;
+    fill_consumed(r->fill, r->cursor.at);
+    return true;
+}
+
 static enum req_state
 begin_flight(struct request *r, const struct fill_view *v)
 {
@@ -404,7 +432,7 @@ begin_flight(struct request *r, const struct fill_view *v)
         buf_free(&b);
         return cut(r);
     }
-    if (send_head(r, &b) && v->status == 101)
+    if (send_head_and(r, v, &b) && v->status == 101)
         begin_tunnel(r);
     return REQ_WAIT;
 }
