@@ -8,6 +8,7 @@
  *          that the origin's configuration gives, else the server's (RFC 9110 4.3.4), TLS 1.2 at
  *          least, ALPN http/1.1. A connection that ends without close_notify is a reset: a body
  *          that ends with the connection may have been cut (RFC 9112 9.8).
+ *          OpenSSL writes with write(2): the process ignores SIGPIPE.
  * Not here when to verify and which authorities: tls_context, from the origin's configuration.
  */
 #include "upstream/internal.h"

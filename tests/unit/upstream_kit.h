@@ -280,7 +280,7 @@ shot_seen(struct shot *s, enum when w)
 {
     if (s->hook != NULL)
         s->hook(s, w);
-    if (w != ON_END && w != ON_FAULT)
+    if (s->x != NULL && w != ON_END && w != ON_FAULT)
         return;
     if (s->x != NULL) {
         exchange_times(s->x, &s->times);
@@ -383,6 +383,24 @@ shot_init(struct shot *s, struct kit *k, unsigned loop, const char *method)
 }
 
 static void
+shot_acted(struct shot *s)
+{
+    pthread_mutex_lock(&s->mtx);
+    s->acted = true;
+    pthread_cond_broadcast(&s->cond);
+    pthread_mutex_unlock(&s->mtx);
+}
+
+static void
+shot_await(struct shot *s)
+{
+    pthread_mutex_lock(&s->mtx);
+    while (!s->acted)
+        pthread_cond_wait(&s->cond, &s->mtx);
+    pthread_mutex_unlock(&s->mtx);
+}
+
+static void
 shot_go(struct loop_msg *m)
 {
     struct shot *s = CONTAINER(m, struct shot, msg);
@@ -392,6 +410,7 @@ shot_go(struct loop_msg *m)
     assert_int_equal(s->heads + s->faults + s->ends, 0);
     if (s->started != NULL)
         s->started(s);
+    shot_acted(s);
 }
 
 static UNUSED void
@@ -401,16 +420,21 @@ shot_fire(struct shot *s)
     loop_post(s->k->loops[s->loop], &s->msg);
 }
 
+/* As shot_fire, and it has been started when this returns. */
+static UNUSED void
+shot_begin(struct shot *s)
+{
+    shot_fire(s);
+    shot_await(s);
+}
+
 static void
 shot_acts(struct loop_msg *m)
 {
     struct shot *s = CONTAINER(m, struct shot, msg);
 
     s->act(s);
-    pthread_mutex_lock(&s->mtx);
-    s->acted = true;
-    pthread_cond_broadcast(&s->cond);
-    pthread_mutex_unlock(&s->mtx);
+    shot_acted(s);
 }
 
 /* Runs act on the shot's loop and waits for it. */
@@ -421,10 +445,7 @@ shot_act(struct shot *s, void (*act)(struct shot *))
     s->acted = false;
     s->msg.run = shot_acts;
     loop_post(s->k->loops[s->loop], &s->msg);
-    pthread_mutex_lock(&s->mtx);
-    while (!s->acted)
-        pthread_cond_wait(&s->cond, &s->mtx);
-    pthread_mutex_unlock(&s->mtx);
+    shot_await(s);
 }
 
 static UNUSED void

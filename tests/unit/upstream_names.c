@@ -202,7 +202,7 @@ a_silent_name_server_is_a_504_within_the_connect_time(void **state)
     atomic_store(&n.mode, 2);
     start = now_us();
     shot_init(&left, &k, 1, "GET");     /* cancelled while it waits for the name */
-    shot_fire(&left);
+    shot_begin(&left);
     shot_do(&s, &k, 1, "GET");
     assert_fault(&s, 504, "dns_timeout");
     assert_true(now_us() - start < 3000000);

@@ -32,7 +32,7 @@ who_waits_longest_is_served_first_whatever_worker(void **state)
     kit_open(&k);
     for (unsigned i = 0; i < N; i++) {
         shot_init(&s[i], &k, i % 3 == 0 ? 0 : 1, "GET");
-        shot_fire(&s[i]);
+        shot_begin(&s[i]);
         nap_ms(3);
     }
     for (unsigned i = 0; i < N; i++)
@@ -89,7 +89,7 @@ waiting_ends_with_503_in_time_and_in_number(void **state)
     kit_open(&k);
     for (unsigned i = 0; i < 3; i++) {
         shot_init(&s[i], &k, i % 2, "GET");
-        shot_fire(&s[i]);
+        shot_begin(&s[i]);
         nap_ms(20);
     }
     shot_wait(&s[2]);
@@ -120,7 +120,7 @@ one_who_waits_may_be_cancelled(void **state)
     kit_open(&k);
     for (unsigned i = 0; i < 4; i++) {
         shot_init(&s[i], &k, i % 2, "GET");
-        shot_fire(&s[i]);
+        shot_begin(&s[i]);
         nap_ms(10);
     }
     shot_act(&s[1], shot_cancel);
@@ -343,7 +343,7 @@ requests_go_round_or_to_the_server_with_the_fewest(void **state)
     kit_open(&k);
     atomic_store(&a.step, 400);
     shot_init(&slow, &k, 0, "GET");     /* the first turn is a's */
-    shot_fire(&slow);
+    shot_begin(&slow);
     nap_ms(50);
     before = atomic_load(&b.requests);
     for (int i = 0; i < 6; i++) {
