@@ -80,15 +80,15 @@ unknown(struct load *l, const struct table *t, const char *prefix, const struct 
         buf_printf(&known, ", %s", sections[i]);
     }
     if (memchr(key->text.p, '.', key->text.n) != NULL)
-        problem(l, key->where, path, "unknown key; dots in the reference are nesting, as `cache: "
-            "{memory: 256MiB}`");
+        problem(l, key->where, path, "unknown key; dots in the reference are nesting, as "
+            "`cache: {memory: 256MiB}`");
     else if (near.word != NULL)
         problem(l, key->where, path, "unknown key; did you mean %s", near.word);
     else if (elsewhere != NULL)
         problem(l, key->where, path, "unknown key; did you mean %s, nested", elsewhere);
     else
         problem(l, key->where, path, "unknown key; known here are %.*s",
-        SLICE_ARG(buf_slice(&known)));
+            SLICE_ARG(buf_slice(&known)));
     buf_free(&known);
 }
 
@@ -102,8 +102,7 @@ read_map(struct load *l, const struct table *t, const char *prefix, const struct
         const struct node *key = map->pairs[i].key, *v = map->pairs[i].value;
         const char *full = textf(l, "%s%s", prefix, key->text.p);
         const char *path = at[0] != '\0' ? textf(l, "%s.%s", at, key->text.p) : key->text.p;
-        bool nested = strchr(key->text.p,
-            '.') == NULL;     /* `cache.memory:` is no way to write it */
+        bool nested = strchr(key->text.p, '.') == NULL;    /* `cache.memory: 1MiB` is refused */
         const struct option *o = nested ? option_find(t, full) : NULL;
 
         if (is_section(t, full) || (t == &table_top && strncmp(full, "x-", 2) == 0))
@@ -276,8 +275,8 @@ read_route(struct load *l, const struct node *v, size_t i)
         if (v->type == NODE_MAP)
             read_map(l, &table_route, "", v, path, r);
         else
-            problem(l, v->where, path, "no mapping; a route, as {path: /api/users/{id}, origin: "
-            "api}");
+            problem(l, v->where, path, "no mapping; a route, as "
+                "{path: /api/users/{id}, origin: api}");
     }
     if (r->name == NULL)
         r->name = r->path;
@@ -290,8 +289,8 @@ read_routes(struct load *l, const struct node *v)
     size_t n = absent ? 1 : v->n;
 
     if (!absent && v->type != NODE_LIST) {
-        problem(l, v->where, "routes", "no list; routes, each behind a dash: - {path: /**, origin: "
-            "api}");
+        problem(l, v->where, "routes", "no list; routes, each behind a dash: "
+            "- {path: /**, origin: api}");
         return;
     }
     if (!absent && n == 0)
@@ -404,9 +403,10 @@ static const char *
 remedy(int e)
 {
     switch (e) {
-    case ENOENT: case ENOTDIR: return "name an existing file with -c, or start with --origin URL "
-        "alone";
-    case EACCES: case EPERM:   return "let the user that runs weir read it and its directories";
+    case ENOENT: case ENOTDIR:
+        return "name an existing file with -c, or start with --origin URL alone";
+    case EACCES: case EPERM:
+        return "let the user that runs weir read it and its directories";
     case EISDIR:               return "name the file itself";
     case EFBIG:                return "at most 16 MiB";
     default:                   return "a readable file";

@@ -231,8 +231,8 @@ properties(FILE *out, const struct table *t, const char *prefix, unsigned depth)
         if (strncmp(t->at[i].path, prefix, n) != 0)
             continue;
         dot = strchr(word, '.');
-        if (dot != NULL && i > 0 && strncmp(t->at[i - 1].path, t->at[i].path,
-            (size_t)(dot - t->at[i].path) + 1) == 0)
+        if (dot != NULL && i > 0 &&
+            strncmp(t->at[i - 1].path, t->at[i].path, (size_t)(dot - t->at[i].path) + 1) == 0)
             continue;                   /* its mapping is written already */
         fputs(count++ > 0 ? ",\n" : "", out);
         pad(out, depth);
