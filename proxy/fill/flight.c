@@ -83,7 +83,7 @@ landed(struct flight *f)
 {
     struct flight *ref = f;
 
-    f->x = NULL;
+    exchange_cancel(&f->x);
     unlist(f);
     flight_unref(&ref);
 }
@@ -111,7 +111,6 @@ static void
 give_up(struct flight *f, const struct exchange_fault *fault)
 {
     fail(f, fault);
-    exchange_cancel(&f->x);
     landed(f);
 }
 
@@ -454,7 +453,6 @@ abandoned(struct flight *f)
     pthread_mutex_unlock(&f->mtx);
     if (!none || f->x == NULL)
         return false;
-    exchange_cancel(&f->x);
     landed(f);
     return true;
 }
