@@ -278,7 +278,8 @@ finish(const struct command *k, int status, struct buf *out)
 
     if (status == -1)
         return 1;
-    fwrite(out->p, 1, out->n, good ? stdout : stderr);
+    if (out->n > 0)
+        fwrite(out->p, 1, out->n, good ? stdout : stderr);
     if (status == 401)
         fprintf(stderr, "weir: %s asks for a token: say --token-file FILE, with the file that admin.token_file "
             "names%s\n", k->client.base, k->client.token != NULL ? " (the one that you gave is another)" : "");

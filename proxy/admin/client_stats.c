@@ -114,7 +114,7 @@ client_stats(const struct client *k)
         print_routes(doc);
         print_origins(doc);
     } else if (status != -1) {
-        fwrite(out.p, 1, out.n, stderr);
+        fprintf(stderr, "%.*s", SLICE_ARG(buf_slice(&out)));
     }
     json_decref(doc);
     buf_free(&out);
