@@ -31,7 +31,7 @@ static struct store *s;
 static const char *step;            /* where the other one comes in */
 static void (*other)(void);
 static bool came_in, first_locks;   /* does the first one hold a lock at the step? */
-static _Thread_local bool is_other;
+static _Thread_local enum { NEITHER, FIRST, OTHER } role;   /* neither: the sweeper */
 static pthread_t thread;
 static void *aside(void *arg);
 static sem_t far_enough;
@@ -39,14 +39,14 @@ static sem_t far_enough;
 static void
 on_step(const char *where)
 {
-    if (is_other) {
+    if (role == OTHER) {
         if (!first_locks)
             return;
         if (strcmp(where, "purge: published") == 0 || strcmp(where, "compare: rules") == 0)
             sem_post(&far_enough);      /* a lock may come next */
         return;
     }
-    if (came_in || strcmp(where, step) != 0)
+    if (role == NEITHER || came_in || strcmp(where, step) != 0)
         return;
     came_in = true;
     pthread_create(&thread, NULL, aside, NULL);
@@ -106,7 +106,7 @@ static void *
 aside(void *arg)
 {
     (void)arg;
-    is_other = true;
+    role = OTHER;
     rcu_enter_thread();
     other();
     rcu_leave_thread();
@@ -125,11 +125,11 @@ walk(void (*first)(void), const char *where, void (*second)(void))
     first_locks = strncmp(where, "judge", 5) != 0 && strcmp(where, "put: prepared") != 0 &&
         strcmp(where, "purge: published") != 0;
     sem_init(&far_enough, 0, 0);
-    store_step = on_step;
+    role = FIRST;
     first();
+    role = NEITHER;
     if (came_in)
         pthread_join(thread, NULL);
-    store_step = NULL;
     sem_destroy(&far_enough);
 }
 
@@ -212,8 +212,10 @@ static void
 purge_and_sweep(void)
 {
     do_purge();
+    pthread_mutex_lock(&s->purge_lock);
     if (s->rules != NULL)
         s->rules->made_us = INT64_MIN / 2;      /* old enough to be forgotten */
+    pthread_mutex_unlock(&s->purge_lock);
     do_sweep();
 }
 
@@ -273,5 +275,6 @@ main(void)
         cmocka_unit_test(a_304_comes_at_each_step_of_a_purge),
     };
 
+    store_step = on_step;
     return RUN(interleavings);
 }
