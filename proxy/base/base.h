@@ -139,6 +139,7 @@ void buf_addc(struct buf *b, char c);
 void buf_adds(struct buf *b, struct slice s);
 void buf_addz(struct buf *b, const char *z);
 void buf_addu(struct buf *b, uint64_t v);           /* decimal */
+void buf_addhex(struct buf *b, uint64_t v);         /* sixteen digits, lower case */
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
 char *buf_reserve(struct buf *b, size_t n);         /* room for n more; NULL when failed */
 void buf_free(struct buf *b);                       /* frees and zeroes */

@@ -183,6 +183,18 @@ buf_addu(struct buf *b, uint64_t v)
 }
 
 void
+buf_addhex(struct buf *b, uint64_t v)
+{
+    char *at = buf_reserve(b, 16);
+
+    if (at == NULL)
+        return;
+    for (int i = 0; i < 16; i++)
+        at[i] = "0123456789abcdef"[v >> (60 - 4 * i) & 15];
+    b->n += 16;
+}
+
+void
 buf_printf(struct buf *b, const char *fmt, ...)
 {
     va_list ap;

@@ -549,7 +549,9 @@ publish(struct flight *f)
 
     make_tags(f, &tags);
     buf_adds(&b, f->shared_head);
-    buf_printf(&b, "Content-Length: %llu\r\n", (unsigned long long)body_size(f->body));
+    buf_addz(&b, "Content-Length: ");
+    buf_addu(&b, body_size(f->body));
+    buf_addz(&b, "\r\n");
     parts.head = buf_slice(&b);
     parts.tags = tags.at;
     parts.ntags = tags.n;

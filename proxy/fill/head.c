@@ -21,7 +21,9 @@ put_field(struct buf *b, const struct http_field *f, struct head_marks *m)
 static void
 put_via(const struct flight *f, unsigned minor, struct buf *b)
 {
-    buf_printf(b, "Via: 1.%u %.*s\r\n", minor, SLICE_ARG(f->via));
+    buf_addz(b, minor > 0 ? "Via: 1.1 " : "Via: 1.0 ");
+    buf_adds(b, f->via);
+    buf_addz(b, "\r\n");
 }
 
 static void
@@ -44,7 +46,11 @@ head_build(const struct flight *f, const struct http_head *h, bool stored, struc
     *m = (struct head_marks){ 0 };
     if (stored)
         sem_cc_read(h, &cc);
-    buf_printf(b, "HTTP/1.1 %u %.*s\r\n", h->status, SLICE_ARG(h->reason));
+    buf_addz(b, "HTTP/1.1 ");
+    buf_addu(b, h->status);
+    buf_addc(b, ' ');
+    buf_adds(b, h->reason);
+    buf_addz(b, "\r\n");
     m->status_n = (uint32_t)b->n;
     for (unsigned i = 0; i < h->nfields; i++) {
         const struct http_field *field = &h->fields[i];

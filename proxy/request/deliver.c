@@ -21,11 +21,15 @@ finished(struct request *r)
     return REQ_DONE;
 }
 
-/* The client must see that this is not all. */
+/* The client must see that this is not all: by its chunks or its length when it ends; where the end of the
+ * connection is the end of the answer, only a reset tells. */
 static enum req_state
 cut(struct request *r)
 {
-    conn_abort(r->conn);
+    if (r->head_sent && r->head->minor > 0)
+        conn_done(r->conn, false);
+    else
+        conn_abort(r->conn);
     r->conn = NULL;
     r->outcome = OUTCOME_ERROR;
     return REQ_DONE;
@@ -326,6 +330,14 @@ bodiless(const struct request *r, unsigned status)
     return r->head->method == HTTP_HEAD || status == 204 || status == 304 || status < 200;
 }
 
+static void
+put_length(struct buf *b, uint64_t n)
+{
+    buf_addz(b, "Content-Length: ");
+    buf_addu(b, n);
+    buf_addz(b, "\r\n");
+}
+
 /* How the body's end will be told: by length, by chunks, by closing. */
 static void
 put_framing(struct request *r, const struct fill_view *v, struct buf *b)
@@ -336,9 +348,9 @@ put_framing(struct request *r, const struct fill_view *v, struct buf *b)
         return;
     }
     if (v->framing == HTTP_LENGTH || v->framing == HTTP_NO_BODY) {
-        buf_printf(b, "Content-Length: %llu\r\n", (unsigned long long)v->length);
+        put_length(b, v->length);
     } else if (v->complete && v->trailer.n == 0) {
-        buf_printf(b, "Content-Length: %llu\r\n", (unsigned long long)body_size(v->body));
+        put_length(b, body_size(v->body));
     } else if (r->head->minor > 0) {
         r->chunked = true;
         buf_addz(b, "Transfer-Encoding: chunked\r\n");

@@ -51,10 +51,15 @@ forwarded(const struct request *r, struct buf *b, bool trusted)
     bool v6 = memchr(r->client.p, ':', r->client.n) != NULL;
     struct buf v = { 0 };
 
-    buf_printf(&v, v6 ? "for=\"[%.*s]\"" : "for=%.*s", SLICE_ARG(r->client));
-    buf_printf(&v, ";proto=%s", r->https ? "https" : "http");
-    if (r->host.n > 0)
-        buf_printf(&v, ";host=\"%.*s\"", SLICE_ARG(r->host));
+    buf_addz(&v, v6 ? "for=\"[" : "for=");
+    buf_adds(&v, r->client);
+    buf_addz(&v, v6 ? "]\"" : "");
+    buf_addz(&v, r->https ? ";proto=https" : ";proto=http");
+    if (r->host.n > 0) {
+        buf_addz(&v, ";host=\"");
+        buf_adds(&v, r->host);
+        buf_addc(&v, '"');
+    }
     append(r, b, HF_FORWARDED, trusted, buf_slice(&v));
     b->failed = b->failed || v.failed;
     buf_free(&v);
@@ -82,7 +87,6 @@ static void
 trace(const struct request *r, struct buf *b)
 {
     struct slice v = http_value(r->head, HF_TRACEPARENT);
-    char id[17];
 
     if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-' || (v.p[0] == 'f' && v.p[1] == 'f') ||
         (v.p[0] == '0' && v.p[1] == '0' && v.n != 55))
@@ -90,10 +94,9 @@ trace(const struct request *r, struct buf *b)
     for (size_t i = 0; i < 55; i++)
         if (i != 2 && i != 35 && i != 52 && strchr("0123456789abcdef", v.p[i]) == NULL)
             return;
-    snprintf(id, sizeof id, "%016llx", (unsigned long long)random_fast() | 1);
     buf_addz(b, "Traceparent: ");
     buf_add(b, v.p, 36);
-    buf_add(b, id, 16);
+    buf_addhex(b, random_fast() | 1);
     buf_add(b, v.p + 52, v.n - 52);
     buf_addz(b, "\r\n");
 }
@@ -105,17 +108,22 @@ forward_fields(void *request, struct buf *b)
     const struct route_edit *edit = &r->match.route->request;
     bool whole = r->state != REQ_FORWARD;
     struct buf via = { 0 };
+    uint64_t hops;
+    bool counted = hops_left(r->head, &hops);
 
     for (unsigned i = 0; i < r->head->nfields; i++) {
         const struct http_field *f = &r->head->fields[i];
 
         if (!http_forwards(r->head, f) || ours(f->id) || (whole && conditional(f->id)) ||
-            route_edit_takes(edit, f->name))
+            (counted && f->id == HF_MAX_FORWARDS) || route_edit_takes(edit, f->name))
             continue;
         http_put(b, f->name, f->value);
     }
+    if (counted)
+        buf_printf(b, "Max-Forwards: %llu\r\n", (unsigned long long)hops - 1);
     tell_who(r, b);
-    buf_printf(&via, "1.%u %.*s", r->head->minor, SLICE_ARG(r->site->via));
+    buf_addz(&via, r->head->minor > 0 ? "1.1 " : "1.0 ");
+    buf_adds(&via, r->site->via);
     append(r, b, HF_VIA, true, buf_slice(&via));
     append(r, b, HF_CDN_LOOP, true, r->site->via);
     if (r->id.n > 0)

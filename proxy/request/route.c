@@ -33,24 +33,18 @@ static void
 take_id(struct request *r)
 {
     struct slice given = http_value(r->head, HF_X_REQUEST_ID);
-    unsigned char bytes[16];
-    char *hex;
+    struct buf b = { 0 };
 
     if (given.n > 0 && given.n <= 128 && http_is_token(given)) {
         r->id = given;
         return;
     }
-    hex = pool_alloc(r->pool, 2 * sizeof bytes + 1);
-    if (hex == NULL)
-        return;
-    for (size_t i = 0; i < sizeof bytes; i += 8) {
-        uint64_t v = random_fast();
-
-        memcpy(bytes + i, &v, 8);
-    }
-    for (size_t i = 0; i < sizeof bytes; i++)
-        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-    r->id = (struct slice){ hex, 2 * sizeof bytes };
+    buf_addhex(&b, random_fast());
+    buf_addhex(&b, random_fast());
+    r->id = pool_slice(r->pool, buf_slice(&b));
+    if (r->id.p == NULL)
+        r->id.n = 0;
+    buf_free(&b);
 }
 
 static int
@@ -181,6 +175,7 @@ do_route(struct request *r)
 {
     struct slice route_host;
     const char *why = NULL;
+    uint64_t hops;
 
     r->outcome = OUTCOME_PASS;
     r->client = pool_slice(r->pool, conn_client(r->conn));
@@ -193,6 +188,8 @@ do_route(struct request *r)
         COUNT(loops);
         return req_problem(r, 508, "the request passed here before: an origin or a proxy leads back to this one");
     }
+    if (hops_left(r->head, &hops) && hops == 0)
+        return hops_answer(r);
     if (purges_here(r))
         return purge_method(r);
     if (route_match(r->site->table, route_host, r->path, r->head, &r->match) == NULL)

@@ -68,9 +68,12 @@ status_put(const struct request *r, struct buf *b, const struct fill_view *v)
     if (r->fwd == FWD_NONE)
         buf_addz(b, "; hit");
     else
-        buf_printf(b, "; fwd=%s", fwd_name(r->fwd));
-    if (r->fwd != FWD_NONE && r->fwd_status != 0)
-        buf_printf(b, "; fwd-status=%u", r->fwd_status);
+        buf_addz(b, "; fwd=");
+    buf_addz(b, fwd_name(r->fwd));
+    if (r->fwd != FWD_NONE && r->fwd_status != 0) {
+        buf_addz(b, "; fwd-status=");
+        buf_addu(b, r->fwd_status);
+    }
     if (o != NULL)
         buf_printf(b, "; ttl=%lld", (long long)((o->meta.lifetime_ms - sem_age_ms(&o->meta, now)) / 1000));
     if (v != NULL && v->meta != NULL)
@@ -79,7 +82,9 @@ status_put(const struct request *r, struct buf *b, const struct fill_view *v)
         buf_addz(b, "; collapsed");
     if (r->site->conf->cache_status_key && r->key.bytes.n > 0)
         put_key(r, b);
-    if (r->why != NULL)
-        buf_printf(b, "; detail=%s", r->why);
+    if (r->why != NULL) {
+        buf_addz(b, "; detail=");
+        buf_addz(b, r->why);
+    }
     buf_addz(b, "\r\n");
 }
