@@ -6,7 +6,7 @@
  *          no second loop. Answers are kept for their TTL, between a second and an hour. One that is
  *          used in the last tenth of its time is asked for again ahead, so that nobody waits; one
  *          that has run out makes its user wait for the fresh one, and is used after all when that
- *          cannot be had. What is not known is remembered for a second.
+ *          cannot be had or takes its time. What is not known is remembered for a second.
  * Threads  dns_lookup and dns_cancel: any. Everything else on the resolver's loop. Entries and
  *          waiters under mtx.
  */
@@ -21,6 +21,7 @@
 #define TTL_MAX_US  (3600 * SECOND_US)
 #define HOSTS_US    (10 * SECOND_US)    /* how long a line of /etc/hosts is believed */
 #define FAILED_US   SECOND_US
+#define PATIENCE_US (SECOND_US / 5)     /* for a fresh answer where there is an old one */
 
 struct entry {
     struct dns      *d;                 /* borrowed */
@@ -33,6 +34,7 @@ struct entry {
     int64_t          got_us, until_us;  /* its time */
     int64_t          failed_until_us;
     bool             asking;
+    int64_t          asked_us;
     struct dns_wait *waiters;
 
     /* resolver's loop only */
@@ -136,12 +138,23 @@ ask(struct entry *e)                    /* under mtx */
     if (e->asking)
         return;
     e->asking = true;
+    e->asked_us = now_us();
     e->ask.run = on_ask;
     loop_post(e->d->loop, &e->ask);
 }
 
+/* May the answer that we have be given at once? */
+static bool
+usable(const struct entry *e, int64_t now)
+{
+    if (e->addrs.n == 0)
+        return false;
+    return now < e->until_us || now < e->failed_until_us ||
+        (e->asking && now > e->asked_us + PATIENCE_US);
+}
+
 enum dns_answer
-dns_lookup(struct dns *d, const char *host, struct dns_wait *w)
+dns_lookup(struct dns *d, const char *host, struct dns_wait *w, struct addrs *old)
 {
     enum dns_answer a = DNS_LATER;
     struct entry *e;
@@ -155,7 +168,7 @@ dns_lookup(struct dns *d, const char *host, struct dns_wait *w)
     e = entry_get(d, host);
     if (e == NULL) {
         a = DNS_FAILED;
-    } else if (e->addrs.n > 0 && (now < e->until_us || now < e->failed_until_us)) {
+    } else if (usable(e, now)) {
         w->addrs = e->addrs;
         a = DNS_FOUND;
         if (now >= e->until_us - (e->until_us - e->got_us) / 10 && now >= e->failed_until_us)
@@ -163,6 +176,7 @@ dns_lookup(struct dns *d, const char *host, struct dns_wait *w)
     } else if (e->addrs.n == 0 && now < e->failed_until_us) {
         a = DNS_FAILED;
     } else {
+        *old = e->addrs;
         w->next = e->waiters;
         e->waiters = w;
         ask(e);
@@ -307,8 +321,8 @@ start_base(struct dns *d)
     if (d->base == NULL)
         return false;
     if (d->nservers == 0) {
-        evdns_base_resolv_conf_parse(d->base, DNS_OPTION_SEARCH | DNS_OPTION_NAMESERVERS | DNS_OPTION_MISC,
-            "/etc/resolv.conf");
+        evdns_base_resolv_conf_parse(d->base,
+            DNS_OPTION_SEARCH | DNS_OPTION_NAMESERVERS | DNS_OPTION_MISC, "/etc/resolv.conf");
         return true;
     }
     evdns_base_resolv_conf_parse(d->base, DNS_OPTION_SEARCH | DNS_OPTION_MISC, "/etc/resolv.conf");

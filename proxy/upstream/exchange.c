@@ -671,7 +671,6 @@ exchange_start(struct origin *o, struct loop *l, const struct exchange_request *
         (o->host != NULL ? strlen(o->host) : 0) + strlen(o->servers[0]->text);
     struct exchange *x = malloc(sizeof *x + room);
 
-    CHECK(o, ORIGIN_MAGIC);
     if (x == NULL)
         return NULL;
     memset(x, 0, sizeof *x);

@@ -4,7 +4,8 @@
  *   upstream.c   servers and origins over reloads, the figures
  *   balance.c    which server; ejection, the retry budget
  *   pool.c       permits, idle connections, who waits
- *   wire.c       one connection: addresses in turn, plain bytes, time
+ *   wire.c       one connection: addresses in turn, plain bytes
+ *   limit.c      its time limits
  *   tls.c        the same over TLS
  *   dns.c        names to addresses
  *   exchange.c   one request: a server, a connection, retries, the way out
@@ -36,7 +37,7 @@
 /* ---- time limits ------------------------------------------------------------------------- */
 
 /* A limit that mostly moves away again: the timer behind it is touched only when it has to ring
- * earlier than it is set for. One that rings early sets itself again. */
+ * earlier than it is set for (limit.c). */
 struct deadline {
     struct event ev;
     int64_t      at_us;                 /* INT64_MAX: none */
@@ -68,8 +69,9 @@ struct dns_wait {
 };
 struct dns *dns_new(struct loop *l, const struct conf_strings *servers);
 void dns_free(struct dns **dp);                         /* its loop has stopped */
-/* FOUND: w->addrs is filled. LATER: w->run comes on w->loop, unless dns_cancel was in time. */
-enum dns_answer dns_lookup(struct dns *d, const char *host, struct dns_wait *w);
+/* FOUND: w->addrs is filled. LATER: w->run comes on w->loop, unless dns_cancel was in time; *old is
+ * an answer that has run out, if there is one, for use should the fresh one take too long. */
+enum dns_answer dns_lookup(struct dns *d, const char *host, struct dns_wait *w, struct addrs *old);
 bool dns_cancel(struct dns *d, struct dns_wait *w);     /* false: w->run will still come */
 
 /* ---- servers ----------------------------------------------------------------------------- */
@@ -212,6 +214,7 @@ struct wire {
     bool             soon_read, soon_write;
     struct bufferevent *tls;            /* owned; NULL over plain */
     bool             over, clean;       /* TLS: the peer ended, with close_notify */
+    bool             finishing;         /* TLS: so do we, behind what is in the output */
     struct deadline  limit;
     int64_t          opened_us, connect_until_us;
     size_t           try, tries;        /* addresses */
@@ -220,6 +223,7 @@ struct wire {
     bool             failed;            /* before it was up: `why` is told in the loop's next round */
     enum wire_trouble why;
     struct dns_wait  dns;
+    struct addrs     old;               /* an answer that has run out, while a fresh one is awaited */
 };
 
 /* A connection to s for x, or to be idle when x is NULL. Takes the permit, also when it fails

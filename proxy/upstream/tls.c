@@ -75,8 +75,9 @@ on_write(struct bufferevent *bev, void *arg)
 {
     struct wire *c = arg;
 
-    (void)bev;
     wire_enter(c);
+    if (c->finishing && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+        SSL_shutdown(bufferevent_openssl_get_ssl(bev));
     wire_writable(c);
     wire_leave(c);
 }
@@ -171,8 +172,11 @@ tls_write(struct wire *c, const struct iovec *iov, int n)
 void
 tls_finish(struct wire *c)
 {
+    c->finishing = true;
     if (evbuffer_get_length(bufferevent_get_output(c->tls)) == 0)
         SSL_shutdown(bufferevent_openssl_get_ssl(c->tls));
+    else
+        bufferevent_setwatermark(c->tls, EV_WRITE, 0, 0);       /* on_write once it is empty */
 }
 
 void

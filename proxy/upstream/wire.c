@@ -23,67 +23,6 @@ static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_soon(evutil_socket_t fd, short what, void *arg);
 static void next_address(struct wire *c);
 
-/* ---- time limits ------------------------------------------------------------------------- */
-
-static void
-deadline_arm(struct deadline *d, int64_t now)
-{
-    int64_t after = d->at_us > now ? d->at_us - now : 0;
-    struct timeval tv = { .tv_sec = after / SECOND_US, .tv_usec = after % SECOND_US };
-
-    if (event_add(&d->ev, &tv) == 0)
-        d->armed_us = d->at_us;
-}
-
-static void
-on_deadline(evutil_socket_t fd, short what, void *arg)
-{
-    struct deadline *d = arg;
-    int64_t now = now_us();
-
-    (void)fd;
-    (void)what;
-    d->armed_us = INT64_MAX;
-    if (d->at_us == INT64_MAX)
-        return;
-    if (d->at_us > now) {
-        deadline_arm(d, now);
-        return;
-    }
-    d->at_us = INT64_MAX;
-    d->run(d->arg);
-}
-
-void
-deadline_init(struct deadline *d, struct event_base *b, void (*run)(void *), void *arg)
-{
-    d->at_us = d->armed_us = INT64_MAX;
-    d->run = run;
-    d->arg = arg;
-    event_assign(&d->ev, b, -1, 0, on_deadline, d);
-}
-
-void
-deadline_set(struct deadline *d, int64_t at_us)
-{
-    d->at_us = at_us;
-    if (at_us < d->armed_us)
-        deadline_arm(d, now_us());
-}
-
-void
-deadline_clear(struct deadline *d)
-{
-    d->at_us = INT64_MAX;
-}
-
-void
-deadline_fini(struct deadline *d)
-{
-    event_del(&d->ev);
-    d->at_us = d->armed_us = INT64_MAX;
-}
-
 /* ---- coming and going -------------------------------------------------------------------- */
 
 static void
@@ -406,6 +345,18 @@ wire_up(struct wire *c)
 }
 
 static void
+name_is_late(struct wire *c)
+{
+    if (c->old.n == 0 || now_us() >= c->connect_until_us)
+        wire_trouble(c, WIRE_NAME_TIMEOUT);
+    else if (dns_cancel(c->s->u->dns, &c->dns)) {
+        c->dns.addrs = c->old;
+        resolved(c);
+    } else
+        wire_limit(c, c->connect_until_us);     /* on its way */
+}
+
+static void
 on_limit(void *arg)
 {
     struct wire *c = arg;
@@ -413,7 +364,7 @@ on_limit(void *arg)
     wire_enter(c);
     switch (c->state) {
     case WIRE_RESOLVING:
-        wire_trouble(c, WIRE_NAME_TIMEOUT);
+        name_is_late(c);
         break;
     case WIRE_CONNECTING:
         events_off(c);
@@ -462,12 +413,12 @@ wire_open(struct worker *w, struct server *s, struct exchange *x)
     link_to_worker(c);
     COUNT(origin_connects);
     stats_gauge_add(GAUGE_origin_connections, 1);
-    switch (dns_lookup(s->u->dns, s->host, &c->dns)) {
+    switch (dns_lookup(s->u->dns, s->host, &c->dns, &c->old)) {
     case DNS_FOUND:
         resolved(c);
         break;
     case DNS_LATER:
-        wire_limit(c, c->connect_until_us);
+        wire_limit(c, c->opened_us + atomic_load(&s->connect_us) / (c->old.n == 0 ? 1 : 4));
         break;
     case DNS_FAILED:
         fail_soon(c, WIRE_NO_NAME);

@@ -168,6 +168,12 @@ an_answer_is_kept_for_its_ttl_and_used_longer_when_no_other_is_to_be_had(void **
     assert_int_equal(s.faults, 0);
     assert_body(&s, "hello");
     shot_fini(&s);
+    atomic_store(&n.mode, 2);           /* nor does waiting for one cost the request */
+    nap_ms(1100);
+    shot_do(&s, &k, 0, "GET");
+    assert_int_equal(s.faults, 0);
+    assert_body(&s, "hello");
+    shot_fini(&s);
     kit_names_stop(&k, &sc, &n);
 }
 
