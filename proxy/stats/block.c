@@ -54,7 +54,7 @@ make_key(void)
         log_fatal("statistics: no thread key left");
 }
 
-static struct block *
+static __attribute__((noinline, cold)) struct block *
 block_of_thread(void)
 {
     struct block *b;
@@ -121,7 +121,7 @@ stats_gauge(enum stats_gauge g)
     return atomic_load_explicit(&gauges[g], memory_order_relaxed);
 }
 
-static struct hist *
+static __attribute__((noinline, cold)) struct hist *
 hist_make(struct block *b, uint32_t id)
 {
     struct page **page = &b->pages[id / PAGE_HISTS];
