@@ -177,7 +177,8 @@ budget_retry(struct budget *b, double share, int64_t now)
         requests += atomic_load(&b->at[k].requests);
         retries += atomic_load(&b->at[k].retries);
     }
-    if (atomic_fetch_add(&b->at[i].retries, 1) < RETRIES_FREE || (double)retries < share * (double)requests)
+    if (atomic_fetch_add(&b->at[i].retries, 1) < RETRIES_FREE ||
+        (double)retries < share * (double)requests)
         return true;
     atomic_fetch_sub(&b->at[i].retries, 1);
     return false;

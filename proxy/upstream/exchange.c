@@ -196,9 +196,11 @@ trouble_fault(struct exchange *x, enum wire_trouble t)
     case WIRE_EOF:
     case WIRE_RESET:
         if (x->received || x->head_us != 0)
-            set_fault(x, 502, "http_response_incomplete", "the origin closed before its response was complete");
+            set_fault(x, 502, "http_response_incomplete",
+                "the origin closed before its response was complete");
         else
-            set_fault(x, 502, "connection_terminated", "the origin closed the connection without a response");
+            set_fault(x, 502, "connection_terminated",
+                "the origin closed the connection without a response");
         break;
     }
 }
@@ -250,7 +252,8 @@ exchange_limit(struct exchange *x)
     if (x->state == X_TUNNEL || (x->paused && !stuck))
         wire_limit(x->c, INT64_MAX);
     else if (exchange_sent(x))
-        wire_limit(x->c, now + (x->state == X_HEAD && !x->mid_head ? x->first_byte_us : x->between_us));
+        wire_limit(x->c, now +
+            (x->state == X_HEAD && !x->mid_head ? x->first_byte_us : x->between_us));
     else if (stuck && !x->await)
         wire_limit(x->c, now + x->between_us);
     else
@@ -261,11 +264,14 @@ void
 exchange_on_limit(struct exchange *x)
 {
     if (x->state == X_HEAD && !x->mid_head && exchange_sent(x))
-        exchange_broken(x, 504, "connection_read_timeout", "the origin did not begin to answer in time");
+        exchange_broken(x, 504, "connection_read_timeout",
+            "the origin did not begin to answer in time");
     else if (pending(x) > 0 && !x->cut)
-        exchange_broken(x, 504, "connection_write_timeout", "the origin did not take the request in time");
+        exchange_broken(x, 504, "connection_write_timeout",
+            "the origin did not take the request in time");
     else
-        exchange_broken(x, 504, "connection_read_timeout", "the origin stopped in the middle of its response");
+        exchange_broken(x, 504, "connection_read_timeout",
+            "the origin stopped in the middle of its response");
 }
 
 /* Bytes that were sent go, unless all of the body so far is little enough to be sent again. */
@@ -597,7 +603,8 @@ on_limit(void *arg)
             return;                     /* granted in this moment */
         COUNT(pool_timeouts);
         uncount(x, SERVER_UNKNOWN);
-        set_fault(x, 503, "connection_limit_reached", "no connection to the origin became free in time");
+        set_fault(x, 503, "connection_limit_reached",
+            "no connection to the origin became free in time");
         tell_fault(x);
     } else {
         exchange_body_go(x);

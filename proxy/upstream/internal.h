@@ -233,11 +233,11 @@ void wire_close(struct wire *c);                        /* gives its permit back
 void wire_abandon(struct wire *c);                      /* the loops have stopped */
 void wire_close_keep(struct wire *c);                   /* the permit stays taken: the caller's now */
 void wire_use(struct wire *c, struct exchange *x);      /* it was idle */
-bool wire_stale(struct wire *c);                        /* closed or written to by the peer? asks the kernel */
+bool wire_stale(struct wire *c);                        /* the peer closed or wrote? asks the kernel */
 /* Bytes taken, 0 when it would block (exchange_on_writable comes), -1 with errno. */
 ssize_t wire_write(struct wire *c, const struct iovec *iov, int n);
 void wire_finish(struct wire *c);                       /* no more bytes from us */
-void wire_soon(struct wire *c);                         /* exchange_on_writable in this round of the loop */
+void wire_soon(struct wire *c);                         /* exchange_on_writable, in this round */
 void wire_read(struct wire *c, bool on);
 void wire_limit(struct wire *c, int64_t at_us);
 void wire_idle(struct wire *c);                         /* state, limit */

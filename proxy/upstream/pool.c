@@ -305,8 +305,8 @@ warm_up(void *arg)
     struct slot *sl = arg;
     struct server *s = sl->server;
 
-    while (!atomic_load(&s->closing) && sl->open < slot_minimum(sl) && atomic_load(&s->waiting) == 0 &&
-        permit_take(s))
+    while (!atomic_load(&s->closing) && sl->open < slot_minimum(sl) &&
+        atomic_load(&s->waiting) == 0 && permit_take(s))
         if (wire_open(sl->worker, s, NULL) == NULL)
             break;
     if (!atomic_load(&s->closing) && slot_minimum(sl) > 0)

@@ -9,7 +9,7 @@
  */
 #include "upstream/internal.h"
 
-#define INTERIMS_MAX 64                 /* 1xx before a final response: more is an attack or a loop */
+#define INTERIMS_MAX 64                 /* 1xx before a final response: more is a loop */
 
 static bool
 over(const struct exchange *x)
@@ -80,7 +80,8 @@ got_final(struct exchange *x, struct http_head *h)
 static bool
 take_head(struct exchange *x, struct slice *in)
 {
-    static const struct http_limits limits = { .head = HEAD_MAX + READ_MAX, .uri = HEAD_MAX, .fields = HTTP_FIELDS_MAX };
+    static const struct http_limits limits = { .head = HEAD_MAX + READ_MAX, .uri = HEAD_MAX,
+        .fields = HTTP_FIELDS_MAX };
     struct http_head h = { .fields = x->w->fields, .cap = HTTP_FIELDS_MAX };
     struct http_fault f = { 0 };
     ssize_t n = http_parse_response(in->p, in->n, &limits, &h, &f);
@@ -92,7 +93,8 @@ take_head(struct exchange *x, struct slice *in)
         return false;
     }
     if (n == 0 || n > HEAD_MAX) {
-        exchange_broken(x, 502, "http_response_header_section_size", "the head of the response is too large");
+        exchange_broken(x, 502, "http_response_header_section_size",
+            "the head of the response is too large");
         return false;
     }
     in->p += n;

@@ -2,9 +2,11 @@
  * A connection over TLS: OpenSSL under libevent's bufferevent, behind the same few functions as a
  * plain one.
  *
- * Model    the socket is connected first (wire.c), then a bufferevent takes it through the handshake.
- *          What it decrypts is taken in worker-sized pieces exactly like what recv gives; what is
- *          written waits in its output up to 64 KiB. Certificates are verified against the name
+ * Model    the socket is connected first (wire.c), then a bufferevent takes it through the
+ *          handshake. Its callbacks are deferred: a write that fails inside exchange_start must
+ *          not call back from there. What it decrypts is taken in worker-sized pieces exactly like
+ *          what recv gives; what is written waits in its output up to 64 KiB.
+ *          Certificates are verified against the name
  *          that the origin's configuration gives, else the server's (RFC 9110 4.3.4), TLS 1.2 at
  *          least, ALPN http/1.1. A connection that ends without close_notify is a reset: a body
  *          that ends with the connection may have been cut (RFC 9112 9.8).
@@ -36,7 +38,8 @@ tls_context(const struct conf_origin *c, struct err *e)
     SSL_CTX_set_alpn_protos(ctx, alpn, sizeof alpn - 1);
     SSL_CTX_set_verify(ctx, c->tls_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
     if (ca != NULL && SSL_CTX_load_verify_locations(ctx, ca, NULL) != 1) {
-        err_set(e, 0, "origin %s: tls.ca_file: %s: no certificates in PEM form could be read", c->id, ca);
+        err_set(e, 0, "origin %s: tls.ca_file: %s: no certificates in PEM form could be read",
+            c->id, ca);
         ERR_clear_error();
         SSL_CTX_free(ctx);
         return NULL;
@@ -120,7 +123,7 @@ tls_start(struct wire *c)
         return -1;
     }
     c->tls = bufferevent_openssl_socket_new(c->w->base, c->fd, ssl, BUFFEREVENT_SSL_CONNECTING,
-        BEV_OPT_CLOSE_ON_FREE);
+        BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
     if (c->tls == NULL) {
         SSL_free(ssl);
         return -1;
@@ -187,8 +190,8 @@ tls_pump(struct wire *c)
 
     while (again && c->state != WIRE_CLOSED && c->reading) {
         size_t have = wire_load(c);
-        int n = evbuffer_remove(in, c->w->bytes + have, READ_MAX < sizeof c->w->bytes - have ? READ_MAX
-            : sizeof c->w->bytes - have);
+        int n = evbuffer_remove(in, c->w->bytes + have,
+            READ_MAX < sizeof c->w->bytes - have ? READ_MAX : sizeof c->w->bytes - have);
 
         again = n > 0;
         if (n > 0 || c->state == WIRE_BUSY)

@@ -93,7 +93,8 @@ key_of(const struct conf_origin *c, const struct conf_url *url)
     char *key = NULL;
 
     if (asprintf(&key, "%s\n%s\n%d\n%s\n%s", c->id, url->text, c->tls_verify,
-        c->tls_ca_file != NULL ? c->tls_ca_file : "", url->https && c->host != NULL ? c->host : "") == -1)
+        c->tls_ca_file != NULL ? c->tls_ca_file : "",
+        url->https && c->host != NULL ? c->host : "") == -1)
         return NULL;
     return key;
 }
@@ -465,7 +466,8 @@ static const struct figure {
     { "connections", "weir_pool_connections", "Connections to a server.", open_of },
     { "busy", "weir_pool_busy", "Connections of a server in use or being opened.", busy_of },
     { "idle", "weir_pool_idle", "Idle connections to a server.", idle_of },
-    { "waiting", "weir_pool_server_waiting", "Requests that wait for a connection to a server.", waiting_of },
+    { "waiting", "weir_pool_server_waiting", "Requests that wait for a connection to a server.",
+        waiting_of },
     { "max", "weir_pool_max", "Most connections to a server.", max_of },
     { "ejected", "weir_pool_ejected", "1 while a server is out after failures.", out_of_service },
 };

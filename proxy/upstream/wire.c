@@ -316,7 +316,8 @@ on_connected(struct wire *c)
         return;
     }
     if (c->try > 1)                     /* later ones begin with what worked */
-        atomic_store(&c->s->good, (atomic_load(&c->s->good) + (unsigned)c->try - 1) % c->dns.addrs.n);
+        atomic_store(&c->s->good,
+            (atomic_load(&c->s->good) + (unsigned)c->try - 1) % (unsigned)c->dns.addrs.n);
     if (!c->s->https) {
         wire_up(c);
         return;
