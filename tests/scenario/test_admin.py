@@ -1,0 +1,189 @@
+"""The operators' port of a whole process: figures, explanations, purges, the shell's verbs, Prometheus."""
+import json
+import shutil
+import subprocess
+import urllib.request
+
+import pytest
+
+import harness
+
+FRESH = [("Cache-Control", "max-age=60")]
+
+
+def warm(origin, w, path="/a"):
+    origin.on(path, body=b"hello", headers=FRESH)
+    w.get(path)
+    assert w.get(path).cache_status.hit
+
+
+def test_the_figures_tell_hits_misses_and_percentiles_of_each_route(origin, weir):
+    w = weir(routes=[{"path": "/a"}, {"path": "/**"}])
+    warm(origin, w)
+    harness.eventually(lambda: w.stats()["counters"]["requests"] >= 2)
+    route = {r["name"]: r for r in w.stats()["routes"]}["/a"]
+    for outcome in ("hit", "miss"):
+        start = route["outcomes"][outcome]["start"]
+        assert start["count"] == 1
+        assert 0 < start["p50_us"] <= start["p999_us"] <= start["max_us"]
+    assert route["hit_rate"]["start"] == 0.5
+    assert w.metric("weir_request_duration_seconds_count", route="/a", outcome="hit") == 1
+    assert w.metric("weir_requests_total") == 2
+
+
+def test_the_windows_fill_as_seconds_pass(origin, weir):
+    w = weir()
+    warm(origin, w)
+
+    def ten_seconds():
+        routes = w.stats()["routes"]
+        return routes and routes[0]["outcomes"]["hit"]["10s"]["count"] == 1
+    harness.eventually(ten_seconds)
+
+
+def test_promtool_accepts_the_metrics_of_a_process_that_worked(origin, weir):
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool")
+    w = weir(routes=[{"path": "/a", "name": 'quo"te\\back'}, {"path": "/**"}])
+    warm(origin, w)
+    w.get("/missing")
+    text = w.api("GET", "/metrics").body
+    check = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (check.returncode, check.stdout, check.stderr) == (0, b"", b"")
+
+
+def test_a_real_prometheus_scrapes_it(origin, weir, tmp_path):
+    if shutil.which("prometheus") is None:
+        pytest.skip("no prometheus")
+    w = weir()
+    warm(origin, w)
+    port = harness.free_port()
+    config = tmp_path / "prometheus.yml"
+    config.write_text("global: {scrape_interval: 1s}\nscrape_configs:\n"
+                      "  - {job_name: weir, static_configs: [{targets: ['127.0.0.1:%d']}]}\n" % w.admin)
+    with open(tmp_path / "prometheus.log", "wb") as log:
+        server = subprocess.Popen(
+            ["prometheus", "--config.file=%s" % config, "--storage.tsdb.path=%s" % (tmp_path / "data"),
+             "--web.listen-address=127.0.0.1:%d" % port], stdout=log, stderr=log)
+
+    def value():
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:%d/api/v1/query?query=weir_cache_hits_total" % port,
+                                        timeout=2) as answer:
+                result = json.load(answer)["data"]["result"]
+        except OSError:
+            return None
+        return float(result[0]["value"][1]) if result else None
+    try:
+        harness.eventually(lambda: value() == 1.0, timeout=40,
+                           message="prometheus did not scrape it")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_an_explanation_names_route_key_and_freshness(origin, weir):
+    w = weir(routes=[{"path": "/a", "name": "the a"}, {"path": "/**"}])
+    warm(origin, w)
+    x = w.api("GET", "/explain?url=http://%s/a" % w.host).json()
+    assert x["route"]["name"] == "the a"
+    assert x["key"] == "http://%s/a" % w.host
+    assert x["answer"] == "hit"
+    [stored] = x["stored"]
+    assert stored["fresh"] and stored["selected"] and stored["use"] == "fresh"
+    assert 59 < stored["ttl_s"] <= 60 and stored["body_bytes"] == 5
+    w.purge(url="http://%s/a" % w.host)
+    x = w.api("GET", "/explain?url=http://%s/a" % w.host).json()
+    assert (x["answer"], x["stored"]) == ("uri-miss", [])
+
+
+def test_what_is_not_understood_in_a_purge_is_listed_and_nothing_goes(origin, weir):
+    w = weir()
+    warm(origin, w)
+    r = w.api("POST", "/purge", {"all": True, "groups": ["g"], "route": "none", "colour": 1})
+    assert r.status == 400
+    assert r.header("Content-Type") == "application/problem+json"
+    assert {f["item"] for f in r.json()["not_understood"]} == {"groups", "none", "colour"}
+    assert w.get("/a").cache_status.hit
+
+
+def test_a_purge_of_a_hundred_mebibytes_is_refused_and_the_process_stands(origin, weir):
+    w = weir()
+    warm(origin, w)
+    head = b"POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n"
+    with harness.Client(w.admin) as c:
+        try:
+            c.send(head)
+            for _ in range(1600):
+                c.send(b"x" * 65536)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert c.response("POST").status == 413
+    assert w.get("/a").cache_status.hit
+
+
+def test_the_configuration_is_shown_without_its_secrets(weir, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("open-sesame\n")
+    token.chmod(0o600)
+    w = weir(yaml="listen: '{listen}'\nadmin: {listen: '{admin}', token_file: %s}\n"
+                  "origins: {api: {servers: ['{origin}']}}\nroutes: [{path: /**}]\n" % token, wait=False)
+    bearer = [("Authorization", "Bearer open-sesame")]
+
+    def up():
+        try:
+            return w.api("GET", "/readyz", headers=bearer).status == 200
+        except OSError:
+            return False
+    harness.eventually(up)
+    assert w.api("GET", "/config").status == 401
+    answer = w.api("GET", "/config", headers=bearer)
+    assert answer.status == 200
+    assert b"/**" in answer.body and b"open-sesame" not in answer.body
+
+
+def test_the_shell_has_the_same_verbs(origin, weir):
+    w = weir()
+    warm(origin, w)
+    binary = harness.weir_binary()
+
+    def shell(*args):
+        return subprocess.run([binary, *args, "--admin", w.admin_url], capture_output=True, check=False, text=True)
+    stats = shell("stats")
+    assert stats.returncode == 0 and "/**" in stats.stdout and "hit" in stats.stdout
+    explained = shell("explain", "http://%s/a" % w.host)
+    assert explained.returncode == 0 and json.loads(explained.stdout)["answer"] == "hit"
+    assert shell("reload").returncode == 0
+    purged = shell("purge", "--url", "http://%s/a" % w.host)
+    assert purged.returncode == 0 and json.loads(purged.stdout)["objects"] == 1
+    assert not w.get("/a").cache_status.hit
+    refused = shell("purge", "--route", "no-such")
+    assert refused.returncode == 1 and "no-such" in refused.stderr
+
+
+def test_the_shell_says_what_to_do_when_nobody_listens():
+    port = harness.free_port()
+    r = subprocess.run([harness.weir_binary(), "stats", "--admin", "http://127.0.0.1:%d" % port],
+                       capture_output=True, check=False, text=True)
+    assert r.returncode == 1
+    assert "127.0.0.1:%d" % port in r.stderr and "admin.listen" in r.stderr
+
+
+def test_a_port_in_use_is_named_with_the_remedy(origin, weir):
+    w = weir()
+    other = harness.Weir(origin.url, wait=False,
+                         yaml="listen: '{listen}'\nadmin: {listen: '127.0.0.1:%d'}\n"
+                              "origins: {api: {servers: ['{origin}']}}\nroutes: [{path: /**}]\n" % w.admin)
+    assert other.process.wait(timeout=20) == 1
+    other.status = 1
+    assert "admin.listen" in other.log() and "choose another port" in other.log()
+
+
+def test_the_probe_port_has_health_alone(weir):
+    port = harness.free_port()
+    weir(probe={"listen": "127.0.0.1:%d" % port})
+    with harness.Client(port) as c:
+        assert c.get("/healthz").status == 200
+        assert c.get("/readyz").status == 200
+        assert c.get("/metrics").status == 404
+        assert c.request("POST", "/purge", body=b"{}").status == 404
