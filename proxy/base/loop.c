@@ -79,7 +79,6 @@ loop_new(unsigned index, struct err *e)
     l->magic = LOOP_MAGIC;
     l->index = index;
     event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
-    event_config_set_flag(cfg, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
     l->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     l->base = event_base_new_with_config(cfg);
     if (l->fd == -1 || l->base == NULL)
