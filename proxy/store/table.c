@@ -5,7 +5,7 @@
  *          fills the first slot on that path that is gone or free, so that what a reader looks for
  *          is never behind a free slot; it empties a slot to `gone`, and turns a run of gone slots
  *          to free when a free one follows. A full table is copied into a new one and freed after
- *          its readers. Load 0.5 after a copy, 0.8 with gone slots at most: 10 to 16 bytes a key.
+ *          its readers. Load 0.62 after a copy, 0.8 with gone slots at most: 10 to 13 bytes a key.
  *          Hashes are not kept: a copy computes them from the keys again, which costs less than the
  *          cache miss that reading the node is anyway.
  * Threads  table_find: a read section, or the lock. All else: the lock.
@@ -149,7 +149,7 @@ rebuild(struct store *s, struct shard *sh, uint32_t cap)
 static uint32_t
 cap_for(uint32_t live)
 {
-    return live * 2 < CAP_MIN ? CAP_MIN : live * 2;
+    return live + live / 2 + live / 8 < CAP_MIN ? CAP_MIN : live + live / 2 + live / 8;
 }
 
 /* A table that cannot grow goes on to be filled, up to its last free slot but one: a probe ends at
