@@ -144,22 +144,45 @@ new_request(struct conn *c)
 }
 
 static void
+free_body(const void *p, size_t n, void *arg)
+{
+    (void)n;
+    (void)arg;
+    free((void *)(uintptr_t)p);
+}
+
+/* Puts head and content in the output; the content's memory goes with it (/metrics may have megabytes). */
+static int
+put_reply(struct conn *c, struct admin_request *r)
+{
+    struct evbuffer *output = bufferevent_get_output(c->ev->bev);
+    struct buf head = { 0 };
+    int rc;
+
+    admin_reply_head(r, c->close, &head);
+    rc = head.failed ? -1 : evbuffer_add(output, head.p, head.n);
+    buf_free(&head);
+    if (rc != 0 || r->out.n == 0 || c->head.method == HTTP_HEAD)    /* RFC 9110 9.3.2: no content */
+        return rc;
+    rc = evbuffer_add_reference(output, r->out.p, r->out.n, free_body, NULL);
+    if (rc == 0)
+        r->out = (struct buf){ 0 };
+    return rc;
+}
+
+static void
 write_reply(struct conn *c, struct admin_request *r)
 {
-    struct buf b = { 0 };
-
     if (r->out.failed) {
         r->out.failed = false;
-        admin_problem(r, 503, "out of memory");
         c->close = true;
+        admin_problem(r, 503, "out of memory");
     }
-    admin_reply_put(r, c->close, &b);
     c->phase = REPLY;
     reading(c, false);
     timer_set(&c->timer, SEND_US);
-    if (b.failed || (c->ev != NULL && bufferevent_write(c->ev->bev, b.p, b.n) != 0))
+    if (c->ev != NULL && put_reply(c, r) != 0)
         timer_set(&c->timer, 0);        /* libevhtp may be on the stack: not here */
-    buf_free(&b);
     buf_free(&r->out);
 }
 

@@ -55,8 +55,8 @@ struct admin {
 void admin_problem(struct admin_request *r, unsigned status, const char *detail, ...) PRINTF(3, 4);
 /* The same, open: the caller appends members, each preceded by a comma, and then '}'. */
 void admin_problem_open(struct admin_request *r, unsigned status, const char *detail);
-/* Serialises head and body. */
-void admin_reply_put(const struct admin_request *r, bool close, struct buf *b);
+/* Serialises the head. */
+void admin_reply_head(const struct admin_request *r, bool close, struct buf *b);
 /* Appends "text" in quotes, escaped. */
 void admin_json_text(struct buf *b, struct slice s);
 

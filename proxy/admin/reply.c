@@ -40,9 +40,8 @@ admin_problem(struct admin_request *r, unsigned status, const char *detail, ...)
 }
 
 void
-admin_reply_put(const struct admin_request *r, bool close, struct buf *b)
+admin_reply_head(const struct admin_request *r, bool close, struct buf *b)
 {
-    bool head = r->head->method == HTTP_HEAD;
     char date[HTTP_DATE_LEN];
 
     http_date_put(date, wall_ms() / 1000);
@@ -58,6 +57,4 @@ admin_reply_put(const struct admin_request *r, bool close, struct buf *b)
     else if (r->head->minor == 0)
         buf_addz(b, "Connection: keep-alive\r\n");
     buf_addz(b, "\r\n");
-    if (!head)                          /* RFC 9110 9.3.2: the same head, no content */
-        buf_adds(b, buf_slice(&r->out));
 }

@@ -29,7 +29,7 @@ struct series {
     struct series *next;                /* all of them */
     struct hist   *parts;               /* owned */
     uint64_t       seen;                /* count at the last tick */
-    uint64_t      *last[HIST_OCTAVES];  /* owned: cells at the last tick */
+    uint32_t      *last[HIST_OCTAVES];  /* owned: cells at the last tick, modulo 2^32: a second has fewer */
     struct delta   fine[FINE], coarse[COARSE];
 };
 
@@ -195,8 +195,8 @@ series_difference(struct series *s, struct cells *c)
         for (unsigned i = 0; i < HIST_SUB && (c->used >> o & 1); i++) {
             uint64_t now = c->at[o][i];
 
-            c->at[o][i] = now - s->last[o][i];
-            s->last[o][i] = now;
+            c->at[o][i] = (uint32_t)((uint32_t)now - s->last[o][i]);
+            s->last[o][i] = (uint32_t)now;
         }
     return true;
 }
