@@ -19,6 +19,7 @@
 
 #define LINGER_US  2000000
 #define REST_MAX   READ_BUFFER          /* bytes kept of a client that is ahead of us */
+#define QUEUE_MAX  16384                /* with more unsent the next request is not looked at */
 
 static void consume(struct conn *c);
 
@@ -125,20 +126,65 @@ kick(struct conn *c)
 
 /* ---- timers and events ----------------------------------------------------------------------------- */
 
-/* The one deadline that counts now. */
+static enum conn_wait
+awaited(const struct conn *c)
+{
+    if (conn_queued(c) > 0 || c->want_writable)
+        return WAIT_SEND;
+    switch ((enum conn_state)c->state) {
+    case CONN_PROXY:
+        return WAIT_HEAD;
+    case CONN_HEAD:
+        return rest(c) > 0 ? WAIT_HEAD : WAIT_IDLE;
+    case CONN_BUSY:
+        return !c->body_done && c->body_on ? WAIT_BODY : WAIT_NONE;
+    case CONN_LINGER:
+        return WAIT_LINGER;
+    default:
+        return WAIT_NONE;
+    }
+}
+
+static int64_t
+patience_us(const struct conn *c)
+{
+    const struct conf_listener *l = listener(c);
+
+    switch ((enum conn_wait)c->wait) {
+    case WAIT_SEND:
+        return l->timeout_send_ms * 1000;
+    case WAIT_HEAD:
+        return l->timeout_head_ms * 1000;
+    case WAIT_IDLE:
+        return l->timeout_idle_ms * 1000;
+    case WAIT_BODY:
+        return l->timeout_body_ms * 1000;
+    case WAIT_LINGER:
+        return LINGER_US;
+    case WAIT_NONE:
+        break;
+    }
+    return 0;
+}
+
+/* The one deadline that counts now. It stands as long as the client is awaited for the same thing: a byte now and
+ * then does not win it more time for a head, and bytes that it sends none for those that it does not take. */
 static void
 rearm(struct conn *c, int64_t now)
 {
-    const struct conf_listener *l = listener(c);
-    int64_t ms = 0;
+    enum conn_wait wait = awaited(c);
 
-    if (c->out.n > c->out_at || c->want_writable)
-        ms = l->timeout_send_ms;
-    else if (c->state == CONN_HEAD || c->state == CONN_PROXY)
-        ms = rest(c) > 0 || c->state == CONN_PROXY ? l->timeout_head_ms : l->timeout_idle_ms;
-    else if (c->state == CONN_BUSY && !c->body_done && c->body_on)
-        ms = l->timeout_body_ms;
-    wheel_set(c, now, c->state == CONN_LINGER ? LINGER_US : ms * 1000);
+    if (wait == c->wait)
+        return;
+    c->wait = (uint8_t)wait;
+    wheel_set(c, now, patience_us(c));
+}
+
+/* What was awaited has come, or a part of it. */
+static void
+progress(struct conn *c)
+{
+    c->wait = WAIT_NONE;
 }
 
 static void
@@ -159,15 +205,26 @@ void
 conn_expired(struct conn *c)
 {
     c->depth++;
-    if (c->out.n > c->out_at || c->want_writable || c->state == CONN_LINGER || c->state == CONN_FLUSH) {
+    switch ((enum conn_wait)c->wait) {
+    case WAIT_SEND:
+    case WAIT_LINGER:
+    case WAIT_IDLE:
         gone(c);
-    } else if ((c->state == CONN_HEAD && rest(c) > 0) ||
-        (c->state == CONN_BUSY && !c->body_done && c->body_on)) {
+        break;
+    case WAIT_HEAD:
+        if (c->state == CONN_PROXY) {
+            gone(c);
+            break;
+        }
         COUNT(requests_timeout);
-        refuse(c, 408, c->state == CONN_HEAD ? "the request head took too long" :
-            "the request body took too long");
-    } else if (c->state == CONN_HEAD || c->state == CONN_PROXY) {
-        kill_conn(c);
+        refuse(c, 408, "the request head took too long");
+        break;
+    case WAIT_BODY:
+        COUNT(requests_timeout);
+        refuse(c, 408, "the request body took too long");
+        break;
+    case WAIT_NONE:
+        break;
     }
     c->depth--;
     release(c);
@@ -199,10 +256,12 @@ set_writing(struct conn *c, bool on)
 
 /* ---- the end of an answer ---------------------------------------------------------------------------- */
 
+/* Even when nothing is left to read: a request may be under way that nobody will answer, and the reset that it would
+ * meet destroys what the client has not yet read (RFC 9112 9.6). */
 static void
 say_goodbye(struct conn *c)
 {
-    if (c->half_closed || (c->body_done && rest(c) == 0 && c->keep_asked)) {
+    if (c->half_closed) {
         kill_conn(c);
         return;
     }
@@ -223,7 +282,8 @@ conn_done(struct conn *c, bool keep)
         return;
     if (keep && c->body_done && c->state == CONN_BUSY) {
         c->state = CONN_HEAD;
-        if (c->out.n == c->out_at)
+        c->since_us = 0;
+        if (conn_queued(c) == 0)
             set_writing(c, false);
         if (c->depth == 0) {
             rearm(c, now_us());
@@ -232,7 +292,7 @@ conn_done(struct conn *c, bool keep)
         return;
     }
     c->state = CONN_FLUSH;
-    if (c->out.n == c->out_at)
+    if (conn_queued(c) == 0)
         say_goodbye(c);
 }
 
@@ -284,6 +344,8 @@ take_head(struct conn *c, struct slice *data)
     struct slice bytes;
     ssize_t n;
 
+    if (c->since_us == 0)
+        c->since_us = now_us();
     h->fields = w->fields;
     h->cap = (uint16_t)limits.fields;
     n = http_parse_request(data->p, data->n, &limits, h, &fault);
@@ -291,6 +353,7 @@ take_head(struct conn *c, struct slice *data)
         return;
     COUNT(requests);
     c->requests++;
+    progress(c);
     if (n == -1) {
         data->n = 0;
         refuse(c, fault.status, fault.why);
@@ -370,7 +433,7 @@ process(struct conn *c, struct slice *data)
             take_proxy_header(c, data);
             break;
         case CONN_HEAD:
-            if (data->n > 0)
+            if (data->n > 0 && conn_queued(c) <= QUEUE_MAX)
                 take_head(c, data);
             break;
         case CONN_BUSY:
@@ -402,12 +465,13 @@ settle(struct conn *c, int64_t now)
 
     if (c->dead)
         return;
-    if (c->half_closed && (waiting || (c->state == CONN_BUSY && !c->body_done && rest(c) == 0 && c->body_on) ||
-        (c->state == CONN_TUNNEL && rest(c) == 0) || c->state == CONN_LINGER)) {
+    if (c->half_closed && ((waiting && conn_queued(c) == 0) || c->state == CONN_LINGER ||
+        (c->state == CONN_BUSY && !c->body_done && rest(c) == 0 && c->body_on) ||
+        (c->state == CONN_TUNNEL && rest(c) == 0))) {
         gone(c);
         return;
     }
-    set_reading(c, !c->half_closed && rest(c) < REST_MAX);
+    set_reading(c, c->broken || (!c->half_closed && rest(c) < REST_MAX));
     rearm(c, now);
 }
 
@@ -418,8 +482,6 @@ consume(struct conn *c)
     struct slice data = { c->in.p + c->in_at, rest(c) };
     int64_t now = now_us();
 
-    if (c->state == CONN_HEAD)
-        c->since_us = now;
     process(c, &data);
     if (!c->dead) {
         c->in_at = c->in.n - (data.n < rest(c) ? data.n : rest(c));
@@ -471,11 +533,13 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     CHECK(c, CONN_MAGIC);
-    n = fill_buffer(c, &data);
+    n = c->broken ? -1 : fill_buffer(c, &data);
     if (n == -2)
         return;
     c->depth++;
     now = now_us();
+    if (c->wait == WAIT_BODY)
+        progress(c);
     if (n == -1) {
         gone(c);
     } else if (n == 0) {
@@ -485,7 +549,6 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     } else if (!fresh) {
         consume(c);
     } else {
-        c->since_us = now;
         process(c, &data);
         if (!c->dead && data.n > 0) {
             c->in.n = c->in_at = 0;
@@ -521,8 +584,11 @@ conn_queued(const struct conn *c)
 static bool
 broken(struct conn *c)
 {
-    shutdown(c->fd, SHUT_RDWR);         /* the next read says so */
+    c->broken = true;
+    shutdown(c->fd, SHUT_RDWR);         /* so that on_readable comes */
     c->out.n = c->out_at = 0;
+    c->want_writable = false;
+    set_writing(c, false);
     set_reading(c, true);
     return false;
 }
@@ -590,9 +656,10 @@ flush(struct conn *c)
         return;
     }
     c->out_at += (size_t)put;
+    if (put > 0 || conn_queued(c) == 0)
+        progress(c);
     if (conn_queued(c) > 0) {
-        if (put > 0)
-            rearm(c, now_us());
+        rearm(c, now_us());
         return;
     }
     c->out.n = c->out_at = 0;
@@ -620,8 +687,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
     CHECK(c, CONN_MAGIC);
     c->depth++;
     flush(c);
-    if (!c->dead && c->state == CONN_HEAD && rest(c) > 0)
-        consume(c);                     /* on_writable ended an answer, and more was asked already */
+    if (!c->dead && c->state == CONN_HEAD && (rest(c) > 0 || c->half_closed))
+        consume(c);                     /* the answer's last byte left, and more was asked already */
     c->depth--;
     release(c);
 }

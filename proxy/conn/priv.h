@@ -17,16 +17,21 @@ enum conn_state {
     CONN_LINGER,                        /* said all, reads until the client closes, so that no reset eats it */
 };
 
+/* What the client is to do next; each has its time-out. */
+enum conn_wait { WAIT_NONE, WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_SEND, WAIT_LINGER };
+
 struct conn {
     uint32_t        magic;
 #define CONN_MAGIC 0xc0110c70u
     int             fd;
     uint8_t         state;              /* enum conn_state */
+    uint8_t         wait;               /* enum conn_wait: what the deadline is about */
     bool            half_closed;        /* the client has said all it will */
     bool            reading, writing;   /* events that are set */
     bool            want_writable;      /* the answerer wants on_writable */
     bool            body_on, body_done, expect;
     bool            keep_asked;         /* HTTP says that the connection may stay */
+    bool            broken;             /* a write failed; on_readable ends it */
     bool            dead;               /* freed when the outermost call returns */
     bool            kicked;
     unsigned        depth;              /* calls of ours on the stack */
@@ -42,7 +47,7 @@ struct conn {
     uint64_t        body_left, body_seen;
     struct http_chunked chunked;
     uint64_t        requests;
-    int64_t         since_us;
+    int64_t         since_us;           /* when this request's first byte was read; 0: not yet */
     int64_t         deadline_us;        /* 0: none */
     unsigned        slot;               /* in the wheel, plus one; 0: not in it */
     struct conn    *wheel_next, **wheel_prev;

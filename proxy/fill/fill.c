@@ -386,9 +386,14 @@ fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w)
 const char *
 fill_server(const struct fill *r, struct exchange_times *t)
 {
-    if (r->starter && r->flight->x != NULL) {
-        exchange_times(r->flight->x, t);
-        return exchange_server(r->flight->x);
+    const struct flight *f = r->flight;
+
+    if (!r->starter)
+        return "";
+    if (f->x != NULL) {
+        exchange_times(f->x, t);
+        return exchange_server(f->x);
     }
-    return "";
+    *t = f->times;
+    return f->server != NULL ? f->server : "";
 }

@@ -83,6 +83,10 @@ landed(struct flight *f)
 {
     struct flight *ref = f;
 
+    if (f->x != NULL) {
+        exchange_times(f->x, &f->times);
+        f->server = exchange_server(f->x);
+    }
     exchange_cancel(&f->x);
     unlist(f);
     flight_unref(&ref);

@@ -75,6 +75,8 @@ struct flight {
 
     /* home loop only */
     struct exchange *x;
+    struct exchange_times times;        /* when it was over; */
+    const char   *server;               /* ... of the origin's, NULL before */
     bool          again;                /* asked without conditions, after a 304 of no use */
     struct loop_msg drain;
     struct buf    interim;              /* 1xx heads; only the starter, on this loop, reads them */

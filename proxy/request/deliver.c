@@ -504,8 +504,9 @@ send_live(struct request *r, const struct fill_view *v)
 static enum req_state
 end_flight(struct request *r, const struct fill_view *v)
 {
+    struct slice trailer = trailer_filter(r->pool, v->trailer);
     struct iovec iov[3] = { { (char *)(uintptr_t)"0\r\n", 3 },
-        { (char *)(uintptr_t)v->trailer.p, v->trailer.n }, { (char *)(uintptr_t)"\r\n", 2 } };
+        { (char *)(uintptr_t)trailer.p, trailer.n }, { (char *)(uintptr_t)"\r\n", 2 } };
 
     if (r->chunked && !conn_write(r->conn, iov, 3))
         return REQ_WAIT;

@@ -94,6 +94,8 @@ trace(const struct request *r, struct buf *b)
     for (size_t i = 0; i < 55; i++)
         if (i != 2 && i != 35 && i != 52 && strchr("0123456789abcdef", v.p[i]) == NULL)
             return;
+    if (strspn(v.p + 3, "0") >= 32 || strspn(v.p + 36, "0") >= 16)
+        return;                         /* no id at all is no id */
     buf_addz(b, "Traceparent: ");
     buf_add(b, v.p, 36);
     buf_addhex(b, random_fast() | 1);
@@ -212,7 +214,7 @@ forward_body_end(struct request *r, struct slice trailer)
 {
     r->body_ended = true;
     if (r->fill != NULL)
-        fill_send_end(r->fill, trailer);
+        fill_send_end(r->fill, trailer_filter(r->pool, trailer));
 }
 
 /* The origin may have acted on a write whose answer nobody will see: what it may have changed is purged. */

@@ -135,6 +135,13 @@ void forward_interim(struct request *r, const struct fill_view *v);
 void forward_given_up(struct request *r);           /* the client left while its request was at the origin */
 void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 
+/* trailer.c */
+struct slice trailer_filter(struct pool *p, struct slice lines);
+
+/* hops.c */
+bool hops_left(const struct http_head *h, uint64_t *left);
+enum req_state hops_answer(struct request *r);      /* none were left: we are the last */
+
 /* purge.c: what the write changed, once; v: its answer, NULL when none came. */
 void purge_now(struct request *r, const struct fill_view *v);
 

@@ -250,6 +250,24 @@ route_name(const struct request *r)
 }
 
 static void
+put_time(struct buf *b, const char *name, int64_t us)
+{
+    if (us >= 0)
+        buf_printf(b, "%s%s=%lld.%03llds", b->n > 0 ? " " : "", name, (long long)us / 1000000,
+            (long long)us / 1000 % 1000);
+}
+
+static void
+put_times(struct buf *b, const struct exchange_times *t)
+{
+    put_time(b, "pool", t->wait_us);
+    put_time(b, "connected", t->connect_us);
+    put_time(b, "first-byte", t->first_byte_us);
+    if (t->tries > 1)
+        buf_printf(b, " tries=%u", t->tries);
+}
+
+static void
 log_slow(const struct request *r, uint64_t us)
 {
     struct exchange_times t = { 0 };
@@ -262,6 +280,8 @@ log_slow(const struct request *r, uint64_t us)
         if (r->spent_us[i] >= 1000)
             buf_printf(&b, " %s=%u.%03us", table[i].name, r->spent_us[i] / 1000000,
                 r->spent_us[i] / 1000 % 1000);
+    if (*server != '\0')
+        put_times(&b, &t);
     buf_addc(&b, '\0');
     if (!b.failed)
         log_limited(&limit, LOG_WARN, "slow: %.*s %.*s%.*s took %llu ms (route %s%s%s):%s",
