@@ -83,14 +83,11 @@ slice_glob(struct slice pattern, struct slice s)
 size_t
 put_u64(char *p, uint64_t v)
 {
-    char tmp[20];
-    size_t n = 0;
+    size_t n = 1;
 
-    do {
-        tmp[n++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v != 0);
-    for (size_t i = 0; i < n; i++)
-        p[i] = tmp[n - 1 - i];
+    for (uint64_t rest = v; rest >= 10; rest /= 10)
+        n++;
+    for (size_t i = n; i-- > 0; v /= 10)
+        p[i] = (char)('0' + v % 10);
     return n;
 }

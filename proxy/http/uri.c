@@ -50,8 +50,13 @@ put_escapes(struct buf *b, struct slice s)
 {
     static const char hex[] = "0123456789ABCDEF";
     const char *p = s.p, *end;
-    char *out = s.n > 0 ? buf_reserve(b, s.n) : NULL, *start = out;
+    char *out, *start;
 
+    if (s.n == 0 || memchr(s.p, '%', s.n) == NULL) {
+        buf_adds(b, s);                 /* nearly all targets: nothing to look at byte by byte */
+        return;
+    }
+    out = start = buf_reserve(b, s.n);
     if (out == NULL)
         return;
     for (end = p + s.n; p < end;) {
@@ -82,7 +87,7 @@ http_uri_normalise(struct buf *b, struct slice path, struct slice query)
     if (path.n == 0)
         buf_addc(b, '/');
     put_escapes(b, path);
-    if (!b->failed && b->p[from] == '/')
+    if (!b->failed && b->p[from] == '/' && memchr(b->p + from, '.', b->n - from) != NULL)
         b->n = from + remove_dots(b->p + from, b->n - from);
     if (query.p == NULL)
         return;
@@ -105,19 +110,20 @@ void
 http_host_normalise(struct buf *b, struct slice host, bool https)
 {
     size_t n = host_end(host);
-    char *at = buf_reserve(b, n);
-    uint64_t port;
+    char *at = buf_reserve(b, host.n);
+    struct slice port = { host.p + n + 1, host.n > n ? host.n - n - 1 : 0 };
 
     if (at == NULL)
         return;
     for (size_t i = 0; i < n; i++)
         at[i] = to_lower(host.p[i]);
     b->n += n;
-    if (host.n - n > 1 && slice_u64((struct slice){ host.p + n + 1, host.n - n - 1 }, &port) &&
-        port != (https ? 443u : 80u)) {
-        buf_addc(b, ':');
-        buf_addu(b, port);
-    }
+    while (port.n > 1 && *port.p == '0')            /* the digits are a number: 6.2.3 */
+        port.p++, port.n--;
+    if (port.n == 0 || slice_eq(port, https ? SLICE("443") : SLICE("80")))
+        return;
+    buf_addc(b, ':');
+    buf_adds(b, port);
 }
 
 /* Cuts path and query apart. */
