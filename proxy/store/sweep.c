@@ -17,7 +17,9 @@
 
 #define CHUNK      256                  /* slots looked at under one hold of a lock */
 #define NICE       5
-#define FORGET_S   60                   /* how often old rules are looked at without a purge */
+#define FORGET_US  ((int64_t)60000000)  /* how often old rules are looked at without a purge */
+#define REST       9                    /* times a pass's length between passes: a tenth of a core at most,
+                                           however fast purges come */
 
 /* ---- walking the index ----------------------------------------------------------------------------- */
 
@@ -72,16 +74,33 @@ sweep_node(struct store *s, struct shard *sh, struct node *n, void *arg)
 
 /* ---- the thread --------------------------------------------------------------------------------------- */
 
+/* With sweep_lock: until that much time has passed, or the store ends, or (where `asked` counts) a
+ * purge asks for a pass. */
 static void
-sleep_until_asked(struct store *s)
+rest(struct store *s, int64_t us, bool asked)
 {
     struct timespec until;
 
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += FORGET_S;
-    while (!s->sweep_stop && s->sweep_asked == s->sweep_done)
+    us += until.tv_nsec / 1000;
+    until.tv_sec += us / 1000000;
+    until.tv_nsec = us % 1000000 * 1000;
+    while (!s->sweep_stop && !(asked && s->sweep_asked != s->sweep_done))
         if (pthread_cond_timedwait(&s->sweep_cond, &s->sweep_lock, &until) == ETIMEDOUT)
             return;
+}
+
+/* One pass, without sweep_lock; how long it took. */
+static int64_t
+sweep_pass(struct store *s)
+{
+    int64_t start = now_us();
+    uint64_t seq = store_stamp(s);
+
+    store_visit_all(s, sweep_node, NULL);
+    purge_forget(s, seq);
+    s->swept = seq;
+    return now_us() - start;
 }
 
 static void *
@@ -92,24 +111,20 @@ sweeper(void *arg)
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);    /* Linux: of this thread alone */
     pthread_mutex_lock(&s->sweep_lock);
     while (!s->sweep_stop) {
-        uint64_t asked = s->sweep_asked, seq;
+        uint64_t asked = s->sweep_asked;
         bool pass = asked != s->sweep_done;
+        int64_t took = 0;
 
-        if (!pass) {
-            sleep_until_asked(s);
-            if (s->sweep_asked != s->sweep_done || s->sweep_stop)
-                continue;
-        }
         pthread_mutex_unlock(&s->sweep_lock);
-        seq = store_stamp(s);
-        if (pass) {
-            store_visit_all(s, sweep_node, NULL);
-            s->swept = seq;
-        }
-        purge_forget(s, s->swept);
+        if (pass)
+            took = sweep_pass(s);
+        else
+            purge_forget(s, s->swept);
         pthread_mutex_lock(&s->sweep_lock);
         s->sweep_done = asked;
         pthread_cond_broadcast(&s->sweep_cond);
+        rest(s, took * REST, false);
+        rest(s, FORGET_US, true);
     }
     pthread_mutex_unlock(&s->sweep_lock);
     return NULL;
