@@ -308,9 +308,20 @@ ask_again(struct flight *f)
     flight_take_off(f);
 }
 
+/* The length of a stored body; never with 204 (RFC 9110 8.6). */
+static void
+put_length(struct buf *b, unsigned status, const struct body *body)
+{
+    if (status == 204)
+        return;
+    buf_addz(b, "Content-Length: ");
+    buf_addu(b, body_size(body));
+    buf_addz(b, "\r\n");
+}
+
 /* The stored head, freshened: parsed, judged and published. -1: it cannot be used. */
 static int
-freshen(struct flight *f, const struct http_head *r304)
+freshen(struct flight *f, const struct http_head *r304, bool *keep)
 {
     struct stored_head *sh = f->stale->head;
     struct http_field fields[HTTP_FIELDS_MAX], merged_fields[HTTP_FIELDS_MAX];
@@ -318,8 +329,7 @@ freshen(struct flight *f, const struct http_head *r304)
     struct http_head merged = { .fields = merged_fields, .cap = HTTP_FIELDS_MAX };
     struct buf b = { 0 };
     struct head_marks m;
-    const char *why;
-    bool keep;
+    const char *why = NULL;
     int rc = -1;
 
     if (http_parse_fields(sh->bytes + sh->status_n, sh->n - sh->status_n, &old) == -1 ||
@@ -328,16 +338,16 @@ freshen(struct flight *f, const struct http_head *r304)
         http_parse_fields(b.p + m.status_n, b.n - m.status_n, &merged) == -1)
         goto out;
     merged.status = f->stale->meta.status;
-    keep = sem_store(&f->semantics, &merged, &f->route->rules, f->request_ms, wall_ms(), &f->meta, &why);
-    if (!keep) {
+    *keep = sem_store(&f->semantics, &merged, &f->route->rules, f->request_ms, wall_ms(), &f->meta, &why);
+    if (!*keep) {
         f->meta = f->stale->meta;
         f->meta.lifetime_ms = 0;
     }
-    buf_printf(&b, "Content-Length: %llu\r\n", (unsigned long long)body_size(f->stale->body));
+    put_length(&b, merged.status, f->stale->body);
     if (b.failed || store_freshen(f->fills->store, f->stale, buf_slice(&b), m.status_n, m.etag_at,
         m.etag_n, &f->meta, f->stamp, &f->object) != STORE_STORED)
         goto out;
-    if (!keep)
+    if (!*keep)
         store_drop(f->fills->store, f->object);
     rc = 0;
 out:
@@ -348,13 +358,26 @@ out:
 static void
 on_not_modified(struct flight *f, const struct http_head *h)
 {
-    if (freshen(f, h) == -1) {
+    const struct http_head *parsed = kept(f, h);
+    bool keep;
+
+    if (parsed == NULL) {
+        COUNT(memory_failures);
+        give_up(f, &no_memory);
+        return;
+    }
+    if (freshen(f, h, &keep) == -1) {
         ask_again(f);
         return;
     }
     COUNT(cache_freshened);
+    if (!keep)
+        unlist(f);
     pthread_mutex_lock(&f->mtx);
     f->phase = FLIGHT_OBJECT;
+    f->view.response = parsed;
+    if (!keep)
+        release_others(f, FILL_AGAIN_ALONE);    /* from now on it is this one client's: private, say */
     f->view.status = 304;
     f->view.object = f->object;
     f->view.complete = true;
@@ -553,9 +576,7 @@ publish(struct flight *f)
 
     make_tags(f, &tags);
     buf_adds(&b, f->shared_head);
-    buf_addz(&b, "Content-Length: ");
-    buf_addu(&b, body_size(f->body));
-    buf_addz(&b, "\r\n");
+    put_length(&b, f->view.status, f->body);
     parts.head = buf_slice(&b);
     parts.tags = tags.at;
     parts.ntags = tags.n;

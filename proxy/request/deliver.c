@@ -244,6 +244,7 @@ begin_object(struct request *r)
         buf_add(&b, o->head->bytes, o->head->n);
     }
     put_age(&b, o, now);
+    buf_adds(&b, r->cookies);
     status_put(r, &b, NULL);
     put_connection(r, &b);
     buf_addz(&b, "\r\n");
@@ -359,17 +360,34 @@ put_framing(struct request *r, const struct fill_view *v, struct buf *b)
     }
 }
 
+/* Another's answer came without its Age (it is written anew for a stored one); this client did not
+ * have it from the origin itself (RFC 9111 5.1). */
+static void
+put_waited_age(const struct request *r, const struct fill_view *v, struct buf *b)
+{
+    int64_t age = r->collapsed && v->meta != NULL ? sem_age_ms(v->meta, wall_ms()) / 1000 : 0;
+
+    if (age > 0) {
+        buf_addz(b, "Age: ");
+        buf_addu(b, (uint64_t)age);
+        buf_addz(b, "\r\n");
+    }
+}
+
 /* Made from a live response that the client has already: its fields that belong into a 304. */
 static enum req_state
 deliver_304(struct request *r, const struct fill_view *v)
 {
+    struct http_field fields[HTTP_FIELDS_MAX];
+    struct http_head h = { .fields = fields, .cap = HTTP_FIELDS_MAX };
     struct buf b = { 0 };
 
+    if (http_parse_fields(v->head.p + v->status_n, v->head.n - v->status_n, &h) == -1)
+        return cut(r);                  /* cannot happen: it was made from parsed fields */
     r->status = 304;
     buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
-    for (unsigned i = 0; i < v->response->nfields; i++)
-        if (sem_in_304(&v->response->fields[i]) && http_forwards(v->response, &v->response->fields[i]))
-            http_put(&b, v->response->fields[i].name, v->response->fields[i].value);
+    put_fields(&b, &h, true, true);
+    put_waited_age(r, v, &b);
     status_put(r, &b, v);
     put_connection(r, &b);
     buf_addz(&b, "\r\n");
@@ -432,6 +450,7 @@ begin_flight(struct request *r, const struct fill_view *v)
     }
     buf_adds(&b, v->head);
     put_framing(r, v, &b);
+    put_waited_age(r, v, &b);
     status_put(r, &b, v);
     if (v->status == 101) {
         buf_addz(&b, "Connection: upgrade\r\n");

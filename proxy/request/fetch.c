@@ -3,6 +3,13 @@
  */
 #include "request/priv.h"
 
+/* What RFC 5861 4 calls an error. */
+static bool
+is_error(unsigned status)
+{
+    return status == 500 || status == 502 || status == 503 || status == 504;
+}
+
 /* The stored response, stale, instead of an error of the origin's, where that is allowed. */
 static bool
 stale_instead(struct request *r)
@@ -26,6 +33,7 @@ take_off(struct request *r)
 
     request_want(r, r->alone ? FILL_ALONE : FILL_SHARED, &w);
     w.stale = r->stale;
+    w.semantics.range = false;          /* the whole is asked for */
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &r->collapsed);
     return r->fill != NULL ? 0 : -1;
 }
@@ -36,12 +44,25 @@ arrived(struct request *r, const struct fill_view *v)
 {
     r->status = v->status;
     r->fwd_status = v->status;
-    if (v->status >= 500 && stale_instead(r))
+    if (is_error(v->status) && stale_instead(r))
         return REQ_DELIVER;
     r->outcome = r->collapsed ? OUTCOME_COLLAPSED : OUTCOME_MISS;
     if (v->meta == NULL)
         r->why = v->why;
     return REQ_DELIVER;
+}
+
+/* What is stored never has them; the origin's answer to this client's request may. */
+static void
+take_cookies(struct request *r, const struct http_head *r304)
+{
+    struct buf b = { 0 };
+
+    for (unsigned i = 0; i < r304->nfields; i++)
+        if (r304->fields[i].id == HF_SET_COOKIE)
+            http_put_id(&b, HF_SET_COOKIE, r304->fields[i].value);
+    r->cookies = pool_slice(r->pool, buf_slice(&b));
+    buf_free(&b);
 }
 
 static enum req_state
@@ -50,6 +71,8 @@ freshened(struct request *r, const struct fill_view *v)
     rcu_begin();
     r->object = object_ref((struct object *)(uintptr_t)v->object);
     rcu_end();
+    if (!r->collapsed)
+        take_cookies(r, v->response);
     fill_close(&r->fill);
     r->status = r->object->meta.status;
     r->fwd_status = 304;
@@ -62,7 +85,7 @@ look_again(struct request *r, const struct fill_view *v)
 {
     r->fwd_status = v->status;
     if (v->state == FILL_AGAIN_ALONE) {
-        if (v->status >= 500 && stale_instead(r))
+        if (is_error(v->status) && stale_instead(r))
             return REQ_DELIVER;
         r->alone = true;
     }

@@ -3,6 +3,8 @@
  */
 #include "request/priv.h"
 
+struct own_vary { struct request *r; const struct object *o; };
+
 #define ROUNDS_MAX 6                    /* after that a request fetches for itself */
 
 static void
@@ -37,12 +39,37 @@ miss(struct request *r, enum fwd why)
     return REQ_FETCH;
 }
 
+/* What the selected one varies by: who wants another variant must not wait for its validation. */
+static void
+note_own_vary(void *arg, const struct object *o, struct slice vary, bool soft)
+{
+    struct own_vary *own = arg;
+
+    (void)soft;
+    if (o == own->o && vary.n > 0)
+        own->r->vary = pool_slice(own->r->pool, vary);
+}
+
+static void
+learn_own_vary(struct request *r, const struct object *o)
+{
+    store_each(req_store(), &r->key, note_own_vary, &(struct own_vary){ r, o });
+}
+
+/* Asks for the whole with GET, whatever part of it this request wanted. */
 static void
 revalidate_behind(struct request *r, struct object *o)
 {
+    struct http_head get = *r->head;
     struct fill_want w;
 
+    get.method = HTTP_GET;
+    get.method_name = SLICE("GET");
+    learn_own_vary(r, o);
     request_want(r, FILL_SHARED, &w);
+    w.request = &get;
+    w.semantics.method = HTTP_GET;
+    w.semantics.range = false;
     w.stale = o;
     fill_behind(req_fills(), conn_loop(r->conn), &w);
 }
@@ -88,6 +115,12 @@ do_lookup(struct request *r)
         return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_URI_MISS);
     case STORE_PASS:
         r->alone = true;
+        if (r->rq.conditional && !(r->rq.cc.flags & CC_ONLY_IF_CACHED)) {
+            /* Nothing here to judge the client's conditions by: the origin does (RFC 9110 13.2.1). */
+            r->fwd = r->fwd == FWD_NONE ? FWD_URI_MISS : r->fwd;
+            r->why = "pass-for";
+            return REQ_FORWARD;
+        }
         return miss(r, FWD_URI_MISS);
     case STORE_VARY_MISS:
         store_each(req_store(), &r->key, note_vary, r);
@@ -104,5 +137,6 @@ do_lookup(struct request *r)
         return miss(r, FWD_REQUEST);
     }
     r->stale = found;
+    learn_own_vary(r, found);
     return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_STALE);
 }

@@ -78,6 +78,7 @@ struct request {
     struct slice       vary;            /* of other variants */
     unsigned           rounds;
     bool               alone, collapsed, revalidated;
+    struct slice       cookies;         /* Set-Cookie lines of a 304, for the client that caused it alone */
     const char        *why;             /* not stored because */
     enum fwd           fwd;
     unsigned           fwd_status;

@@ -32,8 +32,10 @@ sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struc
         !sem_cc_names(response, f->name);
 }
 
-/* 3.2: all but what is not stored, Content-Length, and what the stored content was made by. An
- * entity tag that selected is the stored one, or a weak form of it, which would only weaken it. */
+/* 3.2: all but what is not stored, Content-Length, and what tells how the stored content was made or
+ * what its bytes add up to. The media type is not among those: the content is kept as it came, whatever
+ * it is called. An entity tag that selected is the stored one, or a weak form of it, which would only
+ * weaken it. */
 bool
 sem_304_updates(const struct http_head *r304, const struct http_field *f)
 {
@@ -41,12 +43,13 @@ sem_304_updates(const struct http_head *r304, const struct http_field *f)
 
     switch (f->id) {
     case HF_CONTENT_ENCODING:
-    case HF_CONTENT_TYPE:
     case HF_CONTENT_RANGE:
         return false;
     case HF_ETAG:
         return sem_etag_valid(f->value) && f->value.p[0] != 'W';
     default:
+        if (slice_ieq(f->name, SLICE("Content-MD5")) || slice_ieq(f->name, SLICE("Content-Digest")))
+            return false;
         sem_cc_read(r304, &cc);
         return sem_keeps(r304, &cc, f);
     }

@@ -87,7 +87,7 @@ bool sem_keeps(const struct http_head *response, const struct sem_cc *cc, const 
 
 /* A 304 freshens (3.2, 4.3.4): may it freshen this stored response (validators agree)? */
 bool sem_304_selects(const struct http_head *stored, const struct http_head *r304);
-/* Does this field of a 304 replace the stored one? Not Content-Length, -Encoding, -Type, -Range,
+/* Does this field of a 304 replace the stored one? Not Content-Length, -Encoding, -Range, -MD5, -Digest,
  * ETag of another strength aside (3.2). */
 bool sem_304_updates(const struct http_head *r304, const struct http_field *f);
 

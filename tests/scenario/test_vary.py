@@ -1,0 +1,135 @@
+"""Variants: RFC 9111 4.1."""
+import pytest
+
+from harness import eventually
+
+FRESH = ("Cache-Control", "max-age=60")
+
+
+def by(*names, cc="max-age=60", extra=()):
+    """An answer that varies by fields and tells what they were."""
+    def handler(req, conn):
+        text = "|".join(req.header(n, "-") for n in names)
+        conn.respond(headers=[("Cache-Control", cc), ("Vary", ", ".join(names)), *extra], body=text.encode())
+    return handler
+
+
+def test_variants_of_one_url_live_beside_each_other(origin, weir):
+    w = weir()
+    origin.on("/a", by("X-Lang"))
+    for lang in ("de", "fr", "en"):
+        first = w.get("/a", [("X-Lang", lang)])
+        assert first.body == lang.encode()
+        assert first.cache_status.fwd == ("uri-miss" if lang == "de" else "vary-miss")
+    for lang in ("fr", "de", "en"):
+        second = w.get("/a", [("X-Lang", lang)])
+        assert second.body == lang.encode() and second.cache_status.hit
+    assert w.get("/a").body == b"-"
+    assert origin.count("/a") == 4
+
+
+def test_a_missing_field_matches_only_a_missing_field(origin, weir):
+    w = weir()
+    origin.on("/a", by("X-Lang"))
+    assert w.get("/a").body == b"-"
+    assert w.get("/a").cache_status.hit
+    assert w.get("/a", [("X-Lang", "")]).cache_status.fwd == "vary-miss"
+
+
+def test_all_named_fields_must_match(origin, weir):
+    w = weir()
+    origin.on("/a", by("X-A", "X-B"))
+    w.get("/a", [("X-A", "1"), ("X-B", "2")])
+    assert w.get("/a", [("X-B", "2"), ("X-A", "1")]).cache_status.hit
+    assert w.get("/a", [("X-A", "2"), ("X-B", "1")]).body == b"2|1"
+    assert w.get("/a", [("X-A", "1,X-B:2")]).body == b"1,X-B:2|-"
+
+
+@pytest.mark.parametrize("other", ["a,b", " a ,  b", "a, , b"])
+def test_white_space_and_list_syntax_make_no_difference(origin, weir, other):
+    w = weir()
+    origin.on("/a", by("X-L"))
+    w.get("/a", [("X-L", "a, b")])
+    assert w.get("/a", [("X-L", other)]).cache_status.hit
+    assert w.get("/a", [("X-L", "a"), ("X-L", "b")]).cache_status.hit
+
+
+def test_the_name_in_vary_is_compared_without_case(origin, weir):
+    w = weir()
+    origin.on("/a", by("x-LANG"))
+    w.get("/a", [("X-Lang", "de")])
+    assert w.get("/a", [("x-lang", "de")]).cache_status.hit
+
+
+def test_the_number_of_variants_is_limited(origin, weir):
+    w = weir(cache={"variants": 4})
+    origin.on("/a", by("X-N"))
+    for i in range(20):
+        assert w.get("/a", [("X-N", str(i))]).body == b"%d" % i
+    assert w.get("/a", [("X-N", "19")]).cache_status.hit
+    hits = sum(w.get("/a", [("X-N", str(i))]).cache_status.hit for i in (19, 18, 17, 16))
+    assert hits >= 3
+    assert w.stats() and origin.count("/a") < 26
+
+
+def test_vary_star_is_never_stored(origin, weir):
+    w = weir()
+    for i, star in enumerate(["*", "X-A, *", "*, *"]):
+        origin.on("/%d" % i, headers=[FRESH, ("Vary", star)], body=b"x")
+        w.get("/%d" % i)
+        second = w.get("/%d" % i)
+        assert not second.cache_status.hit and second.cache_status.detail == "vary"
+
+
+def test_a_request_for_another_variant_does_not_join_the_validation_of_a_stale_one(origin, weir):
+    w = weir()
+    gate = origin.gate()
+    stale = [("ETag", '"1"'), ("Age", "100")]
+
+    def handler(req, conn):
+        lang = req.header("X-Lang")
+        if req.header("If-None-Match"):
+            gate.wait()
+            conn.respond(304, [("Cache-Control", "max-age=60"), ("Vary", "X-Lang"), ("ETag", '"1"')],
+                         reason="Not Modified")
+        else:
+            by("X-Lang", cc="max-age=10", extra=stale if lang == "de" else [])(req, conn)
+    origin.on("/a", handler)
+    assert w.get("/a", [("X-Lang", "de")]).body == b"de"
+    with w.client() as de:
+        de.start("GET", "/a", [("X-Lang", "de")])
+        origin.wait("/a", 2)
+        assert w.get("/a", [("X-Lang", "fr")]).body == b"fr"
+        gate.set()
+        assert de.response().body == b"de"
+
+
+def test_stale_while_revalidate_of_one_variant_does_not_touch_another(origin, weir):
+    w = weir()
+    gate = origin.gate()
+
+    def handler(req, conn):
+        if req.header("If-None-Match"):
+            gate.wait()
+            conn.respond(304, [("ETag", '"1"'), ("Cache-Control", "max-age=60")], reason="Not Modified")
+        else:
+            by("X-Lang", cc="max-age=10, stale-while-revalidate=1000",
+               extra=[("ETag", '"1"'), ("Age", "100")])(req, conn)
+    origin.on("/a", handler)
+    w.get("/a", [("X-Lang", "de")])
+    assert w.get("/a", [("X-Lang", "de")]).body == b"de"        # and a validation behind it
+    origin.wait("/a", 2)
+    assert w.get("/a", [("X-Lang", "fr")]).body == b"fr"
+    gate.set()
+    eventually(lambda: w.get("/a", [("X-Lang", "de")]).cache_status.hit)
+    assert w.get("/a", [("X-Lang", "de")]).body == b"de"
+
+
+def test_all_variants_go_with_a_write(origin, weir):
+    w = weir()
+    origin.on("/a", by("X-Lang"))
+    for lang in ("de", "fr"):
+        w.get("/a", [("X-Lang", lang)])
+    w.post("/a")
+    for lang in ("de", "fr"):
+        assert not w.get("/a", [("X-Lang", lang)]).cache_status.hit
