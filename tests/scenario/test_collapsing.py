@@ -1,0 +1,307 @@
+"""Of many requests for one missing or stale key exactly one goes to the origin, across workers."""
+import threading
+import time
+
+import pytest
+
+from harness import Closed, eventually
+
+FRESH = ("Cache-Control", "max-age=60")
+N = 12
+
+
+def collapsed(w, n):
+    eventually(lambda: w.metric("weir_collapsed_total") >= n, message="%d did not collapse" % n)
+
+
+def behind_a_gate(origin, path="/a", headers=(FRESH,), body=b"hello", status=200, reason="OK"):
+    gate = origin.gate()
+
+    def handler(req, conn):
+        gate.wait()
+        conn.respond(status, list(headers), body, reason)
+    origin.on(path, handler)
+    return gate
+
+
+def test_many_at_once_make_one_fetch_and_all_have_its_answer(origin, weir):
+    w = weir(workers=2)
+    gate = behind_a_gate(origin)
+    answers = w.parallel(N, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
+    assert origin.count("/a") == 1
+    assert all(a.status == 200 and a.body == b"hello" for a in answers)
+    marked = [a.cache_status for a in answers if a.cache_status.collapsed]
+    assert len(marked) == N - 1 and all(c.fwd == "uri-miss" for c in marked)
+    assert w.get("/a").cache_status.hit
+
+
+def test_those_who_wait_receive_the_bytes_as_they_arrive(origin, weir):
+    w = weir(workers=2)
+    more, end = origin.gate(), origin.gate()
+
+    def slowly(req, conn):
+        conn.head(200, [FRESH], chunked=True)
+        conn.chunk(b"one")
+        more.wait()
+        conn.chunk(b"two")
+        end.wait()
+        conn.end()
+    origin.on("/s", slowly)
+    clients = [w.client() for _ in range(6)]
+    for c in clients:
+        c.start("GET", "/s")
+    for c in clients:
+        assert b"Transfer-Encoding: chunked" in c.wire.until(b"\r\n\r\n", "a head")
+        assert c.wire.line() == b"3" and c.wire.line() == b"one"
+    late = w.client()
+    late.start("GET", "/s")
+    late.wire.until(b"\r\n\r\n", "a head")
+    assert late.wire.line() == b"3" and late.wire.line() == b"one"
+    more.set()
+    for c in clients + [late]:
+        assert c.wire.line() == b"3" and c.wire.line() == b"two"
+    end.set()
+    for c in clients + [late]:
+        assert c.wire.line() == b"0"
+        c.close()
+    assert origin.count("/s") == 1
+
+
+def test_the_one_who_started_may_leave_and_the_others_still_get_it(origin, weir):
+    w = weir(workers=2)
+    gate = behind_a_gate(origin)
+    leader = w.client()
+    leader.start("GET", "/a")
+    origin.wait("/a")
+    answers = w.parallel(5, lambda i: w.get("/a"),
+                         meanwhile=lambda: (collapsed(w, 5), leader.reset(), time.sleep(0.05), gate.set()))
+    assert all(a.body == b"hello" for a in answers)
+    assert origin.count("/a") == 1
+
+
+def test_whoever_leaves_half_way_does_not_disturb_the_others(origin, weir):
+    w = weir(workers=2, routes=[{"path": "/**", "max_object": "16MiB"}], cache={"memory": "64MiB"})
+    gate = origin.gate()
+    body = bytes(range(256)) * 16384
+
+    def half(req, conn):
+        conn.head(200, [FRESH], length=len(body))
+        conn.send(body[:1 << 20])
+        gate.wait()
+        conn.send(body[1 << 20:])
+    origin.on("/a", half)
+    leavers = [w.client() for _ in range(4)]
+    stayers = [w.client() for _ in range(4)]
+    for c in leavers + stayers:
+        c.start("GET", "/a")
+    for c in leavers:
+        c.wire.until(b"\r\n\r\n", "a head")
+        c.wire.take(1000)
+    for c in leavers:
+        c.reset()
+    gate.set()
+    assert all(c.response().body == body for c in stayers)
+    assert w.get("/a").body == body and origin.count("/a") == 1
+
+
+def test_all_may_leave_and_the_answer_is_stored_all_the_same(origin, weir):
+    w = weir(workers=2)
+    gate = behind_a_gate(origin)
+    clients = [w.client() for _ in range(3)]
+    for c in clients:
+        c.start("GET", "/a")
+    origin.wait("/a")
+    collapsed(w, 2)
+    for c in clients:
+        c.reset()
+    gate.set()
+    eventually(lambda: w.get("/a").cache_status.hit)
+    assert origin.count("/a") == 1
+
+
+@pytest.mark.parametrize("cc", ["private", "no-store", "max-age=0"])
+def test_an_uncacheable_answer_lets_all_who_wait_go_at_once_and_together(origin, weir, cc):
+    w = weir(workers=2)
+    first = origin.gate()
+    together = threading.Barrier(N - 1, timeout=10)
+
+    def handler(req, conn):
+        n = origin.count("/a")
+        if n == 1:
+            first.wait()
+        else:
+            together.wait()                     # breaks unless all the others are here at once
+        conn.respond(200, [("Cache-Control", cc), ("Set-Cookie", "sid=" + req.header("X-Me"))],
+                     req.header("X-Me").encode())
+    origin.on("/a", handler)
+    answers = w.parallel(N, lambda i: w.get("/a", [("X-Me", str(i))]),
+                         meanwhile=lambda: (collapsed(w, N - 1), first.set()))
+    for i, a in enumerate(answers):
+        assert a.body == b"%d" % i and a.header("Set-Cookie") == "sid=%d" % i
+    assert origin.count("/a") == N
+
+
+def test_an_uncacheable_answer_is_remembered_so_that_nobody_waits_for_a_while(origin, weir):
+    w = weir(workers=2)
+    origin.on("/a", headers=[("Cache-Control", "private")], body=b"x")
+    w.get("/a")
+    together = threading.Barrier(4, timeout=10)
+    origin.on("/a", lambda q, c: (together.wait(), c.respond(200, [("Cache-Control", "private")], b"x")))
+    answers = w.parallel(4, lambda i: w.get("/a"))
+    assert all(a.body == b"x" and not a.cache_status.collapsed for a in answers)
+
+
+def test_without_pass_for_every_crowd_waits_for_the_first(origin, weir):
+    w = weir(workers=2, cache={"pass_for": "0s"})
+    origin.on("/a", headers=[("Cache-Control", "private")], body=b"x")
+    w.get("/a")
+    gate = behind_a_gate(origin, headers=[("Cache-Control", "private")])
+    w.parallel(3, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, 2), gate.set()))
+
+
+def test_what_becomes_cacheable_is_stored_while_it_is_remembered_as_uncacheable(origin, weir):
+    w = weir()
+    origin.on("/a", [lambda q, c: c.respond(200, [("Cache-Control", "no-store")], b"1"),
+                     lambda q, c: c.respond(200, [FRESH], b"2")])
+    assert w.get("/a").body == b"1"
+    assert w.get("/a").cache_status.stored
+    assert w.get("/a").cache_status.hit
+
+
+def test_variants_collapse_again_by_variant(origin, weir):
+    w = weir(workers=2)
+    gate, later = origin.gate(), origin.gate()
+
+    def handler(req, conn):
+        (gate if origin.count("/a") == 1 else later).wait()
+        conn.respond(200, [FRESH, ("Vary", "X-Lang")], req.header("X-Lang").encode())
+    origin.on("/a", handler)
+    langs = ["de"] * 4 + ["fr"] * 4 + ["en"] * 4
+
+    def meanwhile():
+        collapsed(w, 11)
+        gate.set()
+        origin.wait("/a", 3)
+        collapsed(w, 11 + 6)                    # two groups look again; one of each fetches
+        later.set()
+    answers = w.parallel(12, lambda i: w.get("/a", [("X-Lang", langs[i])]), meanwhile=meanwhile)
+    assert [a.body.decode() for a in answers] == langs
+    assert origin.count("/a") == 3
+
+
+def test_known_variants_collapse_apart_from_the_start(origin, weir):
+    w = weir(workers=2)
+    origin.on("/a", lambda q, c: c.respond(200, [FRESH, ("Vary", "X-Lang")], b"known"))
+    w.get("/a", [("X-Lang", "xx")])
+    gate = origin.gate()
+
+    def handler(req, conn):
+        gate.wait()
+        conn.respond(200, [FRESH, ("Vary", "X-Lang")], req.header("X-Lang").encode())
+    origin.on("/a", handler)
+    langs = ["de"] * 3 + ["fr"] * 3
+    answers = w.parallel(6, lambda i: w.get("/a", [("X-Lang", langs[i])]),
+                         meanwhile=lambda: (origin.wait("/a", 3), collapsed(w, 4), gate.set()))
+    assert [a.body.decode() for a in answers] == langs
+    assert origin.count("/a") == 3
+
+
+def test_a_stale_key_is_validated_once_for_all(origin, weir):
+    w = weir(workers=2)
+    gate = origin.gate()
+
+    def handler(req, conn):
+        if req.header("If-None-Match"):
+            gate.wait()
+            conn.respond(304, [FRESH, ("ETag", '"1"'), ("X-New", "1"), ("Set-Cookie", "a=b")], reason="Not Modified")
+        else:
+            conn.respond(200, [("Cache-Control", "max-age=10"), ("Age", "100"), ("ETag", '"1"')], b"hello")
+    origin.on("/a", handler)
+    w.get("/a")
+    answers = w.parallel(N, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
+    assert origin.count("/a") == 2
+    assert all(a.body == b"hello" and a.header("X-New") == "1" for a in answers)
+    assert sum(a.header("Set-Cookie") is not None for a in answers) == 1
+
+
+def test_a_cookie_is_set_for_the_one_who_asked_and_never_for_those_who_waited(origin, weir):
+    w = weir(workers=2)
+    gate = behind_a_gate(origin, headers=[FRESH, ("Set-Cookie", "sid=1")])
+    answers = w.parallel(N, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
+    assert sum(a.header("Set-Cookie") is not None for a in answers) == 1
+    assert all(a.cache_status.collapsed != (a.header("Set-Cookie") is not None) for a in answers)
+
+
+def test_those_who_waited_are_told_the_age_that_the_answer_had(origin, weir):
+    w = weir()
+    gate = behind_a_gate(origin, headers=[("Cache-Control", "max-age=1000"), ("Age", "100")])
+    answers = w.parallel(3, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, 2), gate.set()))
+    assert all(100 <= int(a.header("Age")) <= 105 for a in answers)
+
+
+def test_a_failure_of_the_one_fetch_is_everybodys(origin, weir):
+    w = weir(workers=2)
+    gate = origin.gate()
+    origin.on("/a", lambda q, c: (gate.wait(), c.reset()))
+    answers = w.parallel(5, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, 4), gate.set()))
+    assert all(a.status == 502 for a in answers)
+    origin.on("/a", headers=[FRESH], body=b"back")
+    assert w.get("/a").body == b"back"
+
+
+def test_a_truncated_answer_is_truncated_for_all_and_not_stored(origin, weir):
+    w = weir(workers=2)
+    gate = origin.gate()
+
+    def short(req, conn):
+        conn.head(200, [FRESH], length=100)
+        conn.send(b"half")
+        gate.wait()
+        conn.close()
+    origin.on("/a", short)
+
+    def read(i):
+        with pytest.raises(Closed) as e:
+            w.get("/a")
+        return e.value.got
+    assert w.parallel(5, read, meanwhile=lambda: (collapsed(w, 4), gate.set())) == [b"half"] * 5
+    origin.on("/a", headers=[FRESH], body=b"whole")
+    assert w.get("/a").body == b"whole"
+
+
+def test_requests_that_ask_for_a_fetch_of_their_own_get_one(origin, weir):
+    w = weir(workers=2)
+    gate = behind_a_gate(origin)
+    answers = w.parallel(4, lambda i: w.get("/a", [("Cache-Control", "no-cache")]),
+                         meanwhile=lambda: (origin.wait("/a", 4), gate.set()))
+    assert all(a.body == b"hello" and not a.cache_status.collapsed for a in answers)
+
+
+def test_a_slow_reader_does_not_hold_up_the_others_of_a_stored_answer(origin, weir):
+    w = weir(workers=2, routes=[{"path": "/**", "max_object": "16MiB"}], cache={"memory": "64MiB"})
+    body = bytes(range(256)) * 16384
+    gate = behind_a_gate(origin, body=body)
+    slow = w.client(rcvbuf=4096)
+    slow.start("GET", "/a")
+    origin.wait("/a")
+    gate.set()
+    assert w.get("/a").body == body
+    eventually(lambda: w.get("/a").cache_status.hit)
+    assert slow.response().body == body
+    assert origin.count("/a") == 1
+
+
+def test_a_client_of_http_1_0_can_wait_too(origin, weir):
+    w = weir(workers=2)
+    more = origin.gate()
+
+    def slowly(req, conn):
+        conn.head(200, [FRESH], chunked=True)
+        conn.chunk(b"one")
+        more.wait()
+        conn.chunk(b"two")
+        conn.end()
+    origin.on("/a", slowly)
+    answers = w.parallel(4, lambda i: w.request("GET", "/a", version="HTTP/1.%d" % (i % 2)),
+                         meanwhile=lambda: (collapsed(w, 3), more.set()))
+    assert all(a.body == b"onetwo" for a in answers) and origin.count("/a") == 1
