@@ -585,6 +585,21 @@ publish(struct flight *f)
     buf_free(&b);
 }
 
+/* Gives unused room back, which may move bytes: only while nobody reads, and nobody can join. With
+ * readers the store keeps a copy of the right size instead. */
+static void
+seal(struct flight *f)
+{
+    struct shard *s = shard_of(f);
+
+    pthread_mutex_lock(&s->mtx);
+    pthread_mutex_lock(&f->mtx);
+    if (f->readers == NULL)
+        body_seal(f->body);
+    pthread_mutex_unlock(&f->mtx);
+    pthread_mutex_unlock(&s->mtx);
+}
+
 static void
 on_end(void *arg, struct slice trailer)
 {
@@ -596,9 +611,10 @@ on_end(void *arg, struct slice trailer)
         landed(f);
         return;
     }
-    body_seal(f->body);
-    if (storing)
+    if (storing) {
+        seal(f);
         publish(f);
+    }
     trailer = pool_slice(f->pool, trailer);
     pthread_mutex_lock(&f->mtx);
     f->view.complete = true;

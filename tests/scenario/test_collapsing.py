@@ -305,3 +305,21 @@ def test_a_client_of_http_1_0_can_wait_too(origin, weir):
     answers = w.parallel(4, lambda i: w.request("GET", "/a", version="HTTP/1.%d" % (i % 2)),
                          meanwhile=lambda: (collapsed(w, 3), more.set()))
     assert all(a.body == b"onetwo" for a in answers) and origin.count("/a") == 1
+
+
+def test_a_reader_who_is_behind_when_the_answer_ends_still_gets_all_of_it(origin, weir):
+    w = weir(workers=2, routes=[{"path": "/**", "max_object": "16MiB"}], cache={"memory": "64MiB"})
+    body = bytes(range(251)) * 16001            # fills no segment to its end
+
+    def chunked(req, conn):
+        conn.head(200, [FRESH], chunked=True)
+        for at in range(0, len(body), 50000):
+            conn.chunk(body[at:at + 50000])
+        conn.end()
+    origin.on("/a", chunked)
+    slow = [w.client(rcvbuf=4096) for _ in range(4)]
+    for c in slow:
+        c.start("GET", "/a")
+    eventually(lambda: w.get("/a").cache_status.hit)
+    assert [c.response().body == body for c in slow] == [True] * 4
+    assert w.get("/a").body == body and origin.count("/a") == 1
