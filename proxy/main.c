@@ -25,6 +25,7 @@
 #include "store/store.h"
 #include "upstream/upstream.h"
 
+#define CUT_US       1000000            /* for requests that are cut to end in order */
 #define DEFAULT_FILE "/etc/weir/weir.yaml"
 
 /* jemalloc: dirty pages go back soon, in the background, so that cache.memory is what is resident. */
@@ -43,7 +44,10 @@ struct process {
     const char     *file, *origin;
     struct buf      overrides;          /* configuration made of flags */
     struct timer    tick;
+    struct event   *signals[4];
+    size_t          nsignals;
     int64_t         drain_until_us;     /* 0: not draining */
+    int64_t         cut_until_us;       /* 0: not cutting what is left */
     unsigned        ticks;
     bool            started;
 };
@@ -179,7 +183,8 @@ on_terminate(evutil_socket_t sig, short what, void *arg)
     (void)what;
     if (p->drain_until_us != 0) {
         log_warn("second signal: not waiting any longer");
-        loop_stop(p->loops[p->nloops]);
+        p->drain_until_us = 1;
+        timer_set(&p->tick, 1);
         return;
     }
     log_info("%s: draining, for %lld ms at most", sig == SIGINT ? "SIGINT" : "SIGTERM",
@@ -189,20 +194,26 @@ on_terminate(evutil_socket_t sig, short what, void *arg)
     timer_set(&p->tick, 10000);
 }
 
-/* Draining: are all answers sent, and all fetches that fill the cache done? */
+/* Draining: are all answers sent, and all fetches that fill the cache done? When time is up the rest is cut, while
+ * the loops still run, so that every request ends by its own clean-up path. */
 static void
 drain_step(struct process *p)
 {
     bool done = front_drain(p->front) && stats_gauge(GAUGE_flights_now) == 0;
+    int64_t now = now_us();
 
-    if (done || now_us() >= p->drain_until_us) {
-        if (!done)
-            log_warn("drain: time is up, %lld connections and %lld fetches are cut",
-                (long long)stats_gauge(GAUGE_client_connections), (long long)stats_gauge(GAUGE_flights_now));
+    if (done || (p->cut_until_us != 0 && now >= p->cut_until_us)) {
         loop_stop(p->loops[p->nloops]);
         return;
     }
-    timer_set(&p->tick, 20000);
+    if (p->cut_until_us == 0 && now >= p->drain_until_us) {
+        log_warn("drain: time is up, %lld connections and %lld fetches are cut",
+            (long long)stats_gauge(GAUGE_client_connections), (long long)stats_gauge(GAUGE_flights_now));
+        front_cut(p->front);
+        fills_stop(p->fills);
+        p->cut_until_us = now + CUT_US;
+    }
+    timer_set(&p->tick, p->cut_until_us != 0 ? 2000 : 20000);
 }
 
 static void
@@ -276,6 +287,8 @@ watch(struct process *p, int sig, event_callback_fn run)
 
     if (ev == NULL || event_add(ev, NULL) == -1)
         log_fatal("signals: out of memory");
+    assert(p->nsignals < NELEM(p->signals));
+    p->signals[p->nsignals++] = ev;
 }
 
 static void
@@ -336,6 +349,8 @@ static void
 stop(struct process *p)
 {
     front_stop(p->front);
+    while (p->nsignals > 0)
+        event_free(p->signals[--p->nsignals]);
     admin_stop(&p->admin);
     upstream_free(&p->upstream);
     request_site_clear();

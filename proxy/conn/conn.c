@@ -88,14 +88,20 @@ gone(struct conn *c)
     kill_conn(c);
 }
 
-void
-conn_abort(struct conn *c)
+/* Where the end of an answer is the end of the connection only a reset tells that it was cut. */
+static void
+reset_at_close(struct conn *c)
 {
     struct linger reset = { 1, 0 };
 
-    CHECK(c, CONN_MAGIC);
-    /* Where the end of an answer is the end of the connection only a reset tells that it was cut. */
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+void
+conn_abort(struct conn *c)
+{
+    CHECK(c, CONN_MAGIC);
+    reset_at_close(c);
     c->user = NULL;
     kill_conn(c);
 }
@@ -930,8 +936,7 @@ conn_worker_free(struct conn_worker **wp)
     *wp = NULL;
     if (w == NULL)
         return;
-    while (w->conns != NULL)
-        gone(w->conns);
+    conn_worker_cut(w);
     wheel_stop(w);
     w->magic = 0;
     free(w);
@@ -947,6 +952,16 @@ conn_worker_drain(struct conn_worker *w)
             kill_conn(c);
     }
     return w->count == 0;
+}
+
+void
+conn_worker_cut(struct conn_worker *w)
+{
+    while (w->conns != NULL) {
+        if (w->conns->state == CONN_BUSY)
+            reset_at_close(w->conns);
+        gone(w->conns);
+    }
 }
 
 size_t

@@ -39,6 +39,8 @@ struct conn_worker *conn_worker_new(struct loop *l, const struct conn_events *ev
 void conn_worker_free(struct conn_worker **wp);             /* closes what is left */
 /* Draining: idle connections close now, busy ones after their answer. True when none is left. */
 bool conn_worker_drain(struct conn_worker *w);
+/* Waiting is over: everything is closed, busy or not. */
+void conn_worker_cut(struct conn_worker *w);
 size_t conn_worker_count(const struct conn_worker *w);
 
 /* Takes fd. conf: a reference is taken; listener: index in it. slot is decremented when the connection ends (the

@@ -28,6 +28,21 @@ fills_new(struct store *s, struct err *e)
 }
 
 void
+fills_stop(struct fills *fs)
+{
+    CHECK(fs, FILLS_MAGIC);
+    atomic_store(&fs->stopping, true);
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *s = &fs->shards[i];
+
+        pthread_mutex_lock(&s->mtx);
+        for (struct flight *f = s->flights; f != NULL; f = f->next)
+            flight_drain(f);
+        pthread_mutex_unlock(&s->mtx);
+    }
+}
+
+void
 fills_free(struct fills **fp)
 {
     struct fills *fs = *fp;

@@ -27,6 +27,8 @@ struct fills;
 struct fill;
 
 struct fills *fills_new(struct store *s, struct err *e);
+/* At the end: what is fetched for the cache alone is given up. Any thread; the loops still run. */
+void fills_stop(struct fills *fs);
 void fills_free(struct fills **fp);         /* when all loops have stopped */
 
 enum fill_mode {

@@ -475,7 +475,7 @@ abandoned(struct flight *f)
     bool none;
 
     pthread_mutex_lock(&f->mtx);
-    none = f->readers == NULL && (f->mode == FILL_PRIVATE ||
+    none = f->readers == NULL && (f->mode == FILL_PRIVATE || atomic_load(&f->fills->stopping) ||
         (f->phase == FLIGHT_HEAD && !atomic_load(&f->storing)));
     pthread_mutex_unlock(&f->mtx);
     if (!none || f->x == NULL)

@@ -17,6 +17,7 @@ struct fills {
     uint32_t      magic;
 #define FILLS_MAGIC 0xf1115000u
     struct store *store;                /* borrowed */
+    atomic_bool   stopping;             /* no flight goes on without a reader */
     struct shard {
         pthread_mutex_t mtx;
         struct flight  *flights;        /* listed ones */

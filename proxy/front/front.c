@@ -130,6 +130,28 @@ front_drain(struct front *f)
     return all;
 }
 
+static void
+run_cut(struct loop_msg *m)
+{
+    struct worker *w = CONTAINER(m, struct worker, cut);
+
+    listen_close(w);
+    conn_worker_cut(w->conns);
+}
+
+void
+front_cut(struct front *f)
+{
+    for (size_t i = 0; i < f->nworkers; i++) {
+        struct worker *w = &f->workers[i];
+
+        if (w->cut.run != NULL)
+            continue;                   /* once is enough */
+        w->cut.run = run_cut;
+        loop_post(w->loop, &w->cut);
+    }
+}
+
 void
 front_stop(struct front *f)
 {

@@ -24,6 +24,8 @@ void front_reconfigure(struct front *f, struct conf *c);
 /* Stops accepting, closes idle connections; the others end after their answer. Call again to see: true when none is
  * left. */
 bool front_drain(struct front *f);
+/* Waiting is over: whatever is under way is cut. front_drain tells when it is done. */
+void front_cut(struct front *f);
 /* Stops the threads, closing what is left. */
 void front_stop(struct front *f);
 void front_free(struct front **fp);

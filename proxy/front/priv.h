@@ -26,7 +26,7 @@ struct worker {
     struct conn_worker *conns;          /* its own thread's */
     struct listener *listeners;
     int            spare;               /* a file descriptor to give up when there are no others */
-    struct loop_msg drain;
+    struct loop_msg drain, cut;
     atomic_bool    drain_posted, drained;
 };
 
