@@ -91,7 +91,7 @@ int err_set(struct err *e, int code, const char *fmt, ...) PRINTF(3, 4);
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-extern enum log_level log_threshold;    /* set once at start and on reload */
+extern _Atomic enum log_level log_threshold;    /* set at start and on reload, read by all */
 
 /* One line "TIME LEVEL text". Any thread; one write(2) a line. */
 void log_line(enum log_level level, const char *fmt, ...) PRINTF(2, 3);

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum log_level log_threshold = LOG_INFO;
+_Atomic enum log_level log_threshold = LOG_INFO;
 
 int
 err_set(struct err *e, int code, const char *fmt, ...)

@@ -48,41 +48,61 @@ word(struct slice *line, char *out, size_t cap)
     return true;
 }
 
-/* "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n" */
+static bool
+port(struct slice *line, uint16_t *be)
+{
+    char digits[6];
+    uint64_t number;
+
+    if (!word(line, digits, sizeof digits) || !slice_u64(slice_of(digits), &number) || number > 65535)
+        return false;
+    *be = htons((uint16_t)number);
+    return true;
+}
+
+/* "TCP4 192.0.2.1 192.0.2.2 56324 443" */
+static bool
+addresses(struct slice line, struct sockaddr_storage *sa, socklen_t *len)
+{
+    char family[8], source[INET6_ADDRSTRLEN], target[INET6_ADDRSTRLEN];
+    unsigned char ip[16], other[16];
+    uint16_t from, to;
+    int af;
+
+    if (!word(&line, family, sizeof family) || !word(&line, source, sizeof source) ||
+        !word(&line, target, sizeof target) || !port(&line, &from) || !port(&line, &to) || line.p != NULL)
+        return false;
+    af = strcmp(family, "TCP4") == 0 ? AF_INET : strcmp(family, "TCP6") == 0 ? AF_INET6 : AF_UNSPEC;
+    if (af == AF_UNSPEC || inet_pton(af, source, ip) != 1 || inet_pton(af, target, other) != 1)
+        return false;
+    if (af == AF_INET)
+        set_v4(sa, len, ip, from);
+    else
+        set_v6(sa, len, ip, from);
+    return true;
+}
+
+/* "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n", "PROXY UNKNOWN", with anything behind it */
 static ssize_t
 version1(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
 {
     const char *end = memmem(p, n < V1_MAX ? n : V1_MAX, "\r\n", 2);
-    char family[8], source[48], target[48], port[8], port2[8];
-    unsigned char ip[16];
-    struct slice line;
-    uint64_t number;
+    struct slice line, unknown = SLICE("UNKNOWN");
 
     if (end == NULL)
         return n >= V1_MAX ? -1 : 0;
     line = (struct slice){ p + 6, (size_t)(end - p) - 6 };
     *len = 0;
-    if (slice_starts(line, SLICE("UNKNOWN")))
+    if (slice_eq(line, unknown) || slice_starts(line, SLICE("UNKNOWN ")) || addresses(line, sa, len))
         return end - p + 2;
-    if (!word(&line, family, sizeof family) || !word(&line, source, sizeof source) ||
-        !word(&line, target, sizeof target) || !word(&line, port, sizeof port) ||
-        !word(&line, port2, sizeof port2) || line.p != NULL ||
-        !slice_u64(slice_of(port), &number) || number > 65535)
-        return -1;
-    if (strcmp(family, "TCP4") == 0 && inet_pton(AF_INET, source, ip) == 1)
-        set_v4(sa, len, ip, htons((uint16_t)number));
-    else if (strcmp(family, "TCP6") == 0 && inet_pton(AF_INET6, source, ip) == 1)
-        set_v6(sa, len, ip, htons((uint16_t)number));
-    else
-        return -1;
-    return end - p + 2;
+    return -1;
 }
 
 static ssize_t
 version2(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
 {
     const unsigned char *u = (const unsigned char *)p;
-    uint16_t port;
+    uint16_t from;
     size_t rest;
 
     if (n < 16)
@@ -96,11 +116,11 @@ version2(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
     if ((u[12] & 15) == 0)                          /* LOCAL: a health check of the proxy's own */
         return (ssize_t)(16 + rest);
     if (u[13] == 0x11 && rest >= 12) {
-        memcpy(&port, p + 24, 2);
-        set_v4(sa, len, p + 16, port);
+        memcpy(&from, p + 24, 2);
+        set_v4(sa, len, p + 16, from);
     } else if (u[13] == 0x21 && rest >= 36) {
-        memcpy(&port, p + 48, 2);
-        set_v6(sa, len, p + 16, port);
+        memcpy(&from, p + 48, 2);
+        set_v6(sa, len, p + 16, from);
     } else if (u[13] != 0) {
         return -1;
     }

@@ -1,0 +1,266 @@
+"""Origins that are down, slow, rude or many: what the client gets, and what is never used again."""
+import threading
+import time
+
+import pytest
+
+import harness
+from harness import Closed, eventually
+
+PASS = [{"path": "/**", "policy": "pass"}]
+
+
+def problem(r, status):
+    assert r.status == status, (r, r.body)
+    assert r.header("Content-Type") == "application/problem+json" and r.json()["status"] == status
+    assert r.header("Cache-Status") is None and r.json()["detail"]
+    return r
+
+
+RUBBISH = {
+    "no HTTP": b"rubbish\r\n\r\n",
+    "HTTP/2": b"HTTP/2.0 200 OK\r\n\r\n",
+    "a bad status": b"HTTP/1.1 abc OK\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "a signed length": b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
+    "length and coding": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "another coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+    "LF alone": b"HTTP/1.1 200 OK\nContent-Length: 1\n\na",
+    "obs-fold": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 1\r\n\r\na",
+    "NUL": b"HTTP/1.1 200 OK\r\nA: b\0c\r\nContent-Length: 1\r\n\r\na",
+    "white space before a colon": b"HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\na",
+    "an endless head": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50000,
+    "an endless line": b"HTTP/1.1 200 OK\r\nA: " + b"b" * 500000,
+    "nothing": b"",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-",
+}
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_rubbish_is_a_502_and_the_connection_is_not_used_again(origin, weir, name, method):
+    origin.on("/bad", raw=RUBBISH[name], close=True)
+    origin.on("/good", body=b"x")
+    w = weir(origin={"retry": {"attempts": 0}, "pool": {"max": 1}})
+    problem(w.request(method, "/bad", body=b"x" if method == "POST" else None), 502)
+    assert w.get("/good").body == b"x"
+    assert origin.last("/good").conn != origin.of("/bad")[-1].conn
+
+
+def test_an_origin_that_is_down_is_a_502(origin, weir):
+    w = weir()
+    origin.stop()
+    problem(w.get("/a"), 502)
+    problem(w.post("/a", b"x" * 100000), 502)
+    with w.client() as c:                                   # the client's connection may stay
+        problem(c.get("/a"), 502)
+        problem(c.get("/a"), 502)
+
+
+def test_an_origin_that_is_slow_is_a_504(origin, weir):
+    gate = origin.gate()
+    origin.on("/slow", lambda req, conn: gate.wait())
+    w = weir(origin={"timeout": {"first_byte": "150ms"}})
+    began = time.monotonic()
+    problem(w.get("/slow"), 504)
+    problem(w.post("/slow", b"x"), 504)
+    assert time.monotonic() - began < 2 * harness.SLOW
+    w = weir(routes=[{"path": "/**", "timeout": {"first_byte": "100ms"}}])
+    problem(w.get("/slow"), 504)
+
+
+def test_an_origin_that_stalls_in_the_body_breaks_the_answer_off(origin, weir):
+    gate = origin.gate()
+
+    def stall(req, conn):
+        conn.head(200, length=10)
+        conn.send(b"01234")
+        gate.wait()
+    origin.on("/stall", stall)
+    for policy in ("pass", "cache-aside"):
+        w = weir(origin={"timeout": {"between_bytes": "150ms"}}, routes=[{"path": "/**", "policy": policy}])
+        with w.client() as c:
+            with pytest.raises(Closed) as e:
+                c.get("/stall")
+            assert e.value.got == b"01234"
+
+
+def test_an_origin_that_cannot_be_reached_is_a_504_in_time(origin, weir):
+    w = weir(origin={"servers": ["http://192.0.2.1:9"], "timeout": {"connect": "150ms"}, "retry": {"attempts": 0}})
+    began = time.monotonic()
+    assert w.get("/a").status in (502, 504)                 # by the machine's routes: refused at once, or no answer
+    assert time.monotonic() - began < 2 * harness.SLOW
+
+
+def test_more_than_was_promised_is_not_taken_for_the_next_answer(origin, weir):
+    origin.on("/more", raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    origin.on("/good", body=b"good")
+    w = weir(origin={"pool": {"max": 1}}, routes=PASS)
+    for _ in range(5):
+        assert w.get("/more").body == b"ok"
+        assert w.get("/good").body == b"good"
+
+
+def test_an_answer_that_nobody_asked_for_closes_a_pooled_connection(origin, weir):
+    def late(req, conn):
+        conn.respond(body=b"ok")
+        threading.Timer(0.05, lambda: conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")).start()
+    origin.on("/late", late)
+    origin.on("/good", body=b"good")
+    w = weir(workers=1, routes=PASS)
+    assert w.get("/late").body == b"ok"
+    time.sleep(0.15)
+    assert w.get("/good").body == b"good"
+    assert origin.last("/good").conn != origin.last("/late").conn
+
+
+def test_connections_are_kept_and_used_again(origin, weir):
+    origin.on("/a", body=b"x")
+    w = weir(workers=1, routes=PASS)
+    with w.client() as c:
+        for _ in range(10):
+            assert c.get("/a").body == b"x"
+            assert c.request("POST", "/a", body=b"y").body == b"x"
+    assert origin.connections == 1
+
+
+def test_a_kept_connection_that_the_origin_closed_costs_no_error(origin, weir):
+    origin.on("/a", body=b"x")
+    w = weir(workers=1, routes=PASS)
+    for _ in range(10):
+        assert w.get("/a").body == b"x"
+        origin.kill_connections()
+    assert w.get("/a").status == 200
+
+
+def test_an_idempotent_request_is_tried_on_another_server(origin, origins, weir):
+    dead, alive = origins(), origins()
+    dead.stop()
+    alive.on("*", lambda req, conn: conn.respond(body=req.method.encode()))
+    w = weir(origin={"servers": [dead.url, alive.url], "eject": {"errors": 0}, "retry": {"budget": "100%"}}, routes=PASS)
+    for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+        for _ in range(3):
+            assert w.request(method, "/a").body == method.encode()
+    for _ in range(4):                                      # never reached anybody: no harm in another try
+        assert w.post("/a", b"").status in (200, 502)
+
+
+def test_a_write_that_may_have_arrived_is_not_repeated(origin, origins, weir):
+    one, two = origins(), origins()
+    for o in (one, two):
+        o.on("*", lambda req, conn: conn.reset())
+    w = weir(origin={"servers": [one.url, two.url], "eject": {"errors": 0}}, routes=PASS)
+    problem(w.post("/once", b"x"), 502)
+    assert one.count("/once") + two.count("/once") == 1
+    problem(w.get("/often"), 502)
+    assert one.count("/often") + two.count("/often") == 3   # once and two further attempts
+
+
+def test_a_server_that_fails_is_left_out_and_comes_back(origin, origins, weir):
+    one, two = origins(), origins()
+    bad = threading.Event()
+    bad.set()
+    one.on("*", lambda req, conn: conn.reset() if bad.is_set() else conn.respond(body=b"one"))
+    two.on("*", body=b"two")
+    w = weir(origin={"servers": [one.url, two.url], "eject": {"errors": 2, "for": "200ms"}}, routes=PASS)
+    for _ in range(12):
+        assert w.get("/a").body == b"two"
+    assert one.count() <= 4
+    bad.clear()
+    eventually(lambda: w.get("/a").body == b"one")
+
+
+def test_requests_spread_over_servers(origin, origins, weir):
+    several = [origins() for _ in range(3)]
+    for o in several:
+        o.on("*", body=b"x")
+    for balance in ("round-robin", "least-connections"):
+        w = weir(origin={"servers": [o.url for o in several], "balance": balance}, routes=PASS)
+        before = [o.count() for o in several]
+        for _ in range(30):
+            w.get("/a")
+        got = [o.count() - b for o, b in zip(several, before)]
+        assert sum(got) == 30 and (balance != "round-robin" or min(got) >= 5), (balance, got)
+
+
+def test_a_wait_for_a_connection_that_takes_too_long_is_503_with_retry_after(origin, weir):
+    gate = origin.gate()
+    origin.on("/slow", lambda req, conn: (gate.wait(), conn.respond(body=b"x")))
+    origin.on("/a", body=b"y")
+    w = weir(origin={"pool": {"max": 2, "wait": "150ms"}}, routes=PASS)
+    with w.client() as one, w.client() as two:
+        one.start("GET", "/slow")
+        two.start("GET", "/slow")
+        origin.wait("/slow", 2)
+        for _ in range(2):
+            assert problem(w.get("/a"), 503).header("Retry-After")
+        gate.set()
+        assert one.response().body == b"x" and two.response().body == b"x"
+    assert w.get("/a").body == b"y"
+    assert origin.connections <= 2
+
+
+def test_a_released_connection_wakes_who_waits_whatever_worker(origin, weir):
+    origin.on("/a", lambda req, conn: (time.sleep(0.01), conn.respond(body=b"x")))
+    w = weir(origin={"pool": {"max": 1, "wait": "10s"}}, routes=PASS, workers=4)
+    answers = w.parallel(20, lambda i: w.get("/a"))
+    assert all(r.body == b"x" for r in answers) and origin.connections <= 2
+
+
+def test_too_many_waiting_are_503_at_once(origin, weir):
+    gate = origin.gate()
+    origin.on("/slow", lambda req, conn: (gate.wait(), conn.respond(body=b"x")))
+    w = weir(origin={"pool": {"max": 1, "wait": "30s", "waiting": 0}}, routes=PASS)
+    with w.client() as c:
+        c.start("GET", "/slow")
+        origin.wait("/slow")
+        began = time.monotonic()
+        problem(w.get("/slow"), 503)
+        assert time.monotonic() - began < 2 * harness.SLOW
+        gate.set()
+        assert c.response().body == b"x"
+
+
+def test_stale_is_served_where_allowed_when_the_origin_fails(origin, weir):
+    origin.on("/a", headers=[("Cache-Control", "max-age=0, stale-if-error=60"), ("ETag", '"1"')], body=b"old")
+    w = weir(origin={"timeout": {"first_byte": "150ms"}, "retry": {"attempts": 0}})
+    assert w.get("/a").body == b"old"
+    gate = origin.gate()
+    for how in (lambda req, conn: conn.reset(), lambda req, conn: gate.wait(), lambda req, conn: conn.respond(500),
+                lambda req, conn: conn.respond(503)):
+        origin.on("/a", how)
+        r = w.get("/a")
+        assert r.status == 200 and r.body == b"old" and r.header("Age") is not None
+    origin.stop()
+    assert w.get("/a").body == b"old"
+
+
+def test_an_https_origin_is_verified(origin, weir, tmp_path):
+    import ssl
+    import subprocess
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                    "2", "-keyout", str(key), "-out", str(cert), "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    secure = harness.Origin()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    plain_serve = secure._serve
+
+    def serve(sock, number):
+        try:
+            sock = context.wrap_socket(sock, server_side=True)
+        except (OSError, ssl.SSLError):
+            return
+        plain_serve(sock, number)
+    secure._serve = serve
+    secure.on("/a", body=b"secret")
+    url = secure.url.replace("http:", "https:")
+    try:
+        assert problem(weir(origin={"servers": [url]}, routes=PASS).get("/a"), 502)
+        for tls in ({"ca_file": str(cert)}, {"verify": False}):
+            assert weir(origin={"servers": [url], "tls": tls}, routes=PASS).get("/a").body == b"secret"
+        assert weir(origin={"servers": [url], "tls": {"ca_file": str(cert)}, "host": "other.example"},
+                    routes=PASS).get("/a").status == 502
+    finally:
+        secure.stop()
