@@ -186,9 +186,8 @@ def test_file_descriptors_may_run_out_and_the_listener_lives(origin, weir):
                 return c.get("/").status == 200
         except (OSError, AssertionError):
             return False
-    eventually(served)
-    for _ in range(20):
-        assert w.get("/").status == 200
+    for _ in range(20):                                     # on every worker
+        eventually(served)
 
 
 def test_a_client_that_never_reads_costs_bounded_memory(origin, weir):
