@@ -312,9 +312,12 @@ read_value(struct reader *r, size_t at)
 int
 json_find(struct slice document, const struct json_path *path, struct json_values *out)
 {
-    struct reader r = { .p = document.p, .end = document.p + document.n, .path = path, .out = out };
+    struct reader r = { .p = document.p, .path = path, .out = out };
 
-    if (document.p == NULL || document.n > UINT32_MAX || !read_value(&r, 0))
+    if (document.p == NULL || document.n > UINT32_MAX)
+        return -1;
+    r.end = document.p + document.n;
+    if (!read_value(&r, 0))
         return -1;
     skip_space(&r);
     return r.p == r.end && !out->text.failed ? 0 : -1;

@@ -397,7 +397,8 @@ gather_body(struct gathering *g, const struct piece *piece, struct slice body)
     int rc = json_find(body, &piece->path, &found);
 
     for (size_t i = 0, from = 0; rc == 0 && i < found.n; from = ends[i++])
-        add_value(g, piece, (struct slice){ found.text.p + from, ends[i] - from });
+        add_value(g, piece, ends[i] == from ? SLICE("") :
+            (struct slice){ found.text.p + from, ends[i] - from });
     g->v.over = g->v.over || found.over;
     buf_free(&found.text);
     return rc;
@@ -440,6 +441,8 @@ value_at(const struct gathering *g, size_t i)
 {
     size_t from = i > 0 ? g->ends[i - 1] : 0;
 
+    if (g->ends[i] == from)             /* the buffer may not be there at all */
+        return (struct slice){ "", 0 };
     return (struct slice){ g->v.text.p + from, g->ends[i] - from };
 }
 
