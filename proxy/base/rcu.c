@@ -8,10 +8,12 @@
  * itself: release and acquire), and all readers' sections end before rcu_after runs: each rcu_end
  * releases, and each deferred call acquires, one common address.
  */
-#define _LGPL_SOURCE
 #include "base/base.h"
 
 #include <pthread.h>
+#ifndef WEIR_TSAN                       /* inlined readers would be instrumented: the library's own are not */
+#define _LGPL_SOURCE
+#endif
 #include <urcu/urcu-memb.h>
 
 _Static_assert(offsetof(struct rcu_node, opaque) == 0 &&

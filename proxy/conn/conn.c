@@ -351,7 +351,7 @@ take_head(struct conn *c, struct slice *data)
     ssize_t n;
 
     if (c->since_us == 0)
-        c->since_us = now_us();
+        c->since_us = c->worker->now_us;
     h->fields = w->fields;
     h->cap = (uint16_t)limits.fields;
     n = http_parse_request(data->p, data->n, &limits, h, &fault);
@@ -486,7 +486,7 @@ static void
 consume(struct conn *c)
 {
     struct slice data = { c->in.p + c->in_at, rest(c) };
-    int64_t now = now_us();
+    int64_t now = c->worker->now_us = now_us();
 
     process(c, &data);
     if (!c->dead) {
@@ -543,7 +543,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     if (n == -2)
         return;
     c->depth++;
-    now = now_us();
+    now = c->worker->now_us = now_us();
     if (c->wait == WAIT_BODY)
         progress(c);
     if (n == -1) {

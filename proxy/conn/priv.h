@@ -68,6 +68,7 @@ struct conn_worker {
     struct conn    *conns;
     size_t          count;
     bool            draining;
+    int64_t         now_us;             /* when the bytes at hand were read */
     struct timer    tick;
     int64_t         wheel_us;           /* time of the slot that the wheel stands at */
     unsigned        wheel_at;
