@@ -142,7 +142,7 @@ def test_a_404_to_a_validation_takes_the_stored_answer_away(origin, weir):
 @pytest.mark.parametrize("directive", ["no-cache", "max-age=0", "min-fresh=1000"])
 def test_a_client_can_ask_for_validation(origin, weir, directive):
     w = weir()
-    origin.on("/a", [lambda q, c: c.respond(200, [FRESH, ("ETag", '"1"')], b"x"),
+    origin.on("/a", [lambda q, c: c.respond(200, [FRESH, ("Age", "5"), ("ETag", '"1"')], b"x"),
                      lambda q, c: c.respond(304, [FRESH, ("ETag", '"1"')], reason="Not Modified")])
     w.get("/a")
     r = w.get("/a", [("Cache-Control", directive)])
