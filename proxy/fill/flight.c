@@ -304,7 +304,9 @@ ask_again(struct flight *f)
     exchange_cancel(&f->x);
     object_unref(&f->stale);
     f->again = true;
+    pthread_mutex_lock(&shard_of(f)->mtx);
     f->stamp = store_stamp(f->fills->store);
+    pthread_mutex_unlock(&shard_of(f)->mtx);
     flight_take_off(f);
 }
 
@@ -370,7 +372,6 @@ on_not_modified(struct flight *f, const struct http_head *h)
         ask_again(f);
         return;
     }
-    COUNT(cache_freshened);
     if (!keep)
         unlist(f);
     pthread_mutex_lock(&f->mtx);

@@ -141,9 +141,11 @@ welcome(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len, st
     atomic_uint *count = &l->worker->front->counts[l->index];
     unsigned now = atomic_fetch_add(count, 1) + 1;
     uint64_t max = c->listeners[l->index].limit_connections;
-    int one = 1;
+    int one = 1, idle_s = 60;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);     /* tunnels have no other time-out */
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     if (now <= max) {
         conn_new(l->worker->conns, fd, sa, len, c, l->index, count);
         return;

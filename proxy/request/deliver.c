@@ -12,6 +12,7 @@
 #include "request/priv.h"
 
 #define PIECE_MAX (256 * 1024)          /* bytes written at a time to one client */
+#define CHUNK_MAX (32 * 1024)           /* ... in one chunk: what the socket does not take is copied */
 
 static enum req_state
 finished(struct request *r)
@@ -502,8 +503,8 @@ send_live(struct request *r, const struct fill_view *v)
     ssize_t put;
 
     while (r->cursor.at < (have = body_size(v->body))) {
-        if (have - r->cursor.at > PIECE_MAX)
-            have = r->cursor.at + PIECE_MAX;
+        if (have - r->cursor.at > (r->chunked ? CHUNK_MAX : PIECE_MAX))
+            have = r->cursor.at + (r->chunked ? CHUNK_MAX : PIECE_MAX);
         if (r->chunked) {
             if (!send_chunk(r, v, have))
                 return false;

@@ -221,7 +221,7 @@ forward_body_end(struct request *r, struct slice trailer)
 void
 forward_given_up(struct request *r)
 {
-    if (r->unsafe && r->fill != NULL && r->state == REQ_FORWARD)
+    if (r->unsafe && r->fill != NULL && (r->state == REQ_FORWARD || r->state == REQ_PURGE))
         purge_now(r, NULL);
 }
 

@@ -53,8 +53,11 @@ do_purge(struct request *r)
     if (!any && !sem_invalidates(r->head->method, v.status))
         return REQ_DELIVER;
     if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && route->npurge > 0 && !v.complete && !v.broken &&
-        body_size(v.body) < BODY_SEEN_MAX && !http_has(v.response, HF_CONTENT_ENCODING))
+        body_size(v.body) < BODY_SEEN_MAX && !http_has(v.response, HF_CONTENT_ENCODING)) {
+        if (conn_has_body(r->conn) && !fill_full(r->fill))
+            conn_body(r->conn, true);   /* the origin may want it before it goes on */
         return REQ_WAIT;                /* the body's beginning, before the head of the answer leaves */
+    }
     purge_now(r, &v);
     return REQ_DELIVER;
 }

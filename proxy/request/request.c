@@ -172,7 +172,7 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
     struct request *r = *conn_user(c);
     struct site *site;
 
-    if (busy && r != NULL && (r->head_sent || r->state == REQ_ABORT || r->state == REQ_DONE)) {
+    if (busy && r != NULL && (r->head_sent || r->state >= REQ_DELIVER)) {
         conn_abort(c);                  /* an answer is on its way: cut, and seen to be cut */
         r->conn = NULL;
         enter(r, REQ_ABORT);

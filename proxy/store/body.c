@@ -265,16 +265,17 @@ body_pieces(const struct body *b, struct body_cursor *c, uint64_t end, struct io
 void
 body_skip(const struct body *b, struct body_cursor *c, uint64_t n)
 {
-    uint64_t start;
-    struct segment *g;
+    struct segment *g = c->segment != NULL ? c->segment : rcu_load(&b->first), *next;
 
     c->at += n;
     assert(c->at <= body_size(b));
-    g = segment_at(b, c, c->at, &start);
-    if (g != NULL) {
-        c->segment = g;
-        c->segment_at = start;
+    /* At the end of all there is, the cursor rests at the last segment, which body_trim leaves alone:
+     * not at an earlier one, which it frees. */
+    while (g != NULL && c->at >= c->segment_at + g->cap && (next = rcu_load(&g->next)) != NULL) {
+        c->segment_at += g->cap;
+        g = next;
     }
+    c->segment = g;
 }
 
 /* ---- for the store ------------------------------------------------------------------------- */

@@ -332,7 +332,7 @@ replaces(const struct node *n, const struct node *v)
 static void
 thin(struct store *s, struct shard *sh, uint64_t hash, struct node *n, struct node *freshened)
 {
-    unsigned max = atomic_load_explicit(&s->variants, memory_order_relaxed), count = 1;
+    unsigned max = atomic_load_explicit(&s->variants, memory_order_relaxed), count = node_is_mark(n) ? 0 : 1;
 
     for (struct node *v = n->older, *older; v != NULL; v = older) {
         older = v->older;

@@ -689,7 +689,7 @@ exchange_start(struct origin *o, struct loop *l, const struct exchange_request *
     x->method = r->method;
     x->body = r->body;
     x->left = r->body == HTTP_LENGTH ? r->length : 0;
-    x->ended = r->body == HTTP_NO_BODY;
+    x->ended = r->body == HTTP_NO_BODY || (r->body == HTTP_LENGTH && r->length == 0);
     x->expect = r->expect && !x->ended;
     x->idempotent = http_method_idempotent(r->method);
     x->upgrade = r->upgrade.n > 0;
