@@ -332,8 +332,10 @@ read_chunks(struct conn *c)
     take(c, c->in.n - in.n);
     if (what == HTTP_CHUNK_BAD)
         refuse(c, 400, "malformed chunked coding");
-    if (what != HTTP_CHUNK_MORE)
+    if (what != HTTP_CHUNK_MORE) {
         http_chunked_free(&c->chunked);
+        c->chunked = (struct http_chunked){ 0 };
+    }
     return what == HTTP_CHUNK_END;
 }
 

@@ -378,6 +378,8 @@ take_head(struct conn *c, struct slice *data)
     c->keep_asked = !(h->flags & HTTP_CLOSE);
     if (h->framing == HTTP_LENGTH && h->length > (uint64_t)l->limit_body)
         refuse(c, 413, "the request body is larger than this listener takes");
+    else if (!http_strip(h))
+        refuse(c, 400, "Connection names too many fields");
     else
         w->ev->on_head(c, h, bytes);
 }

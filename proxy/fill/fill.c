@@ -268,7 +268,7 @@ copy_want(struct flight *f, const struct fill_want *w)
     f->authorization = http_value(f->request, HF_AUTHORIZATION);
     f->send.method = f->request->method;
     f->send.method_name = f->request->method_name;
-    f->send.host = f->request->host;
+    f->send.host = f->host;             /* normalised, as in the key */
     return true;
 }
 

@@ -322,6 +322,27 @@ put_length(struct buf *b, unsigned status, const struct body *body)
 }
 
 /* The stored head, freshened: parsed, judged and published. -1: it cannot be used. */
+/* Where the route edits Cache-Control the stored head does not tell the origin's word: the 304's own fields do, and
+ * where it is silent what was decided before stands. */
+static bool
+judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
+{
+    struct http_head h = *r304;
+    struct sem_meta was = f->stale->meta;
+
+    h.status = was.status;
+    if (!sem_store(&f->semantics, &h, &f->route->rules, f->request_ms, wall_ms(), &f->meta, why) &&
+        (http_has(r304, HF_CACHE_CONTROL) || http_has(r304, HF_EXPIRES)))
+        return false;
+    if (!http_has(r304, HF_CACHE_CONTROL) && !http_has(r304, HF_EXPIRES)) {
+        was.response_ms = was.date_ms = wall_ms();
+        was.age_ms = 0;
+        f->meta = was;
+    }
+    f->meta.last_modified_s = was.last_modified_s;
+    return true;
+}
+
 static int
 freshen(struct flight *f, const struct http_head *r304, bool *keep)
 {
@@ -341,6 +362,8 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         goto out;
     merged.status = f->stale->meta.status;
     *keep = sem_store(&f->semantics, &merged, &f->route->rules, f->request_ms, wall_ms(), &f->meta, &why);
+    if (f->route->rules.force_ttl_ms < 0 && route_edit_takes(&f->route->response, SLICE("Cache-Control")))
+        *keep = judge_unedited(f, r304, &why);
     if (!*keep) {
         f->meta = f->stale->meta;
         f->meta.lifetime_ms = 0;
@@ -546,7 +569,8 @@ add_tag(void *arg, struct slice text)
         t->n++;
 }
 
-static void
+/* -1: a tag's template needs a body that is not to be had. Stored without it, no purge would find the response. */
+static int
 make_tags(struct flight *f, struct tags *t)
 {
     const struct route *r = f->route;
@@ -557,11 +581,13 @@ make_tags(struct flight *f, struct tags *t)
     t->f = f;
     t->n = 0;
     if (r->ntags == 0)
-        return;
+        return 0;
     if ((r->needs & KEY_NEEDS_RESPONSE_BODY) && !http_has(f->view.response, HF_CONTENT_ENCODING))
         facts.response_body = body_text(f->body, f->pool, BODY_SEEN_MAX);
     for (size_t i = 0; i < r->ntags; i++)
-        key_template_expand(r->tags[i], &facts, add_tag, t);
+        if (key_template_expand(r->tags[i], &facts, add_tag, t) == -1)
+            return -1;
+    return 0;
 }
 
 static void
@@ -575,7 +601,10 @@ publish(struct flight *f)
         .stamp = f->stamp, .route_id = f->route->id,
     };
 
-    make_tags(f, &tags);
+    if (make_tags(f, &tags) == -1) {
+        atomic_store(&f->storing, false);
+        return;
+    }
     buf_adds(&b, f->shared_head);
     put_length(&b, f->view.status, f->body);
     parts.head = buf_slice(&b);

@@ -69,8 +69,10 @@ head_build(const struct flight *f, const struct http_head *h, bool stored, struc
 
 /* Is there a field of the same name in the 304 that replaces stored ones (RFC 9111 3.2)? */
 static bool
-replaced(const struct http_head *r304, const struct http_field *old)
+replaced(const struct route_edit *edit, const struct http_head *r304, const struct http_field *old)
 {
+    if (old->id == HF_VIA || route_edit_takes(edit, old->name))
+        return false;                   /* ours, or the route's word: it stays */
     for (unsigned i = 0; i < r304->nfields; i++) {
         const struct http_field *f = &r304->fields[i];
 
@@ -95,7 +97,7 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     buf_adds(b, old_status);
     m->status_n = (uint32_t)b->n;
     for (unsigned i = 0; i < old->nfields; i++)
-        if (old->fields[i].id != HF_CONTENT_LENGTH && !replaced(r304, &old->fields[i]) &&
+        if (old->fields[i].id != HF_CONTENT_LENGTH && !replaced(edit, r304, &old->fields[i]) &&
             !(old->fields[i].id == HF_DATE && !http_has(r304, HF_DATE)))
             put_field(b, &old->fields[i], m);
     for (unsigned i = 0; i < r304->nfields; i++) {

@@ -90,3 +90,56 @@ http_forwards(const struct http_head *h, const struct http_field *f)
         return true;
     return !http_list_has(h, HF_CONNECTION, f->name);
 }
+
+#define NAMED_MAX 32
+
+/* The members of Connection that name fields, not options of the connection itself. -1: too many. */
+static int
+named_fields(const struct http_head *h, struct slice named[NAMED_MAX])
+{
+    struct http_list it = { 0 };
+    struct slice member;
+    int n = 0;
+
+    while (http_list_next(h, HF_CONNECTION, &it, &member)) {
+        if (slice_ieq(member, SLICE("close")) || slice_ieq(member, SLICE("keep-alive")) ||
+            (http_flags(http_id(member)) & (HTTP_HOP | HTTP_KEEP)) != 0)
+            continue;
+        if (n == NAMED_MAX)
+            return -1;
+        named[n++] = member;
+    }
+    return n;
+}
+
+static bool
+is_named(const struct http_field *f, const struct slice *named, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (slice_ieq(f->name, named[i]))
+            return true;
+    return false;
+}
+
+bool
+http_strip(struct http_head *h)
+{
+    struct slice named[NAMED_MAX];
+    unsigned kept = 0;
+    int n;
+
+    if (!http_has(h, HF_CONNECTION))
+        return true;
+    n = named_fields(h, named);
+    if (n <= 0)
+        return n == 0;
+    h->have[0] = h->have[1] = 0;
+    for (unsigned i = 0; i < h->nfields; i++) {
+        if (is_named(&h->fields[i], named, n))
+            continue;
+        h->fields[kept++] = h->fields[i];
+        h->have[h->fields[i].id >> 6] |= 1ull << (h->fields[i].id & 63);
+    }
+    h->nfields = (uint16_t)kept;
+    return true;
+}

@@ -141,6 +141,10 @@ int http_parse_fields(const char *p, size_t n, struct http_head *h);
  * names, except flagged KEEP (RFC 9110 7.6.1). */
 bool http_forwards(const struct http_head *h, const struct http_field *f);
 
+/* Takes out of a request's head the fields that Connection names and that may not cross (RFC 9110 7.6.1), so that key,
+ * route, Vary and what is forwarded all see one head. false: it names more than 32. */
+bool http_strip(struct http_head *h);
+
 bool http_is_token(struct slice s);                 /* RFC 9110 5.6.2, at least one character */
 bool http_is_field_value(struct slice s);           /* no control characters but HTAB */
 bool http_is_host(struct slice s);                  /* uri-host [":" port], reg-name, IPv4 or [IPv6] */

@@ -28,6 +28,7 @@ struct key_recipe {
     struct key_part *fields, *cookies;
     size_t           nfields, ncookies;
     bool             sort, fold, no_host, query_rules, parts;
+    struct slice     route;             /* of a route that fields select: others take the same URL */
 };
 
 uint64_t
@@ -81,7 +82,11 @@ key_recipe_new(const struct conf_route *r, struct pool *p)
     k->fold = r->query_ignore_case;
     k->no_host = !r->key_host;
     k->query_rules = k->nignore > 0 || k->nkeep > 0 || k->sort || k->fold;
-    k->parts = k->nfields > 0 || k->ncookies > 0;
+    if (r->headers.n > 0)
+        k->route = pool_slice(p, slice_of(r->name != NULL && r->name[0] != '\0' ? r->name : r->path));
+    if (r->headers.n > 0 && k->route.p == NULL)
+        return NULL;
+    k->parts = k->nfields > 0 || k->ncookies > 0 || k->route.n > 0;
     return k;
 }
 
@@ -296,6 +301,11 @@ static void
 add_parts(const struct key_recipe *k, const struct http_head *h, struct buf *b)
 {
     buf_addc(b, '\0');
+    if (k->route.n > 0) {
+        buf_addu(b, k->route.n);
+        buf_addc(b, ':');
+        buf_adds(b, k->route);
+    }
     for (size_t i = 0; i < k->nfields; i++)
         add_field_part(&k->fields[i], h, b);
     for (size_t i = 0; i < k->ncookies; i++)

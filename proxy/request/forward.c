@@ -21,6 +21,21 @@ ours(enum http_id id)
         id == HF_VIA || id == HF_CDN_LOOP || id == HF_X_REQUEST_ID || id == HF_TRACEPARENT;
 }
 
+/* "X_Forwarded_For": gateways read it as the dashed name, which is not the client's to write. */
+static bool
+disguised(struct slice name)
+{
+    char dashed[64];
+    enum http_id id;
+
+    if (name.n > sizeof dashed || memchr(name.p, '_', name.n) == NULL)
+        return false;
+    for (size_t i = 0; i < name.n; i++)
+        dashed[i] = name.p[i] == '_' ? '-' : name.p[i];
+    id = http_id((struct slice){ dashed, name.n });
+    return ours(id) || (http_flags(id) & HTTP_HOP) != 0;
+}
+
 /* Kept back when the whole representation is asked for. */
 static bool
 conditional(enum http_id id)
@@ -54,7 +69,7 @@ forwarded(const struct request *r, struct buf *b, bool trusted)
     buf_addz(&v, v6 ? "for=\"[" : "for=");
     buf_adds(&v, r->client);
     buf_addz(&v, v6 ? "]\"" : "");
-    buf_addz(&v, r->https ? ";proto=https" : ";proto=http");
+    buf_addz(&v, conn_https(r->conn) ? ";proto=https" : ";proto=http");
     if (r->host.n > 0) {
         buf_addz(&v, ";host=\"");
         buf_adds(&v, r->host);
@@ -78,7 +93,7 @@ tell_who(const struct request *r, struct buf *b)
     if (trusted && http_has(r->head, HF_X_FORWARDED_HOST))
         http_put_id(b, HF_X_FORWARDED_HOST, http_value(r->head, HF_X_FORWARDED_HOST));
     else if (r->head->host.n > 0)
-        http_put_id(b, HF_X_FORWARDED_HOST, r->head->host);
+        http_put_id(b, HF_X_FORWARDED_HOST, r->host);
     forwarded(r, b, trusted);
 }
 
@@ -116,7 +131,7 @@ forward_fields(void *request, struct buf *b)
     for (unsigned i = 0; i < r->head->nfields; i++) {
         const struct http_field *f = &r->head->fields[i];
 
-        if (!http_forwards(r->head, f) || ours(f->id) || (whole && conditional(f->id)) ||
+        if (!http_forwards(r->head, f) || ours(f->id) || disguised(f->name) || (whole && conditional(f->id)) ||
             (counted && f->id == HF_MAX_FORWARDS) || route_edit_takes(edit, f->name))
             continue;
         http_put(b, f->name, f->value);
@@ -152,6 +167,13 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
 
 /* ---- FORWARD ------------------------------------------------------------------------------------------------ */
 
+/* The one protocol that a tunnel is made for: h2c would carry requests past all that stands here. */
+static bool
+wants_websocket(const struct http_head *h)
+{
+    return (h->flags & HTTP_UPGRADING) != 0 && http_list_has(h, HF_UPGRADE, SLICE("websocket"));
+}
+
 static int
 take_off(struct request *r)
 {
@@ -164,8 +186,8 @@ take_off(struct request *r)
     w.expect = (r->head->flags & HTTP_EXPECT) != 0;
     if (w.body == HTTP_LENGTH && w.length == 0)
         r->body_ended = true;
-    if (r->head->flags & HTTP_UPGRADING)
-        w.upgrade = http_value(r->head, HF_UPGRADE);
+    if (wants_websocket(r->head))
+        w.upgrade = SLICE("websocket");
     r->body_lost = http_has(r->head, HF_CONTENT_ENCODING);
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &ignored);
     if (r->fill == NULL)
@@ -221,7 +243,14 @@ forward_body_end(struct request *r, struct slice trailer)
 void
 forward_given_up(struct request *r)
 {
-    if (r->unsafe && r->fill != NULL && (r->state == REQ_FORWARD || r->state == REQ_PURGE))
+    struct fill_view v;
+
+    if (!r->unsafe || r->fill == NULL)
+        return;
+    fill_look(r->fill, &v);
+    if (r->state == REQ_PURGE)
+        purge_now(r, &v);
+    else if (r->state == REQ_FORWARD)
         purge_now(r, NULL);
 }
 

@@ -123,9 +123,9 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
     struct key key;
     const char *why;
     int64_t now;
-    bool soft = false, done = false;
+    bool soft = false, done = false, https = target_https(c, h);
 
-    if (!plain(c, h) || target_read(h, conn_https(c), &w->target, &t) == -1)
+    if (!plain(c, h) || target_read(h, https, &w->target, &t) == -1)
         return false;
     sem_request_read(h, &rq);
     if (rq.conditional || (rq.cc.flags & CC_NO_STORE))
@@ -135,7 +135,7 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
     now = wall_ms();
     if (route_match(site->table, t.route_host, t.path, h, &m) != NULL &&
         m.route->conf->policy != POLICY_PASS && !site->conf->cache_status_key &&
-        key_make(m.route->recipe, h, conn_https(c), t.host, t.path, t.query, &w->key, &key) == 0 &&
+        key_make(m.route->recipe, h, https, t.host, t.path, t.query, &w->key, &key) == 0 &&
         store_get(w->shared->store, &key, h, now, &o, &soft) == STORE_HIT && !soft &&
         sem_use(&rq, &o->meta, now, false, &why) == SEM_FRESH)
         done = respond(c, h, bytes, site, o, &m, now);

@@ -124,6 +124,8 @@ enum req_state do_done(struct request *r);
 bool hit_try(struct conn *c, const struct http_head *h, struct slice bytes);
 
 /* target.c */
+/* Did the client use https, by the connection or by the word of a trusted proxy in front? */
+bool target_https(const struct conn *c, const struct http_head *h);
 struct target { struct slice host, path, query; struct slice route_host; };
 /* Normalises what was asked for into b; slices point into it. -1: memory out. */
 int  target_read(const struct http_head *h, bool https, struct buf *b, struct target *t);

@@ -132,7 +132,7 @@ req_new(struct conn *c, const struct http_head *h, struct slice bytes, struct si
     r->pool = p;
     r->conn = c;
     r->started_us = r->since_us = conn_since_us(c);
-    r->https = conn_https(c);
+    r->https = h != NULL ? target_https(c, h) : conn_https(c);
     if (h != NULL) {
         r->head = http_head_copy(p, h, bytes);
         if (r->head == NULL)

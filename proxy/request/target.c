@@ -19,6 +19,14 @@ without_port(struct slice host)
     return host;
 }
 
+bool
+target_https(const struct conn *c, const struct http_head *h)
+{
+    return conn_https(c) || (http_has(h, HF_X_FORWARDED_PROTO) &&
+        slice_ieq(http_value(h, HF_X_FORWARDED_PROTO), SLICE("https")) &&
+        conn_peer_in(c, &conn_listener(c)->trust));
+}
+
 int
 target_read(const struct http_head *h, bool https, struct buf *b, struct target *t)
 {

@@ -21,6 +21,7 @@ sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struc
     case HF_AGE:                        /* 5.1, RFC 9211: written anew for each answer */
     case HF_CACHE_STATUS:
     case HF_CONTENT_LENGTH:             /* written from the content that is stored */
+    case HF_X_REQUEST_ID:               /* of the one request that it answered */
     case HF_TRAILER:                    /* announces trailer fields, which are not stored */
         return false;
     default:

@@ -70,7 +70,7 @@ replay(const char *path)
 int
 main(int argc, char **argv)
 {
-    uint8_t *none = malloc(1);
+    uint8_t *none = calloc(1, 1);
     int rc = 0;
 
     LLVMFuzzerTestOneInput(none, 0);

@@ -233,8 +233,8 @@ def test_head_204_and_304_have_no_body(origin, weir):
 
 def echo(origin, path, frames=None):
     def handler(req, conn):
-        assert req.header("Connection").lower() == "upgrade" and req.header("Upgrade") == "echo"
-        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhi:")
+        assert req.header("Connection").lower() == "upgrade" and req.header("Upgrade") == "websocket"
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi:")
         data = conn.wire.buf
         conn.wire.buf = b""
         while True:
@@ -248,9 +248,9 @@ def echo(origin, path, frames=None):
 
 
 def upgrade(c, path, extra=b""):
-    c.send(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n" % path + extra)
+    c.send(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" % path + extra)
     r = c.response()
-    assert r.status == 101 and r.header("Upgrade") == "echo" and r.header("Connection").lower() == "upgrade"
+    assert r.status == 101 and r.header("Upgrade") == "websocket" and r.header("Connection").lower() == "upgrade"
     assert r.header("Content-Length") is None and r.header("Transfer-Encoding") is None
 
 
@@ -282,7 +282,7 @@ def test_a_tunnel_ends_when_either_side_ends(origin, weir):
     ended = threading.Event()
 
     def handler(req, conn):
-        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         data = conn.sock.recv(10)
         if data == b"bye":
             conn.close()
@@ -306,14 +306,14 @@ def test_an_origin_that_does_not_switch_answers_plainly(origin, weir):
     origin.on("/ws", body=b"no")
     w = weir()
     with w.client() as c:
-        c.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        c.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert c.response().body == b"no"
         assert c.get("/ws").body == b"no"
     assert "upgrade" not in names(origin.of("/ws")[1])
 
 
 def test_an_upgrade_that_nobody_asked_for_is_a_bad_gateway(origin, weir):
-    origin.on("/ws", raw=b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    origin.on("/ws", raw=b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     w = weir()
     assert w.get("/ws").status == 502
 
@@ -585,3 +585,46 @@ def test_slow_requests_are_logged_with_where_the_time_went(origin, weir):
     line = [s for s in w.log().splitlines() if "slow:" in s][0]
     assert "/slow?q=1" in line and "took 1" in line and "route /**" in line and "FETCH=0.1" in line
     assert "origin " + origin.url in line and "first-byte=0.1" in line
+
+
+# ---- what Connection names is nowhere seen ---------------------------------------------------------------------
+
+def test_a_field_that_connection_names_chooses_no_variant(origin, weir):
+    def tenant(req, conn):
+        body = req.header("X-Tenant", "none").encode()
+        conn.head(200, [("Cache-Control", "max-age=60"), ("Vary", "X-Tenant")], length=len(body))
+        conn.send(body)
+    origin.on("/v", tenant)
+    w = weir()
+    assert w.get("/v", [("X-Tenant", "victim"), ("Connection", "X-Tenant")]).body == b"none"
+    assert w.get("/v", [("X-Tenant", "victim")]).body == b"victim"
+
+
+def test_routes_that_fields_select_keep_their_answers_apart(origin, origins, weir):
+    other = origins()
+    origin.on("/a", body=b"one", headers=[("Cache-Control", "max-age=60")])
+    other.on("/a", body=b"two", headers=[("Cache-Control", "max-age=60")])
+    w = weir(origins={"api": {"servers": [origin.url]}, "beta": {"servers": [other.url]}},
+             routes=[{"path": "/**", "headers": ["X-Beta"], "name": "beta", "origin": "beta"}, {"path": "/**"}])
+    assert w.get("/a", [("X-Beta", "1")]).body == b"two"
+    assert w.get("/a").body == b"one"
+    assert w.get("/a", [("X-Beta", "1")]).cache_status.hit
+
+
+def test_a_trusted_proxys_https_has_entries_of_its_own(origin, weir):
+    def scheme(req, conn):
+        body = req.header("X-Forwarded-Proto").encode()
+        conn.head(200, [("Cache-Control", "max-age=60")], length=len(body))
+        conn.send(body)
+    origin.on("/s", scheme)
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    assert w.get("/s", [("X-Forwarded-Proto", "http")]).body == b"http"
+    assert w.get("/s", [("X-Forwarded-Proto", "https")]).body == b"https"
+
+
+def test_names_with_underscores_do_not_pass_for_ours(origin, weir):
+    origin.on("/u", body=b"x")
+    weir().get("/u", [("X_Forwarded_For", "6.6.6.6"), ("Content_Length", "3"), ("X_Mine", "1")])
+    seen = origin.last("/u")
+    assert seen.header("X_Forwarded_For") is None and seen.header("Content_Length") is None
+    assert seen.header("X_Mine") == "1"

@@ -1,4 +1,7 @@
 """Origins that are down, slow, rude or many: what the client gets, and what is never used again."""
+import contextlib
+import socket
+import struct
 import threading
 import time
 
@@ -264,3 +267,38 @@ def test_an_https_origin_is_verified(origin, weir, tmp_path):
                     routes=PASS).get("/a").status == 502
     finally:
         secure.stop()
+
+
+def test_a_write_with_an_empty_body_has_time_outs_like_any_other(origin, weir):
+    gate = origin.gate()
+    origin.on("/slow", lambda req, conn: gate.wait())
+    w = weir(origin={"timeout": {"first_byte": "150ms"}})
+    with w.client() as c:
+        c.send(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert c.response().status == 504
+
+
+def test_a_client_that_resets_its_held_back_malformed_upload_harms_nobody(origin, weir):
+    gate = origin.gate()
+
+    def hold(req, conn):
+        gate.wait()
+        conn.reset()
+    origin.on("/hold", hold)
+    w = weir(origin={"pool": {"max": 1, "wait": "300ms"}}, workers=1)
+    with w.client() as holder:
+        holder.send(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+        origin.wait("/hold")
+        s = socket.create_connection(("127.0.0.1", w.port))
+        s.setblocking(False)
+        data = b"3fa\r\n" + b"x" * 1018 + b"\r\n"
+        data = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + data * 90 + b"QQQQ\r\n" * 60000
+        sent, until = 0, time.monotonic() + 0.15            # as much as Weir takes before the pool's wait is over
+        while sent < len(data) and time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                sent += s.send(data[sent:sent + 8192])
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+        eventually(lambda: w.stats()["counters"]["pool_timeouts"] + w.stats()["counters"]["client_aborts"] >= 1)
+    gate.set()
+    assert w.api("GET", "/healthz").status == 200
