@@ -76,6 +76,10 @@ rewrite(struct request *r)
     struct slice strip = slice_of(c->rewrite_strip), path = r->path;
     struct buf b = { 0 };
 
+    if (path.n == 1 && path.p[0] == '*') {
+        r->target = SLICE("*");         /* OPTIONS *: the server as a whole has no path */
+        return 0;
+    }
     if (strip.n > 1 && strip.p[strip.n - 1] == '/')
         strip.n--;
     if (strip.n > 1 && slice_starts(path, strip) && (path.n == strip.n || path.p[strip.n] == '/')) {
@@ -210,6 +214,8 @@ do_route(struct request *r)
     } else {
         return REQ_LOOKUP;
     }
+    if (!r->unsafe && (r->rq.cc.flags & CC_ONLY_IF_CACHED))
+        return req_problem(r, 504, "only-if-cached: this request is not answered from the cache");
     r->outcome = r->unsafe ? OUTCOME_WRITE : OUTCOME_PASS;
     return REQ_FORWARD;
 }

@@ -628,3 +628,19 @@ def test_names_with_underscores_do_not_pass_for_ours(origin, weir):
     seen = origin.last("/u")
     assert seen.header("X_Forwarded_For") is None and seen.header("Content_Length") is None
     assert seen.header("X_Mine") == "1"
+
+
+def test_only_if_cached_never_reaches_the_origin(origin, weir):
+    origin.on("/o", body=b"x")
+    w = weir(routes=[{"path": "/**", "policy": "pass"}])
+    assert w.get("/o", [("Cache-Control", "only-if-cached")]).status == 504
+    assert origin.count("/o") == 0
+
+
+def test_options_star_has_no_path_to_rewrite(origin, weir):
+    origin.on("*", body=b"")
+    w = weir(routes=[{"path": "/**", "rewrite": {"prefix": "/v1"}}])
+    with w.client() as c:
+        c.send(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+        c.response()
+    assert origin.requests[-1].target == "*"
