@@ -331,6 +331,7 @@ take_proxy_header(struct conn *c, struct slice *data)
     c->state = CONN_HEAD;
     if (len == 0)
         return;
+    c->asker = sa;
     inet_ntop(sa.ss_family, sa.ss_family == AF_INET ?
         (void *)&((struct sockaddr_in *)(void *)&sa)->sin_addr :
         (void *)&((struct sockaddr_in6 *)(void *)&sa)->sin6_addr, c->client, sizeof c->client);
@@ -806,6 +807,12 @@ conn_peer_in(const struct conn *c, const struct conf_networks *n)
     return in_networks(&c->peer, n);
 }
 
+bool
+conn_client_in(const struct conn *c, const struct conf_networks *n)
+{
+    return in_networks(&c->asker, n);
+}
+
 struct slice
 conn_client(const struct conn *c)
 {
@@ -853,6 +860,7 @@ new_conn(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len
     if (c->read_ev == NULL || c->write_ev == NULL)
         goto fail;
     memcpy(&c->peer, sa, len < sizeof c->peer ? len : sizeof c->peer);
+    c->asker = c->peer;
     set_client(c);
     c->conf = conf_ref(conf);
     c->listener = index;

@@ -60,6 +60,8 @@ const char *conn_purge_token(const struct conn *c);         /* of its listener; 
 bool  conn_https(const struct conn *c);
 /* Is the peer in this list of networks? */
 bool  conn_peer_in(const struct conn *c, const struct conf_networks *n);
+/* Is the client, by the PROXY protocol where it came through that? */
+bool  conn_client_in(const struct conn *c, const struct conf_networks *n);
 /* The client's address as text, "192.0.2.1" or "2001:db8::1" (by the PROXY protocol when it came through it). */
 struct slice conn_client(const struct conn *c);
 int64_t conn_since_us(const struct conn *c);                /* when the first byte of this request was read */

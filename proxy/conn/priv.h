@@ -56,6 +56,7 @@ struct conn {
     unsigned        listener;
     atomic_uint    *count;              /* borrowed */
     struct sockaddr_storage peer;       /* who connected: trust is about it */
+    struct sockaddr_storage asker;      /* who asks: what is allowed is about it */
     char            client[INET6_ADDRSTRLEN];       /* who asks: by PROXY protocol, else the peer */
     uint8_t         client_n;
 };

@@ -126,7 +126,7 @@ may_purge(const struct request *r)
     struct slice given = http_value(r->head, HF_AUTHORIZATION);
     unsigned diff = 0;
 
-    if (token == NULL || !conn_peer_in(r->conn, &l->purge_networks) || given.n < 7 ||
+    if (token == NULL || !conn_client_in(r->conn, &l->purge_networks) || given.n < 7 ||
         !slice_ieq((struct slice){ given.p, 7 }, SLICE("bearer ")))
         return false;
     given = slice_trim((struct slice){ given.p + 7, given.n - 7 });
