@@ -24,7 +24,7 @@ def twice(origin, w, headers, status=200, request=(), reason="OK"):
     [("Cache-Control", "MAX-AGE=60")],
     [("Cache-Control", 'max-age="60"')],
     [("Cache-Control", "x-unknown=1"), ("Cache-Control", "max-age=60")],
-    [("Expires", http_date(60))],
+    [("Expires", http_date(36000))],
     [("Last-Modified", http_date(-100000))],
     [("Cache-Control", "max-age=60, must-revalidate")],
     [("Cache-Control", "max-age=60, proxy-revalidate")],
