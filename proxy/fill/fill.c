@@ -329,6 +329,20 @@ find(struct fills *fs, struct shard *s, const struct fill_want *w, const struct 
     return f;
 }
 
+/* Under the shard's mtx, where no flight was found: did one land since the caller looked? It publishes before it leaves
+ * the table, so what the store has now tells. */
+static bool
+superseded(struct fills *fs, const struct fill_want *w)
+{
+    struct object *o = NULL;
+    bool soft, newer;
+
+    rcu_begin();
+    newer = store_get(fs->store, w->key, w->request, wall_ms(), &o, &soft) == STORE_HIT && o != w->stale;
+    rcu_end();
+    return newer;
+}
+
 static void
 list(struct shard *s, struct flight *f)
 {
@@ -353,6 +367,8 @@ join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct
     }
     if (f != NULL) {
         *joined = true;
+    } else if (s != NULL && r == NULL && superseded(fs, w)) {
+        *joined = true;                             /* revalidated already: nothing is to be done */
     } else if ((f = flight_new(fs, l, w)) != NULL) {
         if (sibling != NULL || w->vary.n > 0)
             presume_vary(f, sibling != NULL ? sibling->vary : w->vary);
