@@ -95,18 +95,52 @@ def weir_binary():
     return os.path.abspath(path)
 
 
-def free_port():
-    """A port that was free a moment ago, outside of what the kernel hands to clients."""
-    for _ in range(200):
-        port = 10000 + struct.unpack("H", os.urandom(2))[0] % 20000
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+class _Ports:
+    """A block of ports below those the kernel hands to clients, held by this process alone.
+
+    That a port is free now does not keep another test process from taking it before Weir does, so
+    each process first takes a block: the name of a block is a socket in the abstract namespace,
+    which goes with the process that bound it. Within the block ports are handed out in turn.
+    """
+    SIZE, FIRST, BLOCKS = 200, 10000, 100
+
+    def __init__(self):
+        for block in range(self.BLOCKS):
+            self.held = socket.socket(socket.AF_UNIX)
             try:
-                s.bind(("127.0.0.1", port))
-                return port
+                self.held.bind("\0weir-tests-ports-%d" % block)
             except OSError:
+                self.held.close()
                 continue
-    raise RuntimeError("no free port")
+            self.first = self.FIRST + block * self.SIZE
+            self.next = 0
+            return
+        raise RuntimeError("every block of ports is taken")
+
+    def take(self):
+        for _ in range(self.SIZE):
+            port = self.first + self.next % self.SIZE
+            self.next += 1
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(("127.0.0.1", port))
+                    return port
+                except OSError:
+                    continue
+        raise RuntimeError("no free port")
+
+
+_ports = None
+_ports_lock = threading.Lock()
+
+
+def free_port():
+    """A free port that no other test process is handed."""
+    global _ports
+    with _ports_lock:
+        _ports = _ports or _Ports()
+        return _ports.take()
 
 
 def eventually(condition, timeout=TIMEOUT, message=None):
