@@ -21,24 +21,16 @@
 #define REST_MAX   READ_BUFFER          /* bytes kept of a client that is ahead of us */
 #define QUEUE_MAX  16384                /* with more unsent the next request is not looked at */
 
-static void consume(struct conn *c);
-
 static const struct conf_listener *
 listener(const struct conn *c)
 {
     return &c->conf->listeners[c->listener];
 }
 
-static size_t
-rest(const struct conn *c)
-{
-    return c->in.n - c->in_at;
-}
-
 /* ---- life ----------------------------------------------------------------------------------------- */
 
-static void
-release(struct conn *c)
+void
+conn_release(struct conn *c)
 {
     if (!c->dead || c->depth > 0 || c->kicked)
         return;
@@ -71,12 +63,12 @@ kill_conn(struct conn *c)
     buf_free(&c->out);
     http_chunked_free(&c->chunked);
     conf_unref(&c->conf);
-    release(c);
+    conn_release(c);
 }
 
 /* The client is gone. Whoever answers hears of it once. */
-static void
-gone(struct conn *c)
+void
+conn_gone(struct conn *c)
 {
     if (c->dead)
         return;
@@ -114,10 +106,10 @@ run_kick(struct loop_msg *m)
     c->kicked = false;
     if (!c->dead) {
         c->depth++;
-        consume(c);
+        conn_consume(c);
         c->depth--;
     }
-    release(c);
+    conn_release(c);
 }
 
 static void
@@ -141,7 +133,7 @@ awaited(const struct conn *c)
     case CONN_PROXY:
         return WAIT_HEAD;
     case CONN_HEAD:
-        return rest(c) > 0 ? WAIT_HEAD : WAIT_IDLE;
+        return conn_rest(c) > 0 ? WAIT_HEAD : WAIT_IDLE;
     case CONN_BUSY:
         return !c->body_done && c->body_on ? WAIT_BODY : WAIT_NONE;
     case CONN_LINGER:
@@ -175,8 +167,8 @@ patience_us(const struct conn *c)
 
 /* The one deadline that counts now. It stands as long as the client is awaited for the same thing: a byte now and
  * then does not win it more time for a head, and bytes that it sends none for those that it does not take. */
-static void
-rearm(struct conn *c, int64_t now)
+void
+conn_rearm(struct conn *c, int64_t now)
 {
     enum conn_wait wait = awaited(c);
 
@@ -187,8 +179,8 @@ rearm(struct conn *c, int64_t now)
 }
 
 /* What was awaited has come, or a part of it. */
-static void
-progress(struct conn *c)
+void
+conn_progress(struct conn *c)
 {
     c->wait = WAIT_NONE;
 }
@@ -215,11 +207,11 @@ conn_expired(struct conn *c)
     case WAIT_SEND:
     case WAIT_LINGER:
     case WAIT_IDLE:
-        gone(c);
+        conn_gone(c);
         break;
     case WAIT_HEAD:
         if (c->state == CONN_PROXY) {
-            gone(c);
+            conn_gone(c);
             break;
         }
         COUNT(requests_timeout);
@@ -233,11 +225,11 @@ conn_expired(struct conn *c)
         break;
     }
     c->depth--;
-    release(c);
+    conn_release(c);
 }
 
-static void
-set_reading(struct conn *c, bool on)
+void
+conn_set_reading(struct conn *c, bool on)
 {
     if (c->reading == on || c->dead)
         return;
@@ -248,8 +240,8 @@ set_reading(struct conn *c, bool on)
         event_del(c->read_ev);
 }
 
-static void
-set_writing(struct conn *c, bool on)
+void
+conn_set_writing(struct conn *c, bool on)
 {
     if (c->writing == on || c->dead)
         return;
@@ -264,8 +256,8 @@ set_writing(struct conn *c, bool on)
 
 /* Even when nothing is left to read: a request may be under way that nobody will answer, and the reset that it would
  * meet destroys what the client has not yet read (RFC 9112 9.6). */
-static void
-say_goodbye(struct conn *c)
+void
+conn_goodbye(struct conn *c)
 {
     if (c->half_closed) {
         kill_conn(c);
@@ -274,8 +266,8 @@ say_goodbye(struct conn *c)
     c->state = CONN_LINGER;
     c->in.n = c->in_at = 0;
     shutdown(c->fd, SHUT_WR);
-    set_reading(c, true);
-    rearm(c, now_us());
+    conn_set_reading(c, true);
+    conn_rearm(c, now_us());
 }
 
 void
@@ -290,16 +282,16 @@ conn_done(struct conn *c, bool keep)
         c->state = CONN_HEAD;
         c->since_us = 0;
         if (conn_queued(c) == 0)
-            set_writing(c, false);
+            conn_set_writing(c, false);
         if (c->depth == 0) {
-            rearm(c, now_us());
+            conn_rearm(c, now_us());
             kick(c);
         }
         return;
     }
     c->state = CONN_FLUSH;
     if (conn_queued(c) == 0)
-        say_goodbye(c);
+        conn_goodbye(c);
 }
 
 bool
@@ -360,7 +352,7 @@ take_head(struct conn *c, struct slice *data)
         return;
     COUNT(requests);
     c->requests++;
-    progress(c);
+    conn_progress(c);
     if (n == -1) {
         data->n = 0;
         refuse(c, fault.status, fault.why);
@@ -475,25 +467,25 @@ settle(struct conn *c, int64_t now)
     if (c->dead)
         return;
     if (c->half_closed && ((waiting && conn_queued(c) == 0) || c->state == CONN_LINGER ||
-        (c->state == CONN_BUSY && !c->body_done && rest(c) == 0 && c->body_on) ||
-        (c->state == CONN_TUNNEL && rest(c) == 0))) {
-        gone(c);
+        (c->state == CONN_BUSY && !c->body_done && conn_rest(c) == 0 && c->body_on) ||
+        (c->state == CONN_TUNNEL && conn_rest(c) == 0))) {
+        conn_gone(c);
         return;
     }
-    set_reading(c, c->broken || (!c->half_closed && rest(c) < REST_MAX));
-    rearm(c, now);
+    conn_set_reading(c, c->broken || (!c->half_closed && conn_rest(c) < REST_MAX));
+    conn_rearm(c, now);
 }
 
 /* Goes on with the rest. */
-static void
-consume(struct conn *c)
+void
+conn_consume(struct conn *c)
 {
-    struct slice data = { c->in.p + c->in_at, rest(c) };
+    struct slice data = { c->in.p + c->in_at, conn_rest(c) };
     int64_t now = c->worker->now_us = now_us();
 
     process(c, &data);
     if (!c->dead) {
-        c->in_at = c->in.n - (data.n < rest(c) ? data.n : rest(c));
+        c->in_at = c->in.n - (data.n < conn_rest(c) ? data.n : conn_rest(c));
         if (c->in_at == c->in.n) {
             if (c->in.cap > 4096)
                 buf_free(&c->in);
@@ -511,13 +503,13 @@ fill_buffer(struct conn *c, struct slice *data)
     char *room;
     ssize_t n;
 
-    if (rest(c) == 0) {
+    if (conn_rest(c) == 0) {
         n = io_read(c, w->buffer, sizeof w->buffer);
         *data = (struct slice){ w->buffer, n > 0 ? (size_t)n : 0 };
         return n;
     }
     if (c->in_at > 0) {
-        memmove(c->in.p, c->in.p + c->in_at, rest(c));
+        memmove(c->in.p, c->in.p + c->in_at, conn_rest(c));
         c->in.n -= c->in_at;
         c->in_at = 0;
     }
@@ -534,7 +526,7 @@ static void
 on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct conn *c = arg;
-    bool fresh = rest(c) == 0;
+    bool fresh = conn_rest(c) == 0;
     struct slice data;
     int64_t now;
     ssize_t n;
@@ -548,158 +540,27 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     c->depth++;
     now = c->worker->now_us = now_us();
     if (c->wait == WAIT_BODY)
-        progress(c);
+        conn_progress(c);
     if (n == -1) {
-        gone(c);
+        conn_gone(c);
     } else if (n == 0) {
         c->half_closed = true;
-        set_reading(c, false);
+        conn_set_reading(c, false);
         settle(c, now);
     } else if (!fresh) {
-        consume(c);
+        conn_consume(c);
     } else {
         process(c, &data);
         if (!c->dead && data.n > 0) {
             c->in.n = c->in_at = 0;
             buf_add(&c->in, data.p, data.n);
             if (c->in.failed)
-                gone(c);
+                conn_gone(c);
         }
         settle(c, now);
     }
     c->depth--;
-    release(c);
-}
-
-/* ---- writing ---------------------------------------------------------------------------------------------- */
-
-static size_t
-total(const struct iovec *iov, size_t n)
-{
-    size_t sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        sum += iov[i].iov_len;
-    return sum;
-}
-
-size_t
-conn_queued(const struct conn *c)
-{
-    return c->out.n - c->out_at;
-}
-
-/* A write failed: the reader of the news is told from the loop, not from inside its own call. */
-static bool
-broken(struct conn *c)
-{
-    c->broken = true;
-    shutdown(c->fd, SHUT_RDWR);         /* so that on_readable comes */
-    c->out.n = c->out_at = 0;
-    c->want_writable = false;
-    set_writing(c, false);
-    set_reading(c, true);
-    return false;
-}
-
-bool
-conn_write(struct conn *c, const struct iovec *iov, size_t n)
-{
-    ssize_t put = 0;
-
-    CHECK(c, CONN_MAGIC);
-    if (conn_queued(c) == 0) {
-        put = io_write(c, iov, n);
-        if (put == -1)
-            return broken(c);
-        if ((size_t)put == total(iov, n))
-            return true;
-        c->out.n = c->out_at = 0;
-    }
-    for (size_t i = 0; i < n; i++) {
-        size_t skip = (size_t)put < iov[i].iov_len ? (size_t)put : iov[i].iov_len;
-
-        buf_add(&c->out, (char *)iov[i].iov_base + skip, iov[i].iov_len - skip);
-        put -= (ssize_t)skip;
-    }
-    if (c->out.failed)
-        return broken(c);
-    set_writing(c, true);
-    rearm(c, now_us());
-    return true;
-}
-
-ssize_t
-conn_write_some(struct conn *c, const struct iovec *iov, size_t n)
-{
-    ssize_t put = 0;
-
-    CHECK(c, CONN_MAGIC);
-    if (conn_queued(c) == 0)
-        put = io_write(c, iov, n);
-    if (put == -1) {
-        broken(c);
-        return -1;
-    }
-    if ((size_t)put < total(iov, n))
-        conn_want_write(c);
-    return put;
-}
-
-void
-conn_want_write(struct conn *c)
-{
-    c->want_writable = true;
-    set_writing(c, true);
-    rearm(c, now_us());
-}
-
-static void
-flush(struct conn *c)
-{
-    struct iovec iov = { c->out.p + c->out_at, conn_queued(c) };
-    ssize_t put = iov.iov_len > 0 ? io_write(c, &iov, 1) : 0;
-
-    if (put == -1) {
-        gone(c);
-        return;
-    }
-    c->out_at += (size_t)put;
-    if (put > 0 || conn_queued(c) == 0)
-        progress(c);
-    if (conn_queued(c) > 0) {
-        rearm(c, now_us());
-        return;
-    }
-    c->out.n = c->out_at = 0;
-    if (c->out.cap > 16384)
-        buf_free(&c->out);
-    if (c->state == CONN_FLUSH) {
-        say_goodbye(c);
-    } else if (c->want_writable) {
-        c->want_writable = false;
-        c->worker->ev->on_writable(c);
-    }
-    if (!c->dead && !c->want_writable && conn_queued(c) == 0) {
-        set_writing(c, false);
-        rearm(c, now_us());
-    }
-}
-
-static void
-on_writable(evutil_socket_t fd, short what, void *arg)
-{
-    struct conn *c = arg;
-
-    (void)fd;
-    (void)what;
-    CHECK(c, CONN_MAGIC);
-    c->depth++;
-    flush(c);
-    if (!c->dead && c->state == CONN_HEAD && (rest(c) > 0 || c->half_closed))
-        consume(c);                     /* the answer's last byte left, and more was asked already */
-    c->depth--;
-    release(c);
+    conn_release(c);
 }
 
 /* ---- the request's body ------------------------------------------------------------------------------------ */
@@ -718,7 +579,7 @@ conn_body(struct conn *c, bool on)
     c->body_on = on;
     if (!on)
         return;
-    rearm(c, now_us());
+    conn_rearm(c, now_us());
     kick(c);
 }
 
@@ -727,7 +588,7 @@ conn_continue(struct conn *c)
 {
     struct iovec iov = { (char *)(uintptr_t)"HTTP/1.1 100 Continue\r\n\r\n", 25 };
 
-    if (c->expect && !c->body_done && c->body_seen == 0 && rest(c) == 0)
+    if (c->expect && !c->body_done && c->body_seen == 0 && conn_rest(c) == 0)
         conn_write(c, &iov, 1);
     c->expect = false;
 }
@@ -738,7 +599,7 @@ conn_tunnel(struct conn *c)
     c->state = CONN_TUNNEL;
     c->body_done = false;
     c->body_on = true;
-    rearm(c, now_us());
+    conn_rearm(c, now_us());
     kick(c);
 }
 
@@ -769,56 +630,6 @@ conn_https(const struct conn *c)
     return false;                       /* io.c knows plain sockets only */
 }
 
-/* The address of sa as 4 or 16 bytes; an IPv4 one that came over IPv6 counts as IPv4. */
-static const uint8_t *
-address_bytes(const struct sockaddr_storage *sa, uint8_t *family)
-{
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)sa;
-
-    *family = (uint8_t)sa->ss_family;
-    if (sa->ss_family == AF_INET)
-        return (const uint8_t *)&((const struct sockaddr_in *)(const void *)sa)->sin_addr;
-    if (!IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
-        return in6->sin6_addr.s6_addr;
-    *family = AF_INET;
-    return in6->sin6_addr.s6_addr + 12;
-}
-
-static bool
-in_networks(const struct sockaddr_storage *sa, const struct conf_networks *n)
-{
-    uint8_t family;
-    const uint8_t *ip = address_bytes(sa, &family);
-
-    for (size_t i = 0; i < n->n; i++) {
-        const struct conf_network *net = &n->at[i];
-        unsigned whole = net->bits / 8, part = net->bits % 8;
-
-        if (net->family == family && memcmp(ip, net->bytes, whole) == 0 &&
-            (part == 0 || ((ip[whole] ^ net->bytes[whole]) >> (8 - part)) == 0))
-            return true;
-    }
-    return false;
-}
-
-bool
-conn_peer_in(const struct conn *c, const struct conf_networks *n)
-{
-    return in_networks(&c->peer, n);
-}
-
-bool
-conn_client_in(const struct conn *c, const struct conf_networks *n)
-{
-    return in_networks(&c->asker, n);
-}
-
-struct slice
-conn_client(const struct conn *c)
-{
-    return (struct slice){ c->client, c->client_n };
-}
-
 int64_t
 conn_since_us(const struct conn *c)
 {
@@ -833,17 +644,6 @@ conn_user(struct conn *c)
 
 /* ---- workers ----------------------------------------------------------------------------------------------------- */
 
-static void
-set_client(struct conn *c)
-{
-    uint8_t family;
-    const uint8_t *ip = address_bytes(&c->peer, &family);
-
-    if (inet_ntop(family, ip, c->client, sizeof c->client) == NULL)
-        c->client[0] = '\0';
-    c->client_n = (uint8_t)strlen(c->client);
-}
-
 static struct conn *
 new_conn(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
     unsigned index, atomic_uint *count)
@@ -856,18 +656,18 @@ new_conn(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len
     c->fd = fd;
     c->worker = w;
     c->read_ev = event_new(loop_base(w->loop), fd, EV_READ | EV_PERSIST, on_readable, c);
-    c->write_ev = event_new(loop_base(w->loop), fd, EV_WRITE | EV_PERSIST, on_writable, c);
+    c->write_ev = event_new(loop_base(w->loop), fd, EV_WRITE | EV_PERSIST, conn_on_writable, c);
     if (c->read_ev == NULL || c->write_ev == NULL)
         goto fail;
     memcpy(&c->peer, sa, len < sizeof c->peer ? len : sizeof c->peer);
     c->asker = c->peer;
-    set_client(c);
+    peer_name(c);
     c->conf = conf_ref(conf);
     c->listener = index;
     c->count = count;
     c->body_done = true;
     c->keep_asked = true;
-    c->state = listener(c)->proxy_protocol && in_networks(&c->peer, &listener(c)->trust) ?
+    c->state = listener(c)->proxy_protocol && conn_peer_in(c, &listener(c)->trust) ?
         CONN_PROXY : CONN_HEAD;
     c->next = w->conns;
     c->prev = &w->conns;
@@ -877,8 +677,8 @@ new_conn(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len
     w->count++;
     COUNT(connections);
     stats_gauge_add(GAUGE_client_connections, 1);
-    set_reading(c, true);
-    rearm(c, now_us());
+    conn_set_reading(c, true);
+    conn_rearm(c, now_us());
     return c;
 
 fail:
@@ -916,7 +716,7 @@ conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t 
     c->keep_asked = false;
     c->state = CONN_FLUSH;
     if (conn_write(c, &iov, 1) && conn_queued(c) == 0)
-        say_goodbye(c);
+        conn_goodbye(c);
     return 0;
 }
 
@@ -958,7 +758,7 @@ conn_worker_drain(struct conn_worker *w)
     w->draining = true;
     for (struct conn *c = w->conns, *next; c != NULL; c = next) {
         next = c->next;
-        if ((c->state == CONN_HEAD || c->state == CONN_PROXY) && rest(c) == 0 && conn_queued(c) == 0)
+        if ((c->state == CONN_HEAD || c->state == CONN_PROXY) && conn_rest(c) == 0 && conn_queued(c) == 0)
             kill_conn(c);
     }
     return w->count == 0;
@@ -970,7 +770,7 @@ conn_worker_cut(struct conn_worker *w)
     while (w->conns != NULL) {
         if (w->conns->state == CONN_BUSY)
             reset_at_close(w->conns);
-        gone(w->conns);
+        conn_gone(w->conns);
     }
 }
 

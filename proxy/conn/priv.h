@@ -89,6 +89,26 @@ void wheel_stop(struct conn_worker *w);
 void wheel_set(struct conn *c, int64_t now, int64_t after_us);          /* 0: none */
 void wheel_remove(struct conn *c);
 
-void conn_expired(struct conn *c);      /* conn.c: its deadline has passed */
+/* conn.c */
+static inline size_t
+conn_rest(const struct conn *c)
+{
+    return c->in.n - c->in_at;
+}
+void conn_release(struct conn *c);      /* frees it, when it is dead and nothing needs it any more */
+void conn_gone(struct conn *c);         /* the client is: tells the answerer, closes */
+void conn_goodbye(struct conn *c);      /* all was said: lingers, then closes */
+void conn_consume(struct conn *c);      /* goes on with the rest */
+void conn_expired(struct conn *c);      /* its deadline has passed */
+void conn_rearm(struct conn *c, int64_t now);           /* the deadline for what is awaited now */
+void conn_progress(struct conn *c);     /* what was awaited has come, or a part of it */
+void conn_set_reading(struct conn *c, bool on);
+void conn_set_writing(struct conn *c, bool on);
+
+/* write.c */
+void conn_on_writable(int fd, short what, void *arg);
+
+/* peer.c */
+void peer_name(struct conn *c);         /* c->client, from c->peer */
 
 #endif

@@ -1,0 +1,67 @@
+/*
+ * Who is at the other end: addresses as text and against lists of networks.
+ */
+#include "conn/priv.h"
+
+#include <arpa/inet.h>
+
+/* The address of sa as 4 or 16 bytes; an IPv4 one that came over IPv6 counts as IPv4. */
+static const uint8_t *
+address_bytes(const struct sockaddr_storage *sa, uint8_t *family)
+{
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)sa;
+
+    *family = (uint8_t)sa->ss_family;
+    if (sa->ss_family == AF_INET)
+        return (const uint8_t *)&((const struct sockaddr_in *)(const void *)sa)->sin_addr;
+    if (!IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+        return in6->sin6_addr.s6_addr;
+    *family = AF_INET;
+    return in6->sin6_addr.s6_addr + 12;
+}
+
+static bool
+in_networks(const struct sockaddr_storage *sa, const struct conf_networks *n)
+{
+    uint8_t family;
+    const uint8_t *ip = address_bytes(sa, &family);
+
+    for (size_t i = 0; i < n->n; i++) {
+        const struct conf_network *net = &n->at[i];
+        unsigned whole = net->bits / 8, part = net->bits % 8;
+
+        if (net->family == family && memcmp(ip, net->bytes, whole) == 0 &&
+            (part == 0 || ((ip[whole] ^ net->bytes[whole]) >> (8 - part)) == 0))
+            return true;
+    }
+    return false;
+}
+
+bool
+conn_peer_in(const struct conn *c, const struct conf_networks *n)
+{
+    return in_networks(&c->peer, n);
+}
+
+bool
+conn_client_in(const struct conn *c, const struct conf_networks *n)
+{
+    return in_networks(&c->asker, n);
+}
+
+struct slice
+conn_client(const struct conn *c)
+{
+    return (struct slice){ c->client, c->client_n };
+}
+
+void
+peer_name(struct conn *c)
+{
+    uint8_t family;
+    const uint8_t *ip = address_bytes(&c->peer, &family);
+
+    if (inet_ntop(family, ip, c->client, sizeof c->client) == NULL)
+        c->client[0] = '\0';
+    c->client_n = (uint8_t)strlen(c->client);
+}
