@@ -69,6 +69,20 @@ value_address(struct slice s, struct conf_address *a, struct pool *p)
     return a->text != NULL ? 0 : -1;
 }
 
+/* IPv4 in IPv6 dress is IPv4: clients that come so are matched as that (RFC 4291 2.5.5.2). */
+static void
+unmap(struct conf_network *n)
+{
+    static const uint8_t mapped[12] = { [10] = 0xff, 0xff };
+
+    if (n->family != AF_INET6 || n->bits < 96 || memcmp(n->bytes, mapped, sizeof mapped) != 0)
+        return;
+    n->family = AF_INET;
+    n->bits -= 96;
+    memmove(n->bytes, n->bytes + 12, 4);
+    memset(n->bytes + 4, 0, 12);
+}
+
 const char *
 value_network(struct load *l, struct slice s, struct conf_network *out)
 {
@@ -87,6 +101,7 @@ value_network(struct load *l, struct slice s, struct conf_network *out)
         if (out->bytes[i / 8] >> (7 - i % 8) & 1)
             return textf(l, "%s has bits behind its prefix of %u", shown(l, s), (unsigned)bits);
     out->bits = (uint8_t)bits;
+    unmap(out);
     return NULL;
 }
 

@@ -2,7 +2,9 @@
  * The PROXY protocol, versions 1 and 2 (haproxy.org: proxy-protocol.txt).
  *
  * Model    parsed only from peers that the listener trusts, and then required of them. Version 1 is a line
- *          of at most 107 bytes; version 2 a binary header with a length. TLVs are skipped.
+ *          of at most 107 bytes; version 2 a binary header with a length. TLVs are skipped. Addresses that
+ *          are not of TCP are ignored, and the connection is taken with its own: it was forwarded all the
+ *          same. An IPv4 address in IPv6 dress is the IPv4 address.
  */
 #include <arpa/inet.h>
 
@@ -11,6 +13,7 @@
 #define V1_MAX 107
 
 static const char v2_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
+static const char v4_mapped[12] = "\0\0\0\0\0\0\0\0\0\0\xff\xff";
 
 static void
 set_v4(struct sockaddr_storage *sa, socklen_t *len, const void *ip, uint16_t port_be)
@@ -29,6 +32,10 @@ set_v6(struct sockaddr_storage *sa, socklen_t *len, const void *ip, uint16_t por
 {
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)sa;
 
+    if (memcmp(ip, v4_mapped, sizeof v4_mapped) == 0) {             /* RFC 4291 2.5.5.2 */
+        set_v4(sa, len, (const char *)ip + sizeof v4_mapped, port_be);
+        return;
+    }
     memset(sa, 0, sizeof *sa);
     in6->sin6_family = AF_INET6;
     memcpy(&in6->sin6_addr, ip, 16);
@@ -98,11 +105,30 @@ version1(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
     return -1;
 }
 
+/* The addresses of family and transport `how`, `n` bytes at p; *len stays 0 where they are not of TCP:
+ * unspecified, UNIX, datagrams. Values that the protocol does not know are invalid. */
+static bool
+binary_addresses(unsigned char how, const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
+{
+    uint16_t from;
+
+    if (how == 0x11 && n >= 12) {
+        memcpy(&from, p + 8, 2);
+        set_v4(sa, len, p, from);
+        return true;
+    }
+    if (how == 0x21 && n >= 36) {
+        memcpy(&from, p + 32, 2);
+        set_v6(sa, len, p, from);
+        return true;
+    }
+    return how != 0x11 && how != 0x21 && how >> 4 <= 3 && (how & 15) <= 2;
+}
+
 static ssize_t
 version2(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
 {
     const unsigned char *u = (const unsigned char *)p;
-    uint16_t from;
     size_t rest;
 
     if (n < 16)
@@ -113,17 +139,9 @@ version2(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
     if (n < 16 + rest)
         return 0;
     *len = 0;
-    if ((u[12] & 15) == 0)                          /* LOCAL: a health check of the proxy's own */
-        return (ssize_t)(16 + rest);
-    if (u[13] == 0x11 && rest >= 12) {
-        memcpy(&from, p + 24, 2);
-        set_v4(sa, len, p + 16, from);
-    } else if (u[13] == 0x21 && rest >= 36) {
-        memcpy(&from, p + 48, 2);
-        set_v6(sa, len, p + 16, from);
-    } else if (u[13] != 0) {
+    /* LOCAL: a health check of the proxy's own, whose addresses mean nothing */
+    if ((u[12] & 15) == 1 && !binary_addresses(u[13], p + 16, rest, sa, len))
         return -1;
-    }
     return (ssize_t)(16 + rest);
 }
 

@@ -318,6 +318,15 @@ def test_an_upgrade_that_nobody_asked_for_is_a_bad_gateway(origin, weir):
     assert w.get("/ws").status == 502
 
 
+def test_an_upgrade_to_something_else_is_a_bad_gateway(origin, weir):
+    origin.on("/ws", raw=b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+    w = weir()
+    with w.client() as c:
+        c.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n")
+        assert c.response().status == 502
+    assert origin.last("/ws").header("Upgrade") == "websocket"
+
+
 # ---- fields -------------------------------------------------------------------------------------------
 
 HOPS = ["Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "X-Named", "X-Other"]
@@ -421,6 +430,7 @@ def test_the_proxy_protocol_tells_the_client(origin, weir):
     w = weir(listen={"trust": "127.0.0.1", "proxy_protocol": True})
     v4 = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + struct.pack("!HH", 5, 6)
     v6 = socket.inet_pton(socket.AF_INET6, "2001:db8::1") * 2 + struct.pack("!HH", 5, 6)
+    mapped = socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.7") * 2 + struct.pack("!HH", 5, 6)
     for header, client in (
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n", "192.0.2.1"),
             (b"PROXY TCP6 2001:db8::1 2001:db8::2 56324 443\r\n", "2001:db8::1"),
@@ -428,6 +438,8 @@ def test_the_proxy_protocol_tells_the_client(origin, weir):
             (V2 + b"\x21\x11" + struct.pack("!H", 12) + v4, "192.0.2.1"),
             (V2 + b"\x21\x11" + struct.pack("!H", 17) + v4 + b"\x04\0\x02ab", "192.0.2.1"),
             (V2 + b"\x21\x21" + struct.pack("!H", 36) + v6, "2001:db8::1"),
+            (V2 + b"\x21\x21" + struct.pack("!H", 36) + mapped, "192.0.2.7"),
+            (V2 + b"\x21\x31" + struct.pack("!H", 216) + b"/run/s".ljust(216, b"\0"), "127.0.0.1"),
             (V2 + b"\x20\x00" + struct.pack("!H", 0), "127.0.0.1")):
         data = header + b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n"
         with w.client() as c:
@@ -441,6 +453,16 @@ def test_the_proxy_protocol_tells_the_client(origin, weir):
             assert c.response().status == 200
     quoted = '"[2001:db8::1]"'
     assert any(r.header("Forwarded").startswith("for=" + quoted) for r in origin.of("/p"))
+
+
+def test_an_ipv4_client_of_a_dual_stack_listener_is_an_ipv4_client(origin, weir):
+    origin.on("/p", body=b"x")
+    for trust in "127.0.0.0/8", "::ffff:127.0.0.0/104":
+        port = harness.free_port()
+        weir(listen={"address": "[::]:%d" % port, "trust": trust}, routes=[{"path": "/**", "policy": "pass"}])
+        with harness.Client(port) as c:
+            assert c.get("/p", headers={"X-Forwarded-For": "192.0.2.9"}).status == 200
+        assert origin.last("/p").header("X-Forwarded-For") == "192.0.2.9, 127.0.0.1"
 
 
 def test_without_the_expected_proxy_header_the_connection_ends(origin, weir):

@@ -89,7 +89,7 @@ every_kind_of_value_arrives(void **state)
         "cache: {memory: 1048576, max_object: 64KiB, status_key: true}\n"
         "log: {level: debug, format: combined}\n"
         "listen:\n- \"[::]:0\"\n- {address: 127.0.0.1:9, trust: [10.0.0.0/8, \"fd00::/8\", "
-        "192.0.2.1]}\n"
+        "192.0.2.1, \"::ffff:192.0.2.0/120\"]}\n"
         "origins: {api: {servers: [https://a, http://b:81], balance: least-connections, retry: "
         "{budget: 12.5%}, host: h.example:8080}}\n"
         "routes:\n- path: /a/{id}\n  host: A.example\n  ttl: 1w\n  negative_ttl: {404: 10s, 503: "
@@ -110,10 +110,13 @@ every_kind_of_value_arrives(void **state)
     assert_int_equal(c->log_format, LOG_FORM_COMBINED);
     assert_int_equal(c->nlisteners, 2);
     assert_int_equal(c->listeners[0].address.sa.ss_family, AF_INET6);
-    assert_int_equal(c->listeners[1].trust.n, 3);
+    assert_int_equal(c->listeners[1].trust.n, 4);
     assert_int_equal(c->listeners[1].trust.at[0].bits, 8);
     assert_int_equal(c->listeners[1].trust.at[1].family, AF_INET6);
     assert_int_equal(c->listeners[1].trust.at[2].bits, 32);
+    assert_int_equal(c->listeners[1].trust.at[3].family, AF_INET);      /* IPv4 in IPv6 dress */
+    assert_int_equal(c->listeners[1].trust.at[3].bits, 24);
+    assert_memory_equal(c->listeners[1].trust.at[3].bytes, "\xc0\0\2\0", 4);
     assert_int_equal(c->origins[0].balance, BALANCE_LEAST_CONNECTIONS);
     assert_true(c->origins[0].retry_budget == 0.125);
     assert_string_equal(c->origins[0].host, "h.example:8080");

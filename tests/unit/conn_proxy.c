@@ -55,10 +55,20 @@ static const struct good good[] = {
     GOOD(V2 "\x20\x00\0\0", NULL),
     GOOD(V2 "\x20\x11\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", NULL),
     GOOD(V2 "\x21\x00\0\3abc", NULL),
+    GOOD(V2 "\x21\x00\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", NULL),
+    /* forwarded, but not from a TCP address: the connection's own stands (UNIX, UDP) */
+    GOOD(V2 "\x21\x31\0\0", NULL), GOOD(V2 "\x21\x31\0\5" "/sock", NULL), GOOD(V2 "\x21\x32\0\0", NULL),
+    GOOD(V2 "\x21\x12\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", NULL), GOOD(V2 "\x21\x22\0\0", NULL),
+    GOOD(V2 "\x21\x10\0\0", NULL), GOOD(V2 "\x21\x01\0\0", NULL),
     GOOD(V2 "\x21\x11\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", "192.0.2.1 5"),
     GOOD(V2 "\x21\x11\0\x11" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6" "\4\0\2ab", "192.0.2.1 5"),
     GOOD(V2 "\x21\x21\0\x24" "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1" "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\2"
         "\1\2\0\6", "2001:db8::1 258"),
+    /* IPv4 in IPv6 dress */
+    GOOD("PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 5 6\r\n", "192.0.2.1 5"),
+    GOOD("PROXY TCP6 ::fffe:192.0.2.1 ::1 5 6\r\n", "::fffe:c000:201 5"),
+    GOOD(V2 "\x21\x21\0\x24" "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\1" "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\2"
+        "\0\5\0\6", "192.0.2.1 5"),
 };
 
 static void
@@ -113,7 +123,7 @@ static const struct bad bad[] = {
     BAD(V2 "\x22\x11\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),      /* an unknown command */
     BAD(V2 "\x21\x11\0\x0b" "\xc0\0\2\1\xc0\0\2\2\0\5\0"),        /* too short for its addresses */
     BAD(V2 "\x21\x21\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),
-    BAD(V2 "\x21\x31\0\0"), BAD(V2 "\x21\x12\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),     /* UNIX, UDP */
+    BAD(V2 "\x21\x41\0\0"), BAD(V2 "\x21\x13\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),     /* no such values */
 };
 
 static void
