@@ -455,7 +455,7 @@ begin_flight(struct request *r, const struct fill_view *v)
     status_put(r, &b, v);
     if (v->status == 101) {
         buf_addz(&b, "Connection: upgrade\r\n");
-        http_put_id(&b, HF_UPGRADE, http_value(v->response, HF_UPGRADE));
+        http_put_id(&b, HF_UPGRADE, SLICE("websocket"));     /* all that is asked for */
     } else {
         put_connection(r, &b);
     }

@@ -621,10 +621,10 @@ put(char *p, struct slice s)
     return p + s.n;
 }
 
-static size_t
-write_head(char *p, const struct origin *o, const struct exchange_request *r)
+static void
+write_head(struct exchange *x, const struct origin *o, const struct exchange_request *r)
 {
-    char *start = p;
+    char *p = x->head;
     struct slice host = slice_of(o->host);
 
     if (host.n == 0)
@@ -640,6 +640,7 @@ write_head(char *p, const struct origin *o, const struct exchange_request *r)
     p = put(p, r->fields);
     if (r->upgrade.n > 0) {
         p = put(p, SLICE("Connection: upgrade\r\nUpgrade: "));
+        x->upgrade = (struct slice){ p, r->upgrade.n };
         p = put(p, r->upgrade);
         p = put(p, SLICE("\r\n"));
     }
@@ -653,7 +654,7 @@ write_head(char *p, const struct origin *o, const struct exchange_request *r)
     if (r->expect)
         p = put(p, SLICE("Expect: 100-continue\r\n"));
     p = put(p, SLICE("\r\n"));
-    return (size_t)(p - start);
+    x->head_n = (size_t)(p - x->head);
 }
 
 static struct worker *
@@ -692,10 +693,9 @@ exchange_start(struct origin *o, struct loop *l, const struct exchange_request *
     x->ended = r->body == HTTP_NO_BODY || (r->body == HTTP_LENGTH && r->length == 0);
     x->expect = r->expect && !x->ended;
     x->idempotent = http_method_idempotent(r->method);
-    x->upgrade = r->upgrade.n > 0;
     x->first_byte_us = r->first_byte_ms != CONF_UNSET ? r->first_byte_ms * 1000 : o->first_byte_us;
     x->between_us = r->between_bytes_ms != CONF_UNSET ? r->between_bytes_ms * 1000 : o->between_us;
-    x->head_n = write_head(x->head, o, r);
+    write_head(x, o, r);
     x->start_us = now_us();
     deadline_init(&x->limit, x->w->base, on_limit, x);
     budget_request(&o->budget, x->start_us);

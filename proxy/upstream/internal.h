@@ -293,7 +293,8 @@ struct exchange {
     /* the request */
     enum http_method method;
     enum http_framing body;
-    bool             idempotent, upgrade, expect;
+    bool             idempotent, expect;
+    struct slice     upgrade;           /* the protocol asked for, in `head` */
     bool             await;             /* the body waits for 100 (Continue) */
     bool             ended;             /* the caller's body is complete */
     bool             cut;               /* the origin takes no more of it */

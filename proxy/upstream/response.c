@@ -36,11 +36,27 @@ got_interim(struct exchange *x, const struct http_head *h)
         x->ev->on_interim(x->arg, h);
 }
 
+/* Only to what was asked for may be switched, and to nothing else beside it (RFC 9110 7.8). */
+static bool
+asked_for(const struct exchange *x, const struct http_head *h)
+{
+    struct http_list it = { 0 };
+    struct slice protocol;
+    size_t n = 0;
+
+    if (x->upgrade.n == 0 || !(h->flags & HTTP_UPGRADING))
+        return false;
+    for (; http_list_next(h, HF_UPGRADE, &it, &protocol); n++)
+        if (!slice_ieq(protocol, x->upgrade))
+            return false;
+    return n == 1;
+}
+
 static void
 got_switch(struct exchange *x, struct http_head *h)
 {
-    if (!x->upgrade || !(h->flags & HTTP_UPGRADING) || !exchange_sent(x)) {
-        bad(x, "the origin switched protocols unasked");
+    if (!asked_for(x, h) || !exchange_sent(x)) {
+        bad(x, "the origin switched to a protocol that nobody asked for");
         return;
     }
     h->framing = HTTP_NO_BODY;

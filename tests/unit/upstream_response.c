@@ -333,6 +333,46 @@ an_upgrade_becomes_a_tunnel(void **state)
     script_stop(&sc);
 }
 
+static void
+only_the_protocol_that_was_asked_for_may_be_switched_to(void **state)
+{
+    static const struct { const char *fields; bool ok; } cases[] = {
+        { "Connection: upgrade\r\nUpgrade: echo\r\n", true },
+        { "Connection: Upgrade\r\nUpgrade: , ECHO\r\n", true },
+        { "Connection: upgrade\r\nUpgrade: h2c\r\n", false },
+        { "Connection: upgrade\r\nUpgrade: echo, h2c\r\n", false },
+        { "Connection: upgrade\r\nUpgrade: echo\r\nUpgrade: echo\r\n", false },
+        { "Connection: upgrade\r\nUpgrade: echo/2\r\n", false },
+        { "Connection: upgrade\r\nUpgrade:\r\n", false },
+        { "Connection: upgrade\r\n", false },
+        { "Upgrade: echo\r\n", false },
+    };
+    char text[200];
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        struct script sc;
+        struct kit k;
+        struct shot s;
+
+        snprintf(text, sizeof text, "HTTP/1.1 101 Switching Protocols\r\n%s\r\n", cases[i].fields);
+        answer = text;
+        kit_one(&k, 1, &sc, serve_answer_and_close);
+        kit_open(&k);
+        shot_init(&s, &k, 0, "GET");
+        s.r.upgrade = SLICE("echo");
+        shot_fire(&s);
+        shot_wait(&s);
+        assert_int_equal(s.ends, cases[i].ok);
+        assert_int_equal(s.faults, !cases[i].ok);
+        if (!cases[i].ok)
+            assert_int_equal(s.fault.status, 502);
+        shot_fini(&s);
+        kit_stop(&k);
+        script_stop(&sc);
+    }
+}
+
 int
 main(void)
 {
@@ -351,6 +391,7 @@ main(void)
         cmocka_unit_test(endless_interim_responses_are_a_fault),
         cmocka_unit_test(bytes_on_an_idle_connection_close_it),
         cmocka_unit_test(an_upgrade_becomes_a_tunnel),
+        cmocka_unit_test(only_the_protocol_that_was_asked_for_may_be_switched_to),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
