@@ -118,6 +118,11 @@ fill_close(struct fill **fp)
         return;
     CHECK(r, FILL_MAGIC);
     f = r->flight;
+    if (f == NULL) {                                    /* superseded: never was anybody's reader */
+        r->magic = 0;
+        free(r);
+        return;
+    }
     pthread_mutex_lock(&f->mtx);
     for (at = &f->readers; *at != r; at = &(*at)->next)
         ;
@@ -142,6 +147,10 @@ fill_look(struct fill *r, struct fill_view *v)
     struct flight *f = r->flight;
 
     CHECK(r, FILL_MAGIC);
+    if (f == NULL) {
+        *v = (struct fill_view){ .state = FILL_AGAIN };
+        return;
+    }
     pthread_mutex_lock(&f->mtx);
     *v = f->view;
     v->state = r->verdict != FILL_WAITING ? r->verdict : state[f->phase];
@@ -329,16 +338,24 @@ find(struct fills *fs, struct shard *s, const struct fill_want *w, const struct 
     return f;
 }
 
-/* Under the shard's mtx, where no flight was found: did one land since the caller looked? It publishes before it leaves
- * the table, so what the store has now tells. */
+/* Under the shard's mtx, where no flight was found: did one land since the caller looked? It publishes
+ * before it leaves the table, so what the store has now tells. Who waits for an answer has use for it
+ * only if it may be served as it is; who would freshen what is stored finds that done by any other. */
 static bool
-superseded(struct fills *fs, const struct fill_want *w)
+superseded(struct fills *fs, const struct fill_want *w, bool waits)
 {
+    int64_t now = wall_ms();
     struct object *o = NULL;
+    const char *why;
+    enum sem_use use;
     bool soft, newer;
 
     rcu_begin();
-    newer = store_get(fs->store, w->key, w->request, wall_ms(), &o, &soft) == STORE_HIT && o != w->stale;
+    newer = store_get(fs->store, w->key, w->request, now, &o, &soft) == STORE_HIT && o != w->stale;
+    if (newer && waits) {
+        use = sem_use(&w->semantics, &o->meta, now, soft, &why);
+        newer = use == SEM_FRESH || use == SEM_STALE || use == SEM_STALE_REVALIDATE;
+    }
     rcu_end();
     return newer;
 }
@@ -352,24 +369,28 @@ list(struct shard *s, struct flight *f)
     atomic_fetch_add(&f->refs, 1);
 }
 
-/* Finds a flight to join, or makes a new one and lists it. r: the reader to attach, NULL for none. */
-static struct flight *
-join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct fill *r, bool *joined)
+enum boarding { JOINED, STARTED, SUPERSEDED, NO_MEMORY };
+
+/* Finds a flight to join, or makes a new one (*fp) and lists it. r: the reader to attach, NULL for none. */
+static enum boarding
+join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct fill *r,
+    struct flight **fp)
 {
     struct shard *s = w->mode == FILL_SHARED ? &fs->shards[w->key->hash % SHARDS] : NULL;
     const struct flight *sibling = NULL;
+    enum boarding how = NO_MEMORY;
     struct flight *f = NULL;
 
-    *joined = false;
     if (s != NULL) {
         pthread_mutex_lock(&s->mtx);
         f = find(fs, s, w, &sibling);
     }
     if (f != NULL) {
-        *joined = true;
-    } else if (s != NULL && r == NULL && superseded(fs, w)) {
-        *joined = true;                             /* revalidated already: nothing is to be done */
+        how = JOINED;
+    } else if (s != NULL && superseded(fs, w, r != NULL)) {
+        how = SUPERSEDED;
     } else if ((f = flight_new(fs, l, w)) != NULL) {
+        how = STARTED;
         if (sibling != NULL || w->vary.n > 0)
             presume_vary(f, sibling != NULL ? sibling->vary : w->vary);
         if (s != NULL)
@@ -381,7 +402,8 @@ join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct
         reader_attach(r, f);
     if (s != NULL)
         pthread_mutex_unlock(&s->mtx);
-    return f;
+    *fp = f;
+    return how;
 }
 
 struct fill *
@@ -389,28 +411,34 @@ fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
     void (*on_change)(void *arg), void *arg, bool *collapsed)
 {
     struct fill *r = reader_new(l, w, on_change, arg);
-    struct flight *f = r != NULL ? join_or_make(fs, l, w, r, collapsed) : NULL;
+    struct flight *f = NULL;
+    enum boarding how = r != NULL ? join_or_make(fs, l, w, r, &f) : NO_MEMORY;
 
     CHECK(fs, FILLS_MAGIC);
-    if (f == NULL) {
+    *collapsed = how == JOINED;
+    switch (how) {
+    case JOINED:
+        COUNT(collapsed);
+        break;
+    case STARTED:
+        flight_take_off(f);
+        break;
+    case SUPERSEDED:
+        break;
+    case NO_MEMORY:
         COUNT(memory_failures);
         free(r);
         return NULL;
     }
-    if (*collapsed)
-        COUNT(collapsed);
-    else
-        flight_take_off(f);
     return r;
 }
 
 void
 fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w)
 {
-    bool joined;
-    struct flight *f = join_or_make(fs, l, w, NULL, &joined);
+    struct flight *f;
 
-    if (f != NULL && !joined)
+    if (join_or_make(fs, l, w, NULL, &f) == STARTED)
         flight_take_off(f);
 }
 

@@ -61,8 +61,9 @@ struct fill_want {
     void *fields_arg;
 };
 
-/* Joins a flight or starts one; *collapsed tells which. on_change(arg) comes after every change of what fill_look
- * tells. NULL: memory out. */
+/* Joins a flight or starts one; *collapsed tells which. on_change(arg) comes after every change of
+ * what fill_look tells. Where one has just landed and left what this request may use, neither:
+ * fill_look says FILL_AGAIN from the start. NULL: memory out. */
 struct fill *fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
     void (*on_change)(void *arg), void *arg, bool *collapsed);
 /* Starts one that nobody waits for (revalidation behind a stale answer), unless one is under way. */

@@ -27,7 +27,7 @@ struct fills {
 struct fill {
     uint32_t        magic;
 #define FILL_MAGIC 0xf1110000u
-    struct flight  *flight;             /* a reference */
+    struct flight  *flight;             /* a reference; NULL: superseded, look again */
     struct fill    *next;               /* in flight->readers, under its mtx */
     struct loop    *loop;
     struct loop_msg msg;

@@ -89,6 +89,8 @@ look_again(struct request *r, const struct fill_view *v)
             return REQ_DELIVER;
         r->alone = true;
     }
+    if (v->response == NULL)
+        r->fwd = FWD_NONE;              /* one landed just before: nothing was asked for us */
     r->fwd_status = 0;
     r->collapsed = false;
     fill_close(&r->fill);
