@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TOKEN_MAX 4096
+#define TOKEN_MAX   4096
+#define OBJECT_HEAD (128 << 10)         /* of a stored object: key, variant, head */
 
 /* ---- places ------------------------------------------------------------------------------- */
 
@@ -154,6 +155,27 @@ check_overlaps(struct load *l)
 
 /* ---- the top level ------------------------------------------------------------------------ */
 
+/* The store keeps nothing larger than an eighth of its memory, key and head included. A limit beyond
+ * that is taken down to it here, so that what is announced as stored is stored: `*max` becomes what holds.
+ * path NULL: a default, of which nobody needs to be told. */
+void
+cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path)
+{
+    int64_t memory = l->c->cache_memory;
+    int64_t head = memory / 64 < OBJECT_HEAD ? memory / 64 : OBJECT_HEAD, most = memory / 8 - head;
+
+    if (*max <= most)
+        return;
+    if (path != NULL && *max > memory)
+        problem(l, w, path, "is more than cache.memory; at most %lldKiB of it, or more cache.memory",
+            (long long)(most >> 10));
+    else if (path != NULL)
+        warning(l, w, path, "is more than one object may take of cache.memory, an eighth with its "
+            "head: it is taken as %lldKiB; at most that, or more cache.memory",
+            (long long)(most >> 10));
+    *max = most;
+}
+
 static void
 check_top(struct load *l)
 {
@@ -186,10 +208,8 @@ check_top(struct load *l)
             problem(l, s.where, s.path, "%s is no name server; an address such as 10.0.0.2 "
                 "or 10.0.0.2:53", shown(l, slice_of(text)));
     }
-    if (c->cache_max_object > c->cache_memory)
-        problem(l, spot_where(l->root, "cache.max_object", spot_where(l->root, "cache.memory",
-            nowhere)),
-            "cache.max_object", "is more than cache.memory; at most that");
+    cap_object(l, &c->cache_max_object, spot_where(l->root, "cache.max_object", nowhere),
+        tree_at(l->root, "cache.max_object") != NULL ? "cache.max_object" : NULL);
 }
 
 static void

@@ -258,7 +258,7 @@ check_pass(struct load *l, size_t i)
 static void
 check_effect(struct load *l, size_t i)
 {
-    const struct conf_route *r = &l->c->routes[i];
+    struct conf_route *r = &l->c->routes[i];
     struct spot s;
 
     if (r->ttl_ms != CONF_UNSET && r->force_ttl_ms != CONF_UNSET) {
@@ -269,9 +269,9 @@ check_effect(struct load *l, size_t i)
         s = route_spot(l, i, "query.ignore");
         problem(l, s.where, s.path, "stands beside query.keep; one of them");
     }
-    if (r->max_object != CONF_UNSET && r->max_object > l->c->cache_memory) {
+    if (r->max_object != CONF_UNSET && r->policy != POLICY_PASS) {
         s = route_spot(l, i, "max_object");
-        problem(l, s.where, s.path, "is more than cache.memory; at most that");
+        cap_object(l, &r->max_object, s.where, s.path);
     }
 }
 

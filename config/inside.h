@@ -120,5 +120,6 @@ struct spot spot_item(struct load *l, const struct node *section, const char *at
     const char *option, const char *text);
 void check_all(struct load *l);
 void check_routes(struct load *l);
+void cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path);
 
 #endif

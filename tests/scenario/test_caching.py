@@ -222,6 +222,19 @@ def test_an_answer_of_exactly_max_object_is_stored(origin, weir):
     assert w.get("/a").cache_status.hit
 
 
+def test_what_the_store_would_refuse_is_not_called_stored(origin, weir):
+    body = b"x" * 130000                        # more than an eighth of the memory
+    for keys in ({}, {"routes": [{"path": "/**", "max_object": "1MiB"}]}):
+        w = weir(cache={"memory": "1MiB"}, **keys)
+        origin.on("/a", headers=[FRESH], body=body)
+        for _ in range(2):
+            status = w.get("/a").cache_status
+            assert not status.hit and not status.stored and status.detail == "size"
+        origin.on("/b", headers=[FRESH], body=body[:110000])
+        assert w.get("/b").cache_status.stored
+        assert w.get("/b").cache_status.hit
+
+
 def test_a_large_answer_is_served_from_cache_byte_for_byte(origin, weir):
     w = weir(routes=[{"path": "/**", "max_object": "8MiB"}], cache={"memory": "64MiB"})
     body = bytes(range(251)) * 20000

@@ -347,9 +347,11 @@ routes_that_cannot_work_are_refused(void **state)
         { ORIGIN "routes: [{query: {ignore: a, keep: b}}]\n",
             "f:2:27: routes[0].query.ignore: stands beside query.keep; one of them\n" },
         { ORIGIN "routes: [{max_object: 1GiB}]\n",
-            "f:2:23: routes[0].max_object: is more than cache.memory; at most that\n" },
+            "f:2:23: routes[0].max_object: is more than cache.memory; at most 32640KiB of it, or "
+            "more cache.memory\n" },
         { ORIGIN "cache: {max_object: 300MiB}\n",
-            "f:2:21: cache.max_object: is more than cache.memory; at most that\n" },
+            "f:2:21: cache.max_object: is more than cache.memory; at most 32640KiB of it, or more "
+            "cache.memory\n" },
         { "origins: {a: {servers: http://a, pool: {min: 5, max: 2}}}\n",
             "f:1:46: origins.a.pool.min: is more than pool.max; at most 2\n" },
         { ORIGIN "listen: {limits: {head: 1KiB, uri: 2KiB}}\n",
@@ -396,6 +398,27 @@ configurations_that_leak_are_warned_of(void **state)
         { "origins: {a: {servers: https://a, tls: {verify: false}}}\n", "f:1:49: warning: "
         "origins.a.tls.verify: certificates are not verified: whoever is between can read and "
         "change everything\n" },
+    };
+
+    (void)state;
+    check(samples, NELEM(samples));
+}
+
+static void
+an_object_limit_that_the_store_would_not_keep_is_warned_of(void **state)
+{
+    static const struct sample samples[] = {
+        { ORIGIN "cache: {memory: 64MiB, max_object: 9MiB}\n", "f:2:36: warning: cache.max_object: is "
+        "more than one object may take of cache.memory, an eighth with its head: it is taken as "
+        "8064KiB; at most that, or more cache.memory\n" },
+        { ORIGIN "routes: [{max_object: 32MiB}]\n", "f:2:23: warning: routes[0].max_object: is "
+        "more than one object may take of cache.memory, an eighth with its head: it is taken as "
+        "32640KiB; at most that, or more cache.memory\n" },
+        { ORIGIN "cache: {memory: 64MiB, max_object: 8064KiB}\n", "" },
+        /* the default is taken down to it in silence; pass stores nothing */
+        { ORIGIN "cache: {memory: 1MiB}\n", "" },
+        { ORIGIN "routes: [{policy: pass, max_object: 32MiB}]\n",
+            "f:2:37: warning: routes[0].max_object: has no effect with policy pass; leave it out\n" },
     };
 
     (void)state;
@@ -452,6 +475,7 @@ main(void)
         cmocka_unit_test(equal_routes_name_both_lines),
         cmocka_unit_test(routes_that_cannot_work_are_refused),
         cmocka_unit_test(configurations_that_leak_are_warned_of),
+        cmocka_unit_test(an_object_limit_that_the_store_would_not_keep_is_warned_of),
         cmocka_unit_test(one_mistake_is_not_reported_twice),
         cmocka_unit_test(thousands_of_problems_end_in_a_last_line),
     };
