@@ -467,10 +467,13 @@ settle(struct conn *c, int64_t now)
     if (c->dead)
         return;
     if (c->half_closed && ((waiting && conn_queued(c) == 0) || c->state == CONN_LINGER ||
-        (c->state == CONN_BUSY && !c->body_done && conn_rest(c) == 0 && c->body_on) ||
-        (c->state == CONN_TUNNEL && conn_rest(c) == 0))) {
+        (c->state == CONN_BUSY && !c->body_done && conn_rest(c) == 0 && c->body_on))) {
         conn_gone(c);
         return;
+    }
+    if (c->state == CONN_TUNNEL && c->half_closed && !c->body_done && conn_rest(c) == 0) {
+        c->body_done = true;
+        c->worker->ev->on_body_end(c, (struct slice){ NULL, 0 });
     }
     conn_set_reading(c, c->broken || (!c->half_closed && conn_rest(c) < REST_MAX));
     conn_rearm(c, now);

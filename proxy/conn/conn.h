@@ -79,7 +79,10 @@ void conn_want_write(struct conn *c);
 bool conn_has_body(const struct conn *c);                   /* a body not yet read to its end */
 void conn_body(struct conn *c, bool on);                    /* let on_body come, or hold it back */
 void conn_continue(struct conn *c);                         /* 100 Continue, if the client waits for it */
-void conn_tunnel(struct conn *c);                           /* from here on on_body gives raw bytes (after 101) */
+/* After 101: from here on on_body gives raw bytes, and on_body_end comes when the client has sent its last. */
+void conn_tunnel(struct conn *c);
+/* Nothing more will be written into the tunnel: the client is told so behind what is queued. */
+void conn_finish(struct conn *c);
 bool conn_may_keep(const struct conn *c);                   /* not draining, requests left on it */
 /* The answer is complete (queued bytes aside). keep: the connection may serve another request. */
 void conn_done(struct conn *c, bool keep);

@@ -29,6 +29,7 @@ struct conn {
     bool            half_closed;        /* the client has said all it will */
     bool            reading, writing;   /* events that are set */
     bool            want_writable;      /* the answerer wants on_writable */
+    bool            finishing, finished;        /* a tunnel's last byte is to leave; has left */
     bool            body_on, body_done, expect;
     bool            keep_asked;         /* HTTP says that the connection may stay */
     bool            broken;             /* a write failed; on_readable ends it */

@@ -91,6 +91,22 @@ conn_want_write(struct conn *c)
 }
 
 static void
+finish(struct conn *c)
+{
+    if (!c->finishing || c->finished || conn_queued(c) > 0)
+        return;
+    c->finished = true;
+    shutdown(c->fd, SHUT_WR);
+}
+
+void
+conn_finish(struct conn *c)
+{
+    c->finishing = true;
+    finish(c);
+}
+
+static void
 flush(struct conn *c)
 {
     struct iovec iov = { c->out.p + c->out_at, conn_queued(c) };
@@ -110,6 +126,7 @@ flush(struct conn *c)
     c->out.n = c->out_at = 0;
     if (c->out.cap > 16384)
         buf_free(&c->out);
+    finish(c);
     if (c->state == CONN_FLUSH) {
         conn_goodbye(c);
     } else if (c->want_writable) {

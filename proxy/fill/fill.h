@@ -91,6 +91,7 @@ struct fill_view {
     const char *why;                        /* ... and why not */
     const struct body *body;
     bool complete, broken, stored;
+    bool half_closed;                       /* a tunnel's origin has said all it will, and still listens */
     struct slice trailer;                   /* with complete */
     struct slice interim;                   /* all 1xx heads so far, serialised, with empty lines */
     bool want_body;                         /* 100 Continue came, or its time-out */

@@ -631,6 +631,17 @@ seal(struct flight *f)
 }
 
 static void
+on_half_close(void *arg)
+{
+    struct flight *f = arg;
+
+    pthread_mutex_lock(&f->mtx);
+    f->view.half_closed = true;
+    wake(f);
+    pthread_mutex_unlock(&f->mtx);
+}
+
+static void
 on_end(void *arg, struct slice trailer)
 {
     struct flight *f = arg;
@@ -666,7 +677,7 @@ on_fault(void *arg, const struct exchange_fault *fault)
 
 static const struct exchange_events events = {
     .on_interim = on_interim, .on_continue = on_continue, .on_head = on_head, .on_data = on_data,
-    .on_drain = on_drain, .on_end = on_end, .on_fault = on_fault,
+    .on_drain = on_drain, .on_half_close = on_half_close, .on_end = on_end, .on_fault = on_fault,
 };
 
 /* Sends the request, with its conditions unless it is asked again. */

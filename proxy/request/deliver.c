@@ -397,7 +397,7 @@ deliver_304(struct request *r, const struct fill_view *v)
     return finished(r);
 }
 
-/* The tunnel after a 101: bytes both ways until one side ends. */
+/* The tunnel after a 101: bytes both ways, each until its own end. */
 static void
 begin_tunnel(struct request *r)
 {
@@ -553,12 +553,12 @@ deliver_flight(struct request *r)
         return complete || v.stored || v.meta != NULL ? end_flight(r, &v) :
             v.broken ? cut(r) : REQ_WAIT;
     }
-    if (r->tunnel && conn_has_body(r->conn) && !fill_full(r->fill))
-        conn_body(r->conn, true);
-    else if (conn_has_body(r->conn) && !fill_full(r->fill) && !r->tunnel)
+    if (conn_has_body(r->conn) && !fill_full(r->fill))
         conn_body(r->conn, true);
     if (!send_live(r, &v))
         return REQ_WAIT;
+    if (v.half_closed)
+        conn_finish(r->conn);
     if (v.broken)
         return r->tunnel ? finished(r) : cut(r);
     return complete ? end_flight(r, &v) : REQ_WAIT;

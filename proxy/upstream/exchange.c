@@ -337,6 +337,13 @@ flush(struct exchange *x)
         exchange_limit(x);
 }
 
+/* Both ways of a tunnel have ended. Where the origin's has, no read event tells that it takes no more. */
+static bool
+both_ended(const struct exchange *x)
+{
+    return x->half_closed && (x->finished || x->cut) && x->state == X_TUNNEL;
+}
+
 static void
 drained(struct exchange *x)
 {
@@ -353,7 +360,10 @@ void
 exchange_on_writable(struct exchange *x)
 {
     flush(x);
-    drained(x);
+    if (both_ended(x))
+        exchange_complete(x, false, (struct slice){ NULL, 0 });
+    else
+        drained(x);
 }
 
 void
@@ -414,7 +424,7 @@ out_changed(struct exchange *x)
     if (x->c != NULL && x->state >= X_HEAD && !x->await) {
         if (pending(x) > KIB64)
             flush(x);
-        else
+        if (pending(x) <= KIB64 || both_ended(x))
             wire_soon(x->c);
     }
     x->full = x->full || exchange_full(x);
@@ -476,7 +486,7 @@ exchange_pause(struct exchange *x, bool on)
     x->paused = on;
     if (x->c == NULL || x->state < X_HEAD || x->state > X_TUNNEL)
         return;
-    wire_read(x->c, !on);
+    wire_read(x->c, !on && !x->half_closed);
     exchange_limit(x);
 }
 

@@ -300,6 +300,7 @@ struct exchange {
     bool             cut;               /* the origin takes no more of it */
     bool             full;              /* exchange_full was true: on_drain is owed */
     bool             finished;          /* a tunnel's end was passed on */
+    bool             half_closed;       /* ... and the origin's end came first */
     bool             spilt;             /* bytes of the body are no longer kept */
     uint64_t         left;              /* of HTTP_LENGTH not yet given to us */
     struct buf       out;               /* the body, framed */

@@ -203,13 +203,28 @@ exchange_on_bytes(struct exchange *x, struct slice in)
     return had - in.n;
 }
 
+/* A tunnel ends one way at a time. Over TLS both ways end at once: a close_notify is mostly all that
+ * comes before the connection is gone (RFC 8446 6.1). */
+static bool
+half_closes(const struct exchange *x)
+{
+    return x->state == X_TUNNEL && !x->s->https && !x->finished && !x->cut &&
+        x->ev->on_half_close != NULL;
+}
+
 void
 exchange_on_eof(struct exchange *x)
 {
     struct wire *c = x->c;
     bool ends = x->state == X_TUNNEL || (x->state == X_BODY && x->framing == HTTP_UNTIL_CLOSE);
 
-    if (ends)
+    if (half_closes(x)) {
+        x->half_closed = true;
+        wire_read(c, false);
+        exchange_enter(x);
+        x->ev->on_half_close(x->arg);
+        exchange_leave(x);
+    } else if (ends)
         exchange_complete(x, false, (struct slice){ NULL, 0 });
     else
         wire_trouble(c, WIRE_RESET);

@@ -302,6 +302,96 @@ def test_a_tunnel_ends_when_either_side_ends(origin, weir):
     assert ended.wait(harness.TIMEOUT)
 
 
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+MUCH = bytes(range(48, 58)) * 100000
+
+
+def rest_of(sock):
+    data = b""
+    while part := sock.recv(65536):
+        data += part
+    return data
+
+
+def test_what_the_origin_says_after_the_client_ended_passes_the_tunnel(origin, weir):
+    gate, heard = origin.gate(), []
+
+    def handler(req, conn):
+        conn.send(SWITCH)
+        gate.wait()                              # what the client said stands in buffers, its end behind it
+        heard.append(rest_of(conn.sock))
+        conn.send(MUCH)
+        conn.close()
+    origin.on("/ws", handler)
+    w = weir()
+    with w.client() as c:
+        upgrade(c, b"/ws")
+        sender = threading.Thread(target=lambda: (c.send(MUCH), c.half_close()))
+        sender.start()
+        gate.set()
+        assert rest_of(c.sock) == MUCH
+        sender.join()
+    assert heard == [MUCH]
+    eventually(lambda: w.metric("weir_origin_busy") == 0)
+    assert w.metric("weir_client_aborts_total") == 0
+
+
+def test_what_the_client_says_after_the_origin_ended_passes_the_tunnel(origin, weir):
+    gate, heard = origin.gate(), []
+
+    def handler(req, conn):
+        conn.send(SWITCH + MUCH)
+        conn.sock.shutdown(socket.SHUT_WR)
+        gate.wait()
+        heard.append(rest_of(conn.sock))
+        conn.close()
+    origin.on("/ws", handler)
+    w = weir()
+    with w.client() as c:
+        upgrade(c, b"/ws")
+        assert c.wire.to_close() == MUCH
+        sender = threading.Thread(target=lambda: (c.send(MUCH), c.half_close()))
+        sender.start()
+        gate.set()
+        sender.join()
+        eventually(lambda: heard)
+        assert heard == [MUCH]
+    eventually(lambda: w.metric("weir_origin_busy") == 0)
+    assert w.metric("weir_client_aborts_total") == 0
+
+
+def test_a_half_closed_tunnel_ends_when_its_origin_takes_no_more(origin, weir):
+    gone = threading.Event()
+
+    def handler(req, conn):
+        conn.send(SWITCH)
+        conn.close()
+        gone.set()
+    origin.on("/ws", handler)
+    w = weir()
+    with w.client() as c:
+        upgrade(c, b"/ws")
+        assert gone.wait(harness.TIMEOUT) and c.wire.to_close() == b""
+
+        def ended():
+            try:
+                c.send(b"x")
+            except OSError:
+                return True
+            return w.metric("weir_origin_busy") == 0
+        eventually(ended)
+
+
+def test_a_client_that_ends_at_once_gets_the_whole_tunnel(origin, weir):
+    echo(origin, "/ws")
+    w = weir()
+    with w.client() as c:
+        c.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nabc")
+        c.half_close()
+        assert c.response().status == 101
+        assert c.wire.to_close() == b"hi:ABC"
+
+
 def test_an_origin_that_does_not_switch_answers_plainly(origin, weir):
     origin.on("/ws", body=b"no")
     w = weir()
