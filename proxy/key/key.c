@@ -366,19 +366,43 @@ key_make(const struct key_recipe *recipe, const struct http_head *h, bool https,
     return 0;
 }
 
+/* "http:///path" is what an HTTP/1.0 request without Host asks for: its key has no host. */
+static int
+parse_url(struct slice url, struct http_uri *u, struct buf *b)
+{
+    static const struct slice without[] = { { "http:///", 8 }, { "https:///", 9 } };
+    int rc = http_uri_parse(url, u);
+
+    for (size_t i = 0; rc == -1 && i < NELEM(without); i++) {
+        size_t n = without[i].n - 1;
+
+        if (url.n <= n || !slice_ieq((struct slice){ url.p, n + 1 }, without[i]))
+            continue;
+        buf_add(b, url.p, n);
+        buf_addc(b, 'h');               /* stands in while the rest is parsed */
+        buf_add(b, url.p + n, url.n - n);
+        rc = b->failed ? -1 : http_uri_parse(buf_slice(b), u);
+        u->host.n = 0;
+    }
+    return rc;
+}
+
 /* Off the hot path: an operator's purge, or the target of a write. */
 int
 key_of_url(const struct key_recipe *recipe, struct slice url, struct buf *b, struct key *k)
 {
-    struct buf host = { 0 }, target = { 0 };
+    struct buf host = { 0 }, target = { 0 }, whole = { 0 };
     struct slice path, query = { NULL, 0 };
     struct http_uri u;
     const char *mark;
     bool https;
     int rc = -1;
 
-    if (http_uri_parse(url, &u) == -1)
+    if (parse_url(url, &u, &whole) == -1) {
+        b->failed = whole.failed;
+        buf_free(&whole);
         return -1;
+    }
     https = slice_ieq(u.scheme, SLICE("https"));
     http_host_normalise(&host, u.host, https);
     http_uri_normalise(&target, u.path, u.query);
@@ -390,8 +414,11 @@ key_of_url(const struct key_recipe *recipe, struct slice url, struct buf *b, str
             path.n = (size_t)(mark - path.p);
         }
         rc = make_url(recipe, https, buf_slice(&host), path, query, b, k);
+    } else {
+        b->failed = true;
     }
     buf_free(&host);
     buf_free(&target);
+    buf_free(&whole);
     return rc;
 }

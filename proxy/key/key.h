@@ -35,7 +35,8 @@ int key_make(const struct key_recipe *recipe, const struct http_head *h, bool ht
     struct slice host, struct slice path, struct slice query, struct buf *b, struct key *k);
 
 /* The key that a GET for this absolute URL without recipe parts has: for purging by URL. The
- * route's query rules apply. -1 when url is no absolute http(s) URL. */
+ * route's query rules apply. "http:///path" is what was asked for without a host. -1 when url is no
+ * absolute http(s) URL, or (with b->failed) memory is out. */
 int key_of_url(const struct key_recipe *recipe, struct slice url, struct buf *b, struct key *k);
 uint64_t key_hash(struct slice s);      /* XXH3, the one used above */
 

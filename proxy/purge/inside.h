@@ -6,8 +6,25 @@
 
 #include "purge/purge.h"
 
-/* The key's URL part for an absolute URL, by the recipe of the route that takes a GET for it; in
- * b (cleared first). -1: it is none, or memory is out. */
-int purge_resolve(const struct route_table *t, struct slice url, struct buf *b, struct slice *out);
+/* A URL may be stored under several keys: routes that fields select have query rules of their own. */
+#define PURGE_FORMS_MAX 32              /* of one URL; beyond, all below its path is purged */
+
+struct purge_forms {                    /* zero-initialise */
+    struct store_purge *at;             /* owned, of cap; what purges the URL, each different */
+    size_t              n, cap;
+    struct buf          text;           /* owns their texts */
+};
+
+/* The purges of an absolute URL, one for each way in which a route that could take a GET for it
+ * makes its key. any_host: its path and query alone, under every host. -1: it is no URL, or (with
+ * f->text.failed) memory is out. */
+int  purge_forms_of(const struct route_table *t, struct slice url, bool any_host,
+    struct purge_forms *f);
+void purge_forms_free(struct purge_forms *f);
+
+/* Calls each(arg, route) for the routes that could take a GET for this absolute URL, as route_each
+ * does. -1 as above, without f: memory may be out. */
+int  purge_routes_of(const struct route_table *t, struct slice url, bool any_host,
+    void (*each)(void *arg, const struct route *r), void *arg);
 
 #endif

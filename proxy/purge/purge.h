@@ -24,14 +24,16 @@ struct purge_result { bool exact; uint64_t objects; };
 int purge_run(struct store *s, const struct route_table *t, const struct purge_item *items, size_t n,
     bool soft, bool dry, struct purge_result *results, size_t *bad, struct err *e);
 
-/* What a write on `route` purges besides: expands the route's templates over the facts, purges what they give
- * (tags; texts that start with '/' are paths of the same scheme and host; absolute URLs of the same origin).
- * Where a template needs what was not to be had, the whole route is purged instead, and counted. */
+/* What a write to `target` on `route` purges besides: expands the route's templates over the facts,
+ * purges what they give (tags; texts that start with '/' are paths of the same scheme and host;
+ * absolute URLs of the same origin). Where a template needs what was not to be had, the whole route
+ * is purged instead, and every route that could have stored the target; that is counted. */
 void purge_templates(struct store *s, const struct route_table *t, const struct route *route,
-    const struct key_facts *f, bool https, struct slice host);
+    const struct key_facts *f, struct slice target);
 
 /* The target of a write, and its Location and Content-Location when they are of the same origin
- * (RFC 9111 4.4). target: absolute, normalised. response may be NULL (fate unknown). */
+ * (RFC 9111 4.4), under every key that a route could have given them. target: absolute,
+ * normalised. response may be NULL (fate unknown). */
 void purge_target(struct store *s, const struct route_table *t, struct slice target,
     const struct http_head *response);
 

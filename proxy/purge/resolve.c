@@ -1,9 +1,10 @@
 /*
  * From what an operator writes to what the store purges.
  *
- * Model    a URL becomes the URL part of its key: normalised, with the query rules of the route that a GET
- *          for it takes. "/path" without a host stands for it under every host, by the rules of the
- *          route that takes it whatever the host; it is compared whole with path and query, so
+ * Model    a URL becomes the URL parts of its keys: normalised, with the query rules of every route
+ *          that could take a GET for it, since fields of the request may choose among them; of
+ *          equal ones one is purged. "/path" without a host stands for it under every host, by
+ *          the rules of the routes of all hosts; it is compared whole with path and query, so
  *          that `*` and `?` in it mean themselves. A prefix is normalised like a URL but keeps
  *          to no route's query rules; a pattern is taken as it is written.
  *          First everything is understood, then everything is purged: one item that is not
@@ -30,53 +31,173 @@ without_port(struct slice host)
     return colon != NULL ? (struct slice){ host.p, (size_t)(colon - host.p) } : host;
 }
 
-/* k is a key that key_of_url made. */
-static const struct route *
-route_of(const struct route_table *t, const struct key *k, bool any_host)
+/* k is a key that key_of_url made without a recipe. */
+static void
+routes_of(const struct route_table *t, const struct key *k, bool any_host,
+    void (*each)(void *arg, const struct route *r), void *arg)
 {
     struct slice host = { 0 }, path = { k->bytes.p + k->path_at, k->url_n - k->path_at };
     const char *query = memchr(path.p, '?', path.n);
     const char *slashes = memchr(k->bytes.p, ':', k->url_n);
-    struct route_match m;
 
     if (query != NULL)
         path.n = (size_t)(query - path.p);
-    if (!any_host && slashes != NULL && slashes + 3 < path.p)
+    if (slashes != NULL && slashes + 3 < path.p)
         host = without_port((struct slice){ slashes + 3, (size_t)(path.p - slashes - 3) });
-    return route_match(t, host, path, NULL, &m);
-}
-
-static int
-resolve(const struct route_table *t, struct slice url, bool any_host, struct buf *b, struct key *k)
-{
-    const struct route *r;
-
-    b->n = 0;
-    if (key_of_url(NULL, url, b, k) == -1)
-        return -1;
-    if ((r = route_of(t, k, any_host)) == NULL)
-        return 0;
-    b->n = 0;
-    return key_of_url(r->recipe, url, b, k);
+    route_each(t, any_host ? NULL : &host, path, each, arg);
 }
 
 int
-purge_resolve(const struct route_table *t, struct slice url, struct buf *b, struct slice *out)
+purge_routes_of(const struct route_table *t, struct slice url, bool any_host,
+    void (*each)(void *arg, const struct route *r), void *arg)
 {
+    struct buf b = { 0 };
+    struct key k;
+    int rc = key_of_url(NULL, url, &b, &k);
+
+    if (rc == 0)
+        routes_of(t, &k, any_host, each, arg);
+    buf_free(&b);
+    return rc;
+}
+
+/* ---- the forms of one URL ------------------------------------------------------------------------- */
+
+struct forming {
+    struct purge_forms *forms;
+    struct slice        url;
+    bool                any_host, over;
+    struct buf          one;            /* scratch; owned */
+};
+
+static bool
+has_form(const struct purge_forms *f, struct slice text)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < f->n; at += f->at[i++].text.n)
+        if (slice_eq((struct slice){ f->text.p + at, f->at[i].text.n }, text))
+            return true;
+    return false;
+}
+
+/* Texts are set when all are there: the buffer moves while it grows. */
+static void
+add_form(struct purge_forms *f, enum store_purge_kind kind, struct slice text)
+{
+    if (f->n == f->cap) {
+        size_t cap = f->cap == 0 ? 1 : f->cap * 2;
+        struct store_purge *at = realloc(f->at, cap * sizeof *at);
+
+        if (at == NULL) {
+            f->text.failed = true;
+            return;
+        }
+        f->at = at;
+        f->cap = cap;
+    }
+    f->at[f->n++] = (struct store_purge){ .kind = kind, .text = { NULL, text.n } };
+    buf_adds(&f->text, text);
+}
+
+static void
+form_by(struct forming *g, const struct key_recipe *recipe)
+{
+    struct slice text;
     struct key k;
 
-    if (resolve(t, url, false, b, &k) == -1)
+    if (g->over || g->forms->text.failed)
+        return;
+    if (key_of_url(recipe, g->url, &g->one, &k) == -1) {
+        g->forms->text.failed = true;
+        return;
+    }
+    text = (struct slice){ g->one.p, k.url_n };
+    if (g->any_host)
+        text = (struct slice){ g->one.p + k.path_at, k.url_n - k.path_at };
+    if (has_form(g->forms, text))
+        return;
+    if (g->forms->n == PURGE_FORMS_MAX)
+        g->over = true;
+    else
+        add_form(g->forms, g->any_host ? STORE_PURGE_PATH : STORE_PURGE_URL, text);
+}
+
+static void
+form_by_route(void *arg, const struct route *r)
+{
+    form_by(arg, r->recipe);
+}
+
+/* So many that their path's beginning is purged instead, which is all of them and some others. */
+static void
+form_all(struct forming *g, const struct key *plain)
+{
+    const char *query = memchr(plain->bytes.p, '?', plain->url_n);
+    size_t n = query != NULL ? (size_t)(query - plain->bytes.p) : plain->url_n;
+    size_t from = g->any_host ? plain->path_at : 0;
+
+    g->forms->n = g->forms->text.n = 0;
+    add_form(g->forms, g->any_host ? STORE_PURGE_PATH_PREFIX : STORE_PURGE_PREFIX,
+        (struct slice){ plain->bytes.p + from, n - from });
+}
+
+int
+purge_forms_of(const struct route_table *t, struct slice url, bool any_host,
+    struct purge_forms *f)
+{
+    struct forming g = { .forms = f, .url = url, .any_host = any_host };
+    struct buf b = { 0 };
+    struct key plain;
+    size_t at = 0;
+
+    if (key_of_url(NULL, url, &b, &plain) == -1) {
+        f->text.failed = b.failed;
+        buf_free(&b);
         return -1;
-    *out = (struct slice){ b->p, k.url_n };
-    return 0;
+    }
+    routes_of(t, &plain, any_host, form_by_route, &g);
+    if (f->n == 0)
+        form_by(&g, NULL);              /* no route takes it; an earlier configuration's may have */
+    if (g.over)
+        form_all(&g, &plain);
+    for (size_t i = 0; i < f->n && !f->text.failed; at += f->at[i++].text.n)
+        f->at[i].text.p = f->text.p + at;
+    buf_free(&g.one);
+    buf_free(&b);
+    return f->text.failed ? -1 : 0;
+}
+
+void
+purge_forms_free(struct purge_forms *f)
+{
+    free(f->at);
+    buf_free(&f->text);
+    *f = (struct purge_forms){ 0 };
 }
 
 /* ---- items ------------------------------------------------------------------------------------------ */
 
 struct resolved {
-    struct store_purge purge;
+    struct store_purge purge;           /* one ... */
+    struct purge_forms forms;           /* ... or those of a URL */
     struct buf         text;            /* owns purge.text */
 };
+
+static int
+resolve_prefix(struct slice url, bool path, struct resolved *r)
+{
+    struct key k;
+
+    if (key_of_url(NULL, url, &r->text, &k) == -1)
+        return -1;
+    r->purge.text = (struct slice){ r->text.p, k.url_n };
+    if (path) {
+        r->purge.kind = STORE_PURGE_PATH_PREFIX;
+        r->purge.text = (struct slice){ r->text.p + k.path_at, k.url_n - k.path_at };
+    }
+    return 0;
+}
 
 static int
 resolve_url(const struct route_table *t, const struct purge_item *item, struct resolved *r,
@@ -85,7 +206,6 @@ resolve_url(const struct route_table *t, const struct purge_item *item, struct r
     bool prefix = item->kind == STORE_PURGE_PREFIX;
     bool path = item->text.n > 0 && item->text.p[0] == '/';
     struct buf url = { 0 };
-    struct key k;
     int rc;
 
     if (path)
@@ -93,18 +213,14 @@ resolve_url(const struct route_table *t, const struct purge_item *item, struct r
     buf_adds(&url, item->text);
     if (url.failed)
         return err_set(e, ENOMEM, "memory is out");
-    rc = prefix ? key_of_url(NULL, buf_slice(&url), &r->text, &k) :
-        resolve(t, buf_slice(&url), path, &r->text, &k);
+    rc = prefix ? resolve_prefix(buf_slice(&url), path, r) :
+        purge_forms_of(t, buf_slice(&url), path, &r->forms);
     buf_free(&url);
+    if (rc == -1 && (r->forms.text.failed || r->text.failed))
+        return err_set(e, ENOMEM, "memory is out");
     if (rc == -1)
         return err_set(e, EINVAL, "%s \"%.*s\" is no URL: write http://host/path or /path",
             prefix ? "prefix" : "url", SLICE_ARG(item->text));
-    r->purge.text = (struct slice){ r->text.p, k.url_n };
-    if (path) {
-        r->purge.kind = prefix ? STORE_PURGE_PATH_PREFIX : STORE_PURGE_PATH;
-        r->purge.text.p += k.path_at;
-        r->purge.text.n -= k.path_at;
-    }
     return 0;
 }
 
@@ -203,16 +319,30 @@ resolve_item(const struct route_table *t, const struct purge_item *item, struct 
 }
 
 static void
-run_item(struct store *s, const struct store_purge *p, bool dry, struct purge_result *result)
+run_one(struct store *s, const struct store_purge *p, bool dry, struct purge_result *result)
 {
     struct store_purged done;
 
     if (dry) {
-        *result = (struct purge_result){ true, store_purge_count(s, p) };
+        result->objects += store_purge_count(s, p);
         return;
     }
     (void)store_purge(s, p, &done);     /* memory out: everything was purged, and done says so */
-    *result = (struct purge_result){ done.exact, done.objects };
+    result->exact = result->exact && done.exact;
+    result->objects += done.objects;
+}
+
+static void
+run_item(struct store *s, struct resolved *r, bool soft, bool dry, struct purge_result *result)
+{
+    struct store_purge *at = r->forms.n > 0 ? r->forms.at : &r->purge;
+    size_t n = r->forms.n > 0 ? r->forms.n : 1;
+
+    *result = (struct purge_result){ .exact = true };
+    for (size_t i = 0; i < n; i++) {
+        at[i].soft = soft;
+        run_one(s, &at[i], dry, result);
+    }
 }
 
 int
@@ -225,15 +355,15 @@ purge_run(struct store *s, const struct route_table *t, const struct purge_item 
     *bad = 0;
     if (r == NULL)
         return err_set(e, ENOMEM, "memory is out");
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        r[i].purge.soft = soft;
+    for (size_t i = 0; i < n && rc == 0; i++)
         if ((rc = resolve_item(t, &items[i], &r[i], e)) == -1)
             *bad = i;
-    }
     for (size_t i = 0; i < n && rc == 0; i++)
-        run_item(s, &r[i].purge, dry, &results[i]);
-    for (size_t i = 0; i < n; i++)
+        run_item(s, &r[i], soft, dry, &results[i]);
+    for (size_t i = 0; i < n; i++) {
+        purge_forms_free(&r[i].forms);
         buf_free(&r[i].text);
+    }
     free(r);
     return rc;
 }

@@ -13,15 +13,15 @@
 static void
 purge_url(struct store *s, const struct route_table *t, struct slice url)
 {
-    struct store_purge p = { .kind = STORE_PURGE_URL };
+    struct purge_forms f = { 0 };
     struct store_purged done;
-    struct buf b = { 0 };
 
-    if (purge_resolve(t, url, &b, &p.text) == 0)
-        (void)store_purge(s, &p, &done);
-    else if (b.failed)                  /* it cannot be named: the safe side */
+    if (purge_forms_of(t, url, false, &f) == 0)
+        for (size_t i = 0; i < f.n; i++)
+            (void)store_purge(s, &f.at[i], &done);
+    else if (f.text.failed)             /* it cannot be named: the safe side */
         (void)store_purge(s, &(struct store_purge){ .kind = STORE_PURGE_ALL }, &done);
-    buf_free(&b);
+    purge_forms_free(&f);
 }
 
 /* Purges `ref`, resolved against target, if it is of the target's origin. */
@@ -55,7 +55,7 @@ purge_target(struct store *s, const struct route_table *t, struct slice target,
 struct named {
     struct store             *store;
     const struct route_table *table;
-    struct slice              origin;   /* "http://host/" */
+    struct slice              target;   /* of the write: paths are under its origin */
 };
 
 static bool
@@ -75,39 +75,46 @@ purge_named(void *arg, struct slice text)
     if (text.n == 0)
         return;
     if (text.p[0] == '/' || is_url(text))
-        purge_reference(n->store, n->table, n->origin, text);
+        purge_reference(n->store, n->table, n->target, text);
     else
         (void)store_purge(n->store, &p, &done);
 }
 
+struct widening { struct store *store; const struct route *done; };
+
 static void
-purge_route(struct store *s, const struct route *route)
+purge_route(void *arg, const struct route *route)
 {
+    struct widening *w = arg;
     struct store_purge p = { .kind = STORE_PURGE_ROUTE, .id = route->id };
     struct store_purged done;
 
+    if (route != w->done)
+        (void)store_purge(w->store, &p, &done);
+}
+
+/* The write's own route, and those that store what it wrote to: that is often another one, which
+ * takes GET. */
+static void
+widen(struct store *s, const struct route_table *t, const struct route *route, struct slice target)
+{
+    struct widening w = { .store = s };
+
     COUNT(purge_widened);
-    (void)store_purge(s, &p, &done);
+    purge_route(&w, route);
+    w.done = route;
+    (void)purge_routes_of(t, target, false, purge_route, &w);
 }
 
 void
 purge_templates(struct store *s, const struct route_table *t, const struct route *route,
-    const struct key_facts *f, bool https, struct slice host)
+    const struct key_facts *f, struct slice target)
 {
-    struct buf origin = { 0 };
-    struct named n = { s, t, { 0 } };
-    bool widen = false;
+    struct named n = { s, t, target };
+    bool had = true;
 
-    if (route->npurge == 0)
-        return;
-    buf_addz(&origin, https ? "https://" : "http://");
-    buf_adds(&origin, host);
-    buf_addc(&origin, '/');
-    n.origin = buf_slice(&origin);
-    widen = origin.failed;
-    for (size_t i = 0; i < route->npurge && !widen; i++)
-        widen = key_template_expand(route->purge[i], f, purge_named, &n) == -1;
-    if (widen)
-        purge_route(s, route);
-    buf_free(&origin);
+    for (size_t i = 0; i < route->npurge && had; i++)
+        had = key_template_expand(route->purge[i], f, purge_named, &n) != -1;
+    if (!had)
+        widen(s, t, route, target);
 }

@@ -14,6 +14,7 @@ purge_now(struct request *r, const struct fill_view *v)
     const struct route *route = r->match.route;
     const struct key_params params = { route->params, r->match.values, route->nparams };
     struct key_facts facts = { .request = r->head, .path = &params, .host = r->host, .query = r->query };
+    struct store_purged done;
     struct buf b = { 0 };
 
     if (r->purged)
@@ -26,20 +27,22 @@ purge_now(struct request *r, const struct fill_view *v)
         buf_addc(&b, '?');
         buf_adds(&b, r->query);
     }
-    if (!b.failed)
-        purge_target(req_store(), r->site->table, buf_slice(&b), v != NULL ? v->response : NULL);
-    buf_free(&b);
-    if (route->npurge == 0)
+    if (b.failed) {                     /* it cannot be named: the safe side */
+        (void)store_purge(req_store(), &(struct store_purge){ .kind = STORE_PURGE_ALL }, &done);
+        buf_free(&b);
         return;
+    }
+    purge_target(req_store(), r->site->table, buf_slice(&b), v != NULL ? v->response : NULL);
     if (r->body_ended && !r->body_lost && r->body.p != NULL)
         facts.request_body = buf_slice(&r->body);
-    if (v != NULL) {
+    if (v != NULL && route->npurge > 0) {
         facts.response = v->response;
         if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && v->complete &&
             !http_has(v->response, HF_CONTENT_ENCODING))
             facts.response_body = body_text(v->body, r->pool, BODY_SEEN_MAX);
     }
-    purge_templates(req_store(), r->site->table, route, &facts, r->https, r->host);
+    purge_templates(req_store(), r->site->table, route, &facts, buf_slice(&b));
+    buf_free(&b);
 }
 
 enum req_state

@@ -5,6 +5,9 @@
  * of placeholders, then to what `**` takes; the first route that takes the request is the most
  * specific one, and what fails falls back to the next best. The trie is a tree, so a walk sees a
  * node at most once and never more than two for each choice that the templates themselves offer.
+ *
+ * The same walk, with a callback, finds all routes that could take a GET: it goes on behind those
+ * that ask for fields.
  */
 #include "route/trie.h"
 
@@ -12,6 +15,8 @@ struct walk {
     const struct http_head *head;       /* NULL: a GET without fields */
     uint32_t method;                    /* its bit */
     const struct entry *found;
+    void (*each)(void *arg, const struct route *r);     /* instead of `found`; else NULL */
+    void *arg;
     struct slice at[ROUTE_SEGMENTS_MAX];    /* the segments that placeholders took */
 };
 
@@ -41,9 +46,28 @@ fields_present(const struct http_head *h, const struct entry *e)
     return true;
 }
 
+/* Names those that take a GET or HEAD. Behind one that takes every GET no other ever has one. */
+static bool
+name_each(const struct walk *w, const struct entries *es)
+{
+    for (size_t i = 0; i < es->n; i++) {
+        const struct entry *e = es->at[i];
+        bool all = e->methods == 0 && e->nothers == 0;
+
+        if (!all && (e->methods & (1u << HTTP_GET | 1u << HTTP_HEAD)) == 0)
+            continue;
+        w->each(w->arg, e->route);
+        if (e->nheaders == 0 && (all || (e->methods & 1u << HTTP_GET) != 0))
+            return true;
+    }
+    return false;
+}
+
 static bool
 pick(struct walk *w, const struct entries *es)
 {
+    if (UNLIKELY(w->each != NULL))
+        return name_each(w, es);
     for (size_t i = 0; i < es->n; i++) {
         const struct entry *e = es->at[i];
 
@@ -103,28 +127,55 @@ in_wild_hosts(struct walk *w, const struct route_table *t, struct slice host, st
     return false;
 }
 
+static bool
+under_host(struct walk *w, const struct route_table *t, struct slice host, struct slice path)
+{
+    const struct node *root;
+
+    return (t->exact.n > 0 && (root = children_find(&t->exact, host)) != NULL &&
+        in_trie(w, root, path)) || (t->wild.n > 0 && in_wild_hosts(w, t, host, path)) ||
+        in_trie(w, &t->anywhere, path);
+}
+
+static void
+under_each(struct walk *w, const struct children *hosts, struct slice path)
+{
+    for (uint32_t i = 0; i < hosts->cap; i++)
+        if (hosts->at[i].node != NULL)
+            in_trie(w, hosts->at[i].node, path);
+}
+
 const struct route *
 route_match(const struct route_table *t, struct slice host, struct slice path,
     const struct http_head *h, struct route_match *m)
 {
     struct walk w;
-    const struct node *root;
-    bool found = false;
 
     CHECK(t, ROUTE_TABLE_MAGIC);
     w.head = h;
     w.method = 1u << (h != NULL ? h->method : HTTP_GET);
-    if (t->exact.n > 0 && (root = children_find(&t->exact, host)) != NULL)
-        found = in_trie(&w, root, path);
-    if (!found && t->wild.n > 0)
-        found = in_wild_hosts(&w, t, host, path);
-    if (!found)
-        found = in_trie(&w, &t->anywhere, path);
+    w.each = NULL;
     m->route = NULL;
-    if (!found)
+    if (!under_host(&w, t, host, path))
         return NULL;
     m->route = w.found->route;
     for (size_t i = 0; i < m->route->nparams; i++)
         m->values[i] = w.at[w.found->param_at[i]];
     return m->route;
+}
+
+void
+route_each(const struct route_table *t, const struct slice *host, struct slice path,
+    void (*each)(void *arg, const struct route *r), void *arg)
+{
+    struct walk w = { .each = each, .arg = arg };
+
+    CHECK(t, ROUTE_TABLE_MAGIC);
+    if (host != NULL) {
+        under_host(&w, t, *host, path);
+        return;
+    }
+    under_each(&w, &t->exact, path);
+    under_each(&w, &t->wild, path);
+    in_trie(&w, &t->anywhere, path);
 }

@@ -78,6 +78,12 @@ const struct route *route_table_find(const struct route_table *t, struct slice n
 const struct route *route_match(const struct route_table *t, struct slice host, struct slice path,
     const struct http_head *h, struct route_match *m);
 
+/* Calls each(arg, route) for every route that could have stored a GET for this, whatever fields it
+ * asks for: the most specific first, up to one that takes every GET. For purging by URL. host as
+ * above; NULL: under every host, and then a route may come more than once. */
+void route_each(const struct route_table *t, const struct slice *host, struct slice path,
+    void (*each)(void *arg, const struct route *r), void *arg);
+
 /* For config's check: is the template well formed (*e if not), and are two routes equal in
  * specificity and matching set, so that neither could win? */
 int  route_template_check(const char *template, struct err *e);

@@ -304,3 +304,74 @@ def test_purge_takes_all_variants(origin, weir, tmp_path):
         w.get("/v", [("Accept-Language", language)])
     assert w.request("PURGE", "/v", [("Authorization", "Bearer t")]).json()["purged"] == 3
     assert not any(is_hit(w, "/v", [("Accept-Language", s)]) for s in ("en", "it", "fr"))
+
+
+# ---- every way in which a URL may be stored ------------------------------------------------------------------
+
+BY_FIELDS = [
+    {"path": "/api/**", "name": "beta", "headers": ["X-Beta"], "query": {"ignore": ["utm_*"]}},
+    {"path": "/api/**", "name": "app", "headers": ["X-App"], "query": {"sort": True},
+     "key": {"cookies": ["sid"]}},
+    {"path": "/**", "name": "all"},
+]
+BETA, APP = [("X-Beta", "1")], [("X-App", "1"), ("Cookie", "sid=7")]
+
+
+def fill_by_fields(origin, w):
+    origin.on("/api/a", by_method(POST=dict(status=200)))
+    for headers in (BETA, APP, []):
+        w.get("/api/a?utm_x=1&c=2&b=3", headers)
+        assert is_hit(w, "/api/a?utm_x=1&c=2&b=3", headers)
+
+
+def left_by_fields(w):
+    return [h for h in (BETA, APP, []) if is_hit(w, "/api/a?utm_x=1&c=2&b=3", h)]
+
+
+def test_a_write_purges_its_target_under_every_route_that_could_have_stored_it(origin, weir):
+    w = weir(routes=BY_FIELDS)
+    fill_by_fields(origin, w)
+    assert w.post("/api/a?utm_x=1&c=2&b=3", b"x").status == 200
+    assert left_by_fields(w) == []
+    origin.on("/api/w", by_method(POST=dict(status=201, headers=[("Location", "/api/a?utm_x=1&c=2&b=3")])))
+    fill_by_fields(origin, w)
+    assert w.post("/api/w", b"x").status == 201
+    assert left_by_fields(w) == []
+
+
+def test_a_purge_by_url_takes_it_from_every_route_that_could_have_stored_it(origin, weir, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("t")
+    w = weir(routes=BY_FIELDS, listen={"purge": {"networks": "127.0.0.1", "token_file": str(token)}})
+    url = "/api/a?utm_x=1&c=2&b=3"
+    for name in (url, "http://%s%s" % (w.host, url)):
+        fill_by_fields(origin, w)
+        assert w.purge(url=name, dry_run=True)["objects"] == 3
+        w.purge(url=name)
+        assert left_by_fields(w) == [], name
+    fill_by_fields(origin, w)
+    assert w.request("PURGE", url, [("Authorization", "Bearer t")]).json()["purged"] == 3
+    assert left_by_fields(w) == []
+
+
+def test_a_purge_that_widens_takes_the_routes_that_store_the_target(origin, weir):
+    origin.on("/r/w", by_method(POST=dict(body=b"<html>")))
+    w = weir(routes=[{"path": "/r/{id}", "name": "write", "methods": ["POST"], "purge": ["thing:{response.body.id}"]},
+                     {"path": "/r/{id}", "name": "read"}, {"path": "/other"}])
+    fill(origin, w, "/r/1", "/other")
+    assert w.post("/r/w", b"{}").status == 200
+    assert not is_hit(w, "/r/1") and is_hit(w, "/other")
+
+
+def test_a_write_without_a_host_purges_what_was_stored_without_one(origin, weir):
+    origin.on("/a", by_method(POST=dict(status=200)))
+    w = weir()
+
+    def old(method):
+        with w.client() as c:
+            c.send(b"%s /a HTTP/1.0\r\nContent-Length: 0\r\n\r\n" % method)
+            return c.response()
+    old(b"GET")
+    assert old(b"GET").cache_status.hit
+    assert old(b"POST").status == 200
+    assert not old(b"GET").cache_status.hit

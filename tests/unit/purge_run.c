@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -24,20 +25,20 @@ static const struct conf_route routes[] = {
     { .path = "/list", .name = "list", .query_ignore = { (const char **)ignored, 1 } },
 };
 
-static int
-start(void **state)
+static struct route_table *
+table_of(const struct conf_route *from, size_t n)
 {
     struct pool *p = pool_new();
     struct conf *c = pool_zalloc(p, sizeof *c);
+    struct route_table *made;
     struct err e = { 0 };
 
-    (void)state;
     c->magic = CONF_MAGIC;
     atomic_init(&c->refs, 1);
     c->pool = p;
-    c->routes = pool_alloc(p, sizeof routes);
-    memcpy(c->routes, routes, sizeof routes);
-    c->nroutes = NELEM(routes);
+    c->routes = pool_alloc(p, n * sizeof *from);
+    memcpy(c->routes, from, n * sizeof *from);
+    c->nroutes = n;
     for (size_t i = 0; i < c->nroutes; i++) {
         struct conf_route *r = &c->routes[i];
 
@@ -47,8 +48,18 @@ start(void **state)
         r->ttl_ms = r->force_ttl_ms = r->swr_ms = r->sie_ms = r->max_object = CONF_UNSET;
         r->key_host = true;
     }
-    t = route_table_new(c, NULL, &e);
+    made = route_table_new(c, NULL, &e);
     conf_unref(&c);
+    return made;
+}
+
+static int
+start(void **state)
+{
+    struct err e = { 0 };
+
+    (void)state;
+    t = table_of(routes, NELEM(routes));
     s = store_new(16 << 20, 8, &e);
     return t != NULL && s != NULL ? 0 : -1;
 }
@@ -201,7 +212,7 @@ templates_give_tags_and_paths_of_the_same_origin(void **state)
     put("http://h/list?c=7", NULL);
     put("http://evil/7", NULL);
     put("http://h/list?c=8", NULL);
-    purge_templates(s, t, r, &f, false, SLICE("h"));
+    purge_templates(s, t, r, &f, SLICE("http://h/w"));
     assert_false(has("http://h/list?c=7"));
     assert_true(has("http://evil/7"));
     assert_true(has("http://h/list?c=8"));
@@ -216,12 +227,78 @@ a_template_without_its_body_purges_the_route(void **state)
     (void)state;
     put("http://h/a", "recruiter:5");
     put("http://h/b", NULL);
-    purge_templates(s, t, r, &f, false, SLICE("h"));
+    purge_templates(s, t, r, &f, SLICE("http://h/w"));
     assert_false(has("http://h/a"));
     f.request_body.p = NULL;
-    purge_templates(s, t, r, &f, false, SLICE("h"));
+    purge_templates(s, t, r, &f, SLICE("http://h/w"));
     assert_true(has("http://h/b"));
     assert_int_equal(stats_counter(STATS_purge_widened), 1);
+}
+
+/* A table of n routes for one path that fields select, each with a parameter of its own to ignore. */
+static struct route_table *
+routes_by_fields(unsigned n)
+{
+    static char names[40][16], params[40][16];
+    static const char *lists[40][2];
+    struct conf_route many[41] = { { .path = "/**" } };
+
+    assert_true(n <= 40);
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(names[i], sizeof names[i], "x-f%u", i);
+        snprintf(params[i], sizeof params[i], "p%u", i);
+        lists[i][0] = names[i];
+        lists[i][1] = params[i];
+        many[i + 1] = (struct conf_route){ .path = "/a", .name = names[i],
+            .headers = { &lists[i][0], 1 }, .query_ignore = { &lists[i][1], 1 } };
+    }
+    return table_of(many, n + 1);
+}
+
+/* "http://h/a?p0=1&p1=1..." of n parameters without the one at `left_out`. */
+static const char *
+url_of(struct buf *b, unsigned n, unsigned left_out)
+{
+    b->n = 0;
+    buf_addz(b, "http://h/a");
+    for (unsigned i = 0; i < n; i++)
+        if (i != left_out)
+            buf_printf(b, "%cp%u=1", memchr(b->p, '?', b->n) == NULL ? '?' : '&', i);
+    buf_addc(b, '\0');
+    assert_false(b->failed);
+    return b->p;
+}
+
+static void
+a_url_goes_in_all_its_forms_and_too_many_forms_are_its_path(void **state)
+{
+    static const unsigned sizes[] = { 2, 31, 32, 40 };
+    struct route_table *was = t;
+    struct purge_result r;
+    struct buf b = { 0 };
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < 2 * NELEM(sizes); i++) {
+        unsigned n = sizes[i / 2], over = n > 31;       /* with the URL itself 32, and no more */
+
+        t = routes_by_fields(n);
+        for (unsigned out = 0; out <= n; out++)
+            put(url_of(&b, n, out), NULL);
+        put("http://h/a?q=1", NULL);
+        put("http://h/b?p1=1", NULL);
+        url_of(&b, n, n);
+        assert_int_equal(run(STORE_PURGE_URL, b.p + (i % 2) * strlen("http://h"), true, &r, &e), 0);
+        assert_int_equal(r.objects, n + 1 + over);
+        assert_int_equal(run(STORE_PURGE_URL, b.p + (i % 2) * strlen("http://h"), false, &r, &e), 0);
+        for (unsigned out = 0; out <= n; out++)
+            assert_false(has(url_of(&b, n, out)));
+        assert_true(has("http://h/b?p1=1"));
+        assert_true(has("http://h/a?q=1") == !over);
+        route_table_unref(&t);
+    }
+    buf_free(&b);
+    t = was;
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
@@ -235,6 +312,7 @@ main(void)
         TEST(a_write_purges_its_target_and_where_its_response_points),
         TEST(templates_give_tags_and_paths_of_the_same_origin),
         TEST(a_template_without_its_body_purges_the_route),
+        TEST(a_url_goes_in_all_its_forms_and_too_many_forms_are_its_path),
     };
     int failed;
 

@@ -371,6 +371,50 @@ malformed_templates_say_what_is_wrong(void **state)
     buf_free(&deep);
 }
 
+static void
+add_name(void *arg, const struct route *r)
+{
+    struct buf *b = arg;
+
+    buf_addz(b, b->n > 0 ? " " : "");
+    buf_addz(b, r->name);
+}
+
+/* For a purge: what could have stored a GET, whatever the fields of the request were. */
+static void
+all_routes_that_could_take_a_get_are_named(void **state)
+{
+    const struct conf_route routes[] = {
+        { .path = "/**", .name = "any" }, { .path = "/a", .name = "post", .methods = LIST("POST") },
+        { .path = "/a", .name = "x", .headers = LIST("X") },
+        { .path = "/a", .name = "head", .methods = LIST("HEAD") },
+        { .path = "/*", .name = "one", .methods = LIST("GET", "PUT") },
+        { .path = "/a", .name = "h", .hosts = LIST("h") },
+        { .path = "/a", .name = "hx", .hosts = LIST("h"), .headers = LIST("X") },
+        { .path = "/{p}", .name = "wx", .hosts = LIST("*.w"), .headers = LIST("X") },
+    };
+    static const struct { const char *host, *path, *names; } asks[] = {
+        { "h", "/a", "hx h" }, { "i", "/a", "head x one" }, { "v.w", "/a", "wx head x one" },
+        { "i", "/b", "one" }, { "h", "/b/c", "any" }, { NULL, "/a", "hx h wx head x one" },
+        { NULL, "/b/c", "any" },
+    };
+    struct route_table *t = table_of(routes, NELEM(routes));
+    struct buf b = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(asks); i++) {
+        struct slice host = slice_of(asks[i].host);
+
+        b.n = 0;
+        route_each(t, asks[i].host != NULL ? &host : NULL, slice_of(asks[i].path), add_name, &b);
+        if (!slice_eq(buf_slice(&b), slice_of(asks[i].names)))
+            fail_msg("%s%s: %.*s", asks[i].host != NULL ? asks[i].host : "", asks[i].path,
+                SLICE_ARG(buf_slice(&b)));
+    }
+    buf_free(&b);
+    route_table_unref(&t);
+}
+
 int
 main(void)
 {
@@ -384,6 +428,7 @@ main(void)
         cmocka_unit_test(a_table_knows_its_routes),
         cmocka_unit_test(a_bad_template_gives_no_table),
         cmocka_unit_test(malformed_templates_say_what_is_wrong),
+        cmocka_unit_test(all_routes_that_could_take_a_get_are_named),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
