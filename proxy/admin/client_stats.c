@@ -13,28 +13,56 @@ number(const json_t *o, const char *name)
     return json_number_value(json_object_get(o, name));
 }
 
+/* The table fits 100 columns; a name that is longer than its column has a line of its own. */
+#define NAME_WIDTH 19
+
+static const struct { const char *title, *member; } columns[] = {
+    { "p50 ms", "p50_us" }, { "p75", "p75_us" }, { "p90", "p90_us" }, { "p95", "p95_us" },
+    { "p99", "p99_us" }, { "p99.9", "p999_us" }, { "max", "max_us" },
+};
+
+/* Six characters: two decimals, none where they would not fit. */
+static void
+print_ms(const json_t *us)
+{
+    double ms = json_number_value(us) / 1e3;
+
+    if (us == NULL)
+        printf(" %6s", "-");
+    else
+        printf(" %6.*f", ms < 999.995 ? 2 : 0, ms);
+}
+
 /* name, count since start, and of the last minute: rate and percentiles. */
 static void
 print_row(const char *name, const char *what, const json_t *windows)
 {
-    static const char *const columns[] = { "p50_us", "p90_us", "p95_us", "p99_us", "p999_us", "max_us" };
     const json_t *minute = json_object_get(windows, "1m");
 
-    printf("  %-36s %-12s %10.0f %9.1f", name, what, number(json_object_get(windows, "start"), "count"),
-        number(minute, "rate"));
+    printf("  %-*s %-11s %9.0f %7.1f", NAME_WIDTH, name, what,
+        number(json_object_get(windows, "start"), "count"), number(minute, "rate"));
     for (size_t i = 0; i < NELEM(columns); i++)
-        if (json_object_get(minute, columns[i]) != NULL)
-            printf(" %9.2f", number(minute, columns[i]) / 1e3);
-        else
-            printf(" %9s", "-");
+        print_ms(json_object_get(minute, columns[i].member));
     putchar('\n');
+}
+
+/* What stands in the name's column of the first row. */
+static const char *
+begin_name(const char *name)
+{
+    if (name == NULL || strlen(name) <= NAME_WIDTH)
+        return name != NULL ? name : "";
+    printf("  %s\n", name);
+    return "";
 }
 
 static void
 print_header(const char *title)
 {
-    printf("\n%-38s %-12s %10s %9s %9s %9s %9s %9s %9s %9s\n", title, "", "count", "rate/s", "p50 ms", "p90",
-        "p95", "p99", "p99.9", "max");
+    printf("\n%-*s %-11s %9s %7s", NAME_WIDTH + 2, title, "last minute", "count", "rate/s");
+    for (size_t i = 0; i < NELEM(columns); i++)
+        printf(" %6s", columns[i].title);
+    putchar('\n');
 }
 
 static void
@@ -43,20 +71,20 @@ print_routes(const json_t *doc)
     json_t *routes = json_object_get(doc, "routes"), *windows;
     const char *outcome;
 
-    print_header("route (times: last minute)");
+    print_header("route");
     for (size_t i = 0; i < json_array_size(routes); i++) {
-        json_t *r = json_array_get(routes, i), *rate = json_object_get(json_object_get(r, "hit_rate"), "1m");
-        const char *name = json_string_value(json_object_get(r, "name"));
+        json_t *r = json_array_get(routes, i);
+        json_t *rate = json_object_get(json_object_get(r, "hit_rate"), "1m");
+        const char *name = begin_name(json_string_value(json_object_get(r, "name")));
         char hit[32] = "";
-        unsigned rows = 0;
 
         if (json_is_number(rate))
             snprintf(hit, sizeof hit, "hits %.1f %%", 100 * json_number_value(rate));
         json_object_foreach(json_object_get(r, "outcomes"), outcome, windows) {
-            print_row(name != NULL ? name : "", outcome, windows);
-            name = hit;             /* once, under the name */
-            if (rows++ > 0)
-                name = "";
+            print_row(name[0] != '\0' ? name : hit, outcome, windows);
+            if (name[0] == '\0')
+                hit[0] = '\0';          /* once, under the name */
+            name = "";
         }
     }
 }
@@ -69,14 +97,14 @@ print_origins(const json_t *doc)
 
     if (json_array_size(origins) == 0)
         return;
-    print_header("origin (times: last minute)");
+    print_header("origin");
     for (size_t i = 0; i < json_array_size(origins); i++) {
         json_t *o = json_array_get(origins, i);
-        const char *name = json_string_value(json_object_get(o, "name"));
+        const char *name = begin_name(json_string_value(json_object_get(o, "name")));
 
-        for (size_t p = 0; p < NELEM(phases); p++)
+        for (size_t p = 0; p < NELEM(phases); p++, name = "")
             if (json_object_get(o, phases[p]) != NULL)
-                print_row(name != NULL ? name : "", phases[p], json_object_get(o, phases[p]));
+                print_row(name, phases[p], json_object_get(o, phases[p]));
     }
 }
 
@@ -89,12 +117,15 @@ print_totals(const json_t *doc)
         json_string_value(json_object_get(doc, "version")), number(doc, "uptime_s"),
         number(json_object_get(doc, "process"), "resident_bytes") / 1048576,
         number(json_object_get(doc, "process"), "threads"));
-    printf("requests %.0f (%.0f refused), connections %.0f open of %.0f accepted\n", number(c, "requests"),
-        number(c, "requests_bad"), number(g, "client_connections"), number(c, "connections"));
-    printf("cache    %.0f objects, %.1f of %.1f MiB, %.0f evicted, %.0f purges\n", number(g, "cache_objects"),
-        number(g, "cache_memory") / 1048576, number(g, "cache_memory_limit") / 1048576,
-        number(c, "cache_evictions"), number(c, "purges"));
-    printf("pool     %.0f connections to origins, %.0f busy, %.0f waiting; %.0f waited, %.0f in vain\n",
+    printf("requests %.0f (%.0f refused), connections %.0f open of %.0f accepted\n",
+        number(c, "requests"), number(c, "requests_bad"), number(g, "client_connections"),
+        number(c, "connections"));
+    printf("cache    %.0f objects, %.1f of %.1f MiB, %.0f evicted, %.0f purges\n",
+        number(g, "cache_objects"), number(g, "cache_memory") / 1048576,
+        number(g, "cache_memory_limit") / 1048576, number(c, "cache_evictions"),
+        number(c, "purges"));
+    printf("pool     %.0f connections to origins, %.0f busy, %.0f waiting; "
+        "%.0f waited, %.0f in vain\n",
         number(g, "origin_connections"), number(g, "origin_busy"), number(g, "pool_waiting"),
         number(c, "pool_waits"), number(c, "pool_timeouts"));
 }

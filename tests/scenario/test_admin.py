@@ -34,6 +34,26 @@ def test_the_figures_tell_hits_misses_and_percentiles_of_each_route(origin, weir
     assert w.metric("weir_requests_total") == 2
 
 
+def test_the_table_of_figures_has_seven_percentiles_in_100_columns(origin, weir):
+    long = "/a/" + "longer/than/its/column/" * 2 + "{id}"
+    w = weir(routes=[{"path": long}, {"path": "/**"}])
+    warm(origin, w)
+    warm(origin, w, long.replace("{id}", "7"))
+
+    def rows():
+        lines = w.cli("stats", "--admin", w.admin_url).stdout.splitlines()
+        found = [line.split() for line in lines if " hit " in line]
+        return lines if len(found) == 2 and all("-" not in row for row in found) else None
+    lines = harness.eventually(rows)
+    heads = [line for line in lines if line.startswith(("route ", "origin "))]
+    assert [" ".join(h.split()[-8:]) for h in heads] == 2 * ["p50 ms p75 p90 p95 p99 p99.9 max"]
+    assert max(len(line) for line in lines) <= 100
+    at = lines.index("  " + long)
+    for row in lines[at + 1], lines[at + 2]:
+        assert len(row) == len(heads[0]) and len(row.split()) >= 10
+    assert "hits 50.0 %" in lines[at + 1] and "hits" not in lines[at + 2]
+
+
 def test_the_windows_fill_as_seconds_pass(origin, weir):
     w = weir()
     warm(origin, w)
