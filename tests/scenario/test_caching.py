@@ -222,6 +222,22 @@ def test_an_answer_of_exactly_max_object_is_stored(origin, weir):
     assert w.get("/a").cache_status.hit
 
 
+def test_an_answer_that_sets_a_cookie_is_stored_only_when_its_freshness_is_said(origin, weir):
+    w = weir(routes=[{"path": "/forced", "force_ttl": "1m"}, {"path": "/**", "ttl": "1m"}])
+    cookie = ("Set-Cookie", "sid=secret")
+    for path, headers, stored in (("/silent", [cookie], False), ("/said", [cookie, FRESH], True),
+                                  ("/public", [cookie, ("Cache-Control", "public")], True),
+                                  ("/forced", [cookie], True), ("/none", [], True)):
+        origin.on(path, headers=headers, body=b"x")
+        first, second = w.get(path), w.get(path)
+        assert first.cache_status.stored == stored and second.cache_status.hit == stored, path
+        assert first.header("Set-Cookie") == (cookie[1] if cookie in headers else None)
+        if stored:
+            assert second.header("Set-Cookie") is None
+        else:
+            assert first.cache_status.detail == "set-cookie"
+
+
 def test_what_the_store_would_refuse_is_not_called_stored(origin, weir):
     body = b"x" * 130000                        # more than an eighth of the memory
     for keys in ({}, {"routes": [{"path": "/**", "max_object": "1MiB"}]}):
