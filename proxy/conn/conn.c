@@ -66,18 +66,31 @@ kill_conn(struct conn *c)
     conn_release(c);
 }
 
-/* The client is gone. Whoever answers hears of it once. */
-void
-conn_gone(struct conn *c)
+/* Is there somebody who answers? */
+static bool
+answered(const struct conn *c)
 {
-    if (c->dead)
-        return;
-    if ((c->state == CONN_BUSY || c->state == CONN_TUNNEL) && c->user != NULL) {
+    return !c->dead && (c->state == CONN_BUSY || c->state == CONN_TUNNEL) && c->user != NULL;
+}
+
+/* Ends it. Whoever answers hears of it once. */
+static void
+drop(struct conn *c)
+{
+    if (answered(c)) {
         c->state = CONN_FLUSH;
-        COUNT(client_aborts);
         c->worker->ev->on_gone(c);
     }
     kill_conn(c);
+}
+
+/* The client is gone. */
+void
+conn_gone(struct conn *c)
+{
+    if (answered(c))
+        COUNT(client_aborts);
+    drop(c);
 }
 
 /* Where the end of an answer is the end of the connection only a reset tells that it was cut. */
@@ -127,6 +140,8 @@ kick(struct conn *c)
 static enum conn_wait
 awaited(const struct conn *c)
 {
+    if (c->state == CONN_TUNNEL)
+        return WAIT_TUNNEL;             /* a byte either way will do */
     if (conn_queued(c) > 0 || c->want_writable)
         return WAIT_SEND;
     switch ((enum conn_state)c->state) {
@@ -157,6 +172,8 @@ patience_us(const struct conn *c)
         return l->timeout_idle_ms * 1000;
     case WAIT_BODY:
         return l->timeout_body_ms * 1000;
+    case WAIT_TUNNEL:
+        return l->timeout_tunnel_ms * 1000;
     case WAIT_LINGER:
         return LINGER_US;
     case WAIT_NONE:
@@ -199,6 +216,17 @@ refuse(struct conn *c, unsigned status, const char *why)
     c->worker->ev->on_refused(c, &f, busy);
 }
 
+static void
+end_idle_tunnel(struct conn *c)
+{
+    static struct log_limit limit;
+
+    COUNT(tunnels_idle);
+    log_limited(&limit, LOG_INFO, "a tunnel of %s was idle for %lld ms: closed", c->client,
+        (long long)listener(c)->timeout_tunnel_ms);
+    drop(c);
+}
+
 void
 conn_expired(struct conn *c)
 {
@@ -220,6 +248,9 @@ conn_expired(struct conn *c)
     case WAIT_BODY:
         COUNT(requests_timeout);
         refuse(c, 408, "the request body took too long");
+        break;
+    case WAIT_TUNNEL:
+        end_idle_tunnel(c);
         break;
     case WAIT_NONE:
         break;
@@ -292,6 +323,8 @@ conn_done(struct conn *c, bool keep)
     c->state = CONN_FLUSH;
     if (conn_queued(c) == 0)
         conn_goodbye(c);
+    else
+        conn_rearm(c, now_us());
 }
 
 bool
@@ -542,7 +575,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
         return;
     c->depth++;
     now = c->worker->now_us = now_us();
-    if (c->wait == WAIT_BODY)
+    if (c->wait == WAIT_BODY || c->wait == WAIT_TUNNEL)
         conn_progress(c);
     if (n == -1) {
         conn_gone(c);

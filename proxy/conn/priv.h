@@ -18,7 +18,7 @@ enum conn_state {
 };
 
 /* What the client is to do next; each has its time-out. */
-enum conn_wait { WAIT_NONE, WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_SEND, WAIT_LINGER };
+enum conn_wait { WAIT_NONE, WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_SEND, WAIT_TUNNEL, WAIT_LINGER };
 
 struct conn {
     uint32_t        magic;

@@ -38,6 +38,16 @@ broken(struct conn *c)
     return false;
 }
 
+/* In a tunnel what is written counts as what is read does. */
+static void
+moved(struct conn *c, ssize_t put)
+{
+    if (put <= 0 || c->state != CONN_TUNNEL)
+        return;
+    conn_progress(c);
+    conn_rearm(c, now_us());
+}
+
 bool
 conn_write(struct conn *c, const struct iovec *iov, size_t n)
 {
@@ -48,6 +58,7 @@ conn_write(struct conn *c, const struct iovec *iov, size_t n)
         put = io_write(c, iov, n);
         if (put == -1)
             return broken(c);
+        moved(c, put);
         if ((size_t)put == total(iov, n))
             return true;
         c->out.n = c->out_at = 0;
@@ -77,6 +88,7 @@ conn_write_some(struct conn *c, const struct iovec *iov, size_t n)
         broken(c);
         return -1;
     }
+    moved(c, put);
     if ((size_t)put < total(iov, n))
         conn_want_write(c);
     return put;

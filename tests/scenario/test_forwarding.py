@@ -3,6 +3,7 @@ import re
 import socket
 import struct
 import threading
+import time
 
 import harness
 from harness import eventually
@@ -390,6 +391,65 @@ def test_a_client_that_ends_at_once_gets_the_whole_tunnel(origin, weir):
         c.half_close()
         assert c.response().status == 101
         assert c.wire.to_close() == b"hi:ABC"
+
+
+def test_a_tunnel_in_which_nothing_moves_is_closed_at_both_ends(origin, weir):
+    ended = threading.Event()
+
+    def handler(req, conn):
+        conn.send(SWITCH)
+        rest_of(conn.sock)
+        ended.set()
+    origin.on("/ws", handler)
+    w = weir(listen={"timeout": {"tunnel": "200ms"}})
+    with w.client() as c:
+        upgrade(c, b"/ws")
+        assert c.closed() and ended.wait(harness.TIMEOUT)
+    assert w.metric("weir_tunnels_idle_total") == 1 and w.metric("weir_client_aborts_total") == 0
+    eventually(lambda: w.log_has("a tunnel of 127.0.0.1 was idle for 200 ms"))
+
+
+def test_a_half_closed_tunnel_in_which_nothing_moves_is_closed_too(origin, weir):
+    gate = origin.gate()
+
+    def handler(req, conn):
+        conn.send(SWITCH)
+        gate.wait()
+    origin.on("/ws", handler)
+    w = weir(listen={"timeout": {"tunnel": "200ms"}})
+    with w.client() as c:
+        upgrade(c, b"/ws")
+        c.half_close()
+        assert c.closed()
+    assert w.metric("weir_tunnels_idle_total") == 1
+
+
+def test_bytes_of_either_side_keep_a_tunnel_open(origin, weir):
+    """The other time-outs of the listener and of the origin have no say in it."""
+    heard, pause = threading.Semaphore(0), 0.1 * harness.SLOW
+
+    def handler(req, conn):
+        conn.send(SWITCH)
+        for _ in range(10):                      # only the origin speaks
+            time.sleep(pause)
+            conn.send(b"o")
+        for _ in range(10):                      # only the client does
+            assert conn.sock.recv(1) == b"c"
+            heard.release()
+        conn.close()
+    origin.on("/ws", handler)
+    short = "%dms" % (pause * 1000)
+    w = weir(listen={"timeout": {"tunnel": "%dms" % (pause * 5000), "idle": short, "body": short, "send": short}},
+             origin={"timeout": {"between_bytes": short, "first_byte": short}, "pool": {"idle": short}})
+    with w.client() as c:
+        upgrade(c, b"/ws")
+        assert c.wire.take(10) == b"o" * 10
+        for _ in range(10):
+            time.sleep(pause)
+            c.send(b"c")
+            assert heard.acquire(timeout=harness.TIMEOUT)
+        assert c.closed()
+    assert w.metric("weir_tunnels_idle_total") == 0
 
 
 def test_an_origin_that_does_not_switch_answers_plainly(origin, weir):
