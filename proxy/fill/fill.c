@@ -137,6 +137,9 @@ fill_close(struct fill **fp)
     free(r);
 }
 
+/* The body of who was let go: what it has written already is all that it gets. */
+static const struct body nothing = { .magic = BODY_MAGIC };
+
 void
 fill_look(struct fill *r, struct fill_view *v)
 {
@@ -157,6 +160,11 @@ fill_look(struct fill *r, struct fill_view *v)
     if (!r->starter) {
         v->head = f->shared_head;                   /* never another's Set-Cookie */
         v->interim = (struct slice){ NULL, 0 };
+    }
+    if (r->let_go) {
+        v->body = &nothing;
+        v->complete = false;
+        v->broken = true;
     }
     pthread_mutex_unlock(&f->mtx);
 }

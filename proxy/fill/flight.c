@@ -4,6 +4,7 @@
  * Model    WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
  *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
  *          table, so that who comes finds one or the other.
+ * Not here how fast a body that is not stored comes (pace.c), heads (head.c), readers (fill.c).
  * Locks    f->mtx guards what readers see; the shard's mtx guards the table and vary/variant. Order:
  *          shard, then flight. The body is read without any.
  */
@@ -87,6 +88,7 @@ landed(struct flight *f)
         exchange_times(f->x, &f->times);
         f->server = exchange_server(f->x);
     }
+    timer_fini(&f->patience);
     exchange_cancel(&f->x);
     unlist(f);
     flight_unref(&ref);
@@ -453,45 +455,6 @@ on_head(void *arg, const struct http_head *h)
         on_response(f, h);
 }
 
-/* Bytes that the slowest reader has done with; with no reader, all of them. */
-static uint64_t
-slowest(struct flight *f)
-{
-    uint64_t at = body_size(f->body);
-
-    pthread_mutex_lock(&f->mtx);
-    for (const struct fill *r = f->readers; r != NULL; r = r->next) {
-        uint64_t mine = atomic_load(&r->at);
-
-        if (r->verdict == FILL_WAITING && mine < at)
-            at = mine;
-    }
-    pthread_mutex_unlock(&f->mtx);
-    return at;
-}
-
-/* Without storing, frees what everybody has and holds the origin back while the slowest is
- * behind. The segment of the byte before stays: a reader's cursor may still rest at its end.
- * `paused` is set before the readers are looked at again: one that moves on after that sees it and posts. */
-static void
-pace(struct flight *f)
-{
-    uint64_t min;
-    bool pause;
-
-    if (atomic_load(&f->storing) || f->body == NULL || f->x == NULL)
-        return;
-    min = slowest(f);
-    if (min > 0)
-        body_trim(f->body, min - 1);
-    pause = body_size(f->body) - min > WINDOW;
-    if (pause && !atomic_exchange(&f->paused, true))
-        pause = body_size(f->body) - slowest(f) > WINDOW;
-    if (!pause)
-        atomic_store(&f->paused, false);
-    exchange_pause(f->x, pause);
-}
-
 /* Nobody waits for it and it will not be stored: given up. */
 static bool
 abandoned(struct flight *f)
@@ -515,7 +478,7 @@ run_drain(struct loop_msg *m)
 
     atomic_store(&f->drain_posted, false);
     if (f->x != NULL && !abandoned(f))
-        pace(f);
+        flight_pace(f);
     flight_unref(&ref);
 }
 
@@ -542,7 +505,7 @@ on_data(void *arg, struct slice data)
     wake(f);
     pthread_mutex_unlock(&f->mtx);
     if (!abandoned(f))
-        pace(f);
+        flight_pace(f);
 }
 
 static void

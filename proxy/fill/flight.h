@@ -34,6 +34,8 @@ struct fill {
     atomic_bool     posted;
     bool            closed;             /* own loop */
     bool            starter;
+    bool            let_go;             /* under mtx: it held the others up, and sees a broken body */
+    uint64_t        seen_at;            /* home loop: `at` when last looked */
     enum fill_state verdict;            /* AGAIN or AGAIN_ALONE, under mtx; else WAITING */
     const struct http_head *request;    /* borrowed from the reader's owner until the head is here */
     _Atomic uint64_t at;
@@ -79,6 +81,8 @@ struct flight {
     struct exchange_times times;        /* when it was over; */
     const char   *server;               /* ... of the origin's, NULL before */
     bool          again;                /* asked without conditions, after a 304 of no use */
+    struct timer  patience;             /* with readers that hold others up; */
+    bool          watching;             /* ... set */
     struct loop_msg drain;
     struct buf    interim;              /* 1xx heads; only the starter, on this loop, reads them */
 
@@ -102,6 +106,8 @@ struct flight {
 void flight_take_off(struct flight *f);             /* home: sends the request */
 void flight_unref(struct flight **fp);
 void flight_drain(struct flight *f);                /* any thread: a reader moved on or left */
+/* pace.c */
+void flight_pace(struct flight *f);                 /* home: frees what all have, holds the origin back */
 /* head.c */
 int  head_build(const struct flight *f, const struct http_head *h, bool stored, struct buf *b,
     struct head_marks *m);

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import Closed, eventually
+from harness import Closed, SLOW, eventually
 
 FRESH = ("Cache-Control", "max-age=60")
 N = 12
@@ -323,3 +323,83 @@ def test_a_reader_who_is_behind_when_the_answer_ends_still_gets_all_of_it(origin
     eventually(lambda: w.get("/a").cache_status.hit)
     assert [c.response().body == body for c in slow] == [True] * 4
     assert w.get("/a").body == body and origin.count("/a") == 1
+
+
+def outgrown(origin, body, path="/big"):
+    """A chunked answer that begins when the gate opens and is larger than what is stored."""
+    gate = origin.gate()
+
+    def handler(req, conn):
+        gate.wait()
+        conn.head(200, [FRESH], chunked=True)
+        for at in range(0, len(body), 50000):
+            conn.chunk(body[at:at + 50000])
+        conn.end()
+    origin.on(path, handler)
+    return gate
+
+
+def read_whole(w, path="/big"):
+    """The bytes of a chunked answer, joined in linear time."""
+    head, _, rest = w.raw(b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (
+        path.encode(), b"127.0.0.1:%d" % w.port)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    parts, at = [], 0
+    while True:
+        end = rest.index(b"\r\n", at)
+        size = int(rest[at:end], 16)
+        if size == 0:
+            return b"".join(parts)
+        parts.append(rest[end + 2:end + 2 + size])
+        at = end + 4 + size
+
+
+def test_a_reader_that_stands_still_is_let_go_when_others_wait_for_what_is_not_stored(origin, weir):
+    w = weir(workers=2)
+    body = bytes(range(251)) * 40001            # 10 MB: beyond all that sockets hold
+    gate = outgrown(origin, body)
+    with w.client(rcvbuf=4096) as still:
+        still.start("GET", "/big")
+        origin.wait("/big")
+        began = time.monotonic()
+        answers = w.parallel(3, lambda i: read_whole(w), meanwhile=lambda: (collapsed(w, 3), gate.set()))
+        assert all(a == body for a in answers)
+        assert time.monotonic() - began < 8 * SLOW  # not timeout.send
+        assert w.metric("weir_readers_let_go_total") == 1
+        with pytest.raises(Closed) as e:
+            still.response()
+        assert 0 < len(e.value.got) < len(body) and body.startswith(e.value.got)
+    assert origin.count("/big") == 1
+
+
+def test_a_reader_that_is_slow_but_moves_is_waited_for(origin, weir):
+    w = weir(workers=2)
+    body = bytes(range(251)) * 40001
+    gate = outgrown(origin, body)
+    with w.client(rcvbuf=65536) as slow:
+        slow.start("GET", "/big")
+        origin.wait("/big")
+
+        def slowly():
+            collapsed(w, 1)
+            gate.set()
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                slow.wire.take(50000)
+                time.sleep(0.05)
+            slow.wire.until(b"\r\n0\r\n\r\n", "the last chunk")
+        assert w.parallel(1, lambda i: read_whole(w), meanwhile=slowly) == [body]
+        assert w.metric("weir_readers_let_go_total") == 0
+
+
+def test_a_lone_reader_that_stands_still_is_never_let_go(origin, weir):
+    w = weir(workers=2)
+    body = bytes(range(251)) * 40001
+    gate = outgrown(origin, body)
+    gate.set()
+    with w.client(rcvbuf=4096) as still:
+        still.start("GET", "/big")
+        origin.wait("/big")
+        time.sleep(4)
+        assert still.response().body == body
+    assert w.metric("weir_readers_let_go_total") == 0
