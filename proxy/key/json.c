@@ -5,6 +5,8 @@
  *          led to the value under the cursor, or OFF when it is on another branch: everything is
  *          checked, but only what the path leads to is kept. A member name that occurs twice is
  *          followed twice: for purging, one value too many is right and one too few is wrong.
+ *          Not jansson: it turns 1.0 and 12345678901234567890 into a double and leaves one of two
+ *          members of one name, so values would be other texts than the message's, and some missing.
  * Threads  pure functions.
  * Not here numbers as numbers (their text is the value), comments, other encodings than UTF-8.
  */
@@ -222,6 +224,13 @@ read_number(struct reader *r)
 
 /* ---- values -------------------------------------------------------------------------------- */
 
+/* Is a value that the path ends at wanted here? */
+static bool
+wanted(const struct reader *r, size_t at)
+{
+    return at == r->path->n || at == r->path->n + 1;
+}
+
 /* The text since `from` is one value. */
 static void
 value_ends(struct reader *r, size_t from)
@@ -239,11 +248,13 @@ value_ends(struct reader *r, size_t from)
 static bool
 read_object(struct reader *r, size_t at)
 {
-    bool named = at != OFF && at < r->path->n && r->path->steps[at].p != NULL, same;
+    bool named = at != OFF && at < r->path->n && r->path->steps[at].p != NULL, found = false, same;
 
     skip_space(r);
-    if (take(r, '}'))
+    if (take(r, '}')) {
+        r->out->absent |= at != OFF;
         return true;
+    }
     do {
         skip_space(r);
         if (!take(r, '"') || !read_string(r, false, named ? &r->path->steps[at] : NULL, &same))
@@ -251,8 +262,10 @@ read_object(struct reader *r, size_t at)
         skip_space(r);
         if (!take(r, ':') || !read_value(r, same ? at + 1 : OFF))
             return false;
+        found |= same;
         skip_space(r);
     } while (take(r, ','));
+    r->out->absent |= at != OFF && !found;
     return take(r, '}');
 }
 
@@ -267,6 +280,7 @@ read_array(struct reader *r, size_t at)
         to = at + 1;
     else if (at == r->path->n)
         to = r->path->n + 1;            /* a scalar here counts, a further array or object not */
+    r->out->absent |= at != OFF && to == OFF;
     skip_space(r);
     if (take(r, ']'))
         return true;
@@ -281,7 +295,7 @@ read_array(struct reader *r, size_t at)
 static bool
 read_value(struct reader *r, size_t at)
 {
-    bool keep = at == r->path->n || at == r->path->n + 1, ok;
+    bool keep = wanted(r, at), ok;
     size_t from = r->out->text.n;
     const char *start;
 
@@ -295,6 +309,7 @@ read_value(struct reader *r, size_t at)
         r->depth--;
         return ok;
     }
+    r->out->absent |= at != OFF && (!keep || *start == 'n');
     if (take_word(r, "null"))
         return true;
     if (take(r, '"')) {

@@ -63,10 +63,19 @@ struct key_template *key_template_new(const char *text, const char *const *param
     struct pool *p, struct err *e);
 enum { KEY_NEEDS_REQUEST_BODY = 1, KEY_NEEDS_RESPONSE_BODY = 2, KEY_NEEDS_RESPONSE = 4 };
 unsigned key_template_needs(const struct key_template *t);
+/* Does the text begin with "/", "http://" or "https://"? Then it names a path or URL, and every
+ * value is written as a path has it; else what it gives is a tag, whatever that looks like. */
+bool key_template_is_path(const struct key_template *t);
 /* Calls each(arg, text) for every value: an array gives several; at most 256 in all. Returns how
  * many, 0 when a placeholder found nothing (nothing is called), -1 when what it needs was not
- * to be had (no body, no JSON, memory out). Values are taken literally, never cut. */
+ * to be had (no response, no body, no JSON, memory out). Values are taken literally, never cut.
+ * A parameter or field that is absent comes first: then nothing else is looked at, and it is 0. */
 int key_template_expand(const struct key_template *t, const struct key_facts *f,
+    void (*each)(void *arg, struct slice text), void *arg);
+/* The same for what must not be left out, as a purge: also -1 when a body was there, but somewhere
+ * had no value where a placeholder's path leads (no such member, null, an object). An array
+ * without elements names nothing, and lacks nothing. */
+int key_template_expand_whole(const struct key_template *t, const struct key_facts *f,
     void (*each)(void *arg, struct slice text), void *arg);
 
 #endif

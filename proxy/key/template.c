@@ -5,9 +5,10 @@
  *          placeholder, in one buffer, then calls back for each combination of them; nothing is
  *          called when one has no value, or when there would be more than 256: a purge that is cut
  *          short would leave stale what it left out, so the caller is told to do more instead.
- *          A text that begins with '/' is a path: what goes into it is written as a path has it,
- *          the client's own bytes where they are from the target, else percent-encoded, so that no
- *          value reaches beyond its segment or parameter (RFC 3986 2.1, 3.3).
+ *          A text that begins with '/' or a scheme is a path: what goes into it is written as a
+ *          path has it, the client's own bytes where they are from the target, else
+ *          percent-encoded, so that no value reaches beyond its segment or parameter (RFC 3986
+ *          2.1, 3.3). The text decides, never a value: those come from messages.
  * Threads  a template is read only once made.
  * Not here what is then done with the texts (purge/, fill/).
  */
@@ -25,6 +26,7 @@ enum piece_kind {
 
 struct piece {
     enum piece_kind  kind;
+    bool             in_host;           /* of a URL: before its path */
     bool             in_query;          /* of a path: behind its '?' */
     struct slice     text;              /* TEXT itself; else the name */
     struct json_path path;              /* of a body */
@@ -213,13 +215,38 @@ compile_piece(struct piece *piece, struct slice *rest, const char *const *params
     return 0;
 }
 
+/* "http://" and "https://" in front: their length. */
+static size_t
+scheme_of(const char *text)
+{
+    return strncasecmp(text, "http://", 7) == 0 ? 7 : strncasecmp(text, "https://", 8) == 0 ? 8 : 0;
+}
+
+/* Where in a path or URL each piece stands. */
+static void
+place_pieces(struct piece *pieces, size_t n, size_t scheme)
+{
+    bool host = scheme > 0, query = false;
+
+    for (size_t i = 0; i < n; i++) {
+        struct slice text = pieces[i].text;
+        size_t from = i == 0 ? scheme : 0;
+
+        pieces[i].in_host = host;
+        pieces[i].in_query = query;
+        if (pieces[i].kind != TEXT)
+            continue;
+        query = query || memchr(text.p, '?', text.n) != NULL;
+        host = host && !query && memchr(text.p + from, '/', text.n - from) == NULL;
+    }
+}
+
 struct key_template *
 key_template_new(const char *text, const char *const *params, size_t nparams, struct pool *p,
     struct err *e)
 {
     struct piece pieces[PIECES_MAX] = { 0 };
     struct slice rest = { pool_dup(p, text, strlen(text)), strlen(text) };
-    bool query = false;
     struct key_template *t;
     unsigned needs = 0;
     size_t n = 0;
@@ -231,18 +258,16 @@ key_template_new(const char *text, const char *const *params, size_t nparams, st
         }
         if (compile_piece(&pieces[n], &rest, params, nparams, e) == -1)
             return NULL;
-        pieces[n].in_query = query;
-        if (pieces[n].kind == TEXT)
-            query = query || memchr(pieces[n].text.p, '?', pieces[n].text.n) != NULL;
         needs |= needs_of(pieces[n].kind);
     }
+    place_pieces(pieces, n, scheme_of(text));
     t = rest.p != NULL ? pool_zalloc(p, sizeof *t + n * sizeof t->pieces[0]) : NULL;
     if (t == NULL) {
         err_set(e, 0, "memory is out");
         return NULL;
     }
     t->magic = TEMPLATE_MAGIC;
-    t->is_path = text[0] == '/';
+    t->is_path = text[0] == '/' || scheme_of(text) > 0;
     t->needs = needs;
     t->n = n;
     if (n > 0)
@@ -257,6 +282,13 @@ key_template_needs(const struct key_template *t)
     return t->needs;
 }
 
+bool
+key_template_is_path(const struct key_template *t)
+{
+    CHECK(t, TEMPLATE_MAGIC);
+    return t->is_path;
+}
+
 /* ---- gathering values ---------------------------------------------------------------------- */
 
 struct gathering {
@@ -265,6 +297,7 @@ struct gathering {
     uint32_t                ends[VALUES_MAX];
     uint16_t                first[PIECES_MAX + 1];      /* where a piece's values begin */
     bool                    is_path;
+    bool                    absent;     /* a body that was there lacked a value */
     struct buf              plain;      /* a value before it is encoded; owned */
 };
 
@@ -400,6 +433,7 @@ gather_body(struct gathering *g, const struct piece *piece, struct slice body)
         add_value(g, piece, ends[i] == from ? SLICE("") :
             (struct slice){ found.text.p + from, ends[i] - from });
     g->v.over = g->v.over || found.over;
+    g->absent = g->absent || found.absent;
     buf_free(&found.text);
     return rc;
 }
@@ -414,8 +448,12 @@ gather_piece(struct gathering *g, const struct piece *piece)
         gather_param(g, piece);
         break;
     case HOST:
-        if (g->f->host.n > 0)
+        if (g->f->host.n > 0 && piece->in_host) {       /* "[::1]:80" stands as it is there */
+            buf_adds(&g->v.text, g->f->host);
+            value_done(g);
+        } else if (g->f->host.n > 0) {
             add_value(g, piece, g->f->host);
+        }
         break;
     case QUERY:
         gather_query(g, piece);
@@ -424,6 +462,8 @@ gather_piece(struct gathering *g, const struct piece *piece)
         gather_field(g, piece, g->f->request);
         break;
     case RESPONSE_FIELD:
+        if (g->f->response == NULL)
+            return -1;
         gather_field(g, piece, g->f->response);
         break;
     case REQUEST_BODY:
@@ -481,37 +521,79 @@ write_one(const struct key_template *t, const struct gathering *g, size_t which,
         buf_adds(b, t->pieces[i].kind == TEXT ? t->pieces[i].text : value_at(g, of[i]));
 }
 
-int
-key_template_expand(const struct key_template *t, const struct key_facts *f,
+/* Did a placeholder that looks at no body find nothing? */
+static bool
+names_nothing(const struct key_template *t, const struct gathering *g)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        enum piece_kind kind = t->pieces[i].kind;
+
+        if (kind != TEXT && kind != REQUEST_BODY && kind != RESPONSE_BODY &&
+            !(kind == RESPONSE_FIELD && g->f->response == NULL) && g->first[i] == g->first[i + 1])
+            return true;
+    }
+    return false;
+}
+
+/* Everything that the placeholders find; how many combinations, or -1. */
+static int
+gather(const struct key_template *t, struct gathering *g, bool whole)
+{
+    bool had = true;
+    size_t total;
+
+    for (size_t i = 0; i < t->n; i++) {
+        g->first[i] = (uint16_t)g->v.n;
+        had = gather_piece(g, &t->pieces[i]) == 0 && had;
+        g->first[i + 1] = (uint16_t)g->v.n;
+    }
+    if (g->v.text.failed || g->plain.failed || g->v.over)
+        return -1;
+    if (names_nothing(t, g))
+        return 0;
+    if (!had || (whole && g->absent))
+        return -1;
+    total = combinations(t, g);
+    return total <= VALUES_MAX ? (int)total : -1;
+}
+
+static int
+expand(const struct key_template *t, const struct key_facts *f, bool whole,
     void (*each)(void *arg, struct slice text), void *arg)
 {
     struct gathering g = { .f = f, .is_path = t->is_path };
     struct buf texts = { 0 };
-    size_t total = 0;
-    bool had = true;
+    int total;
 
     CHECK(t, TEMPLATE_MAGIC);
     g.v.ends = g.ends;
     g.v.cap = NELEM(g.ends);
-    for (size_t i = 0; had && i < t->n; i++) {
-        g.first[i] = (uint16_t)g.v.n;
-        had = gather_piece(&g, &t->pieces[i]) == 0;
-        g.first[i + 1] = (uint16_t)g.v.n;
-    }
-    had = had && !g.v.over && !g.v.text.failed && !g.plain.failed;
-    if (had)
-        total = combinations(t, &g);
-    had = had && total <= VALUES_MAX;
+    total = gather(t, &g, whole);
     /* One run without calling, so that memory cannot run out between two calls. */
-    for (size_t i = 0; had && i < total; i++)
-        write_one(t, &g, i, &texts);
-    had = had && !texts.failed;
-    for (size_t i = 0; had && i < total; i++) {
-        write_one(t, &g, i, &texts);
+    for (int i = 0; i < total; i++)
+        write_one(t, &g, (size_t)i, &texts);
+    if (texts.failed)
+        total = -1;
+    for (int i = 0; i < total; i++) {
+        write_one(t, &g, (size_t)i, &texts);
         each(arg, buf_slice(&texts));
     }
     buf_free(&g.v.text);
     buf_free(&g.plain);
     buf_free(&texts);
-    return had ? (int)total : -1;
+    return total;
+}
+
+int
+key_template_expand(const struct key_template *t, const struct key_facts *f,
+    void (*each)(void *arg, struct slice text), void *arg)
+{
+    return expand(t, f, false, each, arg);
+}
+
+int
+key_template_expand_whole(const struct key_template *t, const struct key_facts *f,
+    void (*each)(void *arg, struct slice text), void *arg)
+{
+    return expand(t, f, true, each, arg);
 }

@@ -25,9 +25,11 @@ int purge_run(struct store *s, const struct route_table *t, const struct purge_i
     bool soft, bool dry, struct purge_result *results, size_t *bad, struct err *e);
 
 /* What a write to `target` on `route` purges besides: expands the route's templates over the facts,
- * purges what they give (tags; texts that start with '/' are paths of the same scheme and host;
- * absolute URLs of the same origin). Where a template needs what was not to be had, the whole route
- * is purged instead, and every route that could have stored the target; that is counted. */
+ * purges what they give (tags; templates that start with '/' give paths of the same scheme and host,
+ * those that start with a scheme URLs, of which those of the same origin count). A template whose
+ * parameter or field is absent purges nothing. Where one needs what was not to be had (no answer,
+ * no JSON, no such member), the whole route is purged instead, and every route that could have
+ * stored the target; that is counted. */
 void purge_templates(struct store *s, const struct route_table *t, const struct route *route,
     const struct key_facts *f, struct slice target);
 

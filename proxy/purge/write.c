@@ -56,14 +56,8 @@ struct named {
     struct store             *store;
     const struct route_table *table;
     struct slice              target;   /* of the write: paths are under its origin */
+    bool                      path;     /* the template's own text says so */
 };
-
-static bool
-is_url(struct slice text)
-{
-    return (text.n > 7 && slice_ieq((struct slice){ text.p, 7 }, SLICE("http://"))) ||
-        (text.n > 8 && slice_ieq((struct slice){ text.p, 8 }, SLICE("https://")));
-}
 
 static void
 purge_named(void *arg, struct slice text)
@@ -74,7 +68,7 @@ purge_named(void *arg, struct slice text)
 
     if (text.n == 0)
         return;
-    if (text.p[0] == '/' || is_url(text))
+    if (n->path)
         purge_reference(n->store, n->table, n->target, text);
     else
         (void)store_purge(n->store, &p, &done);
@@ -110,11 +104,13 @@ void
 purge_templates(struct store *s, const struct route_table *t, const struct route *route,
     const struct key_facts *f, struct slice target)
 {
-    struct named n = { s, t, target };
+    struct named n = { .store = s, .table = t, .target = target };
     bool had = true;
 
-    for (size_t i = 0; i < route->npurge && had; i++)
-        had = key_template_expand(route->purge[i], f, purge_named, &n) != -1;
+    for (size_t i = 0; i < route->npurge && had; i++) {
+        n.path = key_template_is_path(route->purge[i]);
+        had = key_template_expand_whole(route->purge[i], f, purge_named, &n) != -1;
+    }
     if (!had)
         widen(s, t, route, target);
 }

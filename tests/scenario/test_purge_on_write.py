@@ -214,13 +214,57 @@ def test_where_a_body_placeholder_finds_nothing_the_whole_route_is_purged(origin
     assert not is_hit(w, "/r/1") and not is_hit(w, "/r/2") and is_hit(w, "/other")
 
 
-def test_a_placeholder_that_finds_nothing_names_nothing(origin, weir):
+@pytest.mark.parametrize("answer,widens", [
+    (b'{}', True), (b'{"id": null}', True), (b'{"id": {"a": 1}}', True), (b'[]', True), (b'"x"', True),
+    (b'{"id": 1}', False), (b'{"id": [1, 2]}', False), (b'{"id": []}', False),
+])
+def test_a_member_that_the_body_does_not_have_purges_the_whole_route(origin, weir, answer, widens):
+    origin.on("/r/w", by_method(POST=dict(body=answer)))
+    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{response.body.id}"]}, {"path": "/other"}])
+    fill(origin, w, "/r/1", "/other")
+    w.post("/r/w", b"{}")
+    assert is_hit(w, "/r/1") != widens and is_hit(w, "/other")
+    assert w.metric("weir_purge_widened_total") == widens
+
+
+def test_an_element_without_the_member_purges_the_whole_route(origin, weir):
+    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{request.body.items[].id}"]}])
+    origin.on("/r/w", by_method(POST=dict(body=b"ok")))
+    for body, widens in ((b'{"items": [{"id": 1}, {"id": 2}]}', False), (b'{"items": []}', False),
+                         (b'{"items": [{"id": 1}, {}]}', True), (b'{"items": {"id": 1}}', True), (b'{}', True)):
+        fill(origin, w, "/r/1")
+        w.post("/r/w", body)
+        assert is_hit(w, "/r/1") != widens, body
+
+
+def test_a_parameter_or_field_that_is_absent_names_nothing(origin, weir):
     origin.on("/r/w", by_method(POST=dict(body=b"{}")))
-    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{response.body.id}", "thing:{response.header.x-id}"]}])
-    fill(origin, w, "/r/1", "/r/w")
-    origin.on("/r/w", body=b"{}")
+    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{query.a}", "thing:{header.x-id}", "thing:{response.header.x-id}",
+                                                   "thing:{query.a}:{response.body.id}"]}])
+    fill(origin, w, "/r/1")
+    w.get("/r/w")
     w.post("/r/w", b"{}")
     assert is_hit(w, "/r/1") and not is_hit(w, "/r/w")
+    assert w.metric("weir_purge_widened_total") == 0
+
+
+def test_a_field_of_an_answer_that_never_came_purges_the_whole_route(origin, weir):
+    origin.on("/r/w", by_method(POST=lambda req, conn: conn.reset()))
+    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{response.header.x-id}"]}])
+    fill(origin, w, "/r/1")
+    assert w.post("/r/w", b"{}").status == 502
+    assert not is_hit(w, "/r/1")
+
+
+def test_what_a_template_is_is_said_by_its_text_not_by_what_it_expands_to(origin, weir):
+    origin.on("/w/%2F7", body=b"ok")
+    origin.on("/w/http:%2F%2Fx", body=b"ok")
+    w = weir(routes=[{"path": "/w/{id}", "purge": ["{id}", "/r/{id}", "http://{host}/r/{id}/b"]},
+                     {"path": "/tagged", "tags": ["/7"]}, {"path": "/r/**"}, {"path": "/7"}])
+    fill(origin, w, "/tagged", "/7", "/r/%2F7", "/r/%2F7/b", "/r/7")
+    w.post("/w/%2F7", b"x")
+    assert not is_hit(w, "/tagged") and is_hit(w, "/7") and is_hit(w, "/r/7")
+    assert not is_hit(w, "/r/%2F7") and not is_hit(w, "/r/%2F7/b")
 
 
 @pytest.mark.parametrize("how", ["too long", "coded", "no JSON"])

@@ -71,6 +71,10 @@ static const struct template_case {
     { "/c/{header.x-path}", "/c/a%2Fb%3Fc=d&e", 1, NULL, NULL },
     { "/c?x={header.x-path}", "/c?x=a%2Fb%3Fc%3Dd%26e", 1, NULL, NULL },
     { "/c/{query.path}", "/c/x%2Fy%3Fz", 1, NULL, NULL },
+    /* URLs: the same, and the host as it is */
+    { "http://{host}/{id}?{query.q}", "http://h/a%2Fb?1|http://h/a%2Fb?2%263", 2, NULL, NULL },
+    { "HTTPS://h/{header.x-path}", "HTTPS://h/a%2Fb%3Fc=d&e", 1, NULL, NULL },
+    { "ftp://h/{id}", "ftp://h/a/b", 1, NULL, NULL },
     /* bodies */
     { "r:{request.body.id}", "r:7", 1, "{\"id\": 7}", NULL },
     { "r:{request.body.id}", "r:7.50e1", 1, "{\"id\": 7.50e1}", NULL },
@@ -94,7 +98,7 @@ static const struct template_case {
     { "/r/{request.body.id}", "/r/..%2Fadmin%3Fx", 1, "{\"id\":\"../admin?x\"}", NULL },
     /* what is not to be had */
     { "{request.body.id}", "", -1, NULL, NULL },
-    { "{response.body.id}", "", -1, "{}", NULL },
+    { "{response.body.id}", "", -1, "{}", NULL }, { "{query.none}{request.body.id}", "", 0, NULL, NULL },
     { "{request.body.id}", "", -1, "", NULL }, { "{request.body.id}", "", -1, "id=7", NULL },
     { "{request.body.id}", "", -1, "{\"id\":7", NULL }, { "{request.body.id}", "", -1, "{\"id\":7}x", NULL },
     { "{request.body.id}", "", -1, "{\"id\":07}", NULL }, { "{request.body.id}", "", -1, "{\"id\":7,}", NULL },
@@ -145,14 +149,47 @@ static void
 facts_that_are_not_there_give_nothing(void **state)
 {
     static const char *const texts[] = { "{id}", "{host}", "{query.a}", "{header.a}", "{response.header.a}" };
-    struct key_facts none = { 0 };
+    struct http_head head = { 0 };
+    struct key_facts none = { .response = &head };
+    struct key_template *t;
 
     (void)state;
     for (size_t i = 0; i < NELEM(texts); i++) {
-        struct key_template *t = key_template_new(texts[i], params, NELEM(params), pool, NULL);
-
+        t = key_template_new(texts[i], params, NELEM(params), pool, NULL);
         assert_non_null(t);
         assert_int_equal(key_template_expand(t, &none, take, &given), 0);
+        assert_int_equal(key_template_expand_whole(t, &none, take, &given), 0);
+    }
+    none.response = NULL;               /* not one without the field: none */
+    assert_int_equal(key_template_expand(t, &none, take, &given), -1);
+}
+
+/* For a purge: what a body should have named and did not is not to be had. */
+static void
+a_body_that_lacks_a_value_is_no_whole_one(void **state)
+{
+    static const struct { const char *text, *body; int count; } bodies[] = {
+        { "{request.body.a}", "{\"a\":1}", 1 }, { "{request.body.a}", "{\"a\":\"\"}", 1 },
+        { "{request.body.a}", "{}", -1 }, { "{request.body.a}", "{\"b\":1}", -1 },
+        { "{request.body.a}", "{\"a\":null}", -1 }, { "{request.body.a}", "{\"a\":{\"a\":1}}", -1 },
+        { "{request.body.a}", "{\"b\":{},\"c\":[{}],\"a\":1}", 1 }, { "{request.body.a}", "7", -1 },
+        { "{request.body.a}", "[{\"a\":1}]", -1 }, { "{request.body.a}", "{\"a\":[]}", 0 },
+        { "{request.body.a}", "{\"a\":[1,2]}", 2 }, { "{request.body.a}", "{\"a\":[1,null]}", -1 },
+        { "{request.body.a}", "{\"a\":[1,[2]]}", -1 }, { "{request.body.a}", "{\"a\":[1,{}]}", -1 },
+        { "{request.body[].a}", "[]", 0 }, { "{request.body[].a}", "[{\"a\":1},{\"a\":2}]", 2 },
+        { "{request.body[].a}", "[{\"a\":1},{}]", -1 }, { "{request.body[].a}", "[3]", -1 },
+        { "{request.body[].a}", "{\"a\":1}", -1 }, { "{request.body}", "\"x\"", 1 }, { "{request.body}", "{}", -1 },
+        { "{query.none}{request.body.a}", "{}", 0 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(bodies); i++) {
+        struct key_facts f = { .request_body = slice_of(bodies[i].body) };
+        struct key_template *t = key_template_new(bodies[i].text, NULL, 0, pool, NULL);
+        int n = key_template_expand_whole(t, &f, take, &given);
+
+        if (n != bodies[i].count)
+            fail_msg("%s of %s: %d", bodies[i].text, bodies[i].body, n);
     }
 }
 
@@ -248,6 +285,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(templates_find_what_they_name),
         cmocka_unit_test(facts_that_are_not_there_give_nothing),
+        cmocka_unit_test(a_body_that_lacks_a_value_is_no_whole_one),
         cmocka_unit_test(too_many_values_are_none),
         cmocka_unit_test(a_document_may_be_64_deep),
         cmocka_unit_test(what_is_wrong_with_a_template_is_said),

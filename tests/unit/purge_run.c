@@ -226,13 +226,19 @@ a_template_without_its_body_purges_the_route(void **state)
 
     (void)state;
     put("http://h/a", "recruiter:5");
-    put("http://h/b", NULL);
-    purge_templates(s, t, r, &f, SLICE("http://h/w"));
+    put("http://h/cities", NULL);
+    purge_templates(s, t, r, &f, SLICE("http://h/api/cities/7"));
     assert_false(has("http://h/a"));
+    assert_int_equal(stats_counter(STATS_purge_widened), 0);
     f.request_body.p = NULL;
-    purge_templates(s, t, r, &f, SLICE("http://h/w"));
-    assert_true(has("http://h/b"));
+    purge_templates(s, t, r, &f, SLICE("http://h/api/cities/7"));
+    assert_false(has("http://h/cities"));    /* by the route that stores the target */
     assert_int_equal(stats_counter(STATS_purge_widened), 1);
+    put("http://h/cities", NULL);
+    f.request_body = SLICE("{\"Id\": 5}");
+    purge_templates(s, t, r, &f, SLICE("http://h/api/cities/7"));
+    assert_false(has("http://h/cities"));
+    assert_int_equal(stats_counter(STATS_purge_widened), 2);
 }
 
 /* A table of n routes for one path that fields select, each with a parameter of its own to ignore. */
