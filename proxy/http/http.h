@@ -232,6 +232,22 @@ bool sf_dictionary(struct slice *rest, struct slice *key, struct sf_item *item, 
 bool sf_inner(struct slice *rest, struct sf_item *item, struct buf *scratch);
 bool sf_param(struct slice *rest, struct slice *key, struct sf_item *value, struct buf *scratch);
 int  sf_item(struct slice s, struct sf_item *item, struct buf *scratch);
-void sf_put_string(struct buf *b, struct slice s);                 /* quoted; s must be printable ASCII */
+/* The one that counts of those with this key; room in scratch is made for all that is walked. false: none. */
+bool sf_dictionary_get(struct slice s, struct slice key, struct sf_item *item, struct buf *scratch);
+bool sf_param_get(struct slice params, struct slice key, struct sf_item *value, struct buf *scratch);
+
+/* Each appends one piece in its canonical form; false: it has none, and nothing was appended. */
+bool sf_put_integer(struct buf *b, int64_t v);                     /* fifteen digits at most */
+bool sf_put_decimal(struct buf *b, int64_t thousandths);           /* twelve before the point */
+bool sf_put_string(struct buf *b, struct slice s);                 /* printable ASCII */
+bool sf_put_token(struct buf *b, struct slice s);
+bool sf_put_text(struct buf *b, struct slice s);                   /* a token where it is one, else a string */
+bool sf_put_bytes(struct buf *b, struct slice s);
+bool sf_put_boolean(struct buf *b, bool v);
+bool sf_put_date(struct buf *b, int64_t seconds);
+bool sf_put_display(struct buf *b, struct slice s);                /* UTF-8 */
+bool sf_put_key(struct buf *b, struct slice key);
+bool sf_put_bare(struct buf *b, const struct sf_item *item);       /* no inner list; without its parameters */
+bool sf_put_param(struct buf *b, struct slice key, const struct sf_item *value);   /* ";key=value" */
 
 #endif

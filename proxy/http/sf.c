@@ -1,12 +1,13 @@
 /*
- * Structured fields (RFC 9651): checking and walking.
+ * Structured fields (RFC 9651 4.2): checking and walking.
  *
  * Model    one recursive-descent parser over the source. Checking runs it without a scratch buffer
  *          and keeps nothing; the walkers run it a member at a time. Text without escapes is given
  *          as it stands in the source, other text is unescaped into the scratch buffer.
+ * Not here writing (sf_put.c).
  * Limits   those of the RFC's types: 15 digits of an integer, 12 and 3 of a decimal.
  */
-#include "http/scan.h"
+#include "http/sf.h"
 
 struct source {
     const char *p, *end;
@@ -33,18 +34,6 @@ skip(struct source *s, bool tabs)       /* SP, or OWS */
 {
     while (s->p < s->end && (*s->p == ' ' || (tabs && *s->p == '\t')))
         s->p++;
-}
-
-static bool
-is_lower(char c)
-{
-    return c >= 'a' && c <= 'z';
-}
-
-static bool
-is_alpha(char c)
-{
-    return is_lower(to_lower(c));
 }
 
 static struct slice
@@ -153,7 +142,7 @@ token(struct source *s, struct sf_item *item)
 {
     const char *start = s->p++;
 
-    while (s->p < s->end && (is_class(*s->p, C_TOKEN) || *s->p == ':' || *s->p == '/'))
+    while (s->p < s->end && sf_in_token(*s->p))
         s->p++;
     item->type = SF_TOKEN;
     item->text = since(s, start);
@@ -219,26 +208,6 @@ date(struct source *s, struct sf_item *item)
     return 0;
 }
 
-/* A UTF-8 sequence under way (RFC 3629). */
-struct utf8 { int need; unsigned char low, high; };
-
-static bool
-utf8_takes(struct utf8 *u, unsigned char c)
-{
-    if (u->need > 0) {
-        if (c < u->low || c > u->high)
-            return false;
-        u->need--;
-        u->low = 0x80;
-        u->high = 0xbf;
-        return true;
-    }
-    u->need = c < 0x80 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-    u->low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-    u->high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-    return c < 0x80 || (c >= 0xc2 && c <= 0xf4);
-}
-
 static bool
 is_lower_hex(char c)
 {
@@ -297,7 +266,7 @@ bare_item(struct source *s, struct sf_item *item)
     }
     if (is_digit(*s->p))
         return number(s, item);
-    return is_alpha(*s->p) || *s->p == '*' ? token(s, item) : -1;
+    return sf_starts_token(*s->p) ? token(s, item) : -1;
 }
 
 /* ---- keys, parameters, members ---- */
@@ -307,10 +276,9 @@ take_key(struct source *s, struct slice *key)
 {
     const char *start = s->p;
 
-    if (s->p == s->end || (!is_lower(*s->p) && *s->p != '*'))
+    if (s->p == s->end || !sf_starts_key(*s->p))
         return -1;
-    while (s->p < s->end && (is_lower(*s->p) || is_digit(*s->p) ||
-        memchr("_-.*", *s->p, 4) != NULL))
+    while (s->p < s->end && sf_in_key(*s->p))
         s->p++;
     *key = since(s, start);
     return 0;
@@ -506,14 +474,37 @@ sf_item(struct slice text, struct sf_item *item, struct buf *scratch)
     return s.p == s.end ? 0 : -1;
 }
 
-void
-sf_put_string(struct buf *b, struct slice s)
+/* The last one counts (4.2.2 step 7, 4.2.3.2 step 7). */
+bool
+sf_dictionary_get(struct slice text, struct slice key, struct sf_item *item, struct buf *scratch)
 {
-    buf_addc(b, '"');
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '"' || s.p[i] == '\\')
-            buf_addc(b, '\\');
-        buf_addc(b, s.p[i]);
-    }
-    buf_addc(b, '"');
+    struct slice found;
+    struct sf_item value;
+    bool any = false;
+
+    if (scratch != NULL)
+        buf_reserve(scratch, text.n);   /* what is found stays where it is while the rest is walked */
+    while (sf_dictionary(&text, &found, &value, scratch))
+        if (slice_eq(found, key)) {
+            *item = value;
+            any = true;
+        }
+    return any;
+}
+
+bool
+sf_param_get(struct slice params, struct slice key, struct sf_item *value, struct buf *scratch)
+{
+    struct slice found;
+    struct sf_item v;
+    bool any = false;
+
+    if (scratch != NULL)
+        buf_reserve(scratch, params.n);
+    while (sf_param(&params, &found, &v, scratch))
+        if (slice_eq(found, key)) {
+            *value = v;
+            any = true;
+        }
+    return any;
 }

@@ -126,6 +126,16 @@ items_of_all_types(void **state)
         { "1;a=1;a=2", "i1;a=i1;a=i2" }, { "1;  a", "i1;a=?1" }, { "1 ;a", "bad" }, { "1;A", "bad" }, { "1;", "bad" }, { "1;a=", "bad" },
         { "1;1", "bad" }, { "1;a =1", "bad" }, { "1;a= 1", "bad" }, { "1;\ta", "bad" }, { "1;a=(1)", "bad" }, { "1;-a", "bad" },
         { "\"a\\\\\";b=\"c\\\"\"", "sa\\;b=sc\"" },
+        { "00", "i0" }, { "-00", "i0" }, { "-01", "i-1" }, { "0.0", "d0" }, { "-0.0", "d0" }, { "00.10", "d100" }, { "1.000", "d1000" },
+        { "1..1", "bad" }, { "1.1-", "bad" }, { "-a", "bad" }, { "1-", "bad" }, { "1\xc2\xa0", "bad" }, { "2 .5", "bad" },
+        { "?1;a=?0", "?1;a=?0" }, { "?T", "bad" }, { "? 1", "bad" }, { "?-1", "bad" }, { "?1 1", "bad" },
+        { "@-62135596800", "@-62135596800" }, { "@253402300799", "@253402300799" }, { "@999999999999999", "@999999999999999" },
+        { "@1000000000000000", "bad" }, { "@--1", "bad" }, { "@1;a", "@1;a=?1" }, { "@\"1\"", "bad" },
+        { ":====:", "bad" }, { ":aGVsbG8=", "bad" }, { ":aGVsbG8= :", "bad" }, { ":a===:", "bad" }, { ":iQ:", "b\\x89" }, { ":\n:", "bad" },
+        { "\"a\\\\\\\"\"", "sa\\\"" }, { "\"\"\"", "bad" }, { "\"a\", \"b\"", "bad" }, { "\"a\\,\"", "bad" },
+        { "%\"%25\"", "D%" }, { "%\"%\"", "bad" }, { "%%\"a\"", "bad" }, { "% \"a\"", "bad" }, { "%\"a\"b", "bad" },
+        { "%\"%e2%82\"", "bad" }, { "%\"%ef%bb%bf\"", "D\\xef\\xbb\\xbf" }, { "%\"a\";b=%\"c\"", "Da;b=Dc" },
+        { "5;a=@1;b=:aA==:;c=%\"d\";e=1.5", "i5;a=@1;b=bh;c=Dd;e=d1500" },
     };
 
     (void)state;
@@ -144,6 +154,10 @@ lists_with_inner_lists_and_parameters(void **state)
         { ",", "bad" }, { "1,", "bad" }, { "1,,2", "bad" }, { ",1", "bad" }, { "1 2", "bad" }, { "1, ", "bad" }, { "\t1", "bad" },
         { "(", "bad" }, { ")", "bad" }, { "(1", "bad" }, { "(1,2)", "bad" }, { "((1))", "bad" }, { "(1)(2)", "bad" }, { "(1)2", "bad" },
         { "(a\tb)", "bad" }, { "(a\"b\")", "bad" }, { "(1);A", "bad" }, { "1, (", "bad" },
+        { "()", "()" }, { "();a, ()", "();a=?1, ()" }, { "(a;b c;d);e", "(ta;b=?1 tc;d=?1 );e=?1" }, { "a;b , c;d\t,e", "ta;b=?1, tc;d=?1, te" },
+        { "a;b=1;c=2;b=3", "ta;b=i1;c=i2;b=i3" }, { "a; b=1;  c", "ta;b=i1;c=?1" }, { "a ;b", "bad" }, { "a;\tb", "bad" }, { "a;b= 1", "bad" },
+        { "a;b =1", "bad" }, { "a;;b", "bad" }, { "a;b;", "bad" }, { "a,;b", "bad" }, { "(a;)", "bad" }, { "( a b", "bad" }, { "(a  ;b)", "bad" },
+        { "(a);b=(c)", "bad" }, { "(abc\"d\"?0)", "bad" }, { "  a", "ta" }, { "a,\tb", "ta, tb" }, { "a\xc2\xa0,b", "bad" }, { "a b, c", "bad" },
     };
 
     (void)state;
@@ -161,6 +175,9 @@ dictionaries(void **state)
         { "max-age=5\t,\tprivate", "max-age=i5, private=?1" }, { "a=1;b=\"x,y\",c", "a=i1;b=sx,y, c=?1" },
         { "A=1", "bad" }, { "a =1", "bad" }, { "a= 1", "bad" }, { "a=", "bad" }, { "a=1,", "bad" }, { ",", "bad" }, { "a,,b", "bad" },
         { "a b", "bad" }, { "=1", "bad" }, { "1=a", "bad" }, { "a=1 b=2", "bad" }, { "a;", "bad" }, { "a=((1))", "bad" }, { "-a=1", "bad" },
+        { "a=()", "a=()" }, { "a=();b=?0", "a=();b=?0" }, { "a;b=1, c", "a=?1;b=i1, c=?1" }, { "a=1 ,\t b=2", "a=i1, b=i2" }, { " a=1 ", "a=i1" },
+        { "a=?1", "a=?1" }, { "a=@1, b=%\"c\"", "a=@1, b=Dc" }, { "a=1;b=2;b=3", "a=i1;b=i2;b=i3" }, { "\ta=1", "bad" }, { "a=1, ", "bad" },
+        { "a,", "bad" }, { ",a", "bad" }, { "a=1;B", "bad" }, { "a==1", "bad" }, { "a=1,,b=2", "bad" }, { "aB=1", "bad" }, { "\"a\"=1", "bad" },
     };
 
     (void)state;
@@ -222,18 +239,188 @@ texts_stay_where_they_are_when_scratch_was_reserved(void **state)
     buf_free(&scratch);
 }
 
-static void
-strings_are_written_so_that_they_read_back(void **state)
+/* ---- every character where it may and may not stand ---- */
+
+static bool
+allowed(const char *set, unsigned c, bool lower, bool upper, bool digit)
 {
-    struct buf b = { 0 }, scratch = { 0 };
+    return (lower && c >= 'a' && c <= 'z') || (upper && c >= 'A' && c <= 'Z') ||
+        (digit && c >= '0' && c <= '9') || (c != 0 && c < 0x80 && strchr(set, (int)c) != NULL);
+}
+
+static int
+check_with(enum sf_kind kind, const char *before, unsigned c, const char *behind)
+{
+    struct buf b = { 0 };
+    int got;
+
+    buf_addz(&b, before);
+    buf_addc(&b, (char)c);
+    buf_addz(&b, behind);
+    got = sf_check(kind, buf_slice(&b));
+    buf_free(&b);
+    return got;
+}
+
+static void
+keys_take_small_letters_digits_and_four_marks(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 256; c++) {
+        int first = allowed("*", c, true, false, false) ? 0 : -1;
+        int inside = allowed("*_-.", c, true, false, true) ? 0 : -1;
+
+        assert_int_equal(check_with(SF_DICTIONARY, "", c, "b=1"), c == ' ' ? 0 : first);
+        assert_int_equal(check_with(SF_DICTIONARY, "a", c, "b=1"), c == ',' || c == ';' ? 0 :
+            c == '=' ? -1 : inside);
+        assert_int_equal(check_with(SF_ITEM, "1;", c, "b=1"), c == ' ' ? 0 : first);
+        assert_int_equal(check_with(SF_LIST, "(1);a", c, "b=1"), c == ';' ? 0 : inside);
+    }
+}
+
+static void
+tokens_begin_with_a_letter_or_a_star(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 256; c++) {
+        int first = allowed("*", c, true, true, false) ? 0 : -1;
+        int inside = allowed("!#$%&'*+-.^_`|~:/", c, true, true, true) ? 0 : -1;
+
+        assert_int_equal(check_with(SF_LIST, "", c, "a"), c == ' ' ? 0 : first);
+        assert_int_equal(check_with(SF_LIST, "a", c, "a"), c == ',' || c == ';' ? 0 : inside);
+    }
+}
+
+static void
+strings_take_what_is_printable(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 256; c++) {
+        bool printable = c >= 0x20 && c <= 0x7e;
+
+        assert_int_equal(check_with(SF_ITEM, "\"", c, "a\""), printable && c != '"' && c != '\\' ? 0 : -1);
+        assert_int_equal(check_with(SF_ITEM, "\"\\", c, "a\""), c == '"' || c == '\\' ? 0 : -1);
+        assert_int_equal(check_with(SF_ITEM, "%\"", c, "a\""), printable && c != '"' && c != '%' ? 0 : -1);
+        assert_int_equal(check_with(SF_ITEM, "%\"%c3%", c, "c\""), c == '8' || c == '9' || c == 'a' || c == 'b' ? 0 : -1);
+    }
+}
+
+static void
+numbers_take_fifteen_digits_or_twelve_and_three(void **state)
+{
+    static const char digits[] = "1111111111111111";
+    struct buf b = { 0 };
+
+    (void)state;
+    for (int whole = 1; whole <= 16; whole++)
+        for (int part = -1; part <= 4; part++)
+            for (int minus = 0; minus < 2; minus++) {
+                bool good = part == -1 ? whole <= 15 : part >= 1 && part <= 3 && whole <= 12;
+
+                b.n = 0;
+                buf_printf(&b, "%s%.*s", minus ? "-" : "", whole, digits);
+                if (part >= 0)
+                    buf_printf(&b, ".%.*s", part, digits);
+                assert_int_equal(sf_check(SF_ITEM, buf_slice(&b)), good ? 0 : -1);
+            }
+    buf_free(&b);
+}
+
+/* ---- sizes that the RFC wants taken (section 3) ---- */
+
+#define MANY 1024
+
+static unsigned
+count_list(const struct buf *b, bool inner)
+{
+    struct slice rest = buf_slice(b);
+    struct sf_item item;
+    unsigned n = 0;
+
+    assert_int_equal(sf_check(SF_LIST, rest), 0);
+    if (inner) {
+        assert_true(sf_list(&rest, &item, NULL));
+        rest = item.text;
+        while (sf_inner(&rest, &item, NULL))
+            n++;
+    } else {
+        while (sf_list(&rest, &item, NULL))
+            n++;
+    }
+    assert_int_equal(rest.n, 0);
+    return n;
+}
+
+static void
+structures_may_be_large(void **state)
+{
+    struct buf list = { 0 }, inner = { 0 }, dict = { 0 }, params = { 0 };
+    struct slice rest;
     struct sf_item item;
 
     (void)state;
-    sf_put_string(&b, SLICE("a\"b\\c d"));
-    assert_int_equal(sf_item(buf_slice(&b), &item, &scratch), 0);
-    assert_slice(item.text, "a\"b\\c d");
+    buf_addc(&inner, '(');
+    buf_addc(&params, '1');
+    for (int i = 0; i < MANY; i++) {
+        buf_printf(&list, "%sa%d", i > 0 ? ", " : "", i);
+        buf_printf(&inner, "%s\"i%d\"", i > 0 ? " " : "", i);
+        buf_printf(&dict, "%sk%d=%d", i > 0 ? ", " : "", i, i);
+        buf_printf(&params, ";p%d=%d", i, i);
+    }
+    buf_addc(&inner, ')');
+    assert_int_equal(count_list(&list, false), MANY);
+    assert_int_equal(count_list(&inner, true), MANY);
+    rest = buf_slice(&dict);
+    assert_int_equal(sf_check(SF_DICTIONARY, rest), 0);
+    assert_true(sf_dictionary_get(rest, SLICE("k1023"), &item, NULL));
+    assert_int_equal(item.integer, 1023);
+    assert_int_equal(sf_item(buf_slice(&params), &item, NULL), 0);
+    assert_true(sf_param_get(item.params, SLICE("p1023"), &item, NULL));
+    assert_int_equal(item.integer, 1023);
+    buf_free(&list);
+    buf_free(&inner);
+    buf_free(&dict);
+    buf_free(&params);
+}
+
+static void
+texts_and_keys_may_be_long(void **state)
+{
+    static const char *const before[] = { "\"", "", ":", "%\"", "1;" }, *const behind[] = { "\"", "", ":", "\"", "" };
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(before); i++) {
+        struct buf b = { 0 };
+
+        buf_addz(&b, before[i]);
+        for (int k = 0; k < 16384; k++)
+            buf_addc(&b, 'a');
+        buf_addz(&b, behind[i]);
+        assert_int_equal(sf_check(SF_ITEM, buf_slice(&b)), 0);
+        buf_free(&b);
+    }
+}
+
+/* ---- keys that come twice ---- */
+
+static void
+of_a_key_that_comes_twice_the_last_one_counts(void **state)
+{
+    struct slice dict = SLICE("a=1, b=\"\\\\1\", a=2;x, b=\"\\\\2\", c=\"\\\\3\"");
+    struct buf scratch = { 0 };
+    struct sf_item item, x;
+
+    (void)state;
+    assert_true(sf_dictionary_get(dict, SLICE("a"), &item, &scratch));
+    assert_int_equal(item.integer, 2);
+    assert_true(sf_param_get(item.params, SLICE("x"), &x, &scratch));
+    assert_false(sf_param_get(item.params, SLICE("y"), &x, &scratch));
+    assert_true(sf_dictionary_get(dict, SLICE("b"), &item, &scratch));
+    assert_slice(item.text, "\\2");
+    assert_false(sf_dictionary_get(dict, SLICE("d"), &item, &scratch));
+    assert_true(sf_param_get(SLICE(";a=?0;a;a=5"), SLICE("a"), &item, &scratch));
+    assert_int_equal(item.type, SF_INTEGER);
     buf_free(&scratch);
-    assert_buf(&b, "\"a\\\"b\\\\c d\"");
 }
 
 int
@@ -246,7 +433,13 @@ main(void)
         cmocka_unit_test(a_nul_byte_is_never_valid),
         cmocka_unit_test(walkers_stop_at_what_is_malformed_and_at_nothing),
         cmocka_unit_test(texts_stay_where_they_are_when_scratch_was_reserved),
-        cmocka_unit_test(strings_are_written_so_that_they_read_back),
+        cmocka_unit_test(keys_take_small_letters_digits_and_four_marks),
+        cmocka_unit_test(tokens_begin_with_a_letter_or_a_star),
+        cmocka_unit_test(strings_take_what_is_printable),
+        cmocka_unit_test(numbers_take_fifteen_digits_or_twelve_and_three),
+        cmocka_unit_test(structures_may_be_large),
+        cmocka_unit_test(texts_and_keys_may_be_long),
+        cmocka_unit_test(of_a_key_that_comes_twice_the_last_one_counts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
