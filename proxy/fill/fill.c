@@ -213,7 +213,7 @@ joinable(struct fills *fs, const struct flight *f, const struct fill_want *w, st
 {
     struct slice auth = authorization(w);
 
-    if (f->key.hash != w->key->hash || !slice_eq(f->key.bytes, w->key->bytes) ||
+    if (f->mode != FILL_SHARED || f->key.hash != w->key->hash || !slice_eq(f->key.bytes, w->key->bytes) ||
         (f->authorization.p == NULL) != (auth.p == NULL) || !slice_eq(f->authorization, auth) ||
         store_stamp_outdated(fs->store, f->stamp, w->key, w->match->route->id))
         return false;
@@ -339,7 +339,7 @@ find(struct fills *fs, struct shard *s, const struct fill_want *w, const struct 
     for (f = s->flights; f != NULL; f = f->next) {
         if (joinable(fs, f, w, &scratch))
             break;
-        if (f->key.hash == w->key->hash && f->vary.n > 0 && slice_eq(f->key.bytes, w->key->bytes))
+        if (f->mode == FILL_SHARED && f->key.hash == w->key->hash && f->vary.n > 0 && slice_eq(f->key.bytes, w->key->bytes))
             *sibling = f;
     }
     buf_free(&scratch);
@@ -368,15 +368,6 @@ superseded(struct fills *fs, const struct fill_want *w, bool waits)
     return newer;
 }
 
-static void
-list(struct shard *s, struct flight *f)
-{
-    f->next = s->flights;
-    s->flights = f;
-    f->listed = true;
-    atomic_fetch_add(&f->refs, 1);
-}
-
 enum boarding { JOINED, STARTED, SUPERSEDED, NO_MEMORY };
 
 /* Finds a flight to join, or makes a new one (*fp) and lists it. r: the reader to attach, NULL for none. */
@@ -402,7 +393,7 @@ join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct
         if (sibling != NULL || w->vary.n > 0)
             presume_vary(f, sibling != NULL ? sibling->vary : w->vary);
         if (s != NULL)
-            list(s, f);
+            flight_list(f);
         if (r != NULL)
             r->starter = true;
     }

@@ -48,6 +48,17 @@ flight_unref(struct flight **fp)
     pool_free(&(struct pool *){ f->pool });         /* the flight itself lives there */
 }
 
+void
+flight_list(struct flight *f)
+{
+    struct shard *s = shard_of(f);
+
+    f->next = s->flights;
+    s->flights = f;
+    f->listed = true;
+    atomic_fetch_add(&f->refs, 1);
+}
+
 static void
 unlist(struct flight *f)
 {
@@ -423,7 +434,8 @@ on_interim(void *arg, const struct http_head *h)
         return;                             /* nobody needs so many; a response must come some day */
     buf_printf(&f->interim, "HTTP/1.1 %u %.*s\r\n", h->status, SLICE_ARG(h->reason));
     for (unsigned i = 0; i < h->nfields; i++)
-        if (http_forwards(h, &h->fields[i]) && h->fields[i].id != HF_CONTENT_LENGTH)
+        if (http_forwards(h, &h->fields[i]) && h->fields[i].id != HF_CONTENT_LENGTH &&
+            !route_edit_takes(&f->route->response, h->fields[i].name))
             http_put(&f->interim, h->fields[i].name, h->fields[i].value);
     buf_addz(&f->interim, "\r\n");
     pthread_mutex_lock(&f->mtx);
@@ -455,6 +467,25 @@ on_head(void *arg, const struct http_head *h)
         on_response(f, h);
 }
 
+/* A fetch that nobody could join stood in no table while it had its reader; now that it goes on for the
+ * store alone, fills_stop must find it. It stays one that nobody joins. */
+static void
+list_orphan(struct flight *f)
+{
+    struct shard *s = shard_of(f);
+    bool orphan;
+
+    if (f->mode != FILL_ALONE)
+        return;
+    pthread_mutex_lock(&s->mtx);
+    pthread_mutex_lock(&f->mtx);
+    orphan = f->readers == NULL && !f->listed;
+    pthread_mutex_unlock(&f->mtx);
+    if (orphan)
+        flight_list(f);
+    pthread_mutex_unlock(&s->mtx);
+}
+
 /* Nobody waits for it and it will not be stored: given up. */
 static bool
 abandoned(struct flight *f)
@@ -477,8 +508,11 @@ run_drain(struct loop_msg *m)
     struct flight *f = CONTAINER(m, struct flight, drain), *ref = f;
 
     atomic_store(&f->drain_posted, false);
-    if (f->x != NULL && !abandoned(f))
-        flight_pace(f);
+    if (f->x != NULL) {
+        list_orphan(f);                     /* before `stopping` is looked at: one of both sees the other */
+        if (!abandoned(f))
+            flight_pace(f);
+    }
     flight_unref(&ref);
 }
 

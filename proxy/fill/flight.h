@@ -20,7 +20,7 @@ struct fills {
     atomic_bool   stopping;             /* no flight goes on without a reader */
     struct shard {
         pthread_mutex_t mtx;
-        struct flight  *flights;        /* listed ones */
+        struct flight  *flights;        /* all that may be joined, or have no reader */
     } shards[SHARDS];
 };
 
@@ -105,6 +105,7 @@ struct flight {
 /* flight.c */
 void flight_take_off(struct flight *f);             /* home: sends the request */
 void flight_unref(struct flight **fp);
+void flight_list(struct flight *f);                 /* under its shard's mtx: into the table */
 void flight_drain(struct flight *f);                /* any thread: a reader moved on or left */
 /* pace.c */
 void flight_pace(struct flight *f);                 /* home: frees what all have, holds the origin back */

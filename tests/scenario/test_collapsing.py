@@ -403,3 +403,17 @@ def test_a_lone_reader_that_stands_still_is_never_let_go(origin, weir):
         time.sleep(4)
         assert still.response().body == body
     assert w.metric("weir_readers_let_go_total") == 0
+
+
+def test_a_fetch_of_its_own_whose_client_has_left_is_given_up_at_the_end(origin, weir):
+    w = weir(drain="100ms")
+    behind_a_gate(origin)
+    with w.client() as c:
+        c.start("GET", "/a", [("Cache-Control", "no-cache")])
+        origin.wait("/a")
+        c.reset()
+    eventually(lambda: w.metric("weir_client_aborts_total") == 1)
+    assert w.metric("weir_flights_now") == 1
+    began = time.monotonic()
+    assert w.stop() == 0
+    assert time.monotonic() - began < 0.9 * SLOW    # what is not given up is waited for a second
