@@ -3,8 +3,10 @@
  * (RFC 9111 4.1).
  *
  * Model    the response's list becomes canonical once; the values of a request for that list are
- *          then one run of bytes to compare. White space and empty members of a list, and how it is
- *          spread over lines, are no difference (RFC 9110 5.3, 5.6.1); everything else is.
+ *          then one run of bytes to compare. How a value is spread over lines and the white space
+ *          around it are no difference (RFC 9110 5.3, 5.5). In a field that is known to be a list,
+ *          white space between its members and empty ones are none either (5.6.1). Everything else
+ *          is: what is unknown, Cookie above all, may mean something by each of its bytes.
  * Threads  pure functions.
  * Not here orders and weights of Accept fields, which 4.1 lets a cache know but does not ask for.
  */
@@ -63,30 +65,67 @@ sem_vary(const struct http_head *response, struct buf *b)
     return true;
 }
 
-/* All lines of one field as one list; its length goes in front once it is known, in a fixed width
+/* Fields of requests that are defined as lists (RFC 9110 5.6.1). */
+static bool
+is_list(enum http_id id)
+{
+    switch (id) {
+    case HF_ACCEPT:
+    case HF_ACCEPT_ENCODING:
+    case HF_ACCEPT_LANGUAGE:
+    case HF_CACHE_CONTROL:
+    case HF_CDN_LOOP:
+    case HF_FORWARDED:
+    case HF_IF_MATCH:
+    case HF_IF_NONE_MATCH:
+    case HF_PRAGMA:
+    case HF_PREFER:
+    case HF_VIA:
+    case HF_X_FORWARDED_FOR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* One line of a field, behind those before it. */
+static void
+add_line(struct buf *b, size_t start, bool list, bool first, struct slice value)
+{
+    struct slice member;
+
+    if (!list) {
+        if (!first)
+            buf_addz(b, ", ");
+        buf_adds(b, slice_trim(value));
+        return;
+    }
+    while (http_member(&value, &member)) {
+        if (b->n > start)
+            buf_addc(b, ',');
+        buf_adds(b, member);
+    }
+}
+
+/* All lines of one field as one value; its length goes in front once it is known, in a fixed width
  * so that nothing moves. */
 static void
 add_values(struct slice name, const struct http_head *request, struct buf *b)
 {
     enum http_id id = http_id(name);
     size_t length_at = b->n, start;
-    bool present = false;
+    bool present = false, list = is_list(id);
     uint32_t length;
 
     buf_add(b, "\0\0\0\0", 4);
     start = b->n;
     for (unsigned i = 0; i < request->nfields; i++) {
         const struct http_field *f = &request->fields[i];
-        struct slice rest = f->value, member;
 
         if (f->id != id || (id == HF_NONE && !slice_ieq(f->name, name)))
             continue;
+        add_line(b, start, list, !present, f->value);
         present = true;
-        while (http_member(&rest, &member)) {
-            if (b->n > start)
-                buf_addc(b, ',');
-            buf_adds(b, member);
-        }
     }
     if (b->failed)
         return;
