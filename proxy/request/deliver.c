@@ -524,7 +524,7 @@ send_live(struct request *r, const struct fill_view *v)
 static enum req_state
 end_flight(struct request *r, const struct fill_view *v)
 {
-    struct slice trailer = trailer_filter(r->pool, v->trailer);
+    struct slice trailer = trailer_response(r, v);
     struct iovec iov[3] = { { (char *)(uintptr_t)"0\r\n", 3 },
         { (char *)(uintptr_t)trailer.p, trailer.n }, { (char *)(uintptr_t)"\r\n", 2 } };
 

@@ -236,7 +236,7 @@ forward_body_end(struct request *r, struct slice trailer)
 {
     r->body_ended = true;
     if (r->fill != NULL)
-        fill_send_end(r->fill, trailer_filter(r->pool, trailer));
+        fill_send_end(r->fill, trailer_request(r, trailer));
 }
 
 /* The origin may have acted on a write whose answer nobody will see: what it may have changed is purged. */

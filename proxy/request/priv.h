@@ -138,8 +138,9 @@ void forward_interim(struct request *r, const struct fill_view *v);
 void forward_given_up(struct request *r);           /* the client left while its request was at the origin */
 void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 
-/* trailer.c */
-struct slice trailer_filter(struct pool *p, struct slice lines);
+/* trailer.c: the lines of a trailer section that pass. */
+struct slice trailer_request(const struct request *r, struct slice lines);
+struct slice trailer_response(const struct request *r, const struct fill_view *v);
 
 /* hops.c */
 bool hops_left(const struct http_head *h, uint64_t *left);

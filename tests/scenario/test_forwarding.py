@@ -12,7 +12,11 @@ PASS = [{"path": "/**", "policy": "pass"}]
 
 
 def names(message):
-    return [n.lower() for n, _ in message.headers]
+    return names_of(message.headers)
+
+
+def names_of(fields):
+    return [n.lower() for n, _ in fields]
 
 
 # ---- order -------------------------------------------------------------------------------------
@@ -212,6 +216,54 @@ def test_trailers_that_frame_or_route_do_not_pass(origin, weir):
         c.send(b"0\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\nHost: evil\r\nAuthorization: x\r\nX-Ok: 1\r\n\r\n")
         assert c.response().status == 200
     assert origin.last("/t").trailers == [("X-Ok", "1")]
+
+
+EDITS = {"set": {"X-Set": "ours"}, "add": {"X-Add": "more"}, "remove": ["X-Drop*"]}
+
+
+def test_what_a_route_takes_away_or_sets_comes_in_no_trailer(origin, weir):
+    fields = [("X-Sum", "1"), ("x-set", "theirs"), ("X-Drop-This", "2"), ("X-Add", "3"), ("X-Hop", "4")]
+
+    def handler(req, conn):
+        conn.head(200, [("Connection", "x-hop")], chunked=True)
+        conn.chunk(b"x")
+        conn.end(fields)
+    origin.on("/t", handler)
+    w = weir(routes=[{"path": "/**", "policy": "pass", "request": EDITS, "response": EDITS}])
+    with w.client() as c:
+        c.start("POST", "/t", [("Transfer-Encoding", "chunked"), ("Connection", "x-hop")])
+        c.send(b"0\r\n" + b"".join(b"%s: %s\r\n" % (n.encode(), v.encode()) for n, v in fields) + b"\r\n")
+        r = c.response()
+    assert r.trailers == [("X-Sum", "1"), ("X-Add", "3")] and r.all("X-Set") == ["ours"]
+    seen = origin.last("/t")
+    assert seen.trailers == [("X-Sum", "1"), ("X-Add", "3")] and seen.all("X-Set") == ["ours"]
+
+
+def test_a_trailer_of_one_request_alone_is_not_given_to_those_who_waited(origin, weir):
+    gate = origin.gate()
+
+    def handler(req, conn):
+        conn.head(200, [("Cache-Control", 'max-age=60, private="x-mine"')], chunked=True)
+        conn.chunk(b"x")
+        gate.wait()
+        conn.end([("X-Sum", "1"), ("X-Request-Id", "7"), ("X-Mine", "2")])
+    origin.on("/t", handler)
+    w = weir()
+    answers = w.parallel(4, lambda i: w.get("/t"),
+                         meanwhile=lambda: (eventually(lambda: w.metric("weir_collapsed_total") == 3), gate.set()))
+    for r in answers:
+        assert names_of(r.trailers) == (["x-sum"] if r.cache_status.collapsed else ["x-sum", "x-request-id", "x-mine"])
+    assert sum(r.cache_status.collapsed for r in answers) == 3
+
+
+def test_what_a_route_takes_away_or_sets_comes_in_no_interim_answer(origin, weir):
+    def hints(req, conn):
+        conn.interim(103, [("Link", "</a.css>; rel=preload"), ("X-Set", "theirs"), ("X-Drop-This", "1"),
+                           ("Keep-Alive", "timeout=5"), ("Content-Length", "0")])
+        conn.respond(body=b"x")
+    origin.on("/hints", hints)
+    r = weir(routes=[{"path": "/**", "response": EDITS}]).get("/hints")
+    assert names(r.interim[0]) == ["link"] and r.all("X-Set") == ["ours"]
 
 
 def test_head_204_and_304_have_no_body(origin, weir):
