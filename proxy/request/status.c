@@ -12,18 +12,48 @@ put(char *out, size_t at, struct slice s)
     return at + s.n;
 }
 
+/* Whole seconds, rounded down: what is stale by a moment is not told as if it were not. */
+static int64_t
+ttl_s(int64_t ttl_ms)
+{
+    return ttl_ms >= 0 ? ttl_ms / 1000 : -((-ttl_ms + 999) / 1000);
+}
+
+/* The name is a token of RFC 9110, where a token of RFC 9651 begins with a letter or '*': any other is
+ * written as a string, in which nothing of it needs an escape. */
+static bool
+name_needs_quotes(struct slice name)
+{
+    char c = name.n > 0 ? name.p[0] | 0x20 : 'a';
+
+    return (c < 'a' || c > 'z') && name.p[0] != '*';
+}
+
+static size_t
+put_name(char *out, size_t at, struct slice name)
+{
+    bool quotes = name_needs_quotes(name);
+
+    if (UNLIKELY(quotes))
+        out[at++] = '"';
+    at = put(out, at, name);
+    if (UNLIKELY(quotes))
+        out[at++] = '"';
+    return at;
+}
+
 /* The end of a hit's head, with the empty line. Room for 200 bytes and the name. */
 size_t
 status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms, bool close)
 {
-    int64_t ttl = ttl_ms / 1000;
+    int64_t ttl = ttl_s(ttl_ms);
     size_t n = 0;
 
     assert(cap >= via.n + 128);
     n = put(out, n, SLICE("Age: "));
     n += put_u64(out + n, (uint64_t)(age_ms / 1000));
     n = put(out, n, SLICE("\r\nCache-Status: "));
-    n = put(out, n, via);
+    n = put_name(out, n, via);
     n = put(out, n, SLICE("; hit; ttl="));
     if (ttl < 0)
         out[n++] = '-';
@@ -51,31 +81,45 @@ put_key(const struct request *r, struct buf *b)
         if (r->key.bytes.p[i] >= 0x20 && r->key.bytes.p[i] < 0x7f)
             buf_addc(&text, r->key.bytes.p[i]);
     buf_addz(b, "; key=");
-    sf_put_string(b, buf_slice(&text));
+    sf_put_string(b, buf_slice(&text));     /* never refused */
     buf_free(&text);
 }
 
-/* Appends "Cache-Status: ...\r\n" of an answer that came by way of the origin or of a stored response. v: the
- * flight's view, NULL without one. */
-void
-status_put(const struct request *r, struct buf *b, const struct fill_view *v)
+static void
+put_ttl(struct buf *b, const struct sem_meta *m)
 {
-    const struct object *o = r->object;
-    int64_t now = wall_ms();
+    buf_addz(b, "; ttl=");
+    sf_put_integer(b, ttl_s(m->lifetime_ms - sem_age_ms(m, wall_ms())));
+}
 
-    buf_addz(b, "Cache-Status: ");
-    buf_adds(b, r->site->via);
-    if (r->fwd == FWD_NONE)
+/* Our name, and how the request was handled: a hit, or why it went forward. */
+static void
+put_outcome(const struct request *r, struct buf *b)
+{
+    sf_put_text(b, r->site->via);
+    if (r->fwd == FWD_NONE) {
         buf_addz(b, "; hit");
-    else
-        buf_addz(b, "; fwd=");
+        return;
+    }
+    buf_addz(b, "; fwd=");
     buf_addz(b, fwd_name(r->fwd));
-    if (r->fwd != FWD_NONE && r->fwd_status != 0) {
+    if (r->fwd_status != 0) {
         buf_addz(b, "; fwd-status=");
         buf_addu(b, r->fwd_status);
     }
-    if (o != NULL)
-        buf_printf(b, "; ttl=%lld", (long long)((o->meta.lifetime_ms - sem_age_ms(&o->meta, now)) / 1000));
+}
+
+/* Appends "Cache-Status: ...\r\n" of an answer that came by way of the origin or of a stored response, behind
+ * the members of caches nearer to the origin (RFC 9211 2). v: the flight's view, NULL without one. */
+void
+status_put(const struct request *r, struct buf *b, const struct fill_view *v)
+{
+    buf_addz(b, "Cache-Status: ");
+    put_outcome(r, b);
+    if (r->object != NULL)
+        put_ttl(b, &r->object->meta);
+    else if (v != NULL && v->meta != NULL)
+        put_ttl(b, v->meta);
     if (v != NULL && v->meta != NULL)
         buf_addz(b, "; stored");
     if (r->collapsed)
@@ -84,7 +128,7 @@ status_put(const struct request *r, struct buf *b, const struct fill_view *v)
         put_key(r, b);
     if (r->why != NULL) {
         buf_addz(b, "; detail=");
-        buf_addz(b, r->why);
+        sf_put_text(b, slice_of(r->why));
     }
     buf_addz(b, "\r\n");
 }
