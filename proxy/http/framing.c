@@ -56,7 +56,7 @@ http_response_framing(struct http_head *h, enum http_method method, struct http_
 
     if (content_length(h, &n, f) == -1)
         return -1;
-    h->length = 0;
+    h->length = te ? 0 : n;
     h->framing = HTTP_NO_BODY;
     if (bodiless || h->status == 304 || method == HTTP_HEAD) {
         /* Where no body is allowed at all, one that is announced may come after all: what follows

@@ -130,7 +130,7 @@ ssize_t http_parse_response(const char *p, size_t n, const struct http_limits *l
 /* How the body of this response to a request with `method` ends (RFC 9112 6.3); sets h->framing
  * and h->length. -1 with *f: both or bad Content-Length / Transfer-Encoding (differing
  * Content-Lengths, anything but exactly `chunked`, chunked from HTTP/1.0). For HEAD, 1xx, 204, 304
- * framing is HTTP_NO_BODY; a Content-Length there is information only. */
+ * framing is HTTP_NO_BODY; a Content-Length there is information only, and h->length has it. */
 int http_response_framing(struct http_head *h, enum http_method method, struct http_fault *f);
 
 /* Parses field lines alone (a trailer section, a stored head) up to the end of p; the last line

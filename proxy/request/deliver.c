@@ -345,8 +345,9 @@ static void
 put_framing(struct request *r, const struct fill_view *v, struct buf *b)
 {
     if (bodiless(r, v->status)) {
-        if (http_has(v->response, HF_CONTENT_LENGTH) && v->status >= 200 && v->status != 204)
-            http_put_id(b, HF_CONTENT_LENGTH, http_value(v->response, HF_CONTENT_LENGTH));
+        if (http_has(v->response, HF_CONTENT_LENGTH) && v->status >= 200 && v->status != 204 &&
+            !http_has(v->response, HF_TRANSFER_ENCODING))
+            put_length(b, v->length);
         return;
     }
     if (v->framing == HTTP_LENGTH || v->framing == HTTP_NO_BODY) {
