@@ -231,6 +231,7 @@ uint64_t tag_hash(enum tag_kind kind, struct slice text);   /* of a URL: key_has
 /* Marks the tag, if it is there, as purged by seq; how many live nodes that hits. */
 uint64_t tags_purge(struct store *s, enum tag_kind kind, struct slice text, uint64_t seq, bool soft);
 uint64_t tags_count(struct store *s, enum tag_kind kind, struct slice text);
+bool tags_carry(const struct node *n, struct slice named);      /* under its shard's lock */
 
 /* Brings the node's soft and dead up to the purge sequence now: in a read section, or under the
  * shard's lock. */

@@ -97,6 +97,8 @@ purge_matches(const struct store_purge *p, const struct node *n)
         return true;
     if (p->kind == STORE_PURGE_ROUTE)
         return n->o.route_id == p->id;
+    if (p->kind == STORE_PURGE_TAG)
+        return tags_carry(n, p->text);
     return text_matches(p->kind, p->text, node_url(n));
 }
 

@@ -161,12 +161,13 @@ struct store_purge {
 };
 struct store_purged {
     bool     exact;         /* false: done by generation, `objects` is 0 */
-    uint64_t objects;
+    uint64_t objects;       /* by tag: with those that another purge took and the sweeper has yet to free */
 };
 /* In force for every lookup that starts after it returns. -1 only when memory is out (then everything is
  * purged instead, which is safe, and *r says exact = false). */
 int  store_purge(struct store *s, const struct store_purge *p, struct store_purged *r);
-/* How many objects would match; looks at all of them for prefix, pattern and route. */
+/* How many objects would match; looks at all of them for prefix, pattern and route, and for the
+ * others while the sweeper has work to do. */
 uint64_t store_purge_count(struct store *s, const struct store_purge *p);
 
 uint64_t store_stamp(const struct store *s);        /* the purge sequence now */

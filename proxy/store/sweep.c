@@ -176,6 +176,18 @@ sweep_wait(struct store *s)
     pthread_mutex_unlock(&s->sweep_lock);
 }
 
+/* May the index hold what purges have killed? Then tags count too many. */
+static bool
+sweep_pending(struct store *s)
+{
+    bool pending;
+
+    pthread_mutex_lock(&s->sweep_lock);
+    pending = s->sweep_asked != s->sweep_done;
+    pthread_mutex_unlock(&s->sweep_lock);
+    return pending;
+}
+
 /* ---- purging ---------------------------------------------------------------------------------------------- */
 
 /* The nodes of one key that are older than `seq`: out, or soft. How many objects were alive. */
@@ -190,6 +202,7 @@ purge_key(struct store *s, struct slice key, uint64_t seq, bool soft)
         older = n->older;
         if (n->o.stamp >= seq)
             continue;
+        purge_judge_locked(s, n);
         hit += !n->dead && !node_is_mark(n);
         if (soft)
             atomic_store_explicit(&n->soft, 1, memory_order_relaxed);
@@ -253,9 +266,9 @@ store_purge_count(struct store *s, const struct store_purge *p)
     struct count c = { .p = p };
 
     CHECK(s, STORE_MAGIC);
-    if (p->kind == STORE_PURGE_TAG)
+    if (p->kind == STORE_PURGE_TAG && !sweep_pending(s))
         return tags_count(s, TAG_NAMED, p->text);
-    if (p->kind == STORE_PURGE_URL)
+    if (p->kind == STORE_PURGE_URL && !sweep_pending(s))
         return tags_count(s, TAG_URL, p->text) + count_key(s, p->text);
     store_visit_all(s, count_node, &c);
     return c.n;

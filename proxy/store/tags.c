@@ -216,3 +216,16 @@ tags_count(struct store *s, enum tag_kind kind, struct slice text)
     pthread_mutex_unlock(&s->tags.lock);
     return n;
 }
+
+bool
+tags_carry(const struct node *n, struct slice named)
+{
+    for (size_t i = 0; i < n->ntags; i++) {
+        const struct tag *g = node_tags(n)[i];
+
+        if (g->text[0] == TAG_NAMED &&
+            slice_eq((struct slice){ g->text + 1, g->text_n - 1 }, named))
+            return true;
+    }
+    return false;
+}

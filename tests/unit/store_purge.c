@@ -245,6 +245,37 @@ more_rules_than_can_be_swept_purge_everything(void **state)
     assert_int_equal(get(s, "http://h/a"), STORE_MISS);
 }
 
+/* Before the sweeper came by, too. */
+static void
+what_an_earlier_purge_took_is_not_counted_again(void **state)
+{
+    static const struct store_purge counts[] = {
+        { STORE_PURGE_TAG, SLICE("x"), 0, false }, { STORE_PURGE_URL, SLICE("http://h/p"), 0, false },
+        { STORE_PURGE_URL, SLICE("http://h/1"), 0, false }, { STORE_PURGE_ALL, SLICE(""), 0, false },
+    };
+    char key[64];
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 2000; i++) {
+            snprintf(key, sizeof key, "http://h/%s%d", i % 2 == 0 ? "p|" : "", i);
+            PUT(*state, .key = key, .tags = { "x", "y" });
+        }
+        assert_int_equal(store_purge_count(*state, &counts[0]), 2000);
+        assert_int_equal(store_purge_count(*state, &counts[1]), 1000);
+        assert_int_equal(store_purge_count(*state, &counts[2]), 1);
+        if (round == 0)
+            purge(*state, STORE_PURGE_ALL, "", false);
+        else if (round == 1)
+            purge(*state, STORE_PURGE_TAG, "y", false);
+        else
+            purge(*state, STORE_PURGE_PREFIX, "http://h/", false);
+        for (size_t i = 0; i < NELEM(counts); i++)
+            assert_int_equal(store_purge_count(*state, &counts[i]), 0);
+        assert_int_equal(purge(*state, STORE_PURGE_URL, "http://h/1", false).objects, 0);
+        sweep(*state);
+    }
+}
+
 int
 main(void)
 {
@@ -261,6 +292,7 @@ main(void)
         TEST(the_sweeper_frees_the_bytes),
         TEST(rules_are_forgotten_and_still_refuse_what_they_could_match),
         TEST(more_rules_than_can_be_swept_purge_everything),
+        TEST(what_an_earlier_purge_took_is_not_counted_again),
     };
 
     return RUN(purges);
