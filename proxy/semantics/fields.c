@@ -13,11 +13,33 @@ name_starts(struct slice name, struct slice prefix)
     return name.n > prefix.n && strncasecmp(name.p, prefix.p, prefix.n) == 0;
 }
 
+/* What the origin says of one exchange and one client: a cookie (RFC 9111 7.3), what it allows that
+ * client still, how long it took, where it was traced, an answer to credentials (RFC 9110 11.6.3).
+ * Clear-Site-Data would belong here; an origin that calls it fresh for all is taken at its word. */
+bool
+sem_of_one_exchange(const struct http_field *f)
+{
+    static const struct slice names[] = {
+        SLICE("Server-Timing"), SLICE("Traceresponse"), SLICE("RateLimit"), SLICE("Authentication-Info"),
+    }, families[] = {
+        SLICE("RateLimit-"), SLICE("X-RateLimit-"), SLICE("X-Rate-Limit-"),
+    };
+
+    if (f->id != HF_NONE)
+        return f->id == HF_SET_COOKIE;
+    for (size_t i = 0; i < NELEM(names); i++)
+        if (slice_ieq(f->name, names[i]))
+            return true;
+    for (size_t i = 0; i < NELEM(families); i++)
+        if (name_starts(f->name, families[i]))
+            return true;
+    return false;
+}
+
 bool
 sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struct http_field *f)
 {
     switch (f->id) {
-    case HF_SET_COOKIE:                 /* one client's (RFC 9111 7.3) */
     case HF_AGE:                        /* 5.1, RFC 9211: written anew for each answer */
     case HF_CACHE_STATUS:
     case HF_CONTENT_LENGTH:             /* written from the content that is stored */
@@ -27,16 +49,17 @@ sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struc
     default:
         break;
     }
-    if (!http_forwards(response, f) || name_starts(f->name, SLICE("Proxy-")))
+    if (sem_of_one_exchange(f) || !http_forwards(response, f) ||
+        name_starts(f->name, SLICE("Proxy-")))
         return false;
     return !(cc->flags & (CC_NO_CACHE_FIELDS | CC_PRIVATE_FIELDS)) ||
         !sem_cc_names(response, f->name);
 }
 
 /* 3.2: all but what is not stored, Content-Length, and what tells how the stored content was made or
- * what its bytes add up to. The media type is not among those: the content is kept as it came, whatever
- * it is called. An entity tag that selected is the stored one, or a weak form of it, which would only
- * weaken it. */
+ * what its bytes add up to. The media type is not among those: the content is kept as it came,
+ * whatever it is called. An entity tag that selected is the stored one, or a weak form of it, which
+ * would only weaken it. */
 bool
 sem_304_updates(const struct http_head *r304, const struct http_field *f)
 {

@@ -81,8 +81,12 @@ bool sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why);
 
-/* Is this field of the response kept in a stored head? Not: hop-by-hop, Connection's, Set-Cookie,
- * Age, Cache-Status (written anew), those of private= and no-cache= (3.1, 5.2.2.4, 5.2.2.7),
+/* Is it about one exchange with one client: Set-Cookie, Server-Timing, traceresponse, RateLimit,
+ * RateLimit-*, X-RateLimit-*, Authentication-Info? The client that caused the fetch gets it, nobody
+ * else. */
+bool sem_of_one_exchange(const struct http_field *f);
+/* Is this field of the response kept in a stored head? Not: hop-by-hop, Connection's, those of one
+ * exchange, Age, Cache-Status (written anew), those of private= and no-cache= (3.1, 5.2.2.4, 5.2.2.7),
  * Content-Length (written from the body), Proxy-*. */
 bool sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struct http_field *f);
 

@@ -155,12 +155,21 @@ negative_ttl(const struct sem_rules *rules, unsigned status)
     return -1;
 }
 
-/* 7.3: a cookie does not forbid storing, but who sends one and is silent on caching most likely answers
- * this one client. Nothing is assumed for it then, by a guess or a route's ttl; force_ttl may. */
-static bool
+/* 7.3: a cookie does not forbid storing, but who sends one and is silent on caching most likely
+ * answers this one client. Nothing is assumed for it then, by a guess or a route's ttl; force_ttl may.
+ * So with Clear-Site-Data, as on leaving. NULL: it may be for all. */
+static const char *
 is_for_one(const struct http_head *response, const struct sem_cc *cc)
 {
-    return http_has(response, HF_SET_COOKIE) && !(cc->flags & CC_PUBLIC);
+    if (cc->flags & CC_PUBLIC)
+        return NULL;
+    for (unsigned i = 0; i < response->nfields; i++) {
+        if (response->fields[i].id == HF_SET_COOKIE)
+            return "set-cookie";
+        if (slice_ieq(response->fields[i].name, SLICE("Clear-Site-Data")))
+            return "clear-site-data";
+    }
+    return NULL;
 }
 
 /* Where the origin says nothing. A route's ttl is for what its resources answer when all is well;
@@ -301,9 +310,9 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
         new.lifetime_ms = assumed_lifetime(&cc, rules, response->status, &new);
     if (new.lifetime_ms < 0)
         *why = "status";
-    else if (!(new.flags & (META_EXPLICIT | META_FORCED)) && is_for_one(response, &cc))
-        *why = "set-cookie";
-    else if (is_useless(&new, response))
+    else if (!(new.flags & (META_EXPLICIT | META_FORCED)))
+        *why = is_for_one(response, &cc);
+    if (*why == NULL && is_useless(&new, response))
         *why = new.flags & META_NO_CACHE ? "no-cache" : "no-freshness";
     if (*why != NULL)
         return false;

@@ -158,6 +158,18 @@ def test_fields_that_belong_to_one_exchange_are_not_replayed(origin, weir):
     assert "origin" not in second.header("Cache-Status")
 
 
+def test_what_an_origin_says_of_one_exchange_is_told_to_its_client_alone(origin, weir):
+    w = weir()
+    fields = [("Server-Timing", "db;dur=53"), ("traceresponse", "00-" + "a" * 32 + "-" + "b" * 16 + "-01"),
+              ("RateLimit", '"d";r=50;t=30'), ("RateLimit-Policy", '"d";q=100;w=60'),
+              ("RateLimit-Remaining", "50"), ("X-RateLimit-Remaining", "50"), ("X-Rate-Limit-Reset", "9")]
+    origin.on("/a", headers=[FRESH, ("ETag", '"1"'), *fields], body=b"x")
+    first, second = w.get("/a"), w.get("/a")
+    assert second.cache_status.hit
+    for name, value in fields:
+        assert first.header(name) == value and second.header(name) is None, name
+
+
 def test_fields_named_by_private_and_no_cache_are_not_replayed(origin, weir):
     w = weir()
     origin.on("/a", headers=[("Cache-Control", 'max-age=60, private="x-mine, x-too", no-cache=x-also'),

@@ -167,6 +167,12 @@ static const struct { const char *line; bool kept, updates, in_304; } field_case
     { "Proxy-Authentication-Info: a", false, false, false }, { "Proxy-Authorization: a", false, false, false },
     { "Proxy-Connection: close", false, false, false }, { "X-Named: 1", false, false, false },
     { "X-Private: 1", false, false, false }, { "X-No-Cache: 1", false, false, false },
+    /* of the one exchange that they came with */
+    { "Server-Timing: db;dur=9", false, false, false }, { "traceresponse: 00-a-b-01", false, false, false },
+    { "RateLimit: \"a\";r=9", false, false, false }, { "RateLimit-Policy: \"a\";q=9", false, false, false },
+    { "ratelimit-remaining: 9", false, false, false }, { "X-RateLimit-Limit: 9", false, false, false },
+    { "X-Rate-Limit-Reset: 9", false, false, false }, { "Authentication-Info: a", false, false, false },
+    { "RateLimits: 9", true, true, false }, { "Server-Timings: 9", true, true, false },
     { "X-Also: 1", false, false, false }, { "max-age: 1", true, true, false },
 };
 

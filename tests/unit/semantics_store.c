@@ -83,6 +83,8 @@ static const struct store_case {
     { "7.3, only to validate", "GET", "", 200, "Date: @0\nETag: \"a\"\nSet-Cookie: a=b", "set-cookie", 0,
         0 },
     { "7.3, nothing said", "GET", "", 200, "Date: @0\nSet-Cookie: a=b", "set-cookie", 0, 0 },
+    { "7.3, of another kind", "GET", "", 200, GUESS "\nClear-Site-Data: \"cookies\"", "clear-site-data", 0,
+        0 },
     { "7.3, public", "GET", "", 200, GUESS "\nCache-Control: public\nSet-Cookie: a=b", NULL, 3600,
         META_HEURISTIC | META_SHARED_AUTH },
     { "7.3, Expires", "GET", "", 200, "Date: @0\nExpires: @10\nSet-Cookie: a=b", NULL, 10,
