@@ -304,6 +304,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->home = l;
     f->pool = pool;
     f->mode = w->mode;
+    f->sent = w->sent;
     f->route = w->match->route;
     f->match.route = f->route;
     f->semantics = w->semantics;

@@ -38,6 +38,13 @@ enum fill_mode {
     FILL_PRIVATE,               /* never stored: unsafe, ranged, authorised beyond sharing, `pass` */
 };
 
+/* What the origin gets in a field of the requests for one key. */
+enum fill_field {
+    FILL_FIELD_CLIENTS,         /* the client's own decides it */
+    FILL_FIELD_SAME,            /* one value, or none, in all of them */
+    FILL_FIELD_EACH,            /* another in each, whatever the client sent */
+};
+
 struct fill_want {
     enum fill_mode mode;
     struct route_table *table;              /* a reference is taken */
@@ -60,6 +67,9 @@ struct fill_want {
     /* Appends the field lines for the origin; called only when a fetch starts. */
     void (*fields)(void *arg, struct buf *b);
     void *fields_arg;
+    /* Vary is about what the origin got: a field that is the same for all selects nothing, and by one
+     * that is another each time no later request can be told to match. NULL: all are the clients'. */
+    enum fill_field (*sent)(const struct route *route, struct slice name);
 };
 
 /* Joins a flight or starts one; *collapsed tells which. on_change(arg) comes after every change of

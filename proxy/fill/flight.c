@@ -161,13 +161,38 @@ release_variants(struct flight *f)
     buf_free(&b);
 }
 
+/* The response varies by what the origin got, and variants are told apart by what clients send: names of
+ * which the two differ are taken out of the list, in place. false: no later request can be known to match. */
+static bool
+vary_by_clients(const struct flight *f, struct buf *vary)
+{
+    struct slice rest = buf_slice(vary), name;
+    size_t n = 0;
+
+    while (f->sent != NULL && vary->n > 0 && slice_cut(&rest, ',', &name)) {
+        enum fill_field is = f->sent(f->route, name);
+
+        if (is == FILL_FIELD_EACH)
+            return false;
+        if (is == FILL_FIELD_SAME)
+            continue;
+        if (n > 0)
+            vary->p[n++] = ',';
+        memmove(vary->p + n, name.p, name.n);
+        n += name.n;
+    }
+    if (f->sent != NULL)
+        vary->n = n;
+    return true;
+}
+
 /* Sets vary and variant from the response. false: it varies by everything, or memory is out. */
 static bool
 learn_vary(struct flight *f, const struct http_head *h)
 {
     struct buf vary = { 0 }, variant = { 0 };
     struct slice v = { NULL, 0 }, w = { NULL, 0 };
-    bool ok = sem_vary(h, &vary);
+    bool ok = sem_vary(h, &vary) && !vary.failed && vary_by_clients(f, &vary);
 
     if (ok && vary.n > 0) {
         sem_variant(buf_slice(&vary), f->request, &variant);

@@ -60,6 +60,7 @@ struct flight {
     const struct route *route;
     struct route_match match;
     enum fill_mode mode;
+    enum fill_field (*sent)(const struct route *route, struct slice name);
     struct key    key;                  /* bytes in the pool */
     struct slice  authorization;        /* .p NULL: none */
     struct http_head *request;

@@ -12,13 +12,28 @@
 
 /* ---- fields -------------------------------------------------------------------------------------------- */
 
-/* Fields that are written anew below, whoever sent them. */
-static bool
+/* Fields that are written anew below, whoever sent them, and what the origin gets in them. */
+static enum { NOT_OURS, SAME, BY_HOST, EACH }
 ours(enum http_id id)
 {
-    return id == HF_HOST || id == HF_CONTENT_LENGTH || id == HF_EXPECT || id == HF_FORWARDED ||
-        id == HF_X_FORWARDED_FOR || id == HF_X_FORWARDED_HOST || id == HF_X_FORWARDED_PROTO ||
-        id == HF_VIA || id == HF_CDN_LOOP || id == HF_X_REQUEST_ID || id == HF_TRACEPARENT;
+    switch (id) {
+    case HF_CONTENT_LENGTH:             /* what may be stored was asked for without a body */
+    case HF_EXPECT:
+    case HF_X_FORWARDED_PROTO:          /* the scheme is part of the key */
+        return SAME;
+    case HF_HOST:
+    case HF_X_FORWARDED_HOST:
+        return BY_HOST;
+    case HF_FORWARDED:
+    case HF_X_FORWARDED_FOR:
+    case HF_VIA:
+    case HF_CDN_LOOP:
+    case HF_X_REQUEST_ID:
+    case HF_TRACEPARENT:
+        return EACH;
+    default:
+        return NOT_OURS;
+    }
 }
 
 /* "X_Forwarded_For": gateways read it as the dashed name, which is not the client's to write. */
@@ -33,7 +48,7 @@ disguised(struct slice name)
     for (size_t i = 0; i < name.n; i++)
         dashed[i] = name.p[i] == '_' ? '-' : name.p[i];
     id = http_id((struct slice){ dashed, name.n });
-    return ours(id) || (http_flags(id) & HTTP_HOP) != 0;
+    return ours(id) != NOT_OURS || (http_flags(id) & HTTP_HOP) != 0;
 }
 
 /* Kept back when the whole representation is asked for. */
@@ -42,6 +57,28 @@ conditional(enum http_id id)
 {
     return id == HF_IF_MATCH || id == HF_IF_NONE_MATCH || id == HF_IF_MODIFIED_SINCE ||
         id == HF_IF_UNMODIFIED_SINCE || id == HF_IF_RANGE || id == HF_RANGE;
+}
+
+/* What the origin gets in this field of requests whose answers may be stored: as forward_fields has it. */
+static enum fill_field
+sent(const struct route *route, struct slice name)
+{
+    const char *host = route->conf->to->host;
+    enum http_id id = http_id(name);
+
+    switch (ours(id)) {
+    case SAME:
+        return FILL_FIELD_SAME;
+    case EACH:
+        return FILL_FIELD_EACH;
+    case BY_HOST:
+        return route->conf->key_host || (id == HF_HOST && host != NULL && host[0] != '\0') ?
+            FILL_FIELD_SAME : FILL_FIELD_EACH;
+    case NOT_OURS:
+        break;
+    }
+    return (http_flags(id) & HTTP_HOP) != 0 || conditional(id) || disguised(name) ||
+        route_edit_takes(&route->request, name) ? FILL_FIELD_SAME : FILL_FIELD_CLIENTS;
 }
 
 /* "Name: what came before, value\r\n". */
@@ -131,8 +168,9 @@ forward_fields(void *request, struct buf *b)
     for (unsigned i = 0; i < r->head->nfields; i++) {
         const struct http_field *f = &r->head->fields[i];
 
-        if (!http_forwards(r->head, f) || ours(f->id) || disguised(f->name) || (whole && conditional(f->id)) ||
-            (counted && f->id == HF_MAX_FORWARDS) || route_edit_takes(edit, f->name))
+        if (!http_forwards(r->head, f) || ours(f->id) != NOT_OURS || disguised(f->name) ||
+            (whole && conditional(f->id)) || (counted && f->id == HF_MAX_FORWARDS) ||
+            route_edit_takes(edit, f->name))
             continue;
         http_put(b, f->name, f->value);
     }
@@ -162,6 +200,7 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
         .key = &r->key, .target = r->target, .request = r->head, .request_bytes = r->bytes,
         .semantics = r->rq, .vary = r->vary, .why = r->why, .https = r->https, .host = r->host,
         .via = r->site->via, .fields = forward_fields, .fields_arg = r,
+        .sent = sent,
     };
 }
 
@@ -259,7 +298,7 @@ failed(struct request *r, const struct exchange_fault *f)
 {
     if (r->unsafe && f->reached)
         purge_now(r, NULL);
-    return req_problem_retry(r, f->status, f->detail, f->retry_after_s);
+    return req_fault(r, f);
 }
 
 enum req_state

@@ -143,3 +143,60 @@ def test_all_variants_go_with_a_write(origin, weir):
     w.post("/a")
     for lang in ("de", "fr"):
         assert not w.get("/a", [("X-Lang", lang)]).cache_status.hit
+
+
+# ---- the origin varies by what it got, not by what the client sent -----------------------------
+
+EDITED = [{"path": "/**", "request": {"set": {"X-Tier": "gold"}, "remove": ["X-Debug-*"], "add": {"X-Lang": "en"}}}]
+
+
+@pytest.mark.parametrize("name", ["X-Tier", "X-Debug-Level", "X-Forwarded-Proto", "X-Forwarded-Host", "Host",
+                                  "X_Forwarded_Proto", "If-None-Match", "Range", "TE"])
+def test_a_field_that_the_origin_gets_alike_from_all_selects_nothing(origin, weir, name):
+    w = weir(routes=EDITED)
+    origin.on("/a", by(name))
+    first = w.get("/a").body
+    with w.client() as c:
+        again = c.request("GET", "/a", [(name, c.host if name == "Host" else "bytes=0-1")] +
+                          ([("Connection", "TE")] if name == "TE" else []))
+    assert again.cache_status.hit and origin.count("/a") == 1
+    assert again.status == 206 if name == "Range" else again.body == first
+
+
+def test_what_the_client_decides_besides_such_a_field_still_selects(origin, weir):
+    w = weir(routes=EDITED)
+    origin.on("/a", by("X-Tier", "Accept-Language", "X-Forwarded-Proto"))
+    assert w.get("/a", [("Accept-Language", "de"), ("X-Tier", "1")]).body == b"gold|de|http"
+    assert w.get("/a", [("Accept-Language", "fr"), ("X-Tier", "1")]).body == b"gold|fr|http"
+    again = w.get("/a", [("Accept-Language", "de"), ("X-Tier", "2")])
+    assert again.cache_status.hit and again.body == b"gold|de|http"
+    assert again.header("Vary") == "X-Tier, Accept-Language, X-Forwarded-Proto"
+
+
+def test_a_field_that_the_route_adds_to_selects_by_what_the_client_sent(origin, weir):
+    w = weir(routes=EDITED)
+    origin.on("/a", by("X-Lang"))
+    assert w.get("/a", [("X-Lang", "de")]).body == b"de, en"
+    assert w.get("/a").body == b"en"
+    assert w.get("/a", [("X-Lang", "de")]).cache_status.hit
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via", "CDN-Loop", "X-Request-Id", "Traceparent"])
+def test_what_varies_by_a_field_that_is_another_each_time_is_not_stored(origin, weir, name):
+    w = weir()
+    origin.on("/a", by("Accept", name))
+    assert w.get("/a").status == 200
+    again = w.get("/a")
+    assert not again.cache_status.hit and again.cache_status.detail == "vary"
+    assert origin.count("/a") == 2
+
+
+def test_what_varies_by_host_is_not_stored_where_the_key_has_none_unless_the_origin_gets_one_host(origin, weir):
+    w = weir(routes=[{"path": "/**", "key": {"host": False}}])
+    origin.on("/a", by("Host"))
+    w.get("/a", [("Host", "one.test")])
+    assert w.get("/a", [("Host", "two.test")]).body == b"two.test"
+    w = weir(routes=[{"path": "/**", "key": {"host": False}}], origin={"host": "api.test"})
+    w.get("/a", [("Host", "one.test")])
+    again = w.get("/a", [("Host", "two.test")])
+    assert again.cache_status.hit and again.body == b"api.test"
