@@ -364,7 +364,7 @@ shot_fault(void *arg, const struct exchange_fault *f)
 }
 
 static const struct exchange_events shot_events = { shot_interim, shot_continue, shot_head, shot_data,
-    shot_drain, shot_end, shot_fault };
+    shot_drain, shot_end, shot_fault, NULL };
 
 static UNUSED void
 shot_init(struct shot *s, struct kit *k, unsigned loop, const char *method)
