@@ -104,7 +104,7 @@ failed(struct request *r, const struct exchange_fault *f)
 
     if (stale_instead(r))
         return REQ_DELIVER;
-    return req_problem_retry(r, fault.status, fault.detail, fault.retry_after_s);
+    return req_fault(r, &fault);
 }
 
 enum req_state

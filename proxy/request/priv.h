@@ -152,7 +152,12 @@ void purge_now(struct request *r, const struct fill_view *v);
 /* problem.c: an answer of our own (RFC 9457); returns REQ_DELIVER. */
 enum req_state req_problem(struct request *r, unsigned status, const char *detail);
 enum req_state req_problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s);
+enum req_state req_fault(struct request *r, const struct exchange_fault *f);
 enum req_state req_answer(struct request *r, unsigned status, const char *type, struct slice body);
+
+/* proxy_status.c: the field of an error of our own (RFC 9209). */
+const char *proxy_status_error(unsigned status);    /* its registered type; NULL: none fits */
+void proxy_status_put(const struct request *r, struct buf *b, const char *error, const char *details);
 
 /* status.c: Age and Cache-Status. */
 size_t status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms, bool close);

@@ -1,8 +1,6 @@
 /*
- * Answers of our own: errors as problem+json (RFC 9457). They carry no Cache-Status.
+ * Answers of our own: errors as problem+json (RFC 9457), with Proxy-Status (RFC 9209) and without Cache-Status.
  */
-#include <stdio.h>
-
 #include "request/priv.h"
 
 static void
@@ -22,13 +20,13 @@ put_head(struct request *r, struct buf *b, unsigned status, const char *type, si
 
 /* Sets the answer; the rest of it (Connection, the empty line) is written at delivery. */
 static enum req_state
-set_answer(struct request *r, unsigned status, const char *type, struct slice body, const char *extra)
+set_answer(struct request *r, unsigned status, const char *type, struct slice body, struct slice extra)
 {
     struct buf b = { 0 };
 
     r->status = status;
     put_head(r, &b, status, type, body.n);
-    buf_addz(&b, extra);
+    buf_adds(&b, extra);
     r->close = r->close || !conn_may_keep(r->conn) || conn_has_body(r->conn);
     if (r->close)
         buf_addz(&b, "Connection: close\r\n");
@@ -50,14 +48,14 @@ set_answer(struct request *r, unsigned status, const char *type, struct slice bo
 enum req_state
 req_answer(struct request *r, unsigned status, const char *type, struct slice body)
 {
-    return set_answer(r, status, type, body, "");
+    return set_answer(r, status, type, body, SLICE(""));
 }
 
-enum req_state
-req_problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s)
+/* error: of RFC 9209, NULL for none. */
+static enum req_state
+set_problem(struct request *r, unsigned status, const char *error, const char *detail, unsigned retry_s)
 {
-    struct buf b = { 0 };
-    char extra[64] = "";
+    struct buf b = { 0 }, extra = { 0 };
     enum req_state next;
 
     if (status >= 400)
@@ -67,11 +65,26 @@ req_problem_retry(struct request *r, unsigned status, const char *detail, unsign
     buf_printf(&b, "\",\"status\":%u,\"detail\":\"", status);
     buf_json(&b, slice_of(detail));
     buf_addz(&b, "\"}\n");
+    if (error != NULL)
+        proxy_status_put(r, &extra, error, detail);
     if (retry_s > 0)
-        snprintf(extra, sizeof extra, "Retry-After: %u\r\n", retry_s);
-    next = set_answer(r, status, "application/problem+json", buf_slice(&b), extra);
+        buf_printf(&extra, "Retry-After: %u\r\n", retry_s);
+    next = set_answer(r, status, "application/problem+json", buf_slice(&b), buf_slice(&extra));
+    buf_free(&extra);
     buf_free(&b);
     return next;
+}
+
+enum req_state
+req_fault(struct request *r, const struct exchange_fault *f)
+{
+    return set_problem(r, f->status, f->cause, f->detail, f->retry_after_s);
+}
+
+enum req_state
+req_problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s)
+{
+    return set_problem(r, status, proxy_status_error(status), detail, retry_s);
 }
 
 enum req_state
