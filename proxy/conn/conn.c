@@ -1,11 +1,12 @@
 /*
  * A client's connection.
  *
- * Model    HEAD -> BUSY -> HEAD ...: bytes are parsed as they come; a head makes the connection busy until
- *          the answerer says conn_done. FLUSH sends what is queued of the last answer, LINGER then
- *          waits for the client to close (RFC 9112 9.6), so that a reset does not destroy the answer.
- * Memory   a connection may be given up in the middle of its own callbacks: kill() closes it at once, and the
- *          outermost call (depth) or the kick under way frees it.
+ * Model    HEAD -> BUSY -> HEAD ...: bytes are parsed as they come; a head makes the connection
+ *          busy until the answerer says conn_done. FLUSH sends what is queued of the last answer,
+ *          LINGER then waits for the client to close (RFC 9112 9.6), so that a reset does not
+ *          destroy the answer.
+ * Memory   a connection may be given up in the middle of its own callbacks: kill() closes it at
+ *          once, and the outermost call (depth) or the kick under way frees it.
  */
 #include "conn/priv.h"
 
@@ -27,7 +28,7 @@ listener(const struct conn *c)
     return &c->conf->listeners[c->listener];
 }
 
-/* ---- life ----------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 void
 conn_release(struct conn *c)
@@ -135,7 +136,7 @@ kick(struct conn *c)
     loop_post(c->worker->loop, &c->kick);
 }
 
-/* ---- timers and events ----------------------------------------------------------------------------- */
+/* ---- timers and events ------------------------------------------------------------------- */
 
 static enum conn_wait
 awaited(const struct conn *c)
@@ -182,8 +183,9 @@ patience_us(const struct conn *c)
     return 0;
 }
 
-/* The one deadline that counts now. It stands as long as the client is awaited for the same thing: a byte now and
- * then does not win it more time for a head, and bytes that it sends none for those that it does not take. */
+/* The one deadline that counts now. It stands as long as the client is awaited for the same thing:
+ * a byte now and then does not win it more time for a head, and bytes that it sends none for those
+ * that it does not take. */
 void
 conn_rearm(struct conn *c, int64_t now)
 {
@@ -283,10 +285,10 @@ conn_set_writing(struct conn *c, bool on)
         event_del(c->write_ev);
 }
 
-/* ---- the end of an answer ---------------------------------------------------------------------------- */
+/* ---- the end of an answer ---------------------------------------------------------------- */
 
-/* Even when nothing is left to read: a request may be under way that nobody will answer, and the reset that it would
- * meet destroys what the client has not yet read (RFC 9112 9.6). */
+/* Even when nothing is left to read: a request may be under way that nobody will answer, and the
+ * reset that it would meet destroys what the client has not yet read (RFC 9112 9.6). */
 void
 conn_goodbye(struct conn *c)
 {
@@ -335,7 +337,7 @@ conn_may_keep(const struct conn *c)
     return c->keep_asked && !c->worker->draining && (max == 0 || c->requests < max);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 static void
 take_proxy_header(struct conn *c, struct slice *data)
@@ -490,8 +492,8 @@ process(struct conn *c, struct slice *data)
     } while (!c->dead && data->n > 0 && data->n + (size_t)c->state * READ_BUFFER * 4 != before);
 }
 
-/* After bytes were taken: read on or not, and when is it too late. The client's end of stream, once all it sent
- * was taken. */
+/* After bytes were taken: read on or not, and when is it too late. The client's end of stream,
+ * once all it sent was taken. */
 static void
 settle(struct conn *c, int64_t now)
 {
@@ -599,7 +601,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     conn_release(c);
 }
 
-/* ---- the request's body ------------------------------------------------------------------------------------ */
+/* ---- the request's body ------------------------------------------------------------------ */
 
 bool
 conn_has_body(const struct conn *c)
@@ -639,7 +641,7 @@ conn_tunnel(struct conn *c)
     kick(c);
 }
 
-/* ---- asking --------------------------------------------------------------------------------------------------- */
+/* ---- asking ------------------------------------------------------------------------------ */
 
 struct loop *
 conn_loop(const struct conn *c)
@@ -678,7 +680,7 @@ conn_user(struct conn *c)
     return &c->user;
 }
 
-/* ---- workers ----------------------------------------------------------------------------------------------------- */
+/* ---- workers ----------------------------------------------------------------------------- */
 
 static struct conn *
 new_conn(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
@@ -737,8 +739,8 @@ conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len
 }
 
 int
-conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len, struct conf *conf,
-    unsigned index, atomic_uint *count)
+conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len,
+    struct conf *conf, unsigned index, atomic_uint *count)
 {
     static const char text[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
         "Content-Type: application/problem+json\r\nContent-Length: 98\r\nConnection: close\r\n\r\n"
@@ -794,7 +796,8 @@ conn_worker_drain(struct conn_worker *w)
     w->draining = true;
     for (struct conn *c = w->conns, *next; c != NULL; c = next) {
         next = c->next;
-        if ((c->state == CONN_HEAD || c->state == CONN_PROXY) && conn_rest(c) == 0 && conn_queued(c) == 0)
+        if ((c->state == CONN_HEAD || c->state == CONN_PROXY) && conn_rest(c) == 0 &&
+            conn_queued(c) == 0)
             kill_conn(c);
     }
     return w->count == 0;

@@ -5,7 +5,7 @@
 #include "conn/conn.h"
 
 #define READ_BUFFER (64 * 1024)
-#define WHEEL_SLOTS 1024                /* of WHEEL_US each: a minute; longer deadlines go round again */
+#define WHEEL_SLOTS 1024            /* of WHEEL_US: a minute; longer deadlines go round again */
 #define WHEEL_US    50000
 
 enum conn_state {
@@ -14,7 +14,7 @@ enum conn_state {
     CONN_BUSY,                          /* a request is being answered */
     CONN_TUNNEL,
     CONN_FLUSH,                         /* the last answer is being sent */
-    CONN_LINGER,                        /* said all, reads until the client closes, so that no reset eats it */
+    CONN_LINGER,                        /* said all; reads until the client closes (9112 9.6) */
 };
 
 /* What the client is to do next; each has its time-out. */
@@ -96,7 +96,7 @@ conn_rest(const struct conn *c)
 {
     return c->in.n - c->in_at;
 }
-void conn_release(struct conn *c);      /* frees it, when it is dead and nothing needs it any more */
+void conn_release(struct conn *c);      /* frees it when it is dead and nothing needs it */
 void conn_gone(struct conn *c);         /* the client is: tells the answerer, closes */
 void conn_goodbye(struct conn *c);      /* all was said: lingers, then closes */
 void conn_consume(struct conn *c);      /* goes on with the rest */

@@ -1,10 +1,11 @@
 /*
  * The PROXY protocol, versions 1 and 2 (haproxy.org: proxy-protocol.txt).
  *
- * Model    parsed only from peers that the listener trusts, and then required of them. Version 1 is a line
- *          of at most 107 bytes; version 2 a binary header with a length. TLVs are skipped. Addresses that
- *          are not of TCP are ignored, and the connection is taken with its own: it was forwarded all the
- *          same. An IPv4 address in IPv6 dress is the IPv4 address.
+ * Model    parsed only from peers that the listener trusts, and then required of them. Version 1
+ *          is a line of at most 107 bytes; version 2 a binary header with a length. TLVs are
+ *          skipped. Addresses that are not of TCP are ignored, and the connection is taken with
+ *          its own: it was forwarded all the same. An IPv4 address in IPv6 dress is the IPv4
+ *          address.
  */
 #include <arpa/inet.h>
 
@@ -61,7 +62,8 @@ port(struct slice *line, uint16_t *be)
     char digits[6];
     uint64_t number;
 
-    if (!word(line, digits, sizeof digits) || !slice_u64(slice_of(digits), &number) || number > 65535)
+    if (!word(line, digits, sizeof digits) || !slice_u64(slice_of(digits), &number) ||
+        number > 65535)
         return false;
     *be = htons((uint16_t)number);
     return true;
@@ -77,7 +79,8 @@ addresses(struct slice line, struct sockaddr_storage *sa, socklen_t *len)
     int af;
 
     if (!word(&line, family, sizeof family) || !word(&line, source, sizeof source) ||
-        !word(&line, target, sizeof target) || !port(&line, &from) || !port(&line, &to) || line.p != NULL)
+        !word(&line, target, sizeof target) || !port(&line, &from) || !port(&line, &to) ||
+        line.p != NULL)
         return false;
     af = strcmp(family, "TCP4") == 0 ? AF_INET : strcmp(family, "TCP6") == 0 ? AF_INET6 : AF_UNSPEC;
     if (af == AF_UNSPEC || inet_pton(af, source, ip) != 1 || inet_pton(af, target, other) != 1)
@@ -100,15 +103,17 @@ version1(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
         return n >= V1_MAX ? -1 : 0;
     line = (struct slice){ p + 6, (size_t)(end - p) - 6 };
     *len = 0;
-    if (slice_eq(line, unknown) || slice_starts(line, SLICE("UNKNOWN ")) || addresses(line, sa, len))
+    if (slice_eq(line, unknown) || slice_starts(line, SLICE("UNKNOWN ")) ||
+        addresses(line, sa, len))
         return end - p + 2;
     return -1;
 }
 
-/* The addresses of family and transport `how`, `n` bytes at p; *len stays 0 where they are not of TCP:
- * unspecified, UNIX, datagrams. Values that the protocol does not know are invalid. */
+/* The addresses of family and transport `how`, `n` bytes at p; *len stays 0 where they are not of
+ * TCP: unspecified, UNIX, datagrams. Values that the protocol does not know are invalid. */
 static bool
-binary_addresses(unsigned char how, const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
+binary_addresses(unsigned char how, const char *p, size_t n, struct sockaddr_storage *sa,
+    socklen_t *len)
 {
     uint16_t from;
 

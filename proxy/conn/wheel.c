@@ -1,9 +1,10 @@
 /*
  * Deadlines of connections: a timer wheel, one a worker, ticking every 50 ms.
  *
- * Model    setting a deadline later than the slot that a connection stands in costs one store: the slot, when
- *          its time comes, moves the connection on (lazy). Only an earlier deadline moves it at once. So a
- *          request on a busy connection does no timer work. A deadline fires up to one tick late.
+ * Model    setting a deadline later than the slot that a connection stands in costs one store: the
+ *          slot, when its time comes, moves the connection on (lazy). Only an earlier deadline
+ *          moves it at once. So a request on a busy connection does no timer work. A deadline
+ *          fires up to one tick late.
  */
 #include "conn/priv.h"
 

@@ -1,5 +1,5 @@
 /*
- * Writing to a client: straight to the socket as far as it takes it, the rest from a queue of copies.
+ * Writing to a client: straight to the socket as far as it takes it, the rest from a queue.
  *
  * Model    conn_write copies what is left over, conn_write_some leaves it to the caller, who hears
  *          on_writable. A write that fails is told from the loop (broken), never from inside the
@@ -162,7 +162,7 @@ conn_on_writable(evutil_socket_t fd, short what, void *arg)
     c->depth++;
     flush(c);
     if (!c->dead && c->state == CONN_HEAD && (conn_rest(c) > 0 || c->half_closed))
-        conn_consume(c);                     /* the answer's last byte left, and more was asked already */
+        conn_consume(c);                /* the last byte left, and more was asked already */
     c->depth--;
     conn_release(c);
 }

@@ -3,16 +3,16 @@
  *
  * Model    three sources: an answer of our own (bytes), a stored object (parts of its body: whole,
  *          ranges, none), a flight (its body as it grows). Bodies are written straight from where
- *          they are; only heads and chunk sizes are copied. When the socket takes no more, on_writable runs us
- *          again; when the flight has no more yet, its change does. A response that breaks off is
- *          broken off here too, so that the client can see it.
+ *          they are; only heads and chunk sizes are copied. When the socket takes no more,
+ *          on_writable runs us again; when the flight has no more yet, its change does. A response
+ *          that breaks off is broken off here too, so that the client can see it.
  */
 #include <stdio.h>
 
 #include "request/priv.h"
 
 #define PIECE_MAX (256 * 1024)          /* bytes written at a time to one client */
-#define CHUNK_MAX (32 * 1024)           /* ... in one chunk: what the socket does not take is copied */
+#define CHUNK_MAX (32 * 1024)           /* ... in one chunk: what the socket leaves is copied */
 
 static enum req_state
 finished(struct request *r)
@@ -22,8 +22,8 @@ finished(struct request *r)
     return REQ_DONE;
 }
 
-/* The client must see that this is not all: by its chunks or its length when it ends; where the end of the
- * connection is the end of the answer, only a reset tells. */
+/* The client must see that this is not all: by its chunks or its length when it ends; where the
+ * end of the connection is the end of the answer, only a reset tells. */
 static enum req_state
 cut(struct request *r)
 {
@@ -36,7 +36,7 @@ cut(struct request *r)
     return REQ_DONE;
 }
 
-/* ---- answers of our own ------------------------------------------------------------------------------------ */
+/* ---- answers of our own ------------------------------------------------------------------ */
 
 static enum req_state
 deliver_answer(struct request *r)
@@ -48,7 +48,7 @@ deliver_answer(struct request *r)
     return finished(r);
 }
 
-/* ---- heads ---------------------------------------------------------------------------------------------------- */
+/* ---- heads ------------------------------------------------------------------------------- */
 
 static void
 put_connection(struct request *r, struct buf *b)
@@ -73,12 +73,13 @@ send_head(struct request *r, struct buf *b)
     return ok;
 }
 
-/* ---- from a stored object ---------------------------------------------------------------------------------------- */
+/* ---- from a stored object ---------------------------------------------------------------- */
 
 static struct slice
 object_etag(const struct object *o)
 {
-    return (struct slice){ o->head->etag_n > 0 ? o->head->bytes + o->head->etag_at : NULL, o->head->etag_n };
+    return (struct slice){ o->head->etag_n > 0 ? o->head->bytes + o->head->etag_at : NULL,
+        o->head->etag_n };
 }
 
 static enum sem_condition
@@ -96,8 +97,8 @@ put_age(struct buf *b, const struct object *o, int64_t now_ms)
     buf_printf(b, "Age: %lld\r\n", (long long)(sem_age_ms(&o->meta, now_ms) / 1000));
 }
 
-/* A head of another status made from the stored one: 304 with the fields that belong there, 206 and 416 with all but
- * Content-Length (and Content-Type when `type` is false). */
+/* A head of another status made from the stored one: 304 with the fields that belong there, 206
+ * and 416 with all but Content-Length (and Content-Type when `type` is false). */
 static void
 put_fields(struct buf *b, const struct http_head *h, bool only_304, bool type)
 {
@@ -114,8 +115,10 @@ put_fields(struct buf *b, const struct http_head *h, bool only_304, bool type)
 static bool
 stored_fields(const struct object *o, struct http_head *h, struct http_field *fields)
 {
+    const struct stored_head *s = o->head;
+
     *h = (struct http_head){ .fields = fields, .cap = HTTP_FIELDS_MAX, .status = o->meta.status };
-    return http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n, h) == 0;
+    return http_parse_fields(s->bytes + s->status_n, s->n - s->status_n, h) == 0;
 }
 
 static bool
@@ -126,7 +129,8 @@ set_parts(struct request *r, size_t n)
     return r->parts != NULL;
 }
 
-/* Several ranges: multipart/byteranges (RFC 9110 14.6). Sets the parts; the length of them all, 0: memory out. */
+/* Several ranges: multipart/byteranges (RFC 9110 14.6). Sets the parts, and gives the length of
+ * them all; 0: memory out. */
 static uint64_t
 multipart(struct request *r, const struct http_range *ranges, size_t n, struct slice type,
     uint64_t size, char boundary[17])
@@ -162,7 +166,7 @@ multipart(struct request *r, const struct http_range *ranges, size_t n, struct s
     return total;
 }
 
-/* Writes the status line and what stands in the head for the ranges. false: the range is to be ignored. */
+/* Writes the status line and what stands in the head for the ranges. false: ignore the range. */
 static bool
 put_ranged(struct request *r, struct buf *b, const struct http_head *h, int64_t now_ms)
 {
@@ -173,7 +177,8 @@ put_ranged(struct request *r, struct buf *b, const struct http_head *h, int64_t 
     size_t n = 0;
 
     if (!r->rq.range || o->meta.status != 200 || r->head->method != HTTP_GET ||
-        !sem_if_range(r->head, object_etag(o), o->meta.last_modified_s, o->meta.date_ms / 1000, now_ms / 1000))
+        !sem_if_range(r->head, object_etag(o), o->meta.last_modified_s, o->meta.date_ms / 1000,
+            now_ms / 1000))
         return false;
     switch (http_range(http_value(r->head, HF_RANGE), size, ranges, RANGES_MAX, &n)) {
     case HTTP_RANGE_IGNORE:
@@ -193,7 +198,8 @@ put_ranged(struct request *r, struct buf *b, const struct http_head *h, int64_t 
     if (n == 1) {
         if (!set_parts(r, 1))
             return false;
-        r->parts[0] = (struct part){ .at = ranges[0].first, .n = ranges[0].last - ranges[0].first + 1 };
+        r->parts[0].at = ranges[0].first;
+        r->parts[0].n = ranges[0].last - ranges[0].first + 1;
         put_fields(b, h, false, true);
         buf_printf(b, "Content-Range: bytes %llu-%llu/%llu\r\nContent-Length: %llu\r\n",
             (unsigned long long)ranges[0].first, (unsigned long long)ranges[0].last,
@@ -257,7 +263,7 @@ begin_object(struct request *r)
     return REQ_WAIT;
 }
 
-/* Writes n bytes of the body from `at` as far as the socket takes them. false: it takes no more now. */
+/* Writes the part's bytes as far as the socket takes them. false: it takes no more now. */
 static bool
 send_stored(struct request *r, struct part *p)
 {
@@ -308,7 +314,7 @@ deliver_object(struct request *r)
     return finished(r);
 }
 
-/* ---- from a flight -------------------------------------------------------------------------------------------------- */
+/* ---- from a flight ----------------------------------------------------------------------- */
 
 /* The client's own conditions against a response that was asked for whole. */
 static enum sem_condition
@@ -407,7 +413,8 @@ begin_tunnel(struct request *r)
     conn_tunnel(r->conn);
 }
 
-/* Writes the head, and in the same call as much of the body as is there already. false: the client is gone. */
+/* Writes the head, and in the same call as much of the body as is there already. false: the
+ * client is gone. */
 static bool
 send_head_and(struct request *r, const struct fill_view *v, struct buf *b)
 {

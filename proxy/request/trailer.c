@@ -1,13 +1,13 @@
 /*
- * Trailer sections pass, both ways, as far as a field of the head would, and but for fields that change
- * what the message is: framing, routing, authentication, and who asks (RFC 9110 6.5.1). Those are the
- * ones that the table of names marks.
+ * Trailer sections pass, both ways, as far as a field of the head would, and but for fields that
+ * change what the message is: framing, routing, authentication, and who asks (RFC 9110 6.5.1).
+ * Those are the ones that the table of names marks.
  */
 #include "request/priv.h"
 
 /* What a field of the head would meet. */
 struct gate {
-    const struct http_head *head;       /* Connection's names take trailer fields away too (7.6.1) */
+    const struct http_head *head;       /* its Connection names trailer fields too (7.6.1) */
     const struct route_edit *edit;
     const struct sem_cc *shared;        /* not NULL: the answer was fetched for another's request */
 };

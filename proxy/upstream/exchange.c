@@ -337,7 +337,7 @@ flush(struct exchange *x)
         exchange_limit(x);
 }
 
-/* Both ways of a tunnel have ended. Where the origin's has, no read event tells that it takes no more. */
+/* Both ways of a tunnel have ended. Where the origin's has, no read event tells of a reset. */
 static bool
 both_ended(const struct exchange *x)
 {

@@ -203,8 +203,8 @@ exchange_on_bytes(struct exchange *x, struct slice in)
     return had - in.n;
 }
 
-/* A tunnel ends one way at a time. Over TLS both ways end at once: a close_notify is mostly all that
- * comes before the connection is gone (RFC 8446 6.1). */
+/* A tunnel ends one way at a time. Over TLS both ways end at once: a close_notify is mostly all
+ * that comes before the connection is gone (RFC 8446 6.1). */
 static bool
 half_closes(const struct exchange *x)
 {

@@ -67,8 +67,8 @@ struct exchange_events {
     void (*on_drain)(void *arg);                                    /* exchange_full became false */
     void (*on_end)(void *arg, struct slice trailer);                /* field lines of the trailer section */
     void (*on_fault)(void *arg, const struct exchange_fault *f);
-    /* The origin has said all it will in a tunnel, and still takes bytes: on_end comes when those have ended
-     * too. NULL: its end is the tunnel's. */
+    /* The origin has said all it will in a tunnel, and still takes bytes: on_end comes when those
+     * have ended too. NULL: its end is the tunnel's. */
     void (*on_half_close)(void *arg);
 };
 
