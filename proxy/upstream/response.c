@@ -96,7 +96,8 @@ got_final(struct exchange *x, struct http_head *h)
 static bool
 take_head(struct exchange *x, struct slice *in)
 {
-    static const struct http_limits limits = { .head = HEAD_MAX + READ_MAX, .uri = HEAD_MAX,
+    /* What is too large is found here, also when a read filled the whole buffer. */
+    static const struct http_limits limits = { .head = HEAD_MAX + READ_MAX + 1, .uri = HEAD_MAX,
         .fields = HTTP_FIELDS_MAX };
     struct http_head h = { .fields = x->w->fields, .cap = HTTP_FIELDS_MAX };
     struct http_fault f = { 0 };
