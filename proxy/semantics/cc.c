@@ -114,12 +114,28 @@ static const struct known {
 #undef S
 };
 
+/* Are all members names of fields, and is there one? */
+static bool
+names_fields(struct slice list)
+{
+    struct slice part;
+    bool any = false;
+
+    while (slice_cut(&list, ',', &part)) {
+        part = slice_trim(part);
+        if (part.n > 0 && !http_is_token(part))
+            return false;
+        any = any || part.n > 0;
+    }
+    return any;
+}
+
 /* no-cache and private: with a list they are about those fields alone. A list that is empty or
  * cannot be read makes them what they are without one. */
 static void
 apply_fields(struct sem_cc *cc, const struct directive *d, uint32_t flag)
 {
-    if (!d->has_value || d->malformed || slice_trim(d->value).n == 0) {
+    if (!d->has_value || d->malformed || !names_fields(d->value)) {
         cc->flags |= flag;
         return;
     }
@@ -174,7 +190,8 @@ read_member(struct sem_cc *cc, struct slice member)
 }
 
 /* A quoted string that does not end hides what is behind it: nobody knows whether that was meant.
- * What forbids is taken from there, what permits is not. */
+ * What forbids is taken from there, what permits is not. must-revalidate does both (3.5): it forbids
+ * what proxy-revalidate does. */
 static void
 read_unended(struct sem_cc *cc, struct slice member)
 {
@@ -182,7 +199,7 @@ read_unended(struct sem_cc *cc, struct slice member)
     struct slice rest = { quote + 1, (size_t)(member.p + member.n - quote - 1) }, part;
     const uint32_t permits = CC_PUBLIC | CC_MUST_UNDERSTAND | CC_IMMUTABLE |
         CC_MAX_STALE_ANY;
-    uint32_t had = cc->flags & permits;
+    uint32_t had = cc->flags;
 
     while (slice_cut(&rest, ',', &part)) {
         struct slice word = slice_trim(part);
@@ -190,7 +207,9 @@ read_unended(struct sem_cc *cc, struct slice member)
         if (word.n > 0 && memchr(word.p, '=', word.n) == NULL)
             read_member(cc, word);
     }
-    cc->flags = (cc->flags & ~permits) | had;
+    if (cc->flags & ~had & CC_MUST_REVALIDATE)
+        cc->flags = (cc->flags & ~(uint32_t)CC_MUST_REVALIDATE) | CC_PROXY_REVALIDATE;
+    cc->flags = (cc->flags & ~permits) | (had & permits);
 }
 
 /* Does a quoted string in it not end? */
@@ -256,6 +275,8 @@ sem_request_read(const struct http_head *h, struct sem_request *r)
     sem_cc_read(h, &r->cc);
     if (!http_has(h, HF_CACHE_CONTROL) && http_list_has(h, HF_PRAGMA, SLICE("no-cache")))
         r->cc.flags |= CC_NO_CACHE;     /* RFC 9111 5.4 */
+    if (r->cc.flags & CC_NO_CACHE_FIELDS)
+        r->cc.flags |= CC_NO_CACHE;     /* 5.2.1.4: in a request it takes no list */
     r->authorization = http_has(h, HF_AUTHORIZATION);
     r->range = http_has(h, HF_RANGE);
     r->conditional = false;

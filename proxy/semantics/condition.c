@@ -100,6 +100,18 @@ modified(int64_t last_modified_s, int64_t date_s)
     return last_modified_s != HTTP_NO_DATE ? last_modified_s : date_s;
 }
 
+/* The date of a condition, which is ignored when it comes twice (RFC 9110 13.1.3, 13.1.4). */
+static int64_t
+condition_date(const struct http_head *request, enum http_id id, int64_t now_s)
+{
+    const struct http_field *first = http_find(request, id);
+
+    for (const struct http_field *f = first + 1; f < request->fields + request->nfields; f++)
+        if (f->id == id)
+            return HTTP_NO_DATE;
+    return http_date(first->value, now_s);
+}
+
 enum sem_condition
 sem_condition(const struct http_head *request, struct slice etag, int64_t last_modified_s,
     int64_t date_s, int64_t now_s)
@@ -111,8 +123,9 @@ sem_condition(const struct http_head *request, struct slice etag, int64_t last_m
         if (!tags_match(request, HF_IF_MATCH, etag, false))
             return SEM_FAILED;
     } else if (http_has(request, HF_IF_UNMODIFIED_SINCE)) {     /* step 2 */
-        since = sem_date(request, HF_IF_UNMODIFIED_SINCE, now_s);
-        if (since != HTTP_NO_DATE && modified(last_modified_s, date_s) > since)
+        /* ignored where there is no date of modification (13.1.4); HTTP_NO_DATE is before all */
+        since = condition_date(request, HF_IF_UNMODIFIED_SINCE, now_s);
+        if (since != HTTP_NO_DATE && last_modified_s > since)
             return SEM_FAILED;
     }
     if (http_has(request, HF_IF_NONE_MATCH)) {                  /* step 3 */
@@ -121,7 +134,7 @@ sem_condition(const struct http_head *request, struct slice etag, int64_t last_m
         return read ? SEM_NOT_MODIFIED : SEM_FAILED;
     }
     if (read && http_has(request, HF_IF_MODIFIED_SINCE)) {      /* step 4 */
-        since = sem_date(request, HF_IF_MODIFIED_SINCE, now_s);
+        since = condition_date(request, HF_IF_MODIFIED_SINCE, now_s);
         if (since != HTTP_NO_DATE && modified(last_modified_s, date_s) <= since)
             return SEM_NOT_MODIFIED;
     }

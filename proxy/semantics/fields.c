@@ -70,7 +70,9 @@ sem_304_updates(const struct http_head *r304, const struct http_field *f)
     case HF_CONTENT_RANGE:
         return false;
     case HF_ETAG:
-        return sem_etag_valid(f->value) && f->value.p[0] != 'W';
+        if (!sem_etag_valid(f->value) || f->value.p[0] == 'W')
+            return false;
+        /* fall through */
     default:
         if (slice_ieq(f->name, SLICE("Content-MD5")) || slice_ieq(f->name, SLICE("Content-Digest")))
             return false;

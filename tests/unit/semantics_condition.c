@@ -76,6 +76,9 @@ static const struct condition_case {
     C("13.1.4", "If-Unmodified-Since: @-60", NULL, -50, FAILED),
     C("13.1.4, ignored beside", "If-Match: \"a\"\nIf-Unmodified-Since: @-60", "\"a\"", -50, SEND),
     C("13.1.4, no date", "If-Unmodified-Since: x", NULL, -50, SEND),
+    C("13.1.4, nothing modified", "If-Unmodified-Since: @-60", NULL, NONE, SEND),
+    C("13.1.4, twice", "If-Unmodified-Since: @-60\nIf-Unmodified-Since: @-60", NULL, -50, SEND),
+    C("13.1.3, twice", "If-Modified-Since: @-50\nIf-Modified-Since: @-50", NULL, -50, SEND),
     { "13.1.2", "HEAD", "If-None-Match: \"a\"", "\"a\"", NONE, SEM_NOT_MODIFIED },
     { "13.2.2, 3", "PUT", "If-None-Match: \"a\"", "\"a\"", NONE, SEM_FAILED },
     { "13.1.3", "PUT", "If-Modified-Since: @0", NULL, -50, SEM_SEND },
@@ -200,6 +203,16 @@ fields_are_kept_and_replaced_as_3_1_and_3_2_say(void **state)
 }
 
 static void
+an_entity_tag_that_is_private_does_not_come_in_by_a_304(void **state)
+{
+    struct head h;
+
+    (void)state;
+    response_of(&h, 304, "ETag: \"a\"\nCache-Control: private=\"etag\"");
+    assert_false(sem_304_updates(&h.h, &h.h.fields[0]));
+}
+
+static void
 unsafe_methods_that_succeed_invalidate(void **state)
 {
     static const enum http_method unsafe[] = { HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OTHER };
@@ -242,6 +255,7 @@ main(void)
         cmocka_unit_test(a_range_is_joined_only_by_a_strong_validator),
         cmocka_unit_test(a_304_freshens_what_has_its_validator),
         cmocka_unit_test(fields_are_kept_and_replaced_as_3_1_and_3_2_say),
+        cmocka_unit_test(an_entity_tag_that_is_private_does_not_come_in_by_a_304),
         cmocka_unit_test(unsafe_methods_that_succeed_invalidate),
         cmocka_unit_test(only_the_same_origin_is_invalidated),
     };
