@@ -1,16 +1,17 @@
 /*
  * The request as the origin gets it, and FORWARD: one exchange for one client, body and all.
  *
- * Model    hop-by-hop fields stop here (RFC 9110 7.6.1). Via and CDN-Loop are appended to. Forwarded and
- *          X-Forwarded-* are appended to when the peer is in the listener's `trust`, and replaced
- *          otherwise. Where the answer may be stored the client's conditions and ranges are kept back: the
- *          whole representation is asked for, and the conditions are judged here.
+ * Model    hop-by-hop fields stop here (RFC 9110 7.6.1). Via and CDN-Loop are appended to.
+ *          Forwarded and X-Forwarded-* are appended to when the peer is in the listener's `trust`,
+ *          and replaced otherwise. Where the answer may be stored the client's conditions and
+ *          ranges are kept back: the whole representation is asked for, and the conditions are
+ *          judged here.
  */
 #include <stdio.h>
 
 #include "request/priv.h"
 
-/* ---- fields -------------------------------------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------------------------ */
 
 /* Fields that are written anew below, whoever sent them, and what the origin gets in them. */
 static enum { NOT_OURS, SAME, BY_HOST, EACH }
@@ -51,6 +52,13 @@ disguised(struct slice name)
     return ours(id) != NOT_OURS || (http_flags(id) & HTTP_HOP) != 0;
 }
 
+/* Never the client's to send on. What Connection named has left the head already (http_strip). */
+static bool
+stops_here(enum http_id id, struct slice name)
+{
+    return (http_flags(id) & HTTP_HOP) != 0 || ours(id) != NOT_OURS || disguised(name);
+}
+
 /* Kept back when the whole representation is asked for. */
 static bool
 conditional(enum http_id id)
@@ -59,7 +67,8 @@ conditional(enum http_id id)
         id == HF_IF_UNMODIFIED_SINCE || id == HF_IF_RANGE || id == HF_RANGE;
 }
 
-/* What the origin gets in this field of requests whose answers may be stored: as forward_fields has it. */
+/* What the origin gets in this field of requests whose answers may be stored, as forward_fields
+ * has it. */
 static enum fill_field
 sent(const struct route *route, struct slice name)
 {
@@ -77,8 +86,8 @@ sent(const struct route *route, struct slice name)
     case NOT_OURS:
         break;
     }
-    return (http_flags(id) & HTTP_HOP) != 0 || conditional(id) || disguised(name) ||
-        route_edit_takes(&route->request, name) ? FILL_FIELD_SAME : FILL_FIELD_CLIENTS;
+    return stops_here(id, name) || conditional(id) || route_edit_takes(&route->request, name) ?
+        FILL_FIELD_SAME : FILL_FIELD_CLIENTS;
 }
 
 /* "Name: what came before, value\r\n". */
@@ -140,8 +149,8 @@ trace(const struct request *r, struct buf *b)
 {
     struct slice v = http_value(r->head, HF_TRACEPARENT);
 
-    if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-' || (v.p[0] == 'f' && v.p[1] == 'f') ||
-        (v.p[0] == '0' && v.p[1] == '0' && v.n != 55))
+    if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-' ||
+        (v.p[0] == 'f' && v.p[1] == 'f') || (v.p[0] == '0' && v.p[1] == '0' && v.n != 55))
         return;
     for (size_t i = 0; i < 55; i++)
         if (i != 2 && i != 35 && i != 52 && strchr("0123456789abcdef", v.p[i]) == NULL)
@@ -168,9 +177,8 @@ forward_fields(void *request, struct buf *b)
     for (unsigned i = 0; i < r->head->nfields; i++) {
         const struct http_field *f = &r->head->fields[i];
 
-        if (!http_forwards(r->head, f) || ours(f->id) != NOT_OURS || disguised(f->name) ||
-            (whole && conditional(f->id)) || (counted && f->id == HF_MAX_FORWARDS) ||
-            route_edit_takes(edit, f->name))
+        if (stops_here(f->id, f->name) || (whole && conditional(f->id)) ||
+            (counted && f->id == HF_MAX_FORWARDS) || route_edit_takes(edit, f->name))
             continue;
         http_put(b, f->name, f->value);
     }
@@ -204,9 +212,9 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
     };
 }
 
-/* ---- FORWARD ------------------------------------------------------------------------------------------------ */
+/* ---- FORWARD ----------------------------------------------------------------------------- */
 
-/* The one protocol that a tunnel is made for: h2c would carry requests past all that stands here. */
+/* The one protocol that a tunnel is made for: h2c would carry requests past all that is here. */
 static bool
 wants_websocket(const struct http_head *h)
 {
@@ -278,7 +286,8 @@ forward_body_end(struct request *r, struct slice trailer)
         fill_send_end(r->fill, trailer_request(r, trailer));
 }
 
-/* The origin may have acted on a write whose answer nobody will see: what it may have changed is purged. */
+/* The origin may have acted on a write whose answer nobody will see: what it may have changed is
+ * purged. */
 void
 forward_given_up(struct request *r)
 {
