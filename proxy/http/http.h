@@ -195,7 +195,8 @@ enum http_ranges http_range(struct slice value, uint64_t size, struct http_range
  * Nothing else: "//" stays, %2F stays, the order of parameters stays. The empty path is "/".
  * query.p == NULL: no '?' is written. */
 void http_uri_normalise(struct buf *b, struct slice path, struct slice query);
-/* Appends host[:port] in lower case, without the scheme's default port. */
+/* Appends host[:port] in lower case, without the scheme's default port and without dots at the end
+ * of the name; percent-encoded unreserved characters decoded, other escapes in upper case. */
 void http_host_normalise(struct buf *b, struct slice host, bool https);
 
 struct http_uri { struct slice scheme, host, path, query; };       /* host with its port */

@@ -44,11 +44,27 @@ remove_dots(char *path, size_t n)
     return out;
 }
 
-/* 6.2.2.1 and 6.2.2.2. What is no escape stays as it is. */
+/* The escape at p in its normal form: 6.2.2.1 and 6.2.2.2. How many bytes. */
+static size_t
+put_escape(char *to, const char *p, bool lower)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    unsigned char c = (unsigned char)(hex_value(p[1]) << 4 | hex_value(p[2]));
+
+    if (is_class((char)c, C_UNRESERVED)) {
+        *to = lower ? to_lower((char)c) : (char)c;
+        return 1;
+    }
+    to[0] = '%';
+    to[1] = hex[c >> 4];
+    to[2] = hex[c & 15];
+    return 3;
+}
+
+/* What is no escape stays as it is. */
 static void
 put_escapes(struct buf *b, struct slice s)
 {
-    static const char hex[] = "0123456789ABCDEF";
     const char *p = s.p, *end;
     char *out, *start;
 
@@ -60,21 +76,12 @@ put_escapes(struct buf *b, struct slice s)
     if (out == NULL)
         return;
     for (end = p + s.n; p < end;) {
-        unsigned char c;
-
         if (!is_escape(p, end)) {
             *out++ = *p++;
             continue;
         }
-        c = (unsigned char)(hex_value(p[1]) << 4 | hex_value(p[2]));
+        out += put_escape(out, p, false);
         p += 3;
-        if (is_class((char)c, C_UNRESERVED)) {
-            *out++ = (char)c;
-        } else {
-            *out++ = '%';
-            *out++ = hex[c >> 4];
-            *out++ = hex[c & 15];
-        }
     }
     b->n += (size_t)(out - start);
 }
@@ -109,15 +116,23 @@ host_end(struct slice host)
 void
 http_host_normalise(struct buf *b, struct slice host, bool https)
 {
-    size_t n = host_end(host);
+    size_t n = host_end(host), out = 0;
     char *at = buf_reserve(b, host.n);
     struct slice port = { host.p + n + 1, host.n > n ? host.n - n - 1 : 0 };
 
     if (at == NULL)
         return;
-    for (size_t i = 0; i < n; i++)
-        at[i] = to_lower(host.p[i]);
-    b->n += n;
+    for (size_t i = 0; i < n; i++) {
+        if (UNLIKELY(host.p[i] == '%') && is_escape(host.p + i, host.p + n)) {
+            out += put_escape(at + out, host.p + i, true);
+            i += 2;
+        } else {
+            at[out++] = to_lower(host.p[i]);
+        }
+    }
+    while (out > 1 && at[out - 1] == '.')           /* the root's label: RFC 1034 3.1 */
+        out--;
+    b->n += out;
     while (port.n > 1 && *port.p == '0')            /* the digits are a number: 6.2.3 */
         port.p++, port.n--;
     if (port.n == 0 || slice_eq(port, https ? SLICE("443") : SLICE("80")))

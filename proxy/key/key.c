@@ -2,7 +2,8 @@
  * The cache key: what the client asked for, in one run of bytes, and its hash.
  *
  * Model    "scheme://host/path?query", then, where the recipe has parts, a NUL and each part's
- *          occurrences as "<length>:<bytes>", closed by ".". A URL has no NUL (the parser refuses
+ *          occurrences as "<length>:<bytes>", closed by "."; then the caller's own parts, each
+ *          with its letter in front. A URL has no NUL (the parser refuses
  *          control characters), and lengths come before bytes, so no two requests that differ in
  *          host, path, query or a part run together, unless the recipe's query rules make them one.
  * Threads  pure functions; a recipe is read only once made.
@@ -360,6 +361,21 @@ key_make(const struct key_recipe *recipe, const struct http_head *h, bool https,
         return 0;
     add_parts(recipe, h, b);
     if (b->failed)
+        return -1;
+    k->bytes = buf_slice(b);
+    k->hash = key_hash(k->bytes);
+    return 0;
+}
+
+int
+key_add(struct key *k, char kind, struct slice value, struct buf *b)
+{
+    if (b->n == k->url_n)
+        buf_addc(b, '\0');
+    buf_addc(b, kind);
+    add_counted(b, value);
+    buf_addc(b, '.');
+    if (b->failed || b->n > UINT32_MAX)
         return -1;
     k->bytes = buf_slice(b);
     k->hash = key_hash(k->bytes);

@@ -3,7 +3,8 @@
  *
  * Model    a key is what the client asked for: scheme, host, path and query, normalised as RFC 3986
  *          6.2.2 has it and no further unless the recipe says so, then the recipe's parts
- *          (fields, cookies), each with its length so that no two requests run together.
+ *          (fields, cookies) and the caller's, each with its length so that no two requests run
+ *          together.
  *          The part up to the recipe's parts is the URL as a person writes it: purge by URL and by
  *          prefix look at that. Keys are compared whole; the hash only finds them.
  * Threads  pure functions; recipes are read only once made.
@@ -38,6 +39,9 @@ int key_make(const struct key_recipe *recipe, const struct http_head *h, bool ht
  * route's query rules apply. "http:///path" is what was asked for without a host. -1 when url is no
  * absolute http(s) URL, or (with b->failed) memory is out. */
 int key_of_url(const struct key_recipe *recipe, struct slice url, struct buf *b, struct key *k);
+/* Adds a part of the caller's own to k, which key_make has just made in b: of which kind (a letter)
+ * and its value. -1 when memory is out. */
+int key_add(struct key *k, char kind, struct slice value, struct buf *b);
 uint64_t key_hash(struct slice s);      /* XXH3, the one used above */
 
 /* ---- templates: "recruiter:{id}", "/api/cities/{query.city}" --------------------------------- */

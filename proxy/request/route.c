@@ -111,7 +111,8 @@ make_key(struct request *r)
     struct request_worker *w = req_worker();
 
     if (key_make(r->match.route->recipe, r->head, r->https, r->host, r->path, r->query, &w->key,
-        &r->key) == -1)
+        &r->key) == -1 ||
+        target_key(r->conn, r->head, r->https, r->host, &w->key, &r->key) == -1)
         return -1;
     r->key.bytes = pool_slice(r->pool, r->key.bytes);
     return r->key.bytes.p != NULL ? 0 : -1;
@@ -188,6 +189,8 @@ do_route(struct request *r)
         return req_problem(r, 421, "an https target on a connection without TLS");
     if (read_target(r, &route_host) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
+    if (!target_host_plain(r->host))
+        return req_problem(r, 400, "the host has percent-escapes that no name of a host has");
     if (passed_here(r)) {
         COUNT(loops);
         return req_problem(r, 508, "the request passed here before: an origin or a proxy leads back to this one");

@@ -1,8 +1,10 @@
 /*
  * What was asked for, in its normal form.
  *
- * The same bytes make the key and go to the origin, so that two requests with one key are one request for
- * the origin too: nobody can have one spelling's answer stored under another's name.
+ * The same bytes make the key and go to the origin, so that two requests with one key are one
+ * request for the origin too: nobody can have one spelling's answer stored under another's name.
+ * What a trusted peer says that its client asked for goes to the origin as well, which builds its
+ * links of that: where it differs from what was asked of us it is in the key, byte by byte.
  */
 #include "request/priv.h"
 
@@ -46,7 +48,93 @@ target_read(const struct http_head *h, bool https, struct buf *b, struct target 
     t->route_host = without_port(t->host);
     path_n = b->n - path_at;
     mark = memchr(b->p + path_at, '?', path_n);
-    t->path = (struct slice){ b->p + path_at, mark != NULL ? (size_t)(mark - (b->p + path_at)) : path_n };
-    t->query = mark != NULL ? (struct slice){ mark + 1, path_n - t->path.n - 1 } : (struct slice){ NULL, 0 };
+    t->path = (struct slice){ b->p + path_at, path_n };
+    t->query = (struct slice){ NULL, 0 };
+    if (mark != NULL) {
+        t->path.n = (size_t)(mark - t->path.p);
+        t->query = (struct slice){ mark + 1, path_n - t->path.n - 1 };
+    }
     return 0;
+}
+
+bool
+target_host_plain(struct slice host)
+{
+    return host.n == 0 || memchr(host.p, '%', host.n) == NULL;
+}
+
+/* ---- what a trusted peer says ------------------------------------------------------------------- */
+
+static struct slice
+unquoted(struct slice s)
+{
+    if (s.n >= 2 && s.p[0] == '"' && s.p[s.n - 1] == '"')
+        return (struct slice){ s.p + 1, s.n - 2 };
+    return s;
+}
+
+/* One member of Forwarded (RFC 7239 4): its host and proto, if they are not ours. */
+static void
+forwarded_member(struct slice member, struct slice host, struct slice scheme, struct slice *h,
+    struct slice *p)
+{
+    struct slice pair, name;
+
+    *h = *p = SLICE("");
+    while (slice_cut(&member, ';', &pair)) {
+        if (!slice_cut(&pair, '=', &name) || pair.p == NULL)
+            continue;
+        name = slice_trim(name);
+        pair = slice_trim(pair);
+        if (slice_ieq(name, SLICE("host")) && !slice_ieq(unquoted(pair), host))
+            *h = pair;
+        else if (slice_ieq(name, SLICE("proto")) && !slice_ieq(unquoted(pair), scheme))
+            *p = pair;
+    }
+}
+
+/* Which member says what matters, so each one before the last that says something has its place. */
+static int
+add_forwarded(const struct http_head *head, struct slice host, struct slice scheme, struct buf *b,
+    struct key *k)
+{
+    struct http_list it = { 0 };
+    struct slice member, h, p;
+    struct key said = *k;
+    size_t n = b->n;
+    bool any = false;
+
+    while (http_list_next(head, HF_FORWARDED, &it, &member)) {
+        forwarded_member(member, host, scheme, &h, &p);
+        if (key_add(&said, 'f', h, b) == -1 || key_add(&said, 'f', p, b) == -1)
+            return -1;
+        any |= h.n > 0 || p.n > 0;
+    }
+    if (any) {
+        *k = said;
+    } else {
+        b->n = n;
+        k->bytes = buf_slice(b);        /* which may have moved */
+    }
+    return 0;
+}
+
+int
+target_key(const struct conn *c, const struct http_head *head, bool https, struct slice host,
+    struct buf *b, struct key *k)
+{
+    struct slice scheme = https ? SLICE("https") : SLICE("http"), v;
+
+    if (LIKELY(!http_has(head, HF_X_FORWARDED_HOST) && !http_has(head, HF_X_FORWARDED_PROTO) &&
+        !http_has(head, HF_FORWARDED)))
+        return 0;
+    if (!conn_peer_in(c, &conn_listener(c)->trust))
+        return 0;
+    v = http_value(head, HF_X_FORWARDED_HOST);
+    if (http_has(head, HF_X_FORWARDED_HOST) && !slice_eq(v, host) && key_add(k, 'h', v, b) == -1)
+        return -1;
+    v = http_value(head, HF_X_FORWARDED_PROTO);
+    if (http_has(head, HF_X_FORWARDED_PROTO) && !slice_eq(v, scheme) && key_add(k, 'p', v, b) == -1)
+        return -1;
+    return http_has(head, HF_FORWARDED) ? add_forwarded(head, host, scheme, b, k) : 0;
 }

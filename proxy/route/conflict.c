@@ -105,6 +105,8 @@ spell(struct lines *l, const struct conf_route *r, size_t index, struct pool *sc
         for (size_t k = 0; k < nm; k++) {
             b.n = 0;
             add_lower(&b, hosts[i]);
+            while (b.n > 1 && b.p[b.n - 1] == '.')
+                b.n--;
             buf_addc(&b, ' ');
             buf_addz(&b, strcmp(methods[k], "HEAD") == 0 ? "GET" : methods[k]);
             buf_addc(&b, ' ');

@@ -177,9 +177,12 @@ host_root(struct route_table *t, const char *host)
 {
     bool wild = strncmp(host, "*.", 2) == 0;
     char *low = pool_dup(t->pool, host + (wild ? 2 : 0), strlen(host) - (wild ? 2 : 0));
+    size_t n;
 
     if (low == NULL)
         return NULL;
+    for (n = strlen(low); n > 1 && low[n - 1] == '.';)
+        low[--n] = '\0';                /* as requests have it */
     for (char *c = low; *c != '\0'; c++)
         *c = (char)tolower((unsigned char)*c);
     return child_of(wild ? &t->wild : &t->exact, slice_of(low), t->pool);

@@ -146,6 +146,27 @@ parts_come_behind_the_url_and_change_the_hash(void **state)
     buf_free(&b);
 }
 
+static void
+the_callers_parts_come_last_and_leave_the_url(void **state)
+{
+    struct recipe r = { .fields = { "X-Tenant" } };
+    static const char plain[] = "http://h/a\0h3:b.c.p0:.", behind[] = "http://h/a\0" "4:acme.h3:b.c.";
+    struct buf b = { 0 };
+    struct key k;
+
+    (void)state;
+    make(NULL, "", "h", "/a", &b, &k);
+    assert_int_equal(key_add(&k, 'h', SLICE("b.c"), &b), 0);
+    assert_int_equal(key_add(&k, 'p', SLICE(""), &b), 0);
+    assert_true(slice_eq(k.bytes, (struct slice){ plain, sizeof plain - 1 }));
+    assert_int_equal(k.url_n, strlen("http://h/a"));
+    assert_true(k.url_hash == key_hash(SLICE("http://h/a")) && k.hash == key_hash(k.bytes));
+    make(recipe_of(&r), "X-Tenant: acme", "h", "/a", &b, &k);
+    assert_int_equal(key_add(&k, 'h', SLICE("b.c"), &b), 0);
+    assert_true(slice_eq(k.bytes, (struct slice){ behind, sizeof behind - 1 }));
+    buf_free(&b);
+}
+
 /* ---- the query's rules --------------------------------------------------------------------- */
 
 static const struct { struct recipe r; const char *target, *want; } query_cases[] = {
@@ -368,6 +389,7 @@ main(void)
         cmocka_unit_test(a_plain_key_is_the_url_as_a_person_writes_it),
         cmocka_unit_test(a_key_allocates_nothing_once_its_buffer_has_room),
         cmocka_unit_test(parts_come_behind_the_url_and_change_the_hash),
+        cmocka_unit_test(the_callers_parts_come_last_and_leave_the_url),
         cmocka_unit_test(the_querys_rules_are_what_they_say),
         cmocka_unit_test(more_parameters_than_are_sorted_are_left_in_order),
         cmocka_unit_test(without_host_all_hosts_share_a_key),

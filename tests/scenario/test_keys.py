@@ -1,0 +1,94 @@
+"""Which requests share an entry: those that the origin cannot tell apart, and no others."""
+import pytest
+
+FRESH = [("Cache-Control", "max-age=600")]
+
+
+def links(req, conn):
+    """An origin that builds absolute links of what it is told."""
+    names = ("X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Host")
+    conn.respond(headers=FRESH, body=" ".join(req.header(n) or "-" for n in names).encode())
+
+
+def is_hit(w, path, headers=()):
+    return w.get(path, [("Cache-Control", "only-if-cached")] + list(headers)).status == 200
+
+
+@pytest.mark.parametrize("field,one,other", [
+    ("X-Forwarded-Host", "a.example", "b.example"), ("X-Forwarded-Host", "a.example", "a.example, b.example"),
+    ("X-Forwarded-Host", "a.example", ""), ("X-Forwarded-Host", "<script>", "a.example"),
+    ("X-Forwarded-Proto", "http", "https"), ("X-Forwarded-Proto", "http", "https, http"),
+    ("X-Forwarded-Proto", "http", "wss"),
+    ("Forwarded", "for=192.0.2.1;host=a.example", "for=192.0.2.1;host=b.example"),
+    ("Forwarded", "host=a.example, host=b.example", "host=b.example, host=a.example"),
+    ("Forwarded", "host=a.example, for=192.0.2.1", "for=192.0.2.1, host=a.example"),
+    ("Forwarded", "proto=https", "for=192.0.2.1"), ('Forwarded', 'for=x;Host="a.example:81"', "for=x"),
+])
+def test_what_a_trusted_proxy_says_was_asked_for_has_entries_of_its_own(origin, weir, field, one, other):
+    origin.on("/l", links)
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    sent = [[("Host", "api.example"), (field, v)] for v in (one, other)]
+    answers = [w.get("/l", h).body for h in sent]
+    assert origin.count("/l") == 2 and answers[0] != answers[1]
+    assert [w.get("/l", h).body for h in sent] == answers and origin.count("/l") == 2
+    w.purge(url="http://api.example/l")
+    w.purge(url="https://api.example/l")
+    assert not any(is_hit(w, "/l", h) for h in sent)
+
+
+@pytest.mark.parametrize("fields", [
+    [("X-Forwarded-Host", "api.example")], [("X-Forwarded-Proto", "http")],
+    [("Forwarded", "for=192.0.2.1;host=api.example;proto=http")],
+    [("Forwarded", 'for=192.0.2.1;proto=HTTP;Host="API.example"')], [("X-Forwarded-For", "192.0.2.1")],
+])
+def test_what_says_nothing_new_shares_the_entry(origin, weir, fields):
+    origin.on("/l", links)
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    w.get("/l", [("Host", "api.example")])
+    assert w.get("/l", [("Host", "api.example")] + fields).cache_status.hit
+
+
+def test_what_somebody_says_who_is_not_trusted_is_neither_forwarded_nor_in_the_key(origin, weir):
+    origin.on("/l", links)
+    w = weir()
+    host = [("Host", "api.example")]
+    told = w.get("/l", host + [("X-Forwarded-Host", "evil"), ("Forwarded", "host=evil"), ("X-Forwarded-Proto", "https")])
+    assert b"evil" not in told.body and w.get("/l", host).cache_status.hit
+
+
+def test_a_write_purges_its_target_whatever_a_trusted_proxy_said(origin, weir):
+    origin.on("/l", links)
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    host, other = [("Host", "api.example")], [("Host", "api.example"), ("X-Forwarded-Host", "other.example")]
+    for writer in (host, other):
+        w.get("/l", host)
+        w.get("/l", other)
+        assert is_hit(w, "/l", host) and is_hit(w, "/l", other)
+        assert w.post("/l", b"x", writer).status == 200
+        assert not is_hit(w, "/l", host) and not is_hit(w, "/l", other)
+
+
+@pytest.mark.parametrize("host", ["api.example.", "API.Example", "api.example:80", "api.example.:080", "%61pi%2Eexample", "api.example.."])
+def test_spellings_of_a_host_are_one_and_the_origin_sees_that_one(origin, weir, host):
+    origin.on("/h", links)
+    w = weir(routes=[{"path": "/**", "host": ["api.example"]}])
+    assert b"api.example api.example" not in w.get("/h", [("Host", host)]).body
+    assert origin.last("/h").header("Host") == "api.example"
+    assert w.get("/h", [("Host", "api.example")]).cache_status.hit
+    w.purge(url="http://%s/h" % host)
+    assert not is_hit(w, "/h", [("Host", "api.example")])
+
+
+def test_a_route_may_name_its_host_with_a_dot_at_the_end(origin, weir):
+    origin.on("/h", links)
+    w = weir(routes=[{"path": "/**", "host": ["api.example.", "*.Other.example."]}])
+    for host in ("api.example", "api.example.", "a.other.example"):
+        assert w.get("/h", [("Host", host)]).status == 200, host
+
+
+@pytest.mark.parametrize("host", ["a%20b", "a%2Fb", "%00", "a%25", "api.example%3A80", "s%C3%A3o.example"])
+def test_a_host_with_escapes_that_no_name_has_is_refused(origin, weir, host):
+    w = weir()
+    r = w.get("/h", [("Host", host)])
+    assert r.status == 400 and r.header("Content-Type") == "application/problem+json"
+    assert origin.count() == 0
