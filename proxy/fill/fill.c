@@ -1,8 +1,8 @@
 /*
  * Joining a flight, reading from it, leaving it.
  *
- * Model    a reader has one message to its loop under way at most; on_change then looks at all that has
- *          changed. A reader that was closed while its message is under way is freed when that
+ * Model    a reader has one message to its loop under way at most; on_change then looks at all that
+ *          has changed. A reader that was closed while its message is under way is freed when that
  *          arrives.
  */
 #include "fill/flight.h"
@@ -56,7 +56,7 @@ fills_free(struct fills **fp)
     free(fs);
 }
 
-/* ---- readers ------------------------------------------------------------------------------------- */
+/* ---- readers --------------------------------------------------------------------------------- */
 
 static void
 run_reader(struct loop_msg *m)
@@ -199,12 +199,20 @@ fill_full(const struct fill *r)
     return r->flight->x != NULL && exchange_full(r->flight->x);
 }
 
-/* ---- starting and joining ------------------------------------------------------------------------- */
+/* ---- starting and joining -------------------------------------------------------------------- */
 
 static struct slice
 authorization(const struct fill_want *w)
 {
     return http_value(w->request, HF_AUTHORIZATION);
+}
+
+/* Those that nobody joins stand in the table too. */
+static bool
+same_key(const struct flight *f, const struct fill_want *w)
+{
+    return f->mode == FILL_SHARED && f->key.hash == w->key->hash &&
+        slice_eq(f->key.bytes, w->key->bytes);
 }
 
 /* Under the shard's mtx: may this request wait for that flight? */
@@ -213,8 +221,8 @@ joinable(struct fills *fs, const struct flight *f, const struct fill_want *w, st
 {
     struct slice auth = authorization(w);
 
-    if (f->mode != FILL_SHARED || f->key.hash != w->key->hash || !slice_eq(f->key.bytes, w->key->bytes) ||
-        (f->authorization.p == NULL) != (auth.p == NULL) || !slice_eq(f->authorization, auth) ||
+    if (!same_key(f, w) || (f->authorization.p == NULL) != (auth.p == NULL) ||
+        !slice_eq(f->authorization, auth) ||
         store_stamp_outdated(fs->store, f->stamp, w->key, w->match->route->id))
         return false;
     if (f->vary.n == 0)
@@ -224,7 +232,8 @@ joinable(struct fills *fs, const struct flight *f, const struct fill_want *w, st
     return !scratch->failed && slice_eq(buf_slice(scratch), f->variant);
 }
 
-/* What others of this URL vary by is presumed of this one too, so that variants collapse from the start. */
+/* What others of this URL vary by is presumed of this one too, so that variants collapse from the
+ * start. */
 static void
 presume_vary(struct flight *f, struct slice vary)
 {
@@ -245,7 +254,8 @@ put_conditions(const struct object *o, struct buf *b)
     char date[HTTP_DATE_LEN];
 
     if (o->head->etag_n > 0)
-        http_put_id(b, HF_IF_NONE_MATCH, (struct slice){ o->head->bytes + o->head->etag_at, o->head->etag_n });
+        http_put_id(b, HF_IF_NONE_MATCH,
+            (struct slice){ o->head->bytes + o->head->etag_at, o->head->etag_n });
     if (o->meta.last_modified_s != HTTP_NO_DATE) {
         http_date_put(date, o->meta.last_modified_s);
         http_put_id(b, HF_IF_MODIFIED_SINCE, (struct slice){ date, sizeof date });
@@ -340,16 +350,17 @@ find(struct fills *fs, struct shard *s, const struct fill_want *w, const struct 
     for (f = s->flights; f != NULL; f = f->next) {
         if (joinable(fs, f, w, &scratch))
             break;
-        if (f->mode == FILL_SHARED && f->key.hash == w->key->hash && f->vary.n > 0 && slice_eq(f->key.bytes, w->key->bytes))
+        if (f->vary.n > 0 && same_key(f, w))
             *sibling = f;
     }
     buf_free(&scratch);
     return f;
 }
 
-/* Under the shard's mtx, where no flight was found: did one land since the caller looked? It publishes
- * before it leaves the table, so what the store has now tells. Who waits for an answer has use for it
- * only if it may be served as it is; who would freshen what is stored finds that done by any other. */
+/* Under the shard's mtx, where no flight was found: did one land since the caller looked? It
+ * publishes before it leaves the table, so what the store has now tells. Who waits for an answer
+ * has use for it only if it may be served as it is; who would freshen what is stored finds that
+ * done by any other. */
 static bool
 superseded(struct fills *fs, const struct fill_want *w, bool waits)
 {
@@ -371,7 +382,8 @@ superseded(struct fills *fs, const struct fill_want *w, bool waits)
 
 enum boarding { JOINED, STARTED, SUPERSEDED, NO_MEMORY };
 
-/* Finds a flight to join, or makes a new one (*fp) and lists it. r: the reader to attach, NULL for none. */
+/* Finds a flight to join, or makes a new one (*fp) and lists it. r: the reader to attach, NULL for
+ * none. */
 static enum boarding
 join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct fill *r,
     struct flight **fp)

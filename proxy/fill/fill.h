@@ -9,9 +9,10 @@
  *          Shared flights stand in a sharded table under their key and the request's Authorization.
  *          Nobody joins one that a purge since its start could match.
  *          When the response varies, those whose variant differs are told to look again, and
- *          collapse again by variant. When it may not be stored, all who joined are let go together.
- * Threads  a reader (struct fill) belongs to the loop that opened it and hears on_change there, never
- *          from inside a call of its own. Body bytes are read without a lock.
+ *          collapse again by variant. When it may not be stored, all who joined are let go
+ *          together.
+ * Threads  a reader (struct fill) belongs to the loop that opened it and hears on_change there,
+ *          never from inside a call of its own. Body bytes are read without a lock.
  */
 #ifndef WEIR_FILL_H
 #define WEIR_FILL_H
@@ -33,9 +34,9 @@ void fills_stop(struct fills *fs);
 void fills_free(struct fills **fp);         /* when all loops have stopped */
 
 enum fill_mode {
-    FILL_SHARED,                /* may be joined, may be stored */
-    FILL_ALONE,                 /* may be stored, nobody joins: the request wants a fetch of its own */
-    FILL_PRIVATE,               /* never stored: unsafe, ranged, authorised beyond sharing, `pass` */
+    FILL_SHARED,        /* may be joined, may be stored */
+    FILL_ALONE,         /* may be stored, nobody joins: the request wants a fetch of its own */
+    FILL_PRIVATE,       /* never stored: unsafe, ranged, authorised beyond sharing, `pass` */
 };
 
 /* What the origin gets in a field of the requests for one key. */
@@ -56,7 +57,7 @@ struct fill_want {
     struct slice request_bytes;             /* ... its slices point in here */
     struct sem_request semantics;
     struct object *stale;                   /* to be validated; a reference is taken; may be NULL */
-    struct slice vary;                      /* what other variants of this URL vary by, as far as known */
+    struct slice vary;              /* what other variants of this URL vary by, as far as known */
     const char *why;                        /* PRIVATE: why it is not stored, for Cache-Status */
     bool https;
     struct slice host;                      /* normalised */
@@ -67,8 +68,9 @@ struct fill_want {
     /* Appends the field lines for the origin; called only when a fetch starts. */
     void (*fields)(void *arg, struct buf *b);
     void *fields_arg;
-    /* Vary is about what the origin got: a field that is the same for all selects nothing, and by one
-     * that is another each time no later request can be told to match. NULL: all are the clients'. */
+    /* Vary is about what the origin got: a field that is the same for all selects nothing, and by
+     * one that is another each time no later request can be told to match. NULL: all are the
+     * clients' own. */
     enum fill_field (*sent)(const struct route *route, struct slice name);
 };
 
@@ -77,9 +79,11 @@ struct fill_want {
  * fill_look says FILL_AGAIN from the start. NULL: memory out. */
 struct fill *fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
     void (*on_change)(void *arg), void *arg, bool *collapsed);
-/* Starts one that nobody waits for (revalidation behind a stale answer), unless one is under way. */
+/* Starts one that nobody waits for (revalidation behind a stale answer), unless one is under way
+ * or has just landed. */
 void fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w);
-/* No on_change any more. A flight that can still be stored goes on without its reader. NULL is fine. */
+/* No on_change any more. A flight that can still be stored goes on without its reader. NULL is
+ * fine. */
 void fill_close(struct fill **fp);
 
 enum fill_state {
@@ -93,16 +97,18 @@ enum fill_state {
 struct fill_view {
     enum fill_state state;
     unsigned status;
-    struct slice head;          /* "HTTP/1.1 200 OK\r\n" and fields, no framing, no Age of ours, no empty line */
+    struct slice head;          /* "HTTP/1.1 200 OK\r\n" and fields, no framing, no Age of ours, no
+                                   empty line */
     size_t status_n;            /* of the status line */
-    enum http_framing framing;  /* of the origin's response: NO_BODY, LENGTH (length), else unknown length */
+    enum http_framing framing;  /* of the origin's response: NO_BODY, LENGTH (length), else unknown
+                                   length */
     uint64_t length;
     const struct http_head *response;       /* parsed, whole: for purges and conditions */
     const struct sem_meta *meta;            /* when it may be stored, else NULL */
     const char *why;                        /* ... and why not */
     const struct body *body;
     bool complete, broken, stored;
-    bool half_closed;                       /* a tunnel's origin has said all it will, and still listens */
+    bool half_closed;           /* a tunnel's origin has said all it will, and still listens */
     struct slice trailer;                   /* with complete */
     struct slice interim;                   /* all 1xx heads so far, serialised, with empty lines */
     bool want_body;                         /* 100 Continue came, or its time-out */
@@ -118,6 +124,7 @@ void fill_consumed(struct fill *f, uint64_t at);
 void fill_send(struct fill *f, struct slice data);
 void fill_send_end(struct fill *f, struct slice trailer);
 bool fill_full(const struct fill *f);       /* wait for on_change */
-const char *fill_server(const struct fill *f, struct exchange_times *t);       /* for logs; "" when unknown */
+/* For logs; "" when unknown. */
+const char *fill_server(const struct fill *f, struct exchange_times *t);
 
 #endif

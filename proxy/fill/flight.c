@@ -5,8 +5,8 @@
  *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
  *          table, so that who comes finds one or the other.
  * Not here how fast a body that is not stored comes (pace.c), heads (head.c), readers (fill.c).
- * Locks    f->mtx guards what readers see; the shard's mtx guards the table and vary/variant. Order:
- *          shard, then flight. The body is read without any.
+ * Locks    f->mtx guards what readers see; the shard's mtx guards the table and vary/variant.
+ *          Order: shard, then flight. The body is read without any.
  */
 #include "fill/flight.h"
 
@@ -131,7 +131,7 @@ give_up(struct flight *f, const struct exchange_fault *fault)
     landed(f);
 }
 
-/* ---- the response's head ------------------------------------------------------------------------- */
+/* ---- the response's head --------------------------------------------------------------------- */
 
 /* Readers other than the starter, whose verdict is now known, are told to look elsewhere. */
 static void
@@ -161,8 +161,9 @@ release_variants(struct flight *f)
     buf_free(&b);
 }
 
-/* The response varies by what the origin got, and variants are told apart by what clients send: names of
- * which the two differ are taken out of the list, in place. false: no later request can be known to match. */
+/* The response varies by what the origin got, and variants are told apart by what clients send:
+ * names of fields that no client decides are taken out of the list, in place. false: no later
+ * request can be known to match. */
 static bool
 vary_by_clients(const struct flight *f, struct buf *vary)
 {
@@ -333,7 +334,7 @@ on_response(struct flight *f, const struct http_head *h)
     pthread_mutex_unlock(&f->mtx);
 }
 
-/* ---- a 304 to our own conditions ---------------------------------------------------------------- */
+/* ---- a 304 to our own conditions ------------------------------------------------------------- */
 
 /* Asks once more, without conditions: the 304 was about something that we do not have any more. */
 static void
@@ -359,9 +360,8 @@ put_length(struct buf *b, unsigned status, const struct body *body)
     buf_addz(b, "\r\n");
 }
 
-/* The stored head, freshened: parsed, judged and published. -1: it cannot be used. */
-/* Where the route edits Cache-Control the stored head does not tell the origin's word: the 304's own fields do, and
- * where it is silent what was decided before stands. */
+/* Where the route edits Cache-Control the stored head does not tell the origin's word: the 304's
+ * own fields do, and where it is silent what was decided before stands. */
 static bool
 judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
 {
@@ -381,6 +381,7 @@ judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
     return true;
 }
 
+/* The stored head, freshened: parsed, judged and published. -1: it cannot be used. */
 static int
 freshen(struct flight *f, const struct http_head *r304, bool *keep)
 {
@@ -399,8 +400,10 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         http_parse_fields(b.p + m.status_n, b.n - m.status_n, &merged) == -1)
         goto out;
     merged.status = f->stale->meta.status;
-    *keep = sem_store(&f->semantics, &merged, &f->route->rules, f->request_ms, wall_ms(), &f->meta, &why);
-    if (f->route->rules.force_ttl_ms < 0 && route_edit_takes(&f->route->response, SLICE("Cache-Control")))
+    *keep = sem_store(&f->semantics, &merged, &f->route->rules, f->request_ms, wall_ms(), &f->meta,
+        &why);
+    if (f->route->rules.force_ttl_ms < 0 &&
+        route_edit_takes(&f->route->response, SLICE("Cache-Control")))
         *keep = judge_unedited(f, r304, &why);
     if (!*keep) {
         f->meta = f->stale->meta;
@@ -439,7 +442,7 @@ on_not_modified(struct flight *f, const struct http_head *h)
     f->phase = FLIGHT_OBJECT;
     f->view.response = parsed;
     if (!keep)
-        release_others(f, FILL_AGAIN_ALONE);    /* from now on it is this one client's: private, say */
+        release_others(f, FILL_AGAIN_ALONE);    /* now it is this one client's: private, say */
     f->view.status = 304;
     f->view.object = f->object;
     f->view.complete = true;
@@ -448,7 +451,7 @@ on_not_modified(struct flight *f, const struct http_head *h)
     unlist(f);
 }
 
-/* ---- exchange events ----------------------------------------------------------------------------- */
+/* ---- exchange events ------------------------------------------------------------------------- */
 
 static void
 on_interim(void *arg, const struct http_head *h)
@@ -456,7 +459,7 @@ on_interim(void *arg, const struct http_head *h)
     struct flight *f = arg;
 
     if (f->interim.n > WINDOW)
-        return;                             /* nobody needs so many; a response must come some day */
+        return;                         /* nobody needs so many; a response must come some day */
     buf_printf(&f->interim, "HTTP/1.1 %u %.*s\r\n", h->status, SLICE_ARG(h->reason));
     for (unsigned i = 0; i < h->nfields; i++)
         if (http_forwards(h, &h->fields[i]) && h->fields[i].id != HF_CONTENT_LENGTH &&
@@ -492,8 +495,8 @@ on_head(void *arg, const struct http_head *h)
         on_response(f, h);
 }
 
-/* A fetch that nobody could join stood in no table while it had its reader; now that it goes on for the
- * store alone, fills_stop must find it. It stays one that nobody joins. */
+/* A fetch that nobody could join stood in no table while it had its reader; now that it goes on for
+ * the store alone, fills_stop must find it. It stays one that nobody joins. */
 static void
 list_orphan(struct flight *f)
 {
@@ -534,7 +537,7 @@ run_drain(struct loop_msg *m)
 
     atomic_store(&f->drain_posted, false);
     if (f->x != NULL) {
-        list_orphan(f);                     /* before `stopping` is looked at: one of both sees the other */
+        list_orphan(f);                 /* before `stopping` is read: one of both sees the other */
         if (!abandoned(f))
             flight_pace(f);
     }
@@ -591,7 +594,8 @@ add_tag(void *arg, struct slice text)
         t->n++;
 }
 
-/* -1: a tag's template needs a body that is not to be had. Stored without it, no purge would find the response. */
+/* -1: a tag's template needs a body that is not to be had. Stored without it, no purge would find
+ * the response. */
 static int
 make_tags(struct flight *f, struct tags *t)
 {

@@ -34,10 +34,10 @@ struct fill {
     atomic_bool     posted;
     bool            closed;             /* own loop */
     bool            starter;
-    bool            let_go;             /* under mtx: it held the others up, and sees a broken body */
+    bool            let_go;             /* under mtx: it held others up, and sees a broken body */
     uint64_t        seen_at;            /* home loop: `at` when last looked */
     enum fill_state verdict;            /* AGAIN or AGAIN_ALONE, under mtx; else WAITING */
-    const struct http_head *request;    /* borrowed from the reader's owner until the head is here */
+    const struct http_head *request;    /* borrowed from the reader's owner until the head came */
     _Atomic uint64_t at;
     void          (*on_change)(void *arg);
     void           *arg;
@@ -48,7 +48,7 @@ enum flight_phase { FLIGHT_WAITING, FLIGHT_HEAD, FLIGHT_OBJECT, FLIGHT_FAULT };
 struct flight {
     uint32_t      magic;
 #define FLIGHT_MAGIC 0xf1197700u
-    atomic_int    refs;                 /* exchange under way, table, each reader, message under way */
+    atomic_int    refs;                 /* exchange and message under way, table, each reader */
 
     /* set at the start */
     struct fills *fills;
@@ -65,7 +65,7 @@ struct flight {
     struct slice  authorization;        /* .p NULL: none */
     struct http_head *request;
     struct sem_request semantics;
-    struct exchange_request send;       /* its slices lie in the pool; fields: conditions stand last */
+    struct exchange_request send;       /* slices lie in the pool; fields: conditions last */
     size_t        conditions_at;
     struct slice  host, via;
     bool          https;
@@ -109,7 +109,7 @@ void flight_unref(struct flight **fp);
 void flight_list(struct flight *f);                 /* under its shard's mtx: into the table */
 void flight_drain(struct flight *f);                /* any thread: a reader moved on or left */
 /* pace.c */
-void flight_pace(struct flight *f);                 /* home: frees what all have, holds the origin back */
+void flight_pace(struct flight *f);     /* home: frees what all have, holds the origin back */
 /* head.c */
 int  head_build(const struct flight *f, const struct http_head *h, bool stored, struct buf *b,
     struct head_marks *m);

@@ -83,8 +83,8 @@ replaced(const struct route_edit *edit, const struct http_head *r304, const stru
     return false;
 }
 
-/* Appends the stored head `old` as the 304 freshens it. Via and Date are among the fields: the 304's Date
- * replaces the stored one, and the stored Via stays. */
+/* Appends the stored head `old` as the 304 freshens it. Via and Date are among the fields: the
+ * 304's Date replaces the stored one, and the stored Via stays. */
 int
 head_merge(const struct flight *f, const struct http_head *old, const struct http_head *r304,
     struct slice old_status, struct buf *b, struct head_marks *m)

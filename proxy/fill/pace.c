@@ -1,11 +1,11 @@
 /*
  * Pacing: how fast a body that is not stored may come.
  *
- * Model    what everybody has is freed, and the origin is held back while a reader is more than WINDOW
- *          behind. A lone reader may take its time: that is back-pressure. Of several, one that
- *          stands still would hold all others up until its client's `timeout.send`: who is a WINDOW
- *          behind for PATIENCE_US, and in that time took less than a WINDOW, while another waits, is
- *          let go. It sees a body that broke off. Who is slow but moves is waited for.
+ * Model    what everybody has is freed, and the origin is held back while a reader is more than
+ *          WINDOW behind. A lone reader may take its time: that is back-pressure. Of several, one
+ *          that stands still would hold all others up until its client's `timeout.send`: who is a
+ *          WINDOW behind for PATIENCE_US, and in that time took less than a WINDOW, while another
+ *          waits, is let go. It sees a body that broke off. Who is slow but moves is waited for.
  * Threads  the home loop. A reader that is let go may be in the midst of writing what it has seen:
  *          its bytes stay until it has left.
  */
@@ -13,8 +13,9 @@
 
 #include "stats/stats.h"
 
-/* A reader is seen to move when its socket has room again: on Linux that is when a third of the send
- * buffer is free, 1 MB at most. So who reads 350 kB/s or more is never taken for one that stands still. */
+/* A reader is seen to move when its socket has room again: on Linux that is when a third of the
+ * send buffer is free, some 1 MB at most. So who reads 350 kB/s or more is never taken for one that
+ * stands still. */
 #define PATIENCE_US 3000000
 
 /* Bytes that the slowest reader has done with; with no reader, all of them. all: also of those who
@@ -35,7 +36,7 @@ slowest(struct flight *f, bool all)
     return at;
 }
 
-/* Under f->mtx: is it one of those who read, and more than a WINDOW behind? */
+/* Is it more than a WINDOW behind? */
 static bool
 behind(const struct fill *r, uint64_t size)
 {
@@ -54,7 +55,8 @@ let_go(struct flight *f)
         waits = waits || (r->verdict == FILL_WAITING && !r->let_go && !behind(r, size));
     for (struct fill *r = f->readers; r != NULL && waits; r = r->next) {
         at = atomic_load(&r->at);
-        if (r->verdict != FILL_WAITING || r->let_go || !behind(r, size) || at - r->seen_at >= WINDOW)
+        if (r->verdict != FILL_WAITING || r->let_go || !behind(r, size) ||
+            at - r->seen_at >= WINDOW)
             continue;
         r->let_go = true;
         COUNT(readers_let_go);

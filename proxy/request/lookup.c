@@ -116,7 +116,8 @@ do_lookup(struct request *r)
     case STORE_PASS:
         r->alone = true;
         if (r->rq.conditional && !(r->rq.cc.flags & CC_ONLY_IF_CACHED)) {
-            /* Nothing here to judge the client's conditions by: the origin does (RFC 9110 13.2.1). */
+            /* Nothing here to judge the client's conditions by: the origin does (RFC 9110
+             * 13.2.1). */
             r->fwd = r->fwd == FWD_NONE ? FWD_URI_MISS : r->fwd;
             r->why = "pass-for";
             return REQ_FORWARD;

@@ -27,7 +27,8 @@ def behind_a_gate(origin, path="/a", headers=(FRESH,), body=b"hello", status=200
 def test_many_at_once_make_one_fetch_and_all_have_its_answer(origin, weir):
     w = weir(workers=2)
     gate = behind_a_gate(origin)
-    answers = w.parallel(N, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
+    answers = w.parallel(N, lambda i: w.get("/a"),
+                         meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
     assert origin.count("/a") == 1
     assert all(a.status == 200 and a.body == b"hello" for a in answers)
     marked = [a.cache_status for a in answers if a.cache_status.collapsed]
@@ -74,7 +75,8 @@ def test_the_one_who_started_may_leave_and_the_others_still_get_it(origin, weir)
     leader.start("GET", "/a")
     origin.wait("/a")
     answers = w.parallel(5, lambda i: w.get("/a"),
-                         meanwhile=lambda: (collapsed(w, 5), leader.reset(), time.sleep(0.05), gate.set()))
+                         meanwhile=lambda: (collapsed(w, 5), leader.reset(), time.sleep(0.05),
+                                            gate.set()))
     assert all(a.body == b"hello" for a in answers)
     assert origin.count("/a") == 1
 
@@ -146,7 +148,8 @@ def test_an_uncacheable_answer_is_remembered_so_that_nobody_waits_for_a_while(or
     origin.on("/a", headers=[("Cache-Control", "private")], body=b"x")
     w.get("/a")
     together = threading.Barrier(4, timeout=10)
-    origin.on("/a", lambda q, c: (together.wait(), c.respond(200, [("Cache-Control", "private")], b"x")))
+    origin.on("/a", lambda q, c: (together.wait(),
+                                  c.respond(200, [("Cache-Control", "private")], b"x")))
     answers = w.parallel(4, lambda i: w.get("/a"))
     assert all(a.body == b"x" and not a.cache_status.collapsed for a in answers)
 
@@ -213,12 +216,15 @@ def test_a_stale_key_is_validated_once_for_all(origin, weir):
     def handler(req, conn):
         if req.header("If-None-Match"):
             gate.wait()
-            conn.respond(304, [FRESH, ("ETag", '"1"'), ("X-New", "1"), ("Set-Cookie", "a=b")], reason="Not Modified")
+            conn.respond(304, [FRESH, ("ETag", '"1"'), ("X-New", "1"), ("Set-Cookie", "a=b")],
+                         reason="Not Modified")
         else:
-            conn.respond(200, [("Cache-Control", "max-age=10"), ("Age", "100"), ("ETag", '"1"')], b"hello")
+            conn.respond(200, [("Cache-Control", "max-age=10"), ("Age", "100"), ("ETag", '"1"')],
+                         b"hello")
     origin.on("/a", handler)
     w.get("/a")
-    answers = w.parallel(N, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
+    answers = w.parallel(N, lambda i: w.get("/a"),
+                         meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
     assert origin.count("/a") == 2
     assert all(a.body == b"hello" and a.header("X-New") == "1" for a in answers)
     assert sum(a.header("Set-Cookie") is not None for a in answers) == 1
@@ -227,7 +233,8 @@ def test_a_stale_key_is_validated_once_for_all(origin, weir):
 def test_a_cookie_is_set_for_the_one_who_asked_and_never_for_those_who_waited(origin, weir):
     w = weir(workers=2)
     gate = behind_a_gate(origin, headers=[FRESH, ("Set-Cookie", "sid=1")])
-    answers = w.parallel(N, lambda i: w.get("/a"), meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
+    answers = w.parallel(N, lambda i: w.get("/a"),
+                         meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
     assert sum(a.header("Set-Cookie") is not None for a in answers) == 1
     assert all(a.cache_status.collapsed != (a.header("Set-Cookie") is not None) for a in answers)
 
@@ -362,7 +369,8 @@ def test_a_reader_that_stands_still_is_let_go_when_others_wait_for_what_is_not_s
         still.start("GET", "/big")
         origin.wait("/big")
         began = time.monotonic()
-        answers = w.parallel(3, lambda i: read_whole(w), meanwhile=lambda: (collapsed(w, 3), gate.set()))
+        answers = w.parallel(3, lambda i: read_whole(w),
+                             meanwhile=lambda: (collapsed(w, 3), gate.set()))
         assert all(a == body for a in answers)
         assert time.monotonic() - began < 8 * SLOW  # not timeout.send
         assert w.metric("weir_readers_let_go_total") == 1

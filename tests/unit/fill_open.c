@@ -42,8 +42,9 @@ start(void **state)
     c->routes = pool_zalloc(p, sizeof *c->routes);
     c->nroutes = 1;
     c->routes[0] = (struct conf_route){ .path = "/**", .name = "/**", .ttl_ms = CONF_UNSET,
-        .force_ttl_ms = CONF_UNSET, .swr_ms = CONF_UNSET, .sie_ms = CONF_UNSET, .max_object = CONF_UNSET,
-        .first_byte_ms = CONF_UNSET, .between_bytes_ms = CONF_UNSET, .key_host = true };
+        .force_ttl_ms = CONF_UNSET, .swr_ms = CONF_UNSET, .sie_ms = CONF_UNSET,
+        .max_object = CONF_UNSET, .first_byte_ms = CONF_UNSET, .between_bytes_ms = CONF_UNSET,
+        .key_host = true };
     table = route_table_new(c, NULL, &e);
     conf_unref(&c);
     match.route = route_table_at(table, 0);
@@ -197,7 +198,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(who_missed_what_has_landed_since_looks_again, start, stop),
         cmocka_unit_test_setup_teardown(who_may_not_use_what_has_landed_fetches, start, stop),
-        cmocka_unit_test_setup_teardown(who_found_what_is_stored_and_must_validate_it_does_so, start, stop),
+        cmocka_unit_test_setup_teardown(who_found_what_is_stored_and_must_validate_it_does_so,
+            start, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

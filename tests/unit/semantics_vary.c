@@ -6,11 +6,14 @@
 static const struct { const char *lines, *canonical; } vary_cases[] = {
     { "X: y", "" }, { "Vary:", "" }, { "Vary: , ,", "" },
     { "Vary: Foo", "foo" }, { "Vary: foo, FOO", "foo" }, { "Vary: b, a, B, a", "a,b" },
-    { "Vary: Foo\nVary: Bar", "bar,foo" }, { "Vary: Accept-Encoding,Accept", "accept,accept-encoding" },
+    { "Vary: Foo\nVary: Bar", "bar,foo" },
+    { "Vary: Accept-Encoding,Accept", "accept,accept-encoding" },
     { "Vary: ,a,,b,", "a,b" },
-    { "Vary: *", NULL }, { "Vary: *, *", NULL }, { "Vary: *\nVary: *", NULL }, { "Vary: , *", NULL },
+    { "Vary: *", NULL }, { "Vary: *, *", NULL }, { "Vary: *\nVary: *", NULL },
+    { "Vary: , *", NULL },
     { "Vary:\nVary: *", NULL }, { "Vary: *, Foo", NULL }, { "Vary: Foo, *", NULL },
-    { "Vary: Foo\nVary: *", NULL }, { "Vary: \"*\"", NULL }, { "Vary: a b", NULL }, { "Vary: a;q=1", NULL },
+    { "Vary: Foo\nVary: *", NULL }, { "Vary: \"*\"", NULL }, { "Vary: a b", NULL },
+    { "Vary: a;q=1", NULL },
 };
 
 static void
@@ -80,7 +83,7 @@ static const struct { const char *vary, *a, *b; bool same; } variant_cases[] = {
     { "accept", "Accept: a/b,c/d", "Accept:  a/b, c/d ", true },
     { "accept", "Accept: a/b,c/d", "Accept: a/b,,c/d", true },      /* RFC 9110 5.6.1 */
     { "accept", "Accept: a/b,c/d", "Accept: c/d,a/b", false },
-    { "prefer", "Prefer: a=\"1, 2\"", "Prefer: a=\"1,2\"", false },      /* inside quotes it is content */
+    { "prefer", "Prefer: a=\"1, 2\"", "Prefer: a=\"1,2\"", false },  /* in quotes it is content */
     { "bar,foo", "Foo: 1\nBar: 2", "Bar: 2\nFoo: 1", true },
     { "bar,foo", "Foo: 1\nBar: 2", "Bar: 1\nFoo: 2", false },
     { "bar,foo", "Foo: 1", "Bar: 1", false },
