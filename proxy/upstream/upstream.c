@@ -4,8 +4,10 @@
  * Model    an origin is what one configuration says; its servers are kept by upstream under a key
  *          of origin name, URL and TLS settings, so that a reload finds the same connections,
  *          waiters and ejections again and only changes their limits. The last origin that lets a
- *          server go closes its idle connections; busy ones end first and hold a reference.
- * Threads  any; upstream.mtx guards the list of servers and their users.
+ *          server go closes its idle connections; busy ones end first and hold a reference. What
+ *          was counted for the retry budget goes over to the next origin of the very same servers.
+ * Threads  any; upstream.mtx guards the list of servers and their users. That of origins has a
+ *          mutex of its own, held over nothing else.
  */
 #include "upstream/internal.h"
 
@@ -18,6 +20,17 @@ static struct {
     struct upstream *all;               /* of the process, for the figures */
     bool             registered;
 } figures = { .mtx = PTHREAD_MUTEX_INITIALIZER };
+
+/* An origin, and its place among those in being: newest first. */
+struct opened {
+    struct opened *next;                /* under opened.mtx */
+    struct origin  o;
+};
+
+static struct {
+    pthread_mutex_t mtx;
+    struct opened  *all;
+} opened = { .mtx = PTHREAD_MUTEX_INITIALIZER };
 
 static void register_figures(struct upstream *u);
 
@@ -332,10 +345,65 @@ upstream_free(struct upstream **up)
 
 /* ---- origins ----------------------------------------------------------------------------- */
 
+static struct origin *
+origin_new(size_t nservers)
+{
+    struct opened *p = calloc(1, sizeof *p + nservers * sizeof *p->o.servers);
+
+    return p != NULL ? &p->o : NULL;
+}
+
+static void
+origin_free(struct origin *o)
+{
+    if (o != NULL)
+        free(CONTAINER(o, struct opened, o));
+}
+
+static void
+budget_take_over(struct budget *b, struct budget *from)
+{
+    for (size_t i = 0; i < BUDGET_SECONDS; i++) {
+        atomic_store(&b->at[i].second, atomic_load(&from->at[i].second));
+        atomic_store(&b->at[i].requests, atomic_load(&from->at[i].requests));
+        atomic_store(&b->at[i].retries, atomic_load(&from->at[i].retries));
+    }
+}
+
+/* Puts o among the origins, with the budget of the one that it replaces. A server belongs to one
+ * name of origin (key_of), so the same servers are the same origin. */
+static void
+origin_enlist(struct origin *o)
+{
+    struct opened *p = CONTAINER(o, struct opened, o), *was;
+
+    pthread_mutex_lock(&opened.mtx);
+    for (was = opened.all; was != NULL; was = was->next)
+        if (was->o.n == o->n && memcmp(was->o.servers, o->servers, o->n * sizeof *o->servers) == 0)
+            break;
+    if (was != NULL)
+        budget_take_over(&o->budget, &was->o.budget);
+    p->next = opened.all;
+    opened.all = p;
+    pthread_mutex_unlock(&opened.mtx);
+}
+
+static void
+origin_delist(struct origin *o)
+{
+    pthread_mutex_lock(&opened.mtx);
+    for (struct opened **at = &opened.all; *at != NULL; at = &(*at)->next)
+        if (&(*at)->o == o) {
+            *at = (*at)->next;
+            break;
+        }
+    pthread_mutex_unlock(&opened.mtx);
+}
+
 struct origin *
 origin_open(struct upstream *u, const struct conf_origin *c, struct err *e)
 {
-    struct origin *o = calloc(1, sizeof *o + c->servers.n * sizeof *o->servers);
+    struct origin *o = origin_new(c->servers.n);
     SSL_CTX *tls = NULL;
     bool https = false;
 
@@ -343,7 +411,7 @@ origin_open(struct upstream *u, const struct conf_origin *c, struct err *e)
     for (size_t i = 0; i < c->servers.n; i++)
         https = https || c->servers.at[i].https;
     if (https && (tls = tls_context(c, e)) == NULL) {
-        free(o);
+        origin_free(o);
         return NULL;
     }
     if (o == NULL)
@@ -376,6 +444,7 @@ origin_open(struct upstream *u, const struct conf_origin *c, struct err *e)
             server_look(&s->slots[k]);
     }
     SSL_CTX_free(tls);
+    origin_enlist(o);
     return o;
 
 fail:
@@ -407,11 +476,12 @@ origin_unref(struct origin **op)
     if (atomic_fetch_sub(&o->refs, 1) > 1)
         return;
     u = o->u;
+    origin_delist(o);
     for (size_t i = 0; i < o->n; i++)
         server_drop(u, &o->servers[i]);
     free((char *)(uintptr_t)o->host);
     o->magic = 0;
-    free(o);
+    origin_free(o);
     upstream_drop(u);
 }
 

@@ -529,6 +529,55 @@ the_budget_limits_retries(void **state)
     script_stop(&sc);
 }
 
+static void
+serve_forty(struct script *s, int fd, unsigned nth)
+{
+    (void)nth;
+    while (see_head(s, fd) && atomic_load(&s->requests) <= 40)
+        say(fd, OK_TEXT);
+}
+
+/* A reload is no fresh allowance: what was spent stays spent, what was earned stays earned. */
+static void
+a_reload_keeps_the_budget_of_the_same_servers(void **state)
+{
+    struct script sc;
+    struct kit k;
+    struct shot s;
+    struct origin *was;
+    uint64_t denied = stats_counter(STATS_origin_retry_denied);
+
+    (void)state;
+    kit_one(&k, 1, &sc, serve_forty);
+    k.conf.retry_budget = 0.5;
+    k.conf.eject_errors = 0;
+    kit_open(&k);
+    for (int i = 0; i < 40; i++) {
+        shot_do(&s, &k, 0, "GET");
+        assert_body(&s, "hello");
+        shot_fini(&s);
+    }
+    was = k.o;
+    kit_open(&k);
+    origin_unref(&was);
+    for (int i = 0; i < 6; i++) {
+        shot_do(&s, &k, 0, "GET");      /* two further tries: more than are free */
+        assert_fault(&s, 502, "connection_terminated");
+        shot_fini(&s);
+    }
+    assert_int_equal(stats_counter(STATS_origin_retry_denied), denied);
+    for (int i = 0; i < 30; i++) {      /* and used up, no reload fills it again */
+        was = k.o;
+        kit_open(&k);
+        origin_unref(&was);
+        shot_do(&s, &k, 0, "GET");
+        shot_fini(&s);
+    }
+    assert_true(stats_counter(STATS_origin_retry_denied) > denied);
+    kit_stop(&k);
+    script_stop(&sc);
+}
+
 /* ---- back-pressure and giving up ----------------------------------------------------------- */
 
 static void
@@ -716,6 +765,7 @@ main(void)
         cmocka_unit_test(a_post_is_not_sent_twice),
         cmocka_unit_test(a_failed_request_is_tried_on_another_server),
         cmocka_unit_test(the_budget_limits_retries),
+        cmocka_unit_test(a_reload_keeps_the_budget_of_the_same_servers),
         cmocka_unit_test(pausing_stops_reading_until_it_ends),
         cmocka_unit_test(a_pause_at_the_head_of_an_empty_response_ends_too),
         cmocka_unit_test(an_exchange_may_be_cancelled_inside_any_callback),
