@@ -483,7 +483,7 @@ sf_dictionary_get(struct slice text, struct slice key, struct sf_item *item, str
     bool any = false;
 
     if (scratch != NULL)
-        buf_reserve(scratch, text.n);   /* what is found stays where it is while the rest is walked */
+        buf_reserve(scratch, text.n);   /* what is found stays while the rest is walked */
     while (sf_dictionary(&text, &found, &value, scratch))
         if (slice_eq(found, key)) {
             *item = value;

@@ -37,7 +37,8 @@ sf_put_integer(struct buf *b, int64_t v)
 bool
 sf_put_decimal(struct buf *b, int64_t thousandths)
 {
-    unsigned part = (unsigned)((thousandths < 0 ? -(uint64_t)thousandths : (uint64_t)thousandths) % 1000);
+    uint64_t size = thousandths < 0 ? -(uint64_t)thousandths : (uint64_t)thousandths;
+    unsigned part = (unsigned)(size % 1000);
 
     if (!in_range(thousandths))
         return false;

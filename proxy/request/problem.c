@@ -1,5 +1,6 @@
 /*
- * Answers of our own: errors as problem+json (RFC 9457), with Proxy-Status (RFC 9209) and without Cache-Status.
+ * Answers of our own: errors as problem+json (RFC 9457), with Proxy-Status (RFC 9209) and without
+ * Cache-Status.
  */
 #include "request/priv.h"
 
@@ -20,7 +21,8 @@ put_head(struct request *r, struct buf *b, unsigned status, const char *type, si
 
 /* Sets the answer; the rest of it (Connection, the empty line) is written at delivery. */
 static enum req_state
-set_answer(struct request *r, unsigned status, const char *type, struct slice body, struct slice extra)
+set_answer(struct request *r, unsigned status, const char *type, struct slice body,
+    struct slice extra)
 {
     struct buf b = { 0 };
 
@@ -37,7 +39,8 @@ set_answer(struct request *r, unsigned status, const char *type, struct slice bo
     }
     r->answer = pool_slice(r->pool, buf_slice(&b));
     if (b.failed || r->answer.p == NULL) {
-        r->answer = SLICE("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        r->answer = SLICE("HTTP/1.1 503 Service Unavailable\r\n"
+            "Content-Length: 0\r\nConnection: close\r\n\r\n");
         r->status = 503;
         r->close = true;
     }
@@ -53,7 +56,8 @@ req_answer(struct request *r, unsigned status, const char *type, struct slice bo
 
 /* error: of RFC 9209, NULL for none. */
 static enum req_state
-set_problem(struct request *r, unsigned status, const char *error, const char *detail, unsigned retry_s)
+set_problem(struct request *r, unsigned status, const char *error, const char *detail,
+    unsigned retry_s)
 {
     struct buf b = { 0 }, extra = { 0 };
     enum req_state next;

@@ -1,24 +1,26 @@
 /*
- * Proxy-Status (RFC 9209) of answers of our own: which of the registered errors it was, and a sentence.
+ * Proxy-Status (RFC 9209) of answers of our own: which of the registered errors, and a sentence.
  *
- * Model    a fault of the exchange names its error type; what we refuse ourselves has one by its status.
- *          The next hop is never named: addresses behind us are not a client's business, logs have them.
+ * Model    a fault of the exchange names its error type; what we refuse ourselves has one by its
+ *          status. The next hop is never named: addresses behind us are not a client's business,
+ *          logs have them.
  * Not here answers of the origin that are passed on: they keep the members that they came with.
  */
 #include "request/priv.h"
 
 /* All that section 2.3 registers. */
 static const char *const registered[] = {
-    "connection_limit_reached", "connection_read_timeout", "connection_refused", "connection_terminated",
-    "connection_timeout", "connection_write_timeout", "destination_ip_prohibited",
-    "destination_ip_unroutable", "destination_not_found", "destination_unavailable", "dns_error",
-    "dns_timeout", "http_protocol_error", "http_request_denied", "http_request_error",
-    "http_response_body_size", "http_response_content_coding", "http_response_header_section_size",
+    "connection_limit_reached", "connection_read_timeout", "connection_refused",
+    "connection_terminated", "connection_timeout", "connection_write_timeout",
+    "destination_ip_prohibited", "destination_ip_unroutable", "destination_not_found",
+    "destination_unavailable", "dns_error", "dns_timeout", "http_protocol_error",
+    "http_request_denied", "http_request_error", "http_response_body_size",
+    "http_response_content_coding", "http_response_header_section_size",
     "http_response_header_size", "http_response_incomplete", "http_response_timeout",
-    "http_response_trailer_section_size", "http_response_trailer_size", "http_response_transfer_coding",
-    "http_upgrade_failed", "proxy_configuration_error", "proxy_internal_error",
-    "proxy_internal_response", "proxy_loop_detected", "tls_alert_received", "tls_certificate_error",
-    "tls_protocol_error",
+    "http_response_trailer_section_size", "http_response_trailer_size",
+    "http_response_transfer_coding", "http_upgrade_failed", "proxy_configuration_error",
+    "proxy_internal_error", "proxy_internal_response", "proxy_loop_detected",
+    "tls_alert_received", "tls_certificate_error", "tls_protocol_error",
 };
 
 static bool
@@ -30,7 +32,7 @@ is_registered(const char *error)
     return false;
 }
 
-/* What a status of ours says where no exchange failed. NULL: it is about the request's own condition. */
+/* What a status of ours says where no exchange failed. NULL: the request's own condition did. */
 const char *
 proxy_status_error(unsigned status)
 {
@@ -46,7 +48,7 @@ proxy_status_error(unsigned status)
         return "proxy_internal_error";
     case 508:
         return "proxy_loop_detected";
-    default:                                /* 504 is that of only-if-cached; 501 and 505 are the parser's */
+    default:                        /* 504 is only-if-cached's; 501 and 505 are the parser's */
         return status < 500 ? "http_request_error" : "proxy_internal_response";
     }
 }

@@ -19,8 +19,8 @@ ttl_s(int64_t ttl_ms)
     return ttl_ms >= 0 ? ttl_ms / 1000 : -((-ttl_ms + 999) / 1000);
 }
 
-/* The name is a token of RFC 9110, where a token of RFC 9651 begins with a letter or '*': any other is
- * written as a string, in which nothing of it needs an escape. */
+/* The name is a token of RFC 9110, where a token of RFC 9651 begins with a letter or '*': any other
+ * is written as a string, in which nothing of it needs an escape. */
 static bool
 name_needs_quotes(struct slice name)
 {
@@ -44,7 +44,8 @@ put_name(char *out, size_t at, struct slice name)
 
 /* The end of a hit's head, with the empty line. Room for 200 bytes and the name. */
 size_t
-status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms, bool close)
+status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms,
+    bool close)
 {
     int64_t ttl = ttl_s(ttl_ms);
     size_t n = 0;
@@ -66,7 +67,8 @@ status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_
 static const char *
 fwd_name(enum fwd f)
 {
-    static const char *const name[] = { "", "bypass", "method", "uri-miss", "vary-miss", "request", "stale" };
+    static const char *const name[] = { "", "bypass", "method", "uri-miss", "vary-miss",
+        "request", "stale" };
 
     return name[f];
 }
@@ -109,8 +111,9 @@ put_outcome(const struct request *r, struct buf *b)
     }
 }
 
-/* Appends "Cache-Status: ...\r\n" of an answer that came by way of the origin or of a stored response, behind
- * the members of caches nearer to the origin (RFC 9211 2). v: the flight's view, NULL without one. */
+/* Appends "Cache-Status: ...\r\n" of an answer that came by way of the origin or of a stored
+ * response, behind the members of caches nearer to the origin (RFC 9211 2). v: the flight's view,
+ * NULL without one. */
 void
 status_put(const struct request *r, struct buf *b, const struct fill_view *v)
 {
