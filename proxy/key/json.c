@@ -6,7 +6,8 @@
  *          checked, but only what the path leads to is kept. A member name that occurs twice is
  *          followed twice: for purging, one value too many is right and one too few is wrong.
  *          Not jansson: it turns 1.0 and 12345678901234567890 into a double and leaves one of two
- *          members of one name, so values would be other texts than the message's, and some missing.
+ *          members of one name, so values would be other texts than the message's, and some
+ *          missing.
  * Threads  pure functions.
  * Not here numbers as numbers (their text is the value), comments, other encodings than UTF-8.
  */

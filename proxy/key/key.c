@@ -29,7 +29,7 @@ struct key_recipe {
     struct key_part *fields, *cookies;
     size_t           nfields, ncookies;
     bool             sort, fold, no_host, query_rules, parts;
-    struct slice     route;             /* of a route that fields select: others take the same URL */
+    struct slice     route;             /* of one that fields select: others take the same URL */
 };
 
 uint64_t
@@ -84,7 +84,8 @@ key_recipe_new(const struct conf_route *r, struct pool *p)
     k->no_host = !r->key_host;
     k->query_rules = k->nignore > 0 || k->nkeep > 0 || k->sort || k->fold;
     if (r->headers.n > 0)
-        k->route = pool_slice(p, slice_of(r->name != NULL && r->name[0] != '\0' ? r->name : r->path));
+        k->route = pool_slice(p,
+            slice_of(r->name != NULL && r->name[0] != '\0' ? r->name : r->path));
     if (r->headers.n > 0 && k->route.p == NULL)
         return NULL;
     k->parts = k->nfields > 0 || k->ncookies > 0 || k->route.n > 0;

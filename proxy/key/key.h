@@ -26,7 +26,8 @@ struct key {
 
 /* What a route says about keys. */
 struct key_recipe;
-struct key_recipe *key_recipe_new(const struct conf_route *r, struct pool *p);  /* NULL: memory out */
+/* NULL: memory is out. */
+struct key_recipe *key_recipe_new(const struct conf_route *r, struct pool *p);
 
 /* Builds the key of a request in b (cleared first; reuse one per thread). `path` and `query` are
  * the request's target normalised by http_uri_normalise; host by http_host_normalise. -1 when
@@ -56,13 +57,14 @@ struct key_facts {
     } *path;
     struct slice host;
     struct slice query;
-    struct slice request_body, response_body;   /* whole identity-coded JSON, at most 64 KiB; .p NULL: none */
+    struct slice request_body, response_body;   /* whole identity-coded JSON, at most 64 KiB;
+                                                   .p NULL: none */
 };
 
 /* Compiles "text{path.id}{id}{host}{query.city}{header.x-tenant}{response.header.x}
- * {request.body.a.b}{response.body.items[].id}". `params` are the names of the route's path template (a bare
- * {id} must be one of them). NULL with *e: unknown or malformed placeholder, named with the nearest
- * known one. */
+ * {request.body.a.b}{response.body.items[].id}". `params` are the names of the route's path
+ * template (a bare {id} must be one of them). NULL with *e: unknown or malformed placeholder, named
+ * with the nearest known one. */
 struct key_template *key_template_new(const char *text, const char *const *params, size_t nparams,
     struct pool *p, struct err *e);
 enum { KEY_NEEDS_REQUEST_BODY = 1, KEY_NEEDS_RESPONSE_BODY = 2, KEY_NEEDS_RESPONSE = 4 };

@@ -30,8 +30,8 @@ struct json_values {
 /* Reads the whole document (RFC 8259, strictly) and appends every scalar at `path`: strings
  * unescaped as UTF-8, numbers as they stand, true and false; a null, an object or nothing there
  * gives no value, and sets `absent`; an array at the end of the path gives its scalars. An array
- * without elements gives no value and lacks none. 0, or -1 when the document is no JSON or memory is
- * out (text.failed). */
+ * without elements gives no value and lacks none. 0, or -1 when the document is no JSON or memory
+ * is out (text.failed). */
 int json_find(struct slice document, const struct json_path *path, struct json_values *out);
 
 #endif

@@ -6,7 +6,8 @@
 
 #include "purge/purge.h"
 
-/* A URL may be stored under several keys: routes that fields select have query rules of their own. */
+/* A URL may be stored under several keys: routes that fields select have query rules of their
+ * own. */
 #define PURGE_FORMS_MAX 32              /* of one URL; beyond, all below its path is purged */
 
 struct purge_forms {                    /* zero-initialise */

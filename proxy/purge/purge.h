@@ -14,22 +14,23 @@
 
 struct purge_item {
     enum store_purge_kind kind;
-    struct slice text;              /* url, prefix, pattern, tag, or the name of a route; as the operator wrote it */
+    struct slice text;              /* url, prefix, pattern, tag, or the name of a route, as the
+                                       operator wrote it */
 };
 struct purge_result { bool exact; uint64_t objects; };
 
-/* Purges all items or, when one is not understood (a url that is none, an unknown route), none of them: -1,
- * *e says which and why, *bad its index. A url or prefix without scheme and host ("/api/x") is
- * matched under every host. dry: only counts. */
-int purge_run(struct store *s, const struct route_table *t, const struct purge_item *items, size_t n,
-    bool soft, bool dry, struct purge_result *results, size_t *bad, struct err *e);
+/* Purges all items or, when one is not understood (a url that is none, an unknown route), none of
+ * them: -1, *e says which and why, *bad its index. A url or prefix without scheme and host
+ * ("/api/x") is matched under every host. dry: only counts. */
+int purge_run(struct store *s, const struct route_table *t, const struct purge_item *items,
+    size_t n, bool soft, bool dry, struct purge_result *results, size_t *bad, struct err *e);
 
 /* What a write to `target` on `route` purges besides: expands the route's templates over the facts,
- * purges what they give (tags; templates that start with '/' give paths of the same scheme and host,
- * those that start with a scheme URLs, of which those of the same origin count). A template whose
- * parameter or field is absent purges nothing. Where one needs what was not to be had (no answer,
- * no JSON, no such member), the whole route is purged instead, and every route that could have
- * stored the target; that is counted. */
+ * purges what they give (tags; templates that start with '/' give paths of the same scheme and
+ * host, those that start with a scheme URLs, of which those of the same origin count). A template
+ * whose parameter or field is absent purges nothing. Where one needs what was not to be had (no
+ * answer, no JSON, no such member), the whole route is purged instead, and every route that could
+ * have stored the target; that is counted. */
 void purge_templates(struct store *s, const struct route_table *t, const struct route *route,
     const struct key_facts *f, struct slice target);
 

@@ -19,7 +19,7 @@
 #define ANY_HOST "http://any"           /* stands in for a host where only path and query count */
 #define NAME_MAX_COMPARED 64
 
-/* ---- URLs ----------------------------------------------------------------------------------------- */
+/* ---- URLs ----------------------------------------------------------------------------------- */
 
 static struct slice
 without_port(struct slice host)
@@ -61,7 +61,7 @@ purge_routes_of(const struct route_table *t, struct slice url, bool any_host,
     return rc;
 }
 
-/* ---- the forms of one URL ------------------------------------------------------------------------- */
+/* ---- the forms of one URL ------------------------------------------------------------------- */
 
 struct forming {
     struct purge_forms *forms;
@@ -176,7 +176,7 @@ purge_forms_free(struct purge_forms *f)
     *f = (struct purge_forms){ 0 };
 }
 
-/* ---- items ------------------------------------------------------------------------------------------ */
+/* ---- items ---------------------------------------------------------------------------------- */
 
 struct resolved {
     struct store_purge purge;           /* one ... */

@@ -1,10 +1,10 @@
 /*
  * What a write changes: its target, what its response points to, what its route's templates name.
  *
- * Model    RFC 9111 4.4: the target URI of an unsafe request with a non-error answer is invalidated, and so
- *          are the URIs in Location and Content-Location when their origin is the target's. The
- *          same bound holds for absolute URLs that a template gives, since their parts come from
- *          messages: what lies under another origin is left alone.
+ * Model    RFC 9111 4.4: the target URI of an unsafe request with a non-error answer is
+ *          invalidated, and so are the URIs in Location and Content-Location when their origin is
+ *          the target's. The same bound holds for absolute URLs that a template gives, since their
+ *          parts come from messages: what lies under another origin is left alone.
  * Threads  any.
  */
 #include "purge/inside.h"

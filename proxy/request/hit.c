@@ -1,11 +1,11 @@
 /*
  * The hot path: a fresh hit, answered on the spot.
  *
- * Model    route, key, lookup and answer inside one read section, on memory of the thread: no lock, no
- *          allocation, one write. Everything that is not the plain case (another method, a body, conditions,
- *          ranges, request directives that forbid it, stale, Via) returns false before anything was
- *          done, and the state machine looks again. What the socket does not take makes a request that
- *          delivers the rest.
+ * Model    route, key, lookup and answer inside one read section, on memory of the thread: no lock,
+ *          no allocation, one write. Everything that is not the plain case (another method, a body,
+ *          conditions, ranges, request directives that forbid it, stale, Via) returns false before
+ *          anything was done, and the state machine looks again. What the socket does not take
+ *          makes a request that delivers the rest.
  */
 #include "request/priv.h"
 #include "request/worker.h"
@@ -15,8 +15,9 @@ log_hit(struct conn *c, const struct http_head *h, const struct route *route, un
     uint64_t us, uint64_t bytes)
 {
     struct stats_access a = {
-        .wall_ms = wall_ms(), .client = conn_client(c), .method = h->method_name, .target = h->target,
-        .host = h->host, .route = slice_of(route->name), .request_id = http_value(h, HF_X_REQUEST_ID),
+        .wall_ms = wall_ms(), .client = conn_client(c), .method = h->method_name,
+        .target = h->target, .host = h->host, .route = slice_of(route->name),
+        .request_id = http_value(h, HF_X_REQUEST_ID),
         .user_agent = http_value(h, HF_USER_AGENT),
         .referer = http_find_name(h, SLICE("Referer")) != NULL ?
             http_find_name(h, SLICE("Referer"))->value : (struct slice){ NULL, 0 },

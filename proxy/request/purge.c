@@ -1,9 +1,9 @@
 /*
  * PURGE: what a write changed leaves the cache before the writer has its answer.
  *
- * 2xx and 3xx purge the target, Location and Content-Location of the same origin (RFC 9111 4.4) and what
- * the route's templates name. An error purges nothing unless the route says so. A write whose fate is
- * unknown purges as a success would.
+ * 2xx and 3xx purge the target, Location and Content-Location of the same origin (RFC 9111 4.4) and
+ * what the route's templates name. An error purges nothing unless the route says so. A write whose
+ * fate is unknown purges as a success would.
  */
 #include "request/priv.h"
 
@@ -13,7 +13,8 @@ purge_now(struct request *r, const struct fill_view *v)
 {
     const struct route *route = r->match.route;
     const struct key_params params = { route->params, r->match.values, route->nparams };
-    struct key_facts facts = { .request = r->head, .path = &params, .host = r->host, .query = r->query };
+    struct key_facts facts = { .request = r->head, .path = &params, .host = r->host,
+        .query = r->query };
     struct store_purged done;
     struct buf b = { 0 };
 
@@ -59,7 +60,7 @@ do_purge(struct request *r)
         body_size(v.body) < BODY_SEEN_MAX && !http_has(v.response, HF_CONTENT_ENCODING)) {
         if (conn_has_body(r->conn) && !fill_full(r->fill))
             conn_body(r->conn, true);   /* the origin may want it before it goes on */
-        return REQ_WAIT;                /* the body's beginning, before the head of the answer leaves */
+        return REQ_WAIT;            /* the body's beginning, before the head of the answer leaves */
     }
     purge_now(r, &v);
     return REQ_DELIVER;

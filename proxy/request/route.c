@@ -158,7 +158,8 @@ purge_method(struct request *r)
         buf_adds(&b, r->query);
     }
     item.text = buf_slice(&b);
-    if (b.failed || purge_run(req_store(), r->site->table, &item, 1, false, false, &result, &bad, &e) == -1) {
+    if (b.failed ||
+        purge_run(req_store(), r->site->table, &item, 1, false, false, &result, &bad, &e) == -1) {
         buf_free(&b);
         return req_problem(r, 503, "out of memory");
     }
@@ -193,7 +194,8 @@ do_route(struct request *r)
         return req_problem(r, 400, "the host has percent-escapes that no name of a host has");
     if (passed_here(r)) {
         COUNT(loops);
-        return req_problem(r, 508, "the request passed here before: an origin or a proxy leads back to this one");
+        return req_problem(r, 508,
+            "the request passed here before: an origin or a proxy leads back to this one");
     }
     if (hops_left(r->head, &hops) && hops == 0)
         return hops_answer(r);
@@ -209,7 +211,9 @@ do_route(struct request *r)
         r->fwd = FWD_BYPASS;
         r->why = "pass";
     } else if (!sem_request_cacheable(&r->rq, &why)) {
-        r->fwd = r->head->method == HTTP_GET || r->head->method == HTTP_HEAD ? FWD_REQUEST : FWD_METHOD;
+        r->fwd = FWD_METHOD;
+        if (r->head->method == HTTP_GET || r->head->method == HTTP_HEAD)
+            r->fwd = FWD_REQUEST;
         r->why = why;
     } else if (conn_has_body(r->conn) || (r->head->flags & HTTP_UPGRADING) != 0) {
         r->fwd = FWD_BYPASS;

@@ -63,7 +63,7 @@ target_host_plain(struct slice host)
     return host.n == 0 || memchr(host.p, '%', host.n) == NULL;
 }
 
-/* ---- what a trusted peer says ------------------------------------------------------------------- */
+/* ---- what a trusted peer says --------------------------------------------------------------- */
 
 static struct slice
 unquoted(struct slice s)

@@ -239,7 +239,8 @@ segment_at(const struct body *b, const struct body_cursor *c, uint64_t at, uint6
 }
 
 size_t
-body_pieces(const struct body *b, struct body_cursor *c, uint64_t end, struct iovec *iov, size_t max)
+body_pieces(const struct body *b, struct body_cursor *c, uint64_t end, struct iovec *iov,
+    size_t max)
 {
     uint64_t at = c->at, start;
     struct segment *g;
@@ -269,8 +270,8 @@ body_skip(const struct body *b, struct body_cursor *c, uint64_t n)
 
     c->at += n;
     assert(c->at <= body_size(b));
-    /* At the end of all there is, the cursor rests at the last segment, which body_trim leaves alone:
-     * not at an earlier one, which it frees. */
+    /* At the end of all there is, the cursor rests at the last segment, which body_trim leaves
+     * alone: not at an earlier one, which it frees. */
     while (g != NULL && c->at >= c->segment_at + g->cap && (next = rcu_load(&g->next)) != NULL) {
         c->segment_at += g->cap;
         g = next;

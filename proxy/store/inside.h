@@ -11,7 +11,7 @@
 
 #include "store/store.h"
 
-/* ---- nodes ------------------------------------------------------------------------------------ */
+/* ---- nodes ---------------------------------------------------------------------------------- */
 
 enum node_place { NODE_OUT, NODE_SMALL, NODE_MAIN };
 
@@ -19,7 +19,7 @@ enum node_place { NODE_OUT, NODE_SMALL, NODE_MAIN };
  * until o.meta.response_ms. One allocation; in the tail: tags, key, vary, variant, head. */
 struct node {
     struct object o;
-    union {                             /* the queue links are dead once the node is out of the index */
+    union {                             /* the queue's links are dead once it is out of the index */
         struct { struct node *prev, *next; } queue;
         struct rcu_node rcu;
     };
@@ -37,14 +37,16 @@ struct node {
 #define CHARGE_UNIT 16
 
 struct tag;
-struct node *node_new(const struct store_parts *p, struct tag **tags, size_t ntags, struct body *body);
-void node_free(struct node *n);         /* one that was never published, or that nobody sees any more */
-void node_retire(struct node *n, struct body *kept);    /* out of the index: drops its reference after readers */
+struct node *node_new(const struct store_parts *p, struct tag **tags, size_t ntags,
+    struct body *body);
+void node_free(struct node *n);     /* one that was never published, or that nobody sees any more */
+/* Out of the index: drops its reference after readers. */
+void node_retire(struct node *n, struct body *kept);
 int64_t nodes_waiting(void);            /* bytes out of the index that wait for readers to leave */
-int64_t nodes_held(void);               /* bytes out of the index that somebody has a reference to */
+int64_t nodes_held(void);           /* bytes out of the index that somebody has a reference to */
 
 static inline struct tag **
-node_tags(const struct node *n)         /* aligned: the tail is followed by them at sizeof(struct node) */
+node_tags(const struct node *n)         /* aligned: they stand at sizeof(struct node) */
 {
     return (struct tag **)(void *)((char *)(uintptr_t)n + sizeof(struct node));
 }
@@ -87,10 +89,11 @@ node_charge(const struct node *n)
 size_t body_charge(const struct body *b);
 struct body *body_keep(struct body *b);
 
-/* ---- the index: one table a shard --------------------------------------------------------------- */
+/* ---- the index: one table a shard ----------------------------------------------------------- */
 
-/* Open addressing, linear probing. A slot holds the pointer to the newest node of a key with 16 bits
- * of its hash above bit 47, where user addresses of x86-64 and arm64 are zero; 0 is free, SLOT_GONE was used. */
+/* Open addressing, linear probing. A slot holds the pointer to the newest node of a key with 16
+ * bits of its hash above bit 47, where user addresses of x86-64 and arm64 are zero; 0 is free,
+ * SLOT_GONE was used. */
 struct table {
     struct rcu_node   rcu;
     uint32_t          cap, used, live;  /* used: live and gone */
@@ -115,7 +118,8 @@ void table_fini(struct store *s, struct shard *sh);
 struct node *table_find(const struct table *t, uint64_t hash, struct slice key);
 /* Under the lock. Makes room for one more key; -1: memory out and none left. */
 int  table_reserve(struct store *s, struct shard *sh);
-void table_put(struct shard *sh, uint64_t hash, struct node *newest);  /* a new key, or a new newest */
+/* A new key, or a new newest. */
+void table_put(struct shard *sh, uint64_t hash, struct node *newest);
 void table_remove(struct store *s, struct shard *sh, uint64_t hash, struct slice key);
 static inline struct node *
 slot_node(uint64_t slot)
@@ -123,15 +127,16 @@ slot_node(uint64_t slot)
     return slot <= SLOT_GONE ? NULL : (struct node *)(uintptr_t)(slot & 0xffffffffffffu);
 }
 
-/* ---- eviction ------------------------------------------------------------------------------------- */
+/* ---- eviction ------------------------------------------------------------------------------- */
 
 void queue_push(struct shard *sh, struct node *n, enum node_place to);
 void queue_remove(struct shard *sh, struct node *n);
-enum node_place queue_entry(struct shard *sh, uint64_t hash);   /* where a new node goes: main if its ghost is there */
+/* Where a new node goes: main if its ghost is there. */
+enum node_place queue_entry(struct shard *sh, uint64_t hash);
 struct node *queue_victim(struct shard *sh);
 void queue_ghost(struct shard *sh, uint64_t hash);
 
-/* ---- purge state --------------------------------------------------------------------------------- */
+/* ---- purge state ---------------------------------------------------------------------------- */
 
 enum tag_kind { TAG_NAMED, TAG_URL };   /* URL: implicit, of keys that have parts behind the URL */
 
@@ -171,7 +176,8 @@ struct rule {                           /* newest first; rcu_load */
     char                  text[];
 };
 
-#define CELLS       32768               /* 256 KiB: one in-flight fetch in 32768 is refused for nothing, a purge */
+#define CELLS       32768               /* 256 KiB; a purge refuses one in-flight fetch in 32768
+                                           for nothing */
 #define ROUTE_HEADS 256
 #define RULES_MAX   4096                /* unswept; beyond, everything is purged instead */
 
@@ -190,10 +196,10 @@ struct store {
     _Atomic uint64_t all_hard, all_soft;
     _Atomic uint64_t tag_last;          /* the last purge of any tag */
     _Atomic uint64_t rules_newest;
-    _Atomic uint64_t floor;             /* puts with an older stamp are refused: rules were forgotten */
-    _Atomic uint64_t *cells;            /* by hash of URL or tag: the last purge, for what is in flight */
+    _Atomic uint64_t floor;             /* older stamps are not put: rules were forgotten */
+    _Atomic uint64_t *cells;            /* by hash of URL or tag: the last purge, for fetches */
     struct route_mark *routes[ROUTE_HEADS];     /* rcu_load */
-    pthread_mutex_t  purge_lock;        /* one purge at a time gets its number; guards rules and routes */
+    pthread_mutex_t  purge_lock;        /* a purge gets its number; guards rules and routes */
     struct rule     *rules;             /* rcu_load */
     unsigned         nrules;
     struct tags      tags;
@@ -201,10 +207,10 @@ struct store {
     pthread_t        sweeper;
     pthread_mutex_t  sweep_lock;
     pthread_cond_t   sweep_cond;
-    uint64_t         sweep_asked, sweep_done;   /* under sweep_lock: done is the value of asked that the last
-                                                   complete pass began with */
+    uint64_t         sweep_asked, sweep_done;   /* under sweep_lock: done is the value of asked that
+                                                   the last complete pass began with */
     bool             sweep_stop;                /* under sweep_lock */
-    uint64_t         swept;                     /* the sweeper's: every node was compared with purges up to it */
+    uint64_t         swept;             /* the sweeper's: all nodes were compared up to it */
 };
 
 static inline struct shard *
@@ -217,19 +223,23 @@ typedef void store_visit(struct store *s, struct shard *sh, struct node *n, void
 /* Every node that is there from begin to end, under its shard's lock, a few at a time. The visitor
  * may take the node out. */
 void store_visit_all(struct store *s, store_visit *visit, void *arg);
-/* Under the lock of its shard: out of index and queue. `kept`: the body lives on in another node. */
-void store_unlink(struct store *s, struct shard *sh, uint64_t hash, struct node *n, struct body *kept);
+/* Under the lock of its shard: out of index and queue. `kept`: the body lives on in another
+ * node. */
+void store_unlink(struct store *s, struct shard *sh, uint64_t hash, struct node *n,
+    struct body *kept);
 
 int  tags_init(struct store *s);
 void tags_fini(struct store *s);
-/* Interns the tags of a put, and the URL where the key has parts; out has room for ntags + 1. Counts one
- * more node on each. *n of them; -1: memory out. */
+/* Interns the tags of a put, and the URL where the key has parts; out has room for ntags + 1.
+ * Counts one more node on each. *n of them; -1: memory out. */
 int  tags_take(struct store *s, const struct store_parts *p, struct tag **out, size_t *n);
-void tags_again(struct store *s, struct tag **tags, size_t n, uint64_t stamp);     /* for another node */
+/* For another node. */
+void tags_again(struct store *s, struct tag **tags, size_t n, uint64_t stamp);
 void tags_give(struct store *s, struct tag **tags, size_t n, uint64_t stamp);
-uint64_t tag_hash(enum tag_kind kind, struct slice text);   /* of a URL: key_hash, as key.url_hash */
+uint64_t tag_hash(enum tag_kind kind, struct slice text); /* of a URL: key_hash, as key.url_hash */
 /* Marks the tag, if it is there, as purged by seq; how many live nodes that hits. */
-uint64_t tags_purge(struct store *s, enum tag_kind kind, struct slice text, uint64_t seq, bool soft);
+uint64_t tags_purge(struct store *s, enum tag_kind kind, struct slice text, uint64_t seq,
+    bool soft);
 uint64_t tags_count(struct store *s, enum tag_kind kind, struct slice text);
 bool tags_carry(const struct node *n, struct slice named);      /* under its shard's lock */
 
@@ -242,7 +252,8 @@ bool purge_refuses(struct store *s, struct node *n);
 bool purge_matches(const struct store_purge *p, const struct node *n);
 /* Gives the purge its number and puts it in force for everything but exact keys. */
 int  purge_publish(struct store *s, const struct store_purge *p, uint64_t *seq, uint64_t *tagged);
-void purge_forget(struct store *s, uint64_t swept);    /* retires rules that every node has been compared with */
+/* Retires rules that every node has been compared with. */
+void purge_forget(struct store *s, uint64_t swept);
 void purge_fini(struct store *s);
 
 int  sweep_start(struct store *s, struct err *e);

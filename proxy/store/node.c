@@ -29,7 +29,8 @@ append(char *at, struct slice s)
 struct node *
 node_new(const struct store_parts *p, struct tag **tags, size_t ntags, struct body *body)
 {
-    size_t start = ntags == 0 ? offsetof(struct node, tail) : sizeof(struct node) + ntags * sizeof *tags;
+    size_t start = ntags == 0 ? offsetof(struct node, tail) :
+        sizeof(struct node) + ntags * sizeof *tags;
     size_t head_at = (start + p->key->bytes.n + p->vary.n + p->variant.n + 3) & ~(size_t)3;
     struct node *n = malloc(head_at + (body != NULL ? sizeof(struct stored_head) + p->head.n : 0));
     char *at;

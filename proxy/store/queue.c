@@ -13,7 +13,7 @@
 #include "store/inside.h"
 
 #define FREQ_PROMOTES 2                 /* "accessed more than once", section 4.1 of the paper */
-#define ROUNDS_MAX    256               /* nodes looked at for one victim, so that the lock is held briefly */
+#define ROUNDS_MAX    256   /* nodes looked at for one victim, so that the lock is held briefly */
 
 void
 queue_push(struct shard *sh, struct node *n, enum node_place to)

@@ -1,25 +1,31 @@
 /*
  * Purge state: what was purged when, and what that means for one node.
  *
- * Model    a purge (1) takes number q = seq + 1, (2) writes q where its matches will find it: the cell of its
- *          URL or tag, the tag's record, the route, `all`, or a rule at the head of the list, (3) publishes
- *          seq = q (release), and for a URL (4) takes the exact key out under its shard's lock. A node
- *          remembers in `checked` the sequence, loaded (acquire) before it was compared.
+ * Model    a purge (1) takes number q = seq + 1, (2) writes q where its matches will find it: the
+ *          cell of its URL or tag, the tag's record, the route, `all`, or a rule at the head of the
+ *          list, (3) publishes seq = q (release), and for a URL (4) takes the exact key out under
+ *          its shard's lock. A node remembers in `checked` the sequence, loaded (acquire) before it
+ *          was compared.
  *
  * No object with a stamp older than a matching purge q is served after store_purge returned:
  *   Tags, routes, rules, all. A lookup that starts later loads seq >= q. A node whose `checked` is
- *     below that is compared, and (2) is visible because (3) is. A node whose `checked` is q or more was compared
- *     after its comparer loaded seq >= q, so (2) was seen then too, and the flags it made were stored before `checked`.
- *   A tag without a record at (2). The put interns its tags first, under the tags' lock. If that came before the
- *     purge's look-up, the purge found the record. If after, the lock makes the cell visible, which was
- *     written before it, and the new record starts with its number: the case is that of a tag again.
- *   A URL, exact key. Insertion and (4) hold the same shard's lock. If the insertion came first, (4) finds
- *     the node. If (4) came first, the insertion sees seq >= q and the cell, and is refused.
+ *     below that is compared, and (2) is visible because (3) is. A node whose `checked` is q or
+ *     more was compared after its comparer loaded seq >= q, so (2) was seen then too, and the flags
+ *     it made were stored before `checked`.
+ *   A tag without a record at (2). The put interns its tags first, under the tags' lock. If that
+ *     came before the purge's look-up, the purge found the record. If after, the lock makes the
+ *     cell visible, which was written before it, and the new record starts with its number: the
+ *     case is that of a tag again.
+ *   A URL, exact key. Insertion and (4) hold the same shard's lock. If the insertion came first,
+ *     (4) finds the node. If (4) came first, the insertion sees seq >= q and the cell, and is
+ *     refused.
  *   A URL, keys with parts. The URL's own record is a tag like others.
- *   A rule that was forgotten. The sweeper forgets rule q only after it locked every shard once since q was
- *     published: what was in the index then was compared. What is inserted into a shard after that visit
- *     sees seq >= q, so it looks at the list and then at `floor`, which was raised before the rule left the list.
- * A cell is shared by all URLs and tags whose hashes fall there: a collision refuses one fetch that was in flight.
+ *   A rule that was forgotten. The sweeper forgets rule q only after it locked every shard once
+ *     since q was published: what was in the index then was compared. What is inserted into a shard
+ *     after that visit sees seq >= q, so it looks at the list and then at `floor`, which was raised
+ *     before the rule left the list.
+ * A cell is shared by all URLs and tags whose hashes fall there: a collision refuses one fetch that
+ * was in flight.
  * Threads  as inside.h says for each function.
  */
 #include "store/inside.h"
@@ -27,7 +33,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 
-#define RULES_KEPT    1024                      /* for what is in flight; more are forgotten once swept */
+#define RULES_KEPT    1024              /* for what is in flight; more are forgotten once swept */
 #define RULE_AGE_US   (600 * (int64_t)1000000)  /* longer than any fetch should take */
 
 static inline uint64_t
@@ -42,7 +48,7 @@ set(_Atomic uint64_t *a, uint64_t v)
     atomic_store_explicit(a, v, memory_order_relaxed);
 }
 
-/* ---- matching --------------------------------------------------------------------------------- */
+/* ---- matching ------------------------------------------------------------------------------- */
 
 static struct slice
 path_of(struct slice url)
@@ -118,7 +124,7 @@ route_find(const struct store *s, uint64_t id)
     return m;
 }
 
-/* ---- judging a node ----------------------------------------------------------------------------- */
+/* ---- judging a node ------------------------------------------------------------------------- */
 
 struct verdict { bool hard, soft; };
 
@@ -240,7 +246,7 @@ store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint6
     return found || get(&s->floor) > stamp;
 }
 
-/* ---- publishing: all under purge_lock ------------------------------------------------------------- */
+/* ---- publishing: all under purge_lock ------------------------------------------------------- */
 
 static int
 publish_route(struct store *s, uint64_t id, uint64_t q, bool soft)

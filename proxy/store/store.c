@@ -1,10 +1,10 @@
 /*
  * The store: its making, lookups, and what changes the index.
  *
- * Model    a shard's table leads from a key to its newest node; older variants hang behind it. What is put
- *          goes in front and what it replaces is taken out behind it, so that a reader always finds one.
- *          The newest response says how its resource varies: one without Vary replaces all
- *          variants, one with Vary replaces the one without.
+ * Model    a shard's table leads from a key to its newest node; older variants hang behind it. What
+ *          is put goes in front and what it replaces is taken out behind it, so that a reader
+ *          always finds one. The newest response says how its resource varies: one without Vary
+ *          replaces all variants, one with Vary replaces the one without.
  *          Room is made before a node is published, by evicting from the shards in turn, one lock
  *          at a time. What clients still hold of evicted objects counts against the limit.
  * Threads  store_get: a read section, no lock. All else: any thread, the shard's lock.
@@ -21,7 +21,7 @@
 #define FREQ_MAX     3
 #define WAITING_BASE ((int64_t)4 << 20)
 
-/* ---- making and ending ---------------------------------------------------------------------------- */
+/* ---- making and ending ---------------------------------------------------------------------- */
 
 void
 store_charge(struct store *s, int64_t bytes)
@@ -117,7 +117,7 @@ store_variants_max(struct store *s, unsigned n)
     atomic_store_explicit(&s->variants, n, memory_order_relaxed);
 }
 
-/* ---- lookups ---------------------------------------------------------------------------------------- */
+/* ---- lookups -------------------------------------------------------------------------------- */
 
 static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
@@ -236,7 +236,7 @@ store_each(struct store *s, const struct key *k,
     pthread_mutex_unlock(&sh->lock);
 }
 
-/* ---- taking out ---------------------------------------------------------------------------------------- */
+/* ---- taking out ----------------------------------------------------------------------------- */
 
 void
 store_unlink(struct store *s, struct shard *sh, uint64_t hash, struct node *n, struct body *kept)
@@ -295,9 +295,9 @@ evict_one(struct store *s)
     return false;
 }
 
-/* Reserves `bytes`, evicting as much as it takes. False when there is no room: nothing is reserved. What
- * waits for readers is gone within milliseconds, so it does not evict; but it is resident, so past a bound
- * nothing more is stored until it is gone. */
+/* Reserves `bytes`, evicting as much as it takes. False when there is no room: nothing is reserved.
+ * What waits for readers is gone within milliseconds, so it does not evict; but it is resident, so
+ * past a bound nothing more is stored until it is gone. */
 static bool
 make_room(struct store *s, int64_t bytes)
 {
@@ -315,7 +315,7 @@ make_room(struct store *s, int64_t bytes)
     return true;
 }
 
-/* ---- putting in ------------------------------------------------------------------------------------------ */
+/* ---- putting in ----------------------------------------------------------------------------- */
 
 /* Does `n`, the newer one, replace v? */
 static bool
@@ -332,7 +332,8 @@ replaces(const struct node *n, const struct node *v)
 static void
 thin(struct store *s, struct shard *sh, uint64_t hash, struct node *n, struct node *freshened)
 {
-    unsigned max = atomic_load_explicit(&s->variants, memory_order_relaxed), count = node_is_mark(n) ? 0 : 1;
+    unsigned max = atomic_load_explicit(&s->variants, memory_order_relaxed);
+    unsigned count = node_is_mark(n) ? 0 : 1;
 
     for (struct node *v = n->older, *older; v != NULL; v = older) {
         older = v->older;
@@ -474,7 +475,7 @@ store_pass(struct store *s, const struct key *k, int64_t until_ms)
 
     CHECK(s, STORE_MAGIC);
     if (!too_large(s, &p))
-        (void)put(s, &p, NULL, NULL);   /* without the mark the next request asks the origin alone */
+        (void)put(s, &p, NULL, NULL); /* without the mark the next request asks the origin alone */
 }
 
 /* The node that is to follow `was`: the same but for p. */

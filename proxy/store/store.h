@@ -3,13 +3,13 @@
  *
  * Model    A key leads to an entry, an entry to its variants (objects). What is published does not
  *          change, but for relaxed atomics (visited, checked, soft). Lookups run inside
- *          rcu_begin/rcu_end without a lock; writers lock one shard. Eviction is S3-FIFO (Yang et al.,
- *          SOSP 2023) by bytes. A body has a reference count of its own, so that a 304 makes a new
- *          object with a new head around the old body.
+ *          rcu_begin/rcu_end without a lock; writers lock one shard. Eviction is S3-FIFO (Yang et
+ *          al., SOSP 2023) by bytes. A body has a reference count of its own, so that a 304 makes a
+ *          new object with a new head around the old body.
  * Purge    one counter, the purge sequence, orders all purges. Who fetches takes store_stamp before
- *          the request is sent; the object keeps it. An object whose stamp is older than a purge that
- *          matches it is invalid wherever it is met. An object whose `checked` equals the counter
- *          compares nothing.
+ *          the request is sent; the object keeps it. An object whose stamp is older than a purge
+ *          that matches it is invalid wherever it is met. An object whose `checked` equals the
+ *          counter compares nothing.
  * Threads  store_get: in a read section. All else: any thread.
  */
 #ifndef WEIR_STORE_H
@@ -26,7 +26,7 @@
 
 struct segment {
     struct segment *next;           /* published with release */
-    char           *p;              /* owned; no header in front: a body of known size wastes nothing */
+    char           *p;          /* owned; no header in front: a body of known size wastes nothing */
     uint32_t        cap;
     uint32_t        used;           /* writer only */
 };
@@ -45,9 +45,10 @@ struct body {
 struct body *body_new(uint64_t expect);
 struct body *body_ref(struct body *b);
 void body_unref(struct body **bp);
-int  body_append(struct body *b, struct slice data);    /* the writer; -1: memory out, nothing appended */
-/* The writer, when complete. Gives back unused room when the caller's is the only reference; otherwise readers
- * may be in those bytes, and store_put keeps an exact copy instead. */
+/* The writer; -1: memory out, nothing appended. */
+int  body_append(struct body *b, struct slice data);
+/* The writer, when complete. Gives back unused room when the caller's is the only reference;
+ * otherwise readers may be in those bytes, and store_put keeps an exact copy instead. */
 void body_seal(struct body *b);
 uint64_t body_held(const struct body *b);               /* the writer: bytes of segments held */
 /* The writer, when no reader needs bytes before `upto` any more: frees whole segments. */
@@ -59,16 +60,19 @@ body_size(const struct body *b)
 }
 /* Where a reader is; zero-initialise. */
 struct body_cursor { struct segment *segment; uint64_t at, segment_at; };
-/* Up to max pieces from the cursor to `end` (<= body_size); the number. Does not move the cursor. */
-size_t body_pieces(const struct body *b, struct body_cursor *c, uint64_t end, struct iovec *iov, size_t max);
+/* Up to max pieces from the cursor to `end` (<= body_size); the number. Does not move the
+ * cursor. */
+size_t body_pieces(const struct body *b, struct body_cursor *c, uint64_t end, struct iovec *iov,
+    size_t max);
 void body_skip(const struct body *b, struct body_cursor *c, uint64_t n);
 
-/* The whole body as one run in the pool; .p is NULL when it is longer than max, trimmed, or memory is out. */
+/* The whole body as one run in the pool; .p is NULL when it is longer than max, trimmed, or memory
+ * is out. */
 struct slice body_text(const struct body *b, struct pool *p, uint64_t max);
 
-/* ---- objects ----------------------------------------------------------------------------------- */
+/* ---- objects -------------------------------------------------------------------------------- */
 
-struct stored_head {                /* "HTTP/1.1 200 OK\r\n", fields, "Content-Length: n\r\n"; no empty line */
+struct stored_head {    /* "HTTP/1.1 200 OK\r\n", fields, "Content-Length: n\r\n"; no empty line */
     /* lives as long as its object, in the same allocation */
     uint32_t   n;
     uint32_t   etag_at;             /* 0: none */
@@ -89,10 +93,10 @@ struct object {
     uint64_t            route_id;
 };
 
-struct object *object_ref(struct object *o);        /* in a read section, or with a reference at hand */
+struct object *object_ref(struct object *o);    /* in a read section, or with a reference at hand */
 void object_unref(struct object **op);
 
-/* ---- lookups ------------------------------------------------------------------------------------ */
+/* ---- lookups -------------------------------------------------------------------------------- */
 
 struct store;
 struct store *store_new(int64_t memory_bytes, unsigned variants, struct err *e);
@@ -105,25 +109,27 @@ enum store_answer {
     STORE_HIT,                      /* *obj, valid to rcu_end; *soft: softly purged */
     STORE_PASS,                     /* marked: was not storable lately (hit-for-miss) */
 };
-/* req chooses the variant. Marks visited, checks purges. No lock, no allocation for an entry without Vary
- * (scratch of the thread otherwise). now_ms: monotonic milliseconds are not needed; wall time, for marks. */
+/* req chooses the variant. Marks visited, checks purges. No lock, no allocation for an entry
+ * without Vary (scratch of the thread otherwise). now_ms: monotonic milliseconds are not needed;
+ * wall time, for marks. */
 enum store_answer store_get(struct store *s, const struct key *k, const struct http_head *req,
     int64_t now_ms, struct object **obj, bool *soft);
 /* Each variant of a key, for explanations; takes no part in eviction. */
 void store_each(struct store *s, const struct key *k,
     void (*each)(void *arg, const struct object *o, struct slice vary, bool soft), void *arg);
 
-/* ---- storing -------------------------------------------------------------------------------------- */
+/* ---- storing -------------------------------------------------------------------------------- */
 
 struct store_parts {
     const struct key *key;
     struct slice vary, variant;     /* sem_vary, sem_variant; empty when there is no Vary */
     struct slice head;              /* as stored_head.bytes; copied */
     uint32_t status_n, etag_at, etag_n;
-    struct body *body;              /* sealed; a reference is taken, or an exact copy made where it wastes room */
+    struct body *body;              /* sealed; a reference is taken, or an exact copy made where it
+                                       wastes room */
     struct sem_meta meta;
     uint64_t stamp, route_id;
-    const struct slice *tags; size_t ntags;         /* at most 256, more are refused; copied (interned) */
+    const struct slice *tags; size_t ntags; /* at most 256, more are refused; copied (interned) */
 };
 enum store_result { STORE_STORED, STORE_PURGED, STORE_TOO_LARGE, STORE_NO_MEMORY };
 /* Publishes, in place of the variant that answers the same requests. PURGED: a purge after `stamp`
@@ -136,15 +142,15 @@ enum store_result store_freshen(struct store *s, struct object *was, struct slic
     struct object **out);
 /* Takes this one object out of the index, if it is still there (a 404 to a validation, say). */
 void store_drop(struct store *s, struct object *o);
-/* Until `until_ms` (wall) store_get answers STORE_PASS for this key where it has no object. Accounted and
- * evicted like objects; a store_put under the key ends it. */
+/* Until `until_ms` (wall) store_get answers STORE_PASS for this key where it has no object.
+ * Accounted and evicted like objects; a store_put under the key ends it. */
 void store_pass(struct store *s, const struct key *k, int64_t until_ms);
 
-/* ---- purging -------------------------------------------------------------------------------------- */
+/* ---- purging -------------------------------------------------------------------------------- */
 
 enum store_purge_kind {
-    STORE_PURGE_URL,        /* text: the URL part of a key, as key_of_url makes it. All variants, whatever
-                               parts the recipe adds */
+    STORE_PURGE_URL,        /* text: the URL part of a key, as key_of_url makes it. All variants,
+                               whatever parts the recipe adds */
     STORE_PURGE_PREFIX,     /* text: the beginning of the URL part, "http://host/api/" */
     STORE_PURGE_PATTERN,    /* text: glob over path and query, any host */
     STORE_PURGE_TAG,        /* text: the tag */
@@ -161,18 +167,18 @@ struct store_purge {
 };
 struct store_purged {
     bool     exact;         /* false: done by generation, `objects` is 0 */
-    uint64_t objects;       /* by tag: with those that another purge took and the sweeper has yet to free */
+    uint64_t objects;       /* by tag: with those that another purge took, until the sweeper came */
 };
-/* In force for every lookup that starts after it returns. -1 only when memory is out (then everything is
- * purged instead, which is safe, and *r says exact = false). */
+/* In force for every lookup that starts after it returns. -1 only when memory is out (then
+ * everything is purged instead, which is safe, and *r says exact = false). */
 int  store_purge(struct store *s, const struct store_purge *p, struct store_purged *r);
 /* How many objects would match; looks at all of them for prefix, pattern and route, and for the
  * others while the sweeper has work to do. */
 uint64_t store_purge_count(struct store *s, const struct store_purge *p);
 
 uint64_t store_stamp(const struct store *s);        /* the purge sequence now */
-/* Could a purge since `stamp` match what a fetch under this key and route brings? Tags are not known yet, so
- * any purge of a tag since then counts. For joining flights. */
+/* Could a purge since `stamp` match what a fetch under this key and route brings? Tags are not
+ * known yet, so any purge of a tag since then counts. For joining flights. */
 bool store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint64_t route_id);
 
 struct store_figures { uint64_t objects, bytes, limit, entries, tags, rules; };

@@ -3,7 +3,8 @@
  *
  * Model    a purge is in force when it is published; the sweeper walks the index afterwards, frees
  *          the bytes of what purges killed, and so lets rules be forgotten. Purges during a
- *          pass are served by one more pass. It takes a shard's lock for a few hundred nodes at a time.
+ *          pass are served by one more pass. It takes a shard's lock for a few hundred nodes at a
+ *          time.
  * Threads  store_purge, store_purge_count: any. The sweeper is one thread of the store's own, at a
  *          lower priority.
  */
@@ -18,12 +19,13 @@
 #define CHUNK      256                  /* slots looked at under one hold of a lock */
 #define NICE       5
 #define FORGET_US  ((int64_t)60000000)  /* how often old rules are looked at without a purge */
-#define REST       9                    /* times a pass's length between passes: a tenth of a core at most,
-                                           however fast purges come */
+#define REST       9                    /* times a pass's length between passes: a tenth of a core
+                                           at most, however fast purges come */
 
-/* ---- walking the index ----------------------------------------------------------------------------- */
+/* ---- walking the index ---------------------------------------------------------------------- */
 
-/* Visits slots from *at under the lock. A table that is replaced meanwhile is begun anew. False at the end. */
+/* Visits slots from *at under the lock. A table that is replaced meanwhile is begun anew. False at
+ * the end. */
 static bool
 visit_chunk(struct store *s, struct shard *sh, uint32_t *at, uint32_t *generation,
     store_visit *visit, void *arg)
@@ -35,7 +37,8 @@ visit_chunk(struct store *s, struct shard *sh, uint32_t *at, uint32_t *generatio
         *at = 0;
     *generation = sh->generation;
     for (uint32_t end = *at + CHUNK; *at < end && *at < sh->table->cap; ++*at) {
-        struct node *n = slot_node(atomic_load_explicit(&sh->table->slots[*at], memory_order_relaxed));
+        struct node *n = slot_node(atomic_load_explicit(&sh->table->slots[*at],
+            memory_order_relaxed));
 
         for (struct node *older; n != NULL; n = older) {
             older = n->older;
@@ -72,7 +75,7 @@ sweep_node(struct store *s, struct shard *sh, struct node *n, void *arg)
     store_unlink(s, sh, key_hash(node_key(n)), n, NULL);
 }
 
-/* ---- the thread --------------------------------------------------------------------------------------- */
+/* ---- the thread ----------------------------------------------------------------------------- */
 
 /* With sweep_lock: until that much time has passed, or the store ends, or (where `asked` counts) a
  * purge asks for a pass. */
@@ -188,7 +191,7 @@ sweep_pending(struct store *s)
     return pending;
 }
 
-/* ---- purging ---------------------------------------------------------------------------------------------- */
+/* ---- purging -------------------------------------------------------------------------------- */
 
 /* The nodes of one key that are older than `seq`: out, or soft. How many objects were alive. */
 static uint64_t

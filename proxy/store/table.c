@@ -105,7 +105,8 @@ locate(const struct table *t, uint64_t hash, struct slice key, bool *there)
         if (slot == SLOT_GONE) {
             if (first_gone == UINT32_MAX)
                 first_gone = at;
-        } else if (slot >> TAG_SHIFT == (hash & 0xffff) && slice_eq(node_key(slot_node(slot)), key)) {
+        } else if (slot >> TAG_SHIFT == (hash & 0xffff) &&
+            slice_eq(node_key(slot_node(slot)), key)) {
             *there = true;
             return at;
         }

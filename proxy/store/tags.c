@@ -4,9 +4,10 @@
  * Model    a node points to the records of its tags, so that asking whether a tag was purged since
  *          costs one load a tag, and purging one costs one store whatever it carries. A record
  *          lives while a node in the index carries it; a new one starts with the sequence of its
- *          cell (see state.c), so that a purge from before it was made counts for what is in flight. The URL of a key that has the recipe's parts behind it is such
- *          a record too, of a kind of its own: that is how a purge by URL finds them.
- *          `live` counts nodes whose stamp is not older than the last hard purge of the tag.
+ *          cell (see state.c), so that a purge from before it was made counts for what is in
+ *          flight. The URL of a key that has the recipe's parts behind it is such a record too, of
+ *          a kind of its own: that is how a purge by URL finds them. `live` counts nodes whose
+ *          stamp is not older than the last hard purge of the tag.
  * Threads  the table: its lock. hard and soft: any thread, in a read section.
  */
 #include "store/inside.h"
@@ -21,7 +22,8 @@ tag_hash(enum tag_kind kind, struct slice text)
 {
     uint64_t h = key_hash(text);
 
-    return kind == TAG_URL ? h : h * 0x9e3779b97f4a7c15u ^ h >> 29;     /* 2^64 / golden ratio: spreads */
+    /* 2^64 / golden ratio: spreads */
+    return kind == TAG_URL ? h : h * 0x9e3779b97f4a7c15u ^ h >> 29;
 }
 
 int
@@ -131,7 +133,8 @@ give(struct store *s, struct tag *g, uint64_t stamp)
 
 /* Interns one more and holds it, once a node. */
 static int
-add(struct store *s, enum tag_kind kind, struct slice text, uint64_t stamp, struct tag **out, size_t *n)
+add(struct store *s, enum tag_kind kind, struct slice text, uint64_t stamp, struct tag **out,
+    size_t *n)
 {
     struct tag *g = intern(s, kind, text);
 

@@ -150,7 +150,8 @@ static void
 the_callers_parts_come_last_and_leave_the_url(void **state)
 {
     struct recipe r = { .fields = { "X-Tenant" } };
-    static const char plain[] = "http://h/a\0h3:b.c.p0:.", behind[] = "http://h/a\0" "4:acme.h3:b.c.";
+    static const char plain[] = "http://h/a\0h3:b.c.p0:.";
+    static const char behind[] = "http://h/a\0" "4:acme.h3:b.c.";
     struct buf b = { 0 };
     struct key k;
 
@@ -186,7 +187,8 @@ static const struct { struct recipe r; const char *target, *want; } query_cases[
     { { .keep = { "q*" }, .ignore = { "qq" } }, "/a?q=1&qq=2&qr=3", "/a?q=1&qr=3" },
     { { .sort = true }, "/a?c=1&a=2&b=3", "/a?a=2&b=3&c=1" },
     { { .sort = true }, "/a?b=2&a=1&b=1", "/a?a=1&b=2&b=1" },       /* stable */
-    { { .sort = true }, "/a?a=1&A=2", "/a?A=2&a=1" }, { { .sort = true }, "/a?ab=1&a=2", "/a?a=2&ab=1" },
+    { { .sort = true }, "/a?a=1&A=2", "/a?A=2&a=1" },
+    { { .sort = true }, "/a?ab=1&a=2", "/a?a=2&ab=1" },
     { { .fold = true }, "/a?B=X%2fY", "/a?b=x%2Fy" },
     { { .fold = true }, "/A?B", "/A?b" },
     { { .fold = true, .sort = true }, "/a?B=1&a=2", "/a?a=2&b=1" },
@@ -201,7 +203,8 @@ the_querys_rules_are_what_they_say(void **state)
         struct key k;
 
         make(recipe_of(&query_cases[i].r), "", "h", query_cases[i].target, &b, &k);
-        if (!slice_eq((struct slice){ b.p + k.path_at, b.n - k.path_at }, slice_of(query_cases[i].want)))
+        if (!slice_eq((struct slice){ b.p + k.path_at, b.n - k.path_at },
+            slice_of(query_cases[i].want)))
             fail_msg("%s: %.*s", query_cases[i].target, (int)b.n, b.p);
         buf_free(&b);
     }
@@ -250,14 +253,18 @@ static const struct pair_case {
 } pair_cases[] = {
 #define PLAIN NO_RULES, "", ""
     { PLAIN, "h/a", "h/a", true }, { PLAIN, "h/a", "H/a", true }, { PLAIN, "h/a", "h:80/a", true },
-    { PLAIN, "h/a", "h:81/a", false }, { PLAIN, "h/%61", "h/a", true }, { PLAIN, "h/%2f", "h/%2F", true },
+    { PLAIN, "h/a", "h:81/a", false }, { PLAIN, "h/%61", "h/a", true },
+    { PLAIN, "h/%2f", "h/%2F", true },
     { PLAIN, "h/./a", "h/a", true }, { PLAIN, "h/b/../a", "h/a", true },
-    { PLAIN, "h/a", "h/A", false }, { PLAIN, "h/a", "h/a/", false }, { PLAIN, "h/a", "h//a", false },
+    { PLAIN, "h/a", "h/A", false }, { PLAIN, "h/a", "h/a/", false },
+    { PLAIN, "h/a", "h//a", false },
     { PLAIN, "h/a%2Fb", "h/a/b", false }, { PLAIN, "h/a%3Fb", "h/a?b", false },
-    { PLAIN, "h/a?b", "h/a%3fb", false }, { PLAIN, "h/a?", "h/a", false }, { PLAIN, "h/a?b", "h/a?B", false },
+    { PLAIN, "h/a?b", "h/a%3fb", false }, { PLAIN, "h/a?", "h/a", false },
+    { PLAIN, "h/a?b", "h/a?B", false },
     { PLAIN, "h/a?b=1&c=2", "h/a?c=2&b=1", false }, { PLAIN, "h/a?b", "h/a?b=", false },
     { PLAIN, "h/a?b%26c", "h/a?b&c", false }, { PLAIN, "h/a+b", "h/a%20b", false },
-    { PLAIN, "h/a;x", "h/a", false }, { PLAIN, "h/%00", "h/", false }, { PLAIN, "ha/b", "h/ab", false },
+    { PLAIN, "h/a;x", "h/a", false }, { PLAIN, "h/%00", "h/", false },
+    { PLAIN, "ha/b", "h/ab", false },
     { { .sort = true }, "", "", "h/a?b=1&c=2", "h/a?c=2&b=1", true },
     { { .sort = true }, "", "", "h/a?b=1&b=2", "h/a?b=2&b=1", false },
     { { .fold = true }, "", "", "h/a?b", "h/a?B", true },
@@ -310,7 +317,8 @@ two_requests_share_a_key_only_where_they_may(void **state)
 static void
 no_two_lists_of_parts_run_together(void **state)
 {
-    static const char *const values[] = { NULL, "", "1", "1:", "0:", ".", "1.1:", "1:1.", "11", "1:1" };
+    static const char *const values[] =
+        { NULL, "", "1", "1:", "0:", ".", "1.1:", "1:1.", "11", "1:1" };
     struct recipe recipe = { .fields = { "X", "Y", "Z" } };
     struct key_recipe *r = recipe_of(&recipe);
     size_t n = NELEM(values), all = n * n * n;
@@ -342,7 +350,8 @@ no_two_lists_of_parts_run_together(void **state)
 static void
 a_url_has_the_key_of_its_get(void **state)
 {
-    static const char *const targets[] = { "/", "/a", "/a?", "/a?b=1&utm_x=2&a=3", "/%7Ea/./b", "/?x" };
+    static const char *const targets[] =
+        { "/", "/a", "/a?", "/a?b=1&utm_x=2&a=3", "/%7Ea/./b", "/?x" };
     struct recipe r = { .ignore = { "utm_*" }, .sort = true };
     struct buf a = { 0 }, b = { 0 };
     struct key ka, kb;

@@ -78,7 +78,8 @@ static const struct template_case {
     /* bodies */
     { "r:{request.body.id}", "r:7", 1, "{\"id\": 7}", NULL },
     { "r:{request.body.id}", "r:7.50e1", 1, "{\"id\": 7.50e1}", NULL },
-    { "r:{request.body.id}", "r:a\"\xc3\xa9\xf0\x9f\x98\x80\n", 1, "{\"id\":\"a\\\"\\u00e9\\ud83d\\ude00\\n\"}", NULL },
+    { "r:{request.body.id}", "r:a\"\xc3\xa9\xf0\x9f\x98\x80\n", 1,
+        "{\"id\":\"a\\\"\\u00e9\\ud83d\\ude00\\n\"}", NULL },
     { "r:{request.body.ok}", "r:true", 1, "{\"ok\":true}", NULL },
     { "r:{request.body.id}", "", 0, "{\"id\":null}", NULL },
     { "r:{request.body.id}", "", 0, "{\"ID\":1}", NULL },
@@ -92,34 +93,45 @@ static const struct template_case {
     { "{request.body[][]}", "1|2|3", 3, "[[1,2],[3],4]", NULL },
     { "{request.body.a[]}", "", 0, "{\"a\":{\"b\":1}}", NULL },
     { "{request.body.a.b}", "", 0, "{\"a\":[{\"b\":1}]}", NULL },
-    { "i:{response.body.items[].id}", "i:1|i:2", 2, NULL, "{\"items\":[{\"id\":1},{},{\"id\":2}]}" },
+    { "i:{response.body.items[].id}", "i:1|i:2", 2, NULL,
+        "{\"items\":[{\"id\":1},{},{\"id\":2}]}" },
     { "i:{response.body.items[].id}", "", 0, NULL, "{\"items\":[]}" },
-    { "{request.body.a}-{response.body.b}", "1-3|1-4|2-3|2-4", 4, "{\"a\":[1,2]}", "{\"b\":[3,4]}" },
+    { "{request.body.a}-{response.body.b}", "1-3|1-4|2-3|2-4", 4, "{\"a\":[1,2]}",
+        "{\"b\":[3,4]}" },
     { "/r/{request.body.id}", "/r/..%2Fadmin%3Fx", 1, "{\"id\":\"../admin?x\"}", NULL },
     /* what is not to be had */
     { "{request.body.id}", "", -1, NULL, NULL },
-    { "{response.body.id}", "", -1, "{}", NULL }, { "{query.none}{request.body.id}", "", 0, NULL, NULL },
+    { "{response.body.id}", "", -1, "{}", NULL },
+    { "{query.none}{request.body.id}", "", 0, NULL, NULL },
     { "{request.body.id}", "", -1, "", NULL }, { "{request.body.id}", "", -1, "id=7", NULL },
-    { "{request.body.id}", "", -1, "{\"id\":7", NULL }, { "{request.body.id}", "", -1, "{\"id\":7}x", NULL },
-    { "{request.body.id}", "", -1, "{\"id\":07}", NULL }, { "{request.body.id}", "", -1, "{\"id\":7,}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":7", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":7}x", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":07}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":7,}", NULL },
     { "{request.body.id}", "", -1, "{\"id\":\"\\ud800\"}", NULL },
-    { "{request.body.id}", "", -1, "{\"id\":\"\\x\"}", NULL }, { "{request.body.id}", "", -1, "{'id':1}", NULL },
-    { "{request.body.id}", "", -1, "{\"id\":1.}", NULL }, { "{request.body.id}", "", -1, "{\"id\":-}", NULL },
-    { "{request.body.id}", "", -1, "{\"id\":1e}", NULL }, { "{request.body.id}", "", -1, "{\"id\":\"\n\"}", NULL },
-    { "{request.body.id}", "", -1, "{\"id\":1}\xff", NULL }, { "{request.body.id}", "", -1, "{\"id\" 1}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":\"\\x\"}", NULL },
+    { "{request.body.id}", "", -1, "{'id':1}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":1.}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":-}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":1e}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":\"\n\"}", NULL },
+    { "{request.body.id}", "", -1, "{\"id\":1}\xff", NULL },
+    { "{request.body.id}", "", -1, "{\"id\" 1}", NULL },
 };
 
 static int
 expand(const char *text, const char *request_body, const char *response_body)
 {
     struct http_field fields[2][8];
-    struct http_head request = { .cap = 8, .fields = fields[0] }, response = { .cap = 8, .fields = fields[1] };
-    static const char rq[] = "X-Tenant: acme\r\nX-Path: a/b?c=d&e\r\nx-tenant: corp\r\n", rs[] = "Location: /r/7\r\n";
+    struct http_head request = { .cap = 8, .fields = fields[0] };
+    struct http_head response = { .cap = 8, .fields = fields[1] };
+    static const char rq[] = "X-Tenant: acme\r\nX-Path: a/b?c=d&e\r\nx-tenant: corp\r\n";
+    static const char rs[] = "Location: /r/7\r\n";
     struct slice values[] = { SLICE("a%2Fb"), SLICE("S%C3%A3o") };
     struct key_params path = { params, values, 2 };
-    struct key_facts f = { .request = &request, .response = &response, .path = &path, .host = SLICE("h"),
-        .query = SLICE("q=1&flag&q=2%263&empty=&n%3D=x&path=x/y?z"), .request_body = slice_of(request_body),
-        .response_body = slice_of(response_body) };
+    struct key_facts f = { .request = &request, .response = &response, .path = &path,
+        .host = SLICE("h"), .query = SLICE("q=1&flag&q=2%263&empty=&n%3D=x&path=x/y?z"),
+        .request_body = slice_of(request_body), .response_body = slice_of(response_body) };
     struct err e = { 0 };
     struct key_template *t = key_template_new(text, params, NELEM(params), pool, &e);
 
@@ -141,14 +153,16 @@ templates_find_what_they_name(void **state)
         if (n != cases[i].count || !slice_eq(buf_slice(&given), slice_of(cases[i].want)))
             fail_msg("%s of %s %s: %d %.*s", cases[i].text,
                 cases[i].request_body != NULL ? cases[i].request_body : "-",
-                cases[i].response_body != NULL ? cases[i].response_body : "-", n, (int)given.n, given.p);
+                cases[i].response_body != NULL ? cases[i].response_body : "-", n, (int)given.n,
+                given.p);
     }
 }
 
 static void
 facts_that_are_not_there_give_nothing(void **state)
 {
-    static const char *const texts[] = { "{id}", "{host}", "{query.a}", "{header.a}", "{response.header.a}" };
+    static const char *const texts[] =
+        { "{id}", "{host}", "{query.a}", "{header.a}", "{response.header.a}" };
     struct http_head head = { 0 };
     struct key_facts none = { .response = &head };
     struct key_template *t;
@@ -178,7 +192,8 @@ a_body_that_lacks_a_value_is_no_whole_one(void **state)
         { "{request.body.a}", "{\"a\":[1,[2]]}", -1 }, { "{request.body.a}", "{\"a\":[1,{}]}", -1 },
         { "{request.body[].a}", "[]", 0 }, { "{request.body[].a}", "[{\"a\":1},{\"a\":2}]", 2 },
         { "{request.body[].a}", "[{\"a\":1},{}]", -1 }, { "{request.body[].a}", "[3]", -1 },
-        { "{request.body[].a}", "{\"a\":1}", -1 }, { "{request.body}", "\"x\"", 1 }, { "{request.body}", "{}", -1 },
+        { "{request.body[].a}", "{\"a\":1}", -1 }, { "{request.body}", "\"x\"", 1 },
+        { "{request.body}", "{}", -1 },
         { "{query.none}{request.body.a}", "{}", 0 },
     };
 
@@ -211,9 +226,11 @@ too_many_values_are_none(void **state)
     buf_addc(&body, '\0');
     assert_int_equal(expand("{request.body.a}", body.p, NULL), -1);
     assert_int_equal(given.n, 0);
-    assert_int_equal(expand("{request.body.a}-{request.body.b}", "{\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"
+    assert_int_equal(expand("{request.body.a}-{request.body.b}",
+        "{\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"
         "\"b\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}", NULL), 256);
-    assert_int_equal(expand("{request.body.a}-{request.body.b}", "{\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"
+    assert_int_equal(expand("{request.body.a}-{request.body.b}",
+        "{\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"
         "\"b\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}", NULL), -1);
     assert_int_equal(given.n, 0);
     buf_free(&body);
@@ -241,11 +258,15 @@ a_document_may_be_64_deep(void **state)
 static const struct { const char *text, *says; } bad[] = {
     { "{", "without '}'" }, { "a{id", "without '}'" }, { "a}", "'}'" }, { "{}", "unknown" },
     { "{ID}", "{id}" }, { "{idd}", "{id}" }, { "{path.idd}", "unknown" }, { "{hots}", "{host}" },
-    { "{qeury.city}", "{query.NAME}" }, { "{headers.x}", "{header.NAME}" }, { "{response.headers.x}", "{response.header.NAME}" },
-    { "{response.bdy.x}", "{response.body.NAME}" }, { "{query.}", "unknown" }, { "{header.}", "unknown" },
+    { "{qeury.city}", "{query.NAME}" }, { "{headers.x}", "{header.NAME}" },
+    { "{response.headers.x}", "{response.header.NAME}" },
+    { "{response.bdy.x}", "{response.body.NAME}" }, { "{query.}", "unknown" },
+    { "{header.}", "unknown" },
     { "{header.a b}", "malformed" }, { "{response.header.a:b}", "malformed" },
-    { "{request.body.}", "unknown" }, { "{request.body.a..b}", "malformed" }, { "{request.body.a[0]}", "malformed" },
-    { "{request.body.a[}", "malformed" }, { "{request.body.a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q}", "malformed" },
+    { "{request.body.}", "unknown" }, { "{request.body.a..b}", "malformed" },
+    { "{request.body.a[0]}", "malformed" },
+    { "{request.body.a[}", "malformed" },
+    { "{request.body.a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q}", "malformed" },
 };
 
 static void
@@ -270,12 +291,14 @@ what_a_template_needs_is_known_before(void **state)
         { "a{id}{query.a}{header.a}", 0 }, { "{request.body.a}", KEY_NEEDS_REQUEST_BODY },
         { "{response.header.a}", KEY_NEEDS_RESPONSE },
         { "{response.body.a}", KEY_NEEDS_RESPONSE | KEY_NEEDS_RESPONSE_BODY },
-        { "{request.body.a}{response.body.a}", KEY_NEEDS_REQUEST_BODY | KEY_NEEDS_RESPONSE | KEY_NEEDS_RESPONSE_BODY },
+        { "{request.body.a}{response.body.a}",
+            KEY_NEEDS_REQUEST_BODY | KEY_NEEDS_RESPONSE | KEY_NEEDS_RESPONSE_BODY },
     };
 
     (void)state;
     for (size_t i = 0; i < NELEM(needs); i++)
-        assert_int_equal(key_template_needs(key_template_new(needs[i].text, params, NELEM(params), pool, NULL)),
+        assert_int_equal(key_template_needs(key_template_new(needs[i].text, params, NELEM(params),
+            pool, NULL)),
             needs[i].needs);
 }
 

@@ -1,5 +1,6 @@
 /*
- * Items as operators write them: what they become, what is not understood, and that then nothing is purged.
+ * Items as operators write them: what they become, what is not understood, and that then nothing is
+ * purged.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +17,8 @@
 static struct store *s;
 static struct route_table *t;
 
-static const char *const purges[] = { "recruiter:{request.body.id}", "/list?c={id}", "http://evil/{id}" };
+static const char *const purges[] =
+    { "recruiter:{request.body.id}", "/list?c={id}", "http://evil/{id}" };
 static const char *const ignored[] = { "utm_*" };
 static const struct conf_route routes[] = {
     { .path = "/**" },
@@ -119,7 +121,10 @@ run(enum store_purge_kind kind, const char *text, bool dry, struct purge_result 
 static void
 each_item_purges_what_a_person_means(void **state)
 {
-    static const struct { enum store_purge_kind kind; const char *text, *stored, *spared; } cases[] = {
+    static const struct {
+        enum store_purge_kind kind;
+        const char           *text, *stored, *spared;
+    } cases[] = {
         { STORE_PURGE_URL, "HTTP://H:80/a/../b%7e", "http://h/b~", "http://h/a" },
         { STORE_PURGE_URL, "https://h:8443/x", "https://h:8443/x", "https://h/x" },
         { STORE_PURGE_URL, "/b", "http://h/b", "http://h/b?x" },
@@ -183,7 +188,8 @@ a_write_purges_its_target_and_where_its_response_points(void **state)
 {
     struct http_field fields[4];
     struct http_head h = { .fields = fields, .cap = 4 };
-    const char *text = "Location: /new\r\nContent-Location: http://h/canon\r\nLocation: http://evil/x\r\n";
+    const char *text = "Location: /new\r\nContent-Location: http://h/canon\r\n"
+        "Location: http://evil/x\r\n";
 
     (void)state;
     assert_int_equal(http_parse_fields(text, strlen(text), &h), 0);
@@ -241,7 +247,8 @@ a_template_without_its_body_purges_the_route(void **state)
     assert_int_equal(stats_counter(STATS_purge_widened), 2);
 }
 
-/* A table of n routes for one path that fields select, each with a parameter of its own to ignore. */
+/* A table of n routes for one path that fields select, each with a parameter of its own to
+ * ignore. */
 static struct route_table *
 routes_by_fields(unsigned n)
 {
@@ -296,7 +303,8 @@ a_url_goes_in_all_its_forms_and_too_many_forms_are_its_path(void **state)
         url_of(&b, n, n);
         assert_int_equal(run(STORE_PURGE_URL, b.p + (i % 2) * strlen("http://h"), true, &r, &e), 0);
         assert_int_equal(r.objects, n + 1 + over);
-        assert_int_equal(run(STORE_PURGE_URL, b.p + (i % 2) * strlen("http://h"), false, &r, &e), 0);
+        assert_int_equal(run(STORE_PURGE_URL, b.p + (i % 2) * strlen("http://h"), false, &r, &e),
+            0);
         for (unsigned out = 0; out <= n; out++)
             assert_false(has(url_of(&b, n, out)));
         assert_true(has("http://h/b?p1=1"));

@@ -1,9 +1,10 @@
 /*
- * Readers, writers, purgers and the sweeper at once, with an origin whose versions tell what is too old.
+ * Readers, writers, purgers and the sweeper at once, with an origin whose versions tell what is too
+ * old.
  *
- * The invariant: an origin's key has a version; a writer takes its stamp, then reads the version, then
- * stores it; a purger raises versions, purges, and once the purge has returned says below which version
- * nothing may be served. A reader notes that bound before its lookup.
+ * The invariant: an origin's key has a version; a writer takes its stamp, then reads the version,
+ * then stores it; a purger raises versions, purges, and once the purge has returned says below
+ * which version nothing may be served. A reader notes that bound before its lookup.
  */
 #include "store_util.h"
 
@@ -65,8 +66,8 @@ reader(void *arg)
         bool soft;
 
         rcu_begin();
-        if (store_get(s, key_of(i, &k), request_fill(&rq, i % 3 == 0 ? "de" : NULL), 0, &o, &soft) ==
-            STORE_HIT) {
+        if (store_get(s, key_of(i, &k), request_fill(&rq, i % 3 == 0 ? "de" : NULL), 0, &o,
+            &soft) == STORE_HIT) {
             struct seen seen = read_body(o);
 
             hits++;
@@ -90,13 +91,15 @@ freshen(unsigned i)
     bool soft;
 
     rcu_begin();
-    if (store_get(s, key_of(i, &k), request_fill(&rq, i % 3 == 0 ? "de" : NULL), 0, &o, &soft) == STORE_HIT)
+    if (store_get(s, key_of(i, &k), request_fill(&rq, i % 3 == 0 ? "de" : NULL), 0, &o, &soft) ==
+        STORE_HIT)
         object_ref(o);
     rcu_end();
     if (o == NULL)
         return;
     if (read_body(o).version == v)      /* the origin would say 304 */
-        freshened += store_freshen(s, o, SLICE(HEAD_TEXT), 17, 0, 0, &m, stamp, NULL) == STORE_STORED;
+        freshened += store_freshen(s, o, SLICE(HEAD_TEXT), 17, 0, 0, &m, stamp, NULL) ==
+            STORE_STORED;
     else
         store_drop(s, o);
     object_unref(&o);
@@ -167,9 +170,11 @@ raise_bound(unsigned i, unsigned v)
 static void
 purge_some(unsigned turn, unsigned i)
 {
-    static const enum store_purge_kind kinds[] = { STORE_PURGE_URL, STORE_PURGE_TAG, STORE_PURGE_PREFIX,
+    static const enum store_purge_kind kinds[] =
+        { STORE_PURGE_URL, STORE_PURGE_TAG, STORE_PURGE_PREFIX,
         STORE_PURGE_ROUTE, STORE_PURGE_PATTERN, STORE_PURGE_URL, STORE_PURGE_URL };
-    struct store_purge p = { .kind = kinds[turn % NELEM(kinds)], .id = i % GROUPS, .soft = turn % 11 == 0 };
+    struct store_purge p = { .kind = kinds[turn % NELEM(kinds)], .id = i % GROUPS,
+        .soft = turn % 11 == 0 };
     bool one = p.kind == STORE_PURGE_URL;
     unsigned raised[KEYS];
     struct store_purged r;
@@ -228,7 +233,8 @@ nothing_purged_is_served_under_load(void **state)
     assert_true(hits > 0 && stored > 0 && freshened > 0);
     store_figures(s, &f);
     assert_true(f.bytes <= f.limit + 65536);
-    print_message("%u hits, %u stored, %u refused, %u freshened\n", hits, stored, refused, freshened);
+    print_message("%u hits, %u stored, %u refused, %u freshened\n", hits, stored, refused,
+        freshened);
     purge(s, STORE_PURGE_ALL, "", false);
     sweep_wait(s);
     store_figures(s, &f);

@@ -1,10 +1,10 @@
 /*
  * A purge against a put, a lookup and a freshening, interleaved at each of their steps.
  *
- * The room's sources are compiled here once more, with a hook between their steps; at the step that a case
- * names, the other operation runs from beginning to end (or, where it needs a lock that is held, up to
- * that lock, and on once it is free). Whatever the order, when the purge has returned no lookup finds what
- * was asked for before it.
+ * The room's sources are compiled here once more, with a hook between their steps; at the step that
+ * a case names, the other operation runs from beginning to end (or, where it needs a lock that is
+ * held, up to that lock, and on once it is free). Whatever the order, when the purge has returned
+ * no lookup finds what was asked for before it.
  */
 #define STORE_STEPS
 #include "store/body.c"
@@ -53,7 +53,7 @@ on_step(const char *where)
     sem_wait(&far_enough);
 }
 
-/* ---- the operations --------------------------------------------------------------------------- */
+/* ---- the operations ------------------------------------------------------------------------- */
 
 static const struct purge_case {
     const char *what;
@@ -61,7 +61,8 @@ static const struct purge_case {
     const char *key;
 } purges[] = {
     { "url", { STORE_PURGE_URL, SLICE("http://h/a"), 0, false }, "http://h/a" },
-    { "url of a key with parts", { STORE_PURGE_URL, SLICE("http://h/a"), 0, false }, "http://h/a|part" },
+    { "url of a key with parts", { STORE_PURGE_URL, SLICE("http://h/a"), 0, false },
+        "http://h/a|part" },
     { "tag", { STORE_PURGE_TAG, SLICE("t"), 0, false }, "http://h/a" },
     { "prefix", { STORE_PURGE_PREFIX, SLICE("http://h/"), 0, false }, "http://h/a" },
     { "pattern", { STORE_PURGE_PATTERN, SLICE("/*"), 0, false }, "http://h/a" },
@@ -85,7 +86,8 @@ do_purge(void)
 static void
 do_put(void)
 {
-    put_out(s, (struct test_put){ .key = now->key, .tags = { "t" }, .route_id = 7, .stamp = stamp }, NULL);
+    put_out(s, (struct test_put){ .key = now->key, .tags = { "t" }, .route_id = 7, .stamp = stamp },
+        NULL);
 }
 
 static void
@@ -101,7 +103,8 @@ do_sweep(void)
     purge_forget(s, store_stamp(s));
 }
 
-/* The other operation has a thread of its own: where the first one holds a lock, it goes up to there. */
+/* The other operation has a thread of its own: where the first one holds a lock, it goes up to
+ * there. */
 static void *
 aside(void *arg)
 {
@@ -114,7 +117,7 @@ aside(void *arg)
     return NULL;
 }
 
-/* ---- the walk ------------------------------------------------------------------------------------ */
+/* ---- the walk ------------------------------------------------------------------------------- */
 
 static void
 walk(void (*first)(void), const char *where, void (*second)(void))
@@ -146,7 +149,8 @@ nothing_old_is_served(const char *first, const char *where)
 }
 
 static void
-for_each_purge(void (*first)(void), const char *name, const char *const *steps, void (*second)(void),
+for_each_purge(void (*first)(void), const char *name, const char *const *steps,
+    void (*second)(void),
     bool stored)
 {
     for (size_t i = 0; i < NELEM(purges) * 2; i++)
@@ -245,7 +249,8 @@ freshen_now(void)
     bool was_soft;
 
     rcu_begin();
-    if (store_get(s, key_fill(&k, now->key), request_fill(&rq, NULL), 0, &o, &was_soft) == STORE_HIT)
+    if (store_get(s, key_fill(&k, now->key), request_fill(&rq, NULL), 0, &o, &was_soft) ==
+        STORE_HIT)
         object_ref(o);
     rcu_end();
     if (o == NULL)

@@ -158,7 +158,8 @@ what_is_in_flight_during_a_purge_is_not_stored(void **state)
             assert_int_equal(PUT(*state, .key = "http://h/a", .stamp = stamp, .tags = { "t" }),
                 STORE_PURGED);
             if (all[i].kind == STORE_PURGE_URL)
-                assert_int_equal(PUT(*state, .key = "http://h/a|part", .stamp = stamp), STORE_PURGED);
+                assert_int_equal(PUT(*state, .key = "http://h/a|part", .stamp = stamp),
+                    STORE_PURGED);
             assert_int_equal(PUT(*state, .key = "http://h/a", .tags = { "t" }), STORE_STORED);
         }
 }
@@ -171,7 +172,8 @@ another_purge_does_not_touch_what_is_in_flight(void **state)
     purge(*state, STORE_PURGE_URL, "http://h/b", false);
     purge(*state, STORE_PURGE_TAG, "other", false);
     purge(*state, STORE_PURGE_PREFIX, "http://h/b", false);
-    assert_int_equal(PUT(*state, .key = "http://h/a", .stamp = stamp, .tags = { "t" }), STORE_STORED);
+    assert_int_equal(PUT(*state, .key = "http://h/a", .stamp = stamp, .tags = { "t" }),
+        STORE_STORED);
     assert_int_equal(get(*state, "http://h/a"), STORE_HIT);
 }
 
@@ -250,8 +252,10 @@ static void
 what_an_earlier_purge_took_is_not_counted_again(void **state)
 {
     static const struct store_purge counts[] = {
-        { STORE_PURGE_TAG, SLICE("x"), 0, false }, { STORE_PURGE_URL, SLICE("http://h/p"), 0, false },
-        { STORE_PURGE_URL, SLICE("http://h/1"), 0, false }, { STORE_PURGE_ALL, SLICE(""), 0, false },
+        { STORE_PURGE_TAG, SLICE("x"), 0, false },
+        { STORE_PURGE_URL, SLICE("http://h/p"), 0, false },
+        { STORE_PURGE_URL, SLICE("http://h/1"), 0, false },
+        { STORE_PURGE_ALL, SLICE(""), 0, false },
     };
     char key[64];
 

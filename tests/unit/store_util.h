@@ -103,7 +103,8 @@ put_out(struct store *s, struct test_put a, struct object **out)
 #define PUT(s, ...) put_out((s), (struct test_put){ __VA_ARGS__ }, NULL)
 
 static inline enum store_answer
-get_at(struct store *s, const char *key, const char *language, int64_t now_ms, char *body, bool *soft)
+get_at(struct store *s, const char *key, const char *language, int64_t now_ms, char *body,
+    bool *soft)
 {
     struct test_key k;
     struct test_request rq;
