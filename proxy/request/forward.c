@@ -38,8 +38,8 @@ ours(enum http_id id)
 }
 
 /* "X_Forwarded_For": gateways read it as the dashed name, which is not the client's to write. */
-static bool
-disguised(struct slice name)
+bool
+forward_disguised(struct slice name)
 {
     char dashed[64];
     enum http_id id;
@@ -56,7 +56,7 @@ disguised(struct slice name)
 static bool
 stops_here(enum http_id id, struct slice name)
 {
-    return (http_flags(id) & HTTP_HOP) != 0 || ours(id) != NOT_OURS || disguised(name);
+    return (http_flags(id) & HTTP_HOP) != 0 || ours(id) != NOT_OURS || forward_disguised(name);
 }
 
 /* Kept back when the whole representation is asked for. */

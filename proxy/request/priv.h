@@ -136,6 +136,7 @@ int  target_key(const struct conn *c, const struct http_head *head, bool https, 
 
 /* forward.c: the client's request, as the origin gets it. */
 void forward_fields(void *request, struct buf *b);
+bool forward_disguised(struct slice name);          /* one of ours but for its underscores */
 void forward_body(struct request *r, struct slice data);
 void forward_body_end(struct request *r, struct slice trailer);
 void forward_interim(struct request *r, const struct fill_view *v);

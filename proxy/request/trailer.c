@@ -10,13 +10,14 @@ struct gate {
     const struct http_head *head;       /* its Connection names trailer fields too (7.6.1) */
     const struct route_edit *edit;
     const struct sem_cc *shared;        /* not NULL: the answer was fetched for another's request */
+    bool request;
 };
 
 static bool
 passes(const struct gate *g, const struct http_field *f)
 {
     return (http_flags(f->id) & (HTTP_HOP | HTTP_KEEP)) == 0 && http_forwards(g->head, f) &&
-        !route_edit_takes(g->edit, f->name) &&
+        !route_edit_takes(g->edit, f->name) && !(g->request && forward_disguised(f->name)) &&
         (g->shared == NULL || sem_keeps(g->head, g->shared, f));
 }
 
@@ -49,7 +50,8 @@ filter(struct pool *p, const struct gate *g, struct slice lines)
 struct slice
 trailer_request(const struct request *r, struct slice lines)
 {
-    struct gate g = { .head = r->head, .edit = &r->match.route->request };
+    struct gate g = { .head = r->head, .edit = &r->match.route->request,
+        .request = true };
 
     return filter(r->pool, &g, lines);
 }

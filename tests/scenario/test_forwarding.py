@@ -213,7 +213,8 @@ def test_trailers_that_frame_or_route_do_not_pass(origin, weir):
     w = weir(routes=PASS)
     with w.client() as c:
         c.start("POST", "/t", [("Transfer-Encoding", "chunked")])
-        c.send(b"0\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\nHost: evil\r\nAuthorization: x\r\nX-Ok: 1\r\n\r\n")
+        c.send(b"0\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\nHost: evil\r\nAuthorization: x\r\n"
+               b"X_Forwarded_For: 192.0.2.1\r\nX-Ok: 1\r\n\r\n")
         assert c.response().status == 200
     assert origin.last("/t").trailers == [("X-Ok", "1")]
 
