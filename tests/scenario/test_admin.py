@@ -1,4 +1,4 @@
-"""The operators' port of a whole process: figures, explanations, purges, the shell's verbs, Prometheus."""
+"""The operators' port of a whole process: figures, explanations, purges, the shell, Prometheus."""
 import json
 import shutil
 import subprocess
@@ -71,7 +71,8 @@ def test_promtool_accepts_the_metrics_of_a_process_that_worked(origin, weir):
     warm(origin, w)
     w.get("/missing")
     text = w.api("GET", "/metrics").body
-    check = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    check = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True,
+                           check=False)
     assert (check.returncode, check.stdout, check.stderr) == (0, b"", b"")
 
 
@@ -83,16 +84,19 @@ def test_a_real_prometheus_scrapes_it(origin, weir, tmp_path):
     port = harness.free_port()
     config = tmp_path / "prometheus.yml"
     config.write_text("global: {scrape_interval: 1s}\nscrape_configs:\n"
-                      "  - {job_name: weir, static_configs: [{targets: ['127.0.0.1:%d']}]}\n" % w.admin)
+                      "  - {job_name: weir, static_configs: [{targets: ['127.0.0.1:%d']}]}\n"
+                      % w.admin)
     with open(tmp_path / "prometheus.log", "wb") as log:
         server = subprocess.Popen(
-            ["prometheus", "--config.file=%s" % config, "--storage.tsdb.path=%s" % (tmp_path / "data"),
+            ["prometheus", "--config.file=%s" % config,
+             "--storage.tsdb.path=%s" % (tmp_path / "data"),
              "--web.listen-address=127.0.0.1:%d" % port], stdout=log, stderr=log)
 
     def value():
         try:
-            with urllib.request.urlopen("http://127.0.0.1:%d/api/v1/query?query=weir_cache_hits_total" % port,
-                                        timeout=2) as answer:
+            with urllib.request.urlopen(
+                    "http://127.0.0.1:%d/api/v1/query?query=weir_cache_hits_total" % port,
+                    timeout=2) as answer:
                 result = json.load(answer)["data"]["result"]
         except OSError:
             return None
@@ -150,7 +154,8 @@ def test_the_configuration_is_shown_without_its_secrets(weir, tmp_path):
     token.write_text("open-sesame\n")
     token.chmod(0o600)
     w = weir(yaml="listen: '{listen}'\nadmin: {listen: '{admin}', token_file: %s}\n"
-                  "origins: {api: {servers: ['{origin}']}}\nroutes: [{path: /**}]\n" % token, wait=False)
+                  "origins: {api: {servers: ['{origin}']}}\nroutes: [{path: /**}]\n" % token,
+                  wait=False)
     bearer = [("Authorization", "Bearer open-sesame")]
 
     def up():
@@ -171,7 +176,8 @@ def test_the_shell_has_the_same_verbs(origin, weir):
     binary = harness.weir_binary()
 
     def shell(*args):
-        return subprocess.run([binary, *args, "--admin", w.admin_url], capture_output=True, check=False, text=True)
+        return subprocess.run([binary, *args, "--admin", w.admin_url], capture_output=True,
+                              check=False, text=True)
     stats = shell("stats")
     assert stats.returncode == 0 and "/**" in stats.stdout and "hit" in stats.stdout
     explained = shell("explain", "http://%s/a" % w.host)
@@ -196,7 +202,8 @@ def test_a_port_in_use_is_named_with_the_remedy(origin, weir):
     w = weir()
     other = harness.Weir(origin.url, wait=False,
                          yaml="listen: '{listen}'\nadmin: {listen: '127.0.0.1:%d'}\n"
-                              "origins: {api: {servers: ['{origin}']}}\nroutes: [{path: /**}]\n" % w.admin)
+                              "origins: {api: {servers: ['{origin}']}}\nroutes: [{path: /**}]\n"
+                              % w.admin)
     assert other.process.wait(timeout=20) == 1
     other.status = 1
     assert "admin.listen" in other.log() and "choose another port" in other.log()

@@ -10,7 +10,8 @@ AGED = [("Cache-Control", "max-age=10"), ("Age", "100")]        # stored, and st
 def twice(origin, w, headers, status=200, request=(), reason="OK"):
     """Two reads of one URL; the second answer, and how many of them the origin saw."""
     path = "/%d" % (len(origin.handlers) + 1)
-    origin.on(path, status=status, headers=headers, body=b"hello" if status != 204 else b"", reason=reason)
+    origin.on(path, status=status, headers=headers, body=b"hello" if status != 204 else b"",
+              reason=reason)
     w.get(path, request)
     second = w.get(path, request)
     return second, origin.count(path)
@@ -111,7 +112,8 @@ def test_a_chunked_answer_is_stored_whole_and_served_with_its_length(origin, wei
 
 def test_an_answer_until_the_close_is_stored_when_nothing_was_promised(origin, weir):
     w = weir()
-    origin.on("/c", raw=b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nConnection: close\r\n\r\nall", close=True)
+    origin.on("/c", raw=b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n"
+              b"Connection: close\r\n\r\nall", close=True)
     assert w.get("/c").body == b"all"
     assert w.get("/c").body == b"all"
 
@@ -135,7 +137,8 @@ def test_a_stored_answer_says_its_age_which_counts_what_it_had_already(origin, w
 
 def test_a_date_in_the_past_makes_an_answer_older(origin, weir):
     w = weir()
-    origin.on("/a", headers=[("Cache-Control", "max-age=600"), ("Date", http_date(-100))], body=b"x")
+    origin.on("/a", headers=[("Cache-Control", "max-age=600"), ("Date", http_date(-100))],
+              body=b"x")
     w.get("/a")
     assert 99 <= int(w.get("/a").header("Age")) <= 103
     origin.on("/b", headers=[("Cache-Control", "max-age=60"), ("Date", http_date(-100))], body=b"x")
@@ -147,7 +150,8 @@ def test_fields_that_belong_to_one_exchange_are_not_replayed(origin, weir):
     w = weir()
     origin.on("/a", headers=[FRESH, ("Connection", "X-Hop"), ("X-Hop", "1"), ("X-End", "1"),
                              ("Keep-Alive", "timeout=5"), ("Set-Cookie", "sid=secret"),
-                             ("Cache-Status", "origin; hit"), ("Proxy-Authenticate", "Basic")], body=b"x")
+                             ("Cache-Status", "origin; hit"), ("Proxy-Authenticate", "Basic")],
+                             body=b"x")
     first = w.get("/a")
     assert first.header("Set-Cookie") == "sid=secret"
     assert first.header("X-Hop") is None and first.header("X-End") == "1"
@@ -160,9 +164,11 @@ def test_fields_that_belong_to_one_exchange_are_not_replayed(origin, weir):
 
 def test_what_an_origin_says_of_one_exchange_is_told_to_its_client_alone(origin, weir):
     w = weir()
-    fields = [("Server-Timing", "db;dur=53"), ("traceresponse", "00-" + "a" * 32 + "-" + "b" * 16 + "-01"),
+    fields = [("Server-Timing", "db;dur=53"),
+              ("traceresponse", "00-" + "a" * 32 + "-" + "b" * 16 + "-01"),
               ("RateLimit", '"d";r=50;t=30'), ("RateLimit-Policy", '"d";q=100;w=60'),
-              ("RateLimit-Remaining", "50"), ("X-RateLimit-Remaining", "50"), ("X-Rate-Limit-Reset", "9")]
+              ("RateLimit-Remaining", "50"), ("X-RateLimit-Remaining", "50"),
+              ("X-Rate-Limit-Reset", "9")]
     origin.on("/a", headers=[FRESH, ("ETag", '"1"'), *fields], body=b"x")
     first, second = w.get("/a"), w.get("/a")
     assert second.cache_status.hit
@@ -172,8 +178,10 @@ def test_what_an_origin_says_of_one_exchange_is_told_to_its_client_alone(origin,
 
 def test_fields_named_by_private_and_no_cache_are_not_replayed(origin, weir):
     w = weir()
-    origin.on("/a", headers=[("Cache-Control", 'max-age=60, private="x-mine, x-too", no-cache=x-also'),
-                             ("X-Mine", "1"), ("X-Too", "1"), ("X-Also", "1"), ("X-Ours", "1")], body=b"x")
+    origin.on("/a", headers=[("Cache-Control",
+                              'max-age=60, private="x-mine, x-too", no-cache=x-also'),
+                             ("X-Mine", "1"), ("X-Too", "1"), ("X-Also", "1"), ("X-Ours", "1")],
+                             body=b"x")
     assert w.get("/a").header("X-Mine") == "1"
     second = w.get("/a")
     assert second.cache_status.hit and second.header("X-Ours") == "1"
@@ -301,7 +309,8 @@ def test_a_named_ttl_is_the_one_of_the_table(origin, weir):
     assert twice(origin, w, [])[0].cache_status.ttl > 7000
 
 
-@pytest.mark.parametrize("said", ["private", "no-store", "no-cache", "s-maxage=0", "max-age=1000000"])
+@pytest.mark.parametrize("said",
+                         ["private", "no-store", "no-cache", "s-maxage=0", "max-age=1000000"])
 def test_force_ttl_overrides_what_the_origin_says(origin, weir, said):
     w = weir(routes=[{"path": "/**", "force_ttl": "1m"}])
     second, count = twice(origin, w, [("Cache-Control", said)])
@@ -316,7 +325,8 @@ def test_a_pass_route_stores_nothing(origin, weir):
 
 def test_routes_of_one_path_do_not_share_what_their_keys_tell_apart(origin, weir):
     w = weir(routes=[{"path": "/**", "key": {"headers": ["X-Tenant"]}}])
-    origin.on("/a", lambda q, c: c.respond(headers=[FRESH], body=q.header("X-Tenant", "none").encode()))
+    origin.on("/a", lambda q, c: c.respond(headers=[FRESH],
+                                           body=q.header("X-Tenant", "none").encode()))
     for tenant in ("a", "b", "a", "b"):
         assert w.get("/a", [("X-Tenant", tenant)]).body == tenant.encode()
     assert origin.count("/a") == 2
@@ -334,7 +344,8 @@ def test_a_cookie_can_be_part_of_the_key_without_the_others(origin, weir):
 # ---- keys --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("one, other", [
-    ("/a/b", "/a/./b"), ("/a/b", "/a/x/../b"), ("/%7Eme", "/~me"), ("/a%2fb", "/a%2Fb"), ("/a?", "/a?"),
+    ("/a/b", "/a/./b"), ("/a/b", "/a/x/../b"), ("/%7Eme", "/~me"), ("/a%2fb", "/a%2Fb"),
+    ("/a?", "/a?"),
 ])
 def test_targets_that_uri_syntax_calls_equivalent_share_an_entry(origin, weir, one, other):
     w = weir()
@@ -344,8 +355,10 @@ def test_targets_that_uri_syntax_calls_equivalent_share_an_entry(origin, weir, o
 
 
 @pytest.mark.parametrize("one, other", [
-    ("/a", "/A"), ("/a", "/a/"), ("/a/b", "/a//b"), ("/a/b", "/a%2Fb"), ("/a?x=1&y=2", "/a?y=2&x=1"),
-    ("/a", "/a?"), ("/a?x", "/a?x="), ("/a?b=1", "/a?B=1"), ("/a?x=+", "/a?x=%20"), ("/a?x=1", "/a?x=1&"),
+    ("/a", "/A"), ("/a", "/a/"), ("/a/b", "/a//b"), ("/a/b", "/a%2Fb"),
+    ("/a?x=1&y=2", "/a?y=2&x=1"),
+    ("/a", "/a?"), ("/a?x", "/a?x="), ("/a?b=1", "/a?B=1"), ("/a?x=+", "/a?x=%20"),
+    ("/a?x=1", "/a?x=1&"),
 ])
 def test_targets_that_the_origin_could_tell_apart_do_not(origin, weir, one, other):
     w = weir()

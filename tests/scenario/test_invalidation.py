@@ -1,4 +1,4 @@
-"""Unsafe requests invalidate what they changed: RFC 9111 4.4; and a purge outruns what is in flight."""
+"""Unsafe requests invalidate what they changed (RFC 9111 4.4); a purge outruns a fetch."""
 import pytest
 
 from harness import eventually
@@ -8,7 +8,8 @@ FRESH = ("Cache-Control", "max-age=60")
 
 def cached(origin, w, *paths):
     for path in paths:
-        origin.on(path, [lambda q, c: c.respond(200, [FRESH], b"old"), lambda q, c: c.respond(200, [FRESH], b"new")])
+        origin.on(path, [lambda q, c: c.respond(200, [FRESH], b"old"),
+                         lambda q, c: c.respond(200, [FRESH], b"new")])
         assert w.get(path).body == b"old"
 
 
@@ -35,7 +36,8 @@ def fresh(w, path):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "X-UNKNOWN"])
 @pytest.mark.parametrize("status", [200, 201, 204, 302, 303])
-def test_a_successful_write_purges_its_target_before_the_writer_has_its_answer(origin, weir, method, status):
+def test_a_successful_write_purges_its_target_before_the_writer_has_its_answer(origin, weir, method,
+                                                                               status):
     w = weir()
     cached(origin, w, "/a")
     writing(origin, "/a", status)
@@ -64,7 +66,8 @@ def test_a_failed_write_purges_where_the_route_says_so(origin, weir):
 def test_a_write_whose_fate_is_unknown_purges(origin, weir, how):
     w = weir()
     cached(origin, w, "/a")
-    origin.on("/a", lambda q, c: getattr(c, how)() if q.method == "POST" else c.respond(200, [FRESH], b"new"))
+    origin.on("/a", lambda q, c: getattr(c, how)() if q.method == "POST"
+              else c.respond(200, [FRESH], b"new"))
     assert w.post("/a", b"x").status == 502
     assert w.get("/a").body == b"new"
 
@@ -73,7 +76,8 @@ def test_a_write_that_times_out_purges(origin, weir):
     w = weir(routes=[{"path": "/**", "timeout": {"first_byte": "100ms"}}])
     cached(origin, w, "/a")
     gate = origin.gate()
-    origin.on("/a", lambda q, c: gate.wait() if q.method == "POST" else c.respond(200, [FRESH], b"new"))
+    origin.on("/a", lambda q, c: gate.wait() if q.method == "POST"
+              else c.respond(200, [FRESH], b"new"))
     assert w.post("/a", b"x").status == 504
     assert w.get("/a").body == b"new"
 
@@ -82,7 +86,8 @@ def test_a_writer_who_leaves_before_its_answer_has_purged(origin, weir):
     w = weir()
     cached(origin, w, "/a")
     gate = origin.gate()
-    origin.on("/a", lambda q, c: gate.wait() if q.method == "POST" else c.respond(200, [FRESH], b"new"))
+    origin.on("/a", lambda q, c: gate.wait() if q.method == "POST"
+              else c.respond(200, [FRESH], b"new"))
     with w.client() as c:
         c.start("POST", "/a", [("Content-Length", "0")])
         origin.wait("/a", 2)
@@ -142,13 +147,17 @@ def test_a_write_purges_what_the_routes_templates_name(origin, weir):
     for path in ("/r/1", "/r/1?x", "/r/2", "/list", "/free"):
         w.get(path)
     w.post("/r/1")
-    assert [fresh(w, p) for p in ("/r/1", "/r/1?x", "/r/2", "/list", "/free")] == [False, False, True, True, True]
+    assert [fresh(w, p) for p in ("/r/1", "/r/1?x", "/r/2", "/list", "/free")] == \
+        [False, False, True, True, True]
     w.post("/touch")
-    assert [fresh(w, p) for p in ("/r/1", "/r/1?x", "/r/2", "/list", "/free")] == [False, False, False, False, True]
+    assert [fresh(w, p) for p in ("/r/1", "/r/1?x", "/r/2", "/list", "/free")] == \
+        [False, False, False, False, True]
 
 
 def test_tags_come_from_the_answer_too(origin, weir):
-    w = weir(routes=[{"path": "/**", "tags": ["{response.header.x-tag}", "id:{response.body.items[].id}", "q:{query.q}"]}])
+    w = weir(routes=[{"path": "/**",
+                      "tags": ["{response.header.x-tag}", "id:{response.body.items[].id}",
+                               "q:{query.q}"]}])
     origin.on("*", headers=[FRESH, ("X-Tag", "one"), ("Content-Type", "application/json")],
               body=b'{"items": [{"id": 7}, {"id": "x"}]}')
     for tag in ("one", "id:7", "id:x", "q:5"):
@@ -200,7 +209,8 @@ def test_a_304_that_was_asked_for_before_a_write_does_not_bring_the_old_answer_b
             gate.wait()
             conn.respond(304, [FRESH, ("ETag", '"1"')], reason="Not Modified")
         else:
-            conn.respond(200, [("Cache-Control", "max-age=10"), ("Age", "100"), ("ETag", '"1"')], state["body"])
+            conn.respond(200, [("Cache-Control", "max-age=10"), ("Age", "100"), ("ETag", '"1"')],
+                         state["body"])
     origin.on("/a", handler)
     w.get("/a")
     with w.client() as before:

@@ -15,16 +15,18 @@ def is_hit(w, path, headers=()):
 
 
 @pytest.mark.parametrize("field,one,other", [
-    ("X-Forwarded-Host", "a.example", "b.example"), ("X-Forwarded-Host", "a.example", "a.example, b.example"),
+    ("X-Forwarded-Host", "a.example", "b.example"),
+    ("X-Forwarded-Host", "a.example", "a.example, b.example"),
     ("X-Forwarded-Host", "a.example", ""), ("X-Forwarded-Host", "<script>", "a.example"),
     ("X-Forwarded-Proto", "http", "https"), ("X-Forwarded-Proto", "http", "https, http"),
     ("X-Forwarded-Proto", "http", "wss"),
     ("Forwarded", "for=192.0.2.1;host=a.example", "for=192.0.2.1;host=b.example"),
     ("Forwarded", "host=a.example, host=b.example", "host=b.example, host=a.example"),
     ("Forwarded", "host=a.example, for=192.0.2.1", "for=192.0.2.1, host=a.example"),
-    ("Forwarded", "proto=https", "for=192.0.2.1"), ('Forwarded', 'for=x;Host="a.example:81"', "for=x"),
+    ("Forwarded", "proto=https", "for=192.0.2.1"),
+    ('Forwarded', 'for=x;Host="a.example:81"', "for=x"),
 ])
-def test_what_a_trusted_proxy_says_was_asked_for_has_entries_of_its_own(origin, weir, field, one, other):
+def test_what_a_trusted_proxy_says_has_entries_of_its_own(origin, weir, field, one, other):
     origin.on("/l", links)
     w = weir(listen={"trust": "127.0.0.0/8"})
     sent = [[("Host", "api.example"), (field, v)] for v in (one, other)]
@@ -39,7 +41,8 @@ def test_what_a_trusted_proxy_says_was_asked_for_has_entries_of_its_own(origin, 
 @pytest.mark.parametrize("fields", [
     [("X-Forwarded-Host", "api.example")], [("X-Forwarded-Proto", "http")],
     [("Forwarded", "for=192.0.2.1;host=api.example;proto=http")],
-    [("Forwarded", 'for=192.0.2.1;proto=HTTP;Host="API.example"')], [("X-Forwarded-For", "192.0.2.1")],
+    [("Forwarded", 'for=192.0.2.1;proto=HTTP;Host="API.example"')],
+    [("X-Forwarded-For", "192.0.2.1")],
 ])
 def test_what_says_nothing_new_shares_the_entry(origin, weir, fields):
     origin.on("/l", links)
@@ -52,14 +55,16 @@ def test_what_somebody_says_who_is_not_trusted_is_neither_forwarded_nor_in_the_k
     origin.on("/l", links)
     w = weir()
     host = [("Host", "api.example")]
-    told = w.get("/l", host + [("X-Forwarded-Host", "evil"), ("Forwarded", "host=evil"), ("X-Forwarded-Proto", "https")])
+    told = w.get("/l", host + [("X-Forwarded-Host", "evil"), ("Forwarded", "host=evil"),
+                               ("X-Forwarded-Proto", "https")])
     assert b"evil" not in told.body and w.get("/l", host).cache_status.hit
 
 
 def test_a_write_purges_its_target_whatever_a_trusted_proxy_said(origin, weir):
     origin.on("/l", links)
     w = weir(listen={"trust": "127.0.0.0/8"})
-    host, other = [("Host", "api.example")], [("Host", "api.example"), ("X-Forwarded-Host", "other.example")]
+    host = [("Host", "api.example")]
+    other = host + [("X-Forwarded-Host", "other.example")]
     for writer in (host, other):
         w.get("/l", host)
         w.get("/l", other)
@@ -68,7 +73,8 @@ def test_a_write_purges_its_target_whatever_a_trusted_proxy_said(origin, weir):
         assert not is_hit(w, "/l", host) and not is_hit(w, "/l", other)
 
 
-@pytest.mark.parametrize("host", ["api.example.", "API.Example", "api.example:80", "api.example.:080", "%61pi%2Eexample", "api.example.."])
+@pytest.mark.parametrize("host", ["api.example.", "API.Example", "api.example:80",
+                                  "api.example.:080", "%61pi%2Eexample", "api.example.."])
 def test_spellings_of_a_host_are_one_and_the_origin_sees_that_one(origin, weir, host):
     origin.on("/h", links)
     w = weir(routes=[{"path": "/**", "host": ["api.example"]}])
@@ -86,7 +92,8 @@ def test_a_route_may_name_its_host_with_a_dot_at_the_end(origin, weir):
         assert w.get("/h", [("Host", host)]).status == 200, host
 
 
-@pytest.mark.parametrize("host", ["a%20b", "a%2Fb", "%00", "a%25", "api.example%3A80", "s%C3%A3o.example"])
+@pytest.mark.parametrize("host", ["a%20b", "a%2Fb", "%00", "a%25", "api.example%3A80",
+                                  "s%C3%A3o.example"])
 def test_a_host_with_escapes_that_no_name_has_is_refused(origin, weir, host):
     w = weir()
     r = w.get("/h", [("Host", host)])

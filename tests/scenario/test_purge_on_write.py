@@ -1,4 +1,4 @@
-"""What a write changed leaves the cache before the writer has its answer; and PURGE on the data port."""
+"""What a write changed leaves the cache before the writer has its answer; the PURGE method."""
 import json
 import threading
 
@@ -66,8 +66,10 @@ def test_a_safe_method_purges_nothing(origin, weir, method):
 def test_location_and_content_location_of_the_same_origin_are_purged(origin, weir):
     w = weir()
     for field in ("Location", "Content-Location"):
-        for form, goes in (("/new", True), ("http://%s/new" % w.host, True), ("new", True), ("//%s/new" % w.host, True),
-                           ("http://elsewhere.example/new", False), ("https://%s/new" % w.host, False), ("http://[", False)):
+        for form, goes in (("/new", True), ("http://%s/new" % w.host, True), ("new", True),
+                           ("//%s/new" % w.host, True),
+                           ("http://elsewhere.example/new", False),
+                           ("https://%s/new" % w.host, False), ("http://[", False)):
             fill(origin, w, "/new")
             origin.on("/w", status=201, headers=[(field, form)])
             assert w.post("/w", b"x").status == 201
@@ -86,7 +88,7 @@ def test_a_purge_is_done_before_the_writer_has_its_answer(origin, weir):
     w.get("/a")
     with w.client() as c:
         c.start("POST", "/a", [("Content-Length", "0")])
-        c.wire.until(b"\r\n\r\n", "a head")                  # the head of the answer: by now it is gone
+        c.wire.until(b"\r\n\r\n", "a head")      # the head of the answer: by now it is gone
         assert not is_hit(w, "/a")
         gate.set()
 
@@ -118,10 +120,12 @@ def test_a_write_of_unknown_fate_purges(origin, weir):
     def rubbish(req, conn):
         conn.send(b"rubbish\r\n\r\n")
         conn.close()
-    for how in (lambda req, conn: conn.reset(), lambda req, conn: conn.close(), rubbish, lambda req, conn: gate.wait()):
+    for how in (lambda req, conn: conn.reset(), lambda req, conn: conn.close(), rubbish,
+                lambda req, conn: gate.wait()):
         origin.on("/a", by_method(POST=how))
         w = weir(origin={"timeout": {"first_byte": "200ms"}},
-                 routes=[{"path": "/**", "purge": ["all-lists"]}, {"path": "/list", "tags": ["all-lists"]}])
+                 routes=[{"path": "/**", "purge": ["all-lists"]},
+                         {"path": "/list", "tags": ["all-lists"]}])
         fill(origin, w, "/list")
         w.get("/a")
         assert w.post("/a", b"x").status in (502, 504)
@@ -155,22 +159,26 @@ def test_a_client_that_leaves_in_the_middle_of_its_write_purges(origin, weir):
 
 
 ROUTES = [
-    {"path": "/api/recruiters/{id}", "tags": ["recruiter:{id}", "recruiters"], "purge": ["recruiter:{id}", "recruiters"]},
+    {"path": "/api/recruiters/{id}", "tags": ["recruiter:{id}", "recruiters"],
+     "purge": ["recruiter:{id}", "recruiters"]},
     {"path": "/api/recruiters", "tags": ["recruiters"], "purge": ["/api/summary"]},
     {"path": "/api/search", "tags": ["city:{query.city}"]},
     {"path": "/api/summary"}, {"path": "/api/other"},
     {"path": "/api/move", "purge": ["city:{query.city}"]},
-    {"path": "/api/tenant", "tags": ["tenant:{header.x-tenant}"], "purge": ["tenant:{header.x-tenant}"],
+    {"path": "/api/tenant", "tags": ["tenant:{header.x-tenant}"],
+     "purge": ["tenant:{header.x-tenant}"],
      "key": {"headers": ["X-Tenant"]}},
     {"path": "/api/moved", "purge": ["city:{response.header.x-city}"]},
     {"path": "/api/by-body", "purge": ["recruiter:{request.body.recruiter.id}"]},
-    {"path": "/api/by-answer", "purge": ["recruiter:{response.body.items[].id}", "/api/recruiters/{response.body.main}"]},
+    {"path": "/api/by-answer",
+     "purge": ["recruiter:{response.body.items[].id}", "/api/recruiters/{response.body.main}"]},
 ]
 
 
 def test_templates_name_what_else_a_write_purges(origin, weir):
     w = weir(routes=ROUTES)
-    everything = ["/api/recruiters/1", "/api/recruiters/2", "/api/recruiters", "/api/search?city=Rome",
+    everything = ["/api/recruiters/1", "/api/recruiters/2", "/api/recruiters",
+                  "/api/search?city=Rome",
                   "/api/search?city=Oslo", "/api/summary", "/api/other"]
 
     def write(path, gone, headers=(), body=b"{}", answer=None):
@@ -205,9 +213,11 @@ def test_where_a_body_placeholder_finds_nothing_the_whole_route_is_purged(origin
     long = json.dumps({"pad": "x" * 70000, "id": 1}).encode()
     answer = {"no JSON": dict(body=b"<html>"), "too long": dict(body=long),
               "coded": dict(body=b'{"id": 1}', headers=[("Content-Encoding", "gzip")]),
-              "chunked and long": lambda req, conn: (conn.head(chunked=True), conn.chunk(long), conn.end())}[name]
+              "chunked and long": lambda req, conn: (conn.head(chunked=True), conn.chunk(long),
+                                                     conn.end())}[name]
     origin.on("/r/w", by_method(POST=answer))
-    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{response.body.id}"]}, {"path": "/other"}])
+    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{response.body.id}"]},
+                     {"path": "/other"}])
     fill(origin, w, "/r/1", "/r/2", "/other")
     r = w.post("/r/w", b"{}")
     assert r.status == 200 and len(r.body) >= 2
@@ -215,12 +225,14 @@ def test_where_a_body_placeholder_finds_nothing_the_whole_route_is_purged(origin
 
 
 @pytest.mark.parametrize("answer,widens", [
-    (b'{}', True), (b'{"id": null}', True), (b'{"id": {"a": 1}}', True), (b'[]', True), (b'"x"', True),
+    (b'{}', True), (b'{"id": null}', True), (b'{"id": {"a": 1}}', True), (b'[]', True),
+    (b'"x"', True),
     (b'{"id": 1}', False), (b'{"id": [1, 2]}', False), (b'{"id": []}', False),
 ])
 def test_a_member_that_the_body_does_not_have_purges_the_whole_route(origin, weir, answer, widens):
     origin.on("/r/w", by_method(POST=dict(body=answer)))
-    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{response.body.id}"]}, {"path": "/other"}])
+    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{response.body.id}"]},
+                     {"path": "/other"}])
     fill(origin, w, "/r/1", "/other")
     w.post("/r/w", b"{}")
     assert is_hit(w, "/r/1") != widens and is_hit(w, "/other")
@@ -231,7 +243,8 @@ def test_an_element_without_the_member_purges_the_whole_route(origin, weir):
     w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{request.body.items[].id}"]}])
     origin.on("/r/w", by_method(POST=dict(body=b"ok")))
     for body, widens in ((b'{"items": [{"id": 1}, {"id": 2}]}', False), (b'{"items": []}', False),
-                         (b'{"items": [{"id": 1}, {}]}', True), (b'{"items": {"id": 1}}', True), (b'{}', True)):
+                         (b'{"items": [{"id": 1}, {}]}', True), (b'{"items": {"id": 1}}', True),
+                         (b'{}', True)):
         fill(origin, w, "/r/1")
         w.post("/r/w", body)
         assert is_hit(w, "/r/1") != widens, body
@@ -239,7 +252,9 @@ def test_an_element_without_the_member_purges_the_whole_route(origin, weir):
 
 def test_a_parameter_or_field_that_is_absent_names_nothing(origin, weir):
     origin.on("/r/w", by_method(POST=dict(body=b"{}")))
-    w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{query.a}", "thing:{header.x-id}", "thing:{response.header.x-id}",
+    w = weir(routes=[{"path": "/r/{id}",
+                      "purge": ["thing:{query.a}", "thing:{header.x-id}",
+                                "thing:{response.header.x-id}",
                                                    "thing:{query.a}:{response.body.id}"]}])
     fill(origin, w, "/r/1")
     w.get("/r/w")
@@ -273,7 +288,8 @@ def test_a_request_body_that_cannot_be_read_purges_the_whole_route(origin, weir,
     w = weir(routes=[{"path": "/r/{id}", "purge": ["thing:{request.body.id}"]}, {"path": "/other"}])
     fill(origin, w, "/r/1", "/other")
     body = json.dumps({"pad": "x" * (70000 if how == "too long" else 1), "id": 1}).encode()
-    w.post("/r/w", b"<xml>" if how == "no JSON" else body, [("Content-Encoding", "gzip")] if how == "coded" else [])
+    w.post("/r/w", b"<xml>" if how == "no JSON" else body,
+           [("Content-Encoding", "gzip")] if how == "coded" else [])
     assert not is_hit(w, "/r/1") and is_hit(w, "/other")
 
 
@@ -295,7 +311,9 @@ def test_many_writers_and_readers_never_see_what_is_older_than_their_write(origi
             value[0] += 1
             n = value[0]
         conn.respond(body=b"%d" % n)
-    origin.on("/v", by_method(POST=write, GET=lambda req, conn: conn.respond(headers=FRESH, body=b"%d" % value[0])))
+    origin.on("/v", by_method(POST=write,
+                              GET=lambda req, conn: conn.respond(headers=FRESH,
+                                                                 body=b"%d" % value[0])))
     w = weir()
 
     def worker(i):
@@ -306,7 +324,7 @@ def test_many_writers_and_readers_never_see_what_is_older_than_their_write(origi
     w.parallel(6, worker)
 
 
-# ---- the PURGE method ------------------------------------------------------------------------------------
+# ---- the PURGE method --------------------------------------------------------------------------
 
 def test_purge_is_a_method_like_any_other_unless_it_is_allowed(origin, weir):
     origin.on("/a", by_method(PURGE=dict(status=405, body=b"mine")))
@@ -323,8 +341,10 @@ def test_purge_asks_for_the_network_and_the_token(origin, weir, tmp_path):
     w = weir(listen=on)
     fill(origin, w, "/a", "/a?q=1", "/b")
     before = origin.count()
-    for bad in ([], [("Authorization", "Bearer wrong")], [("Authorization", "Bearer s3cre")], [("Authorization", "Bearer s3cret1")],
-                [("Authorization", "Basic s3cret")], [("Authorization", "s3cret")], [("Authorization", "Bearer")]):
+    for bad in ([], [("Authorization", "Bearer wrong")], [("Authorization", "Bearer s3cre")],
+                [("Authorization", "Bearer s3cret1")],
+                [("Authorization", "Basic s3cret")], [("Authorization", "s3cret")],
+                [("Authorization", "Bearer")]):
         r = w.request("PURGE", "/a", bad)
         assert r.status == 403 and r.header("Content-Type") == "application/problem+json", bad
     assert is_hit(w, "/a")
@@ -350,7 +370,7 @@ def test_purge_takes_all_variants(origin, weir, tmp_path):
     assert not any(is_hit(w, "/v", [("Accept-Language", s)]) for s in ("en", "it", "fr"))
 
 
-# ---- every way in which a URL may be stored ------------------------------------------------------------------
+# ---- every way in which a URL may be stored ----------------------------------------------------
 
 BY_FIELDS = [
     {"path": "/api/**", "name": "beta", "headers": ["X-Beta"], "query": {"ignore": ["utm_*"]}},
@@ -377,7 +397,8 @@ def test_a_write_purges_its_target_under_every_route_that_could_have_stored_it(o
     fill_by_fields(origin, w)
     assert w.post("/api/a?utm_x=1&c=2&b=3", b"x").status == 200
     assert left_by_fields(w) == []
-    origin.on("/api/w", by_method(POST=dict(status=201, headers=[("Location", "/api/a?utm_x=1&c=2&b=3")])))
+    origin.on("/api/w", by_method(POST=dict(status=201,
+                                            headers=[("Location", "/api/a?utm_x=1&c=2&b=3")])))
     fill_by_fields(origin, w)
     assert w.post("/api/w", b"x").status == 201
     assert left_by_fields(w) == []
@@ -386,7 +407,8 @@ def test_a_write_purges_its_target_under_every_route_that_could_have_stored_it(o
 def test_a_purge_by_url_takes_it_from_every_route_that_could_have_stored_it(origin, weir, tmp_path):
     token = tmp_path / "token"
     token.write_text("t")
-    w = weir(routes=BY_FIELDS, listen={"purge": {"networks": "127.0.0.1", "token_file": str(token)}})
+    w = weir(routes=BY_FIELDS,
+             listen={"purge": {"networks": "127.0.0.1", "token_file": str(token)}})
     url = "/api/a?utm_x=1&c=2&b=3"
     for name in (url, "http://%s%s" % (w.host, url)):
         fill_by_fields(origin, w)
@@ -400,7 +422,8 @@ def test_a_purge_by_url_takes_it_from_every_route_that_could_have_stored_it(orig
 
 def test_a_purge_that_widens_takes_the_routes_that_store_the_target(origin, weir):
     origin.on("/r/w", by_method(POST=dict(body=b"<html>")))
-    w = weir(routes=[{"path": "/r/{id}", "name": "write", "methods": ["POST"], "purge": ["thing:{response.body.id}"]},
+    w = weir(routes=[{"path": "/r/{id}", "name": "write", "methods": ["POST"],
+                      "purge": ["thing:{response.body.id}"]},
                      {"path": "/r/{id}", "name": "read"}, {"path": "/other"}])
     fill(origin, w, "/r/1", "/other")
     assert w.post("/r/w", b"{}").status == 200
