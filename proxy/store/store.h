@@ -172,8 +172,8 @@ struct store_purged {
 /* In force for every lookup that starts after it returns. -1 only when memory is out (then
  * everything is purged instead, which is safe, and *r says exact = false). */
 int  store_purge(struct store *s, const struct store_purge *p, struct store_purged *r);
-/* How many objects would match; looks at all of them for prefix, pattern and route, and for the
- * others while the sweeper has work to do. */
+/* How many objects would match; looks at all of them for prefix, pattern and route, and for tags
+ * and keys with parts while the sweeper has work to do. */
 uint64_t store_purge_count(struct store *s, const struct store_purge *p);
 
 uint64_t store_stamp(const struct store *s);        /* the purge sequence now */

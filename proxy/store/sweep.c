@@ -269,10 +269,13 @@ store_purge_count(struct store *s, const struct store_purge *p)
     struct count c = { .p = p };
 
     CHECK(s, STORE_MAGIC);
-    if (p->kind == STORE_PURGE_TAG && !sweep_pending(s))
-        return tags_count(s, TAG_NAMED, p->text);
-    if (p->kind == STORE_PURGE_URL && !sweep_pending(s))
-        return tags_count(s, TAG_URL, p->text) + count_key(s, p->text);
+    if (p->kind == STORE_PURGE_TAG || p->kind == STORE_PURGE_URL) {
+        bool url = p->kind == STORE_PURGE_URL;
+        uint64_t tagged = tags_count(s, url ? TAG_URL : TAG_NAMED, p->text);
+
+        if (tagged == 0 || !sweep_pending(s))
+            return tagged + (url ? count_key(s, p->text) : 0);
+    }
     store_visit_all(s, count_node, &c);
     return c.n;
 }
