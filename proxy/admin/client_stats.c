@@ -102,9 +102,12 @@ print_origins(const json_t *doc)
         json_t *o = json_array_get(origins, i);
         const char *name = begin_name(json_string_value(json_object_get(o, "name")));
 
-        for (size_t p = 0; p < NELEM(phases); p++, name = "")
-            if (json_object_get(o, phases[p]) != NULL)
-                print_row(name, phases[p], json_object_get(o, phases[p]));
+        for (size_t p = 0; p < NELEM(phases); p++) {
+            if (json_object_get(o, phases[p]) == NULL)
+                continue;
+            print_row(name, phases[p], json_object_get(o, phases[p]));
+            name = "";
+        }
     }
 }
 
