@@ -207,5 +207,17 @@ kit_status(const char *answer)
 
 #define HOST "Host: localhost\r\n"
 #define LAST "Connection: close\r\n"
+#define ASK(line, fields) line " HTTP/1.1\r\n" HOST LAST fields "\r\n"   /* the last of its connection */
+
+/* Asks, and has what comes back; static. */
+static inline char *
+kit_expect(const char *text, int status)
+{
+    char *a = kit_talk(text);
+
+    if (kit_status(a) != status)
+        fail_msg("wanted %d for %s, got %s", status, text, a);
+    return a;
+}
 
 #endif

@@ -16,7 +16,7 @@ occurrences(const char *text, const char *what)
 static void
 answers_have_the_fields_that_keep_them_out_of_caches_and_guesses(void **state)
 {
-    char *a = kit_talk("GET /healthz HTTP/1.1\r\n" HOST LAST "\r\n");
+    char *a = kit_talk(ASK("GET /healthz", ""));
 
     (void)state;
     assert_int_equal(kit_status(a), 200);
@@ -34,11 +34,10 @@ every_get_answers(void **state)
 
     (void)state;
     for (size_t i = 0; i < NELEM(paths); i++) {
-        char text[128], *a;
+        char text[128];
 
         snprintf(text, sizeof text, "GET %s HTTP/1.1\r\n" HOST LAST "\r\n", paths[i]);
-        a = kit_talk(text);
-        assert_int_equal(kit_status(a), 200);
+        kit_expect(text, 200);
     }
     assert_non_null(strstr(kit_talk("GET / HTTP/1.0\r\n" HOST "\r\n"), "POST /purge"));
 }
@@ -57,7 +56,7 @@ head_has_the_same_head_and_no_content(void **state)
 static void
 a_request_may_come_byte_by_byte(void **state)
 {
-    static const char text[] = "POST /purge HTTP/1.1\r\n" HOST LAST "Transfer-Encoding: chunked\r\n\r\n"
+    static const char text[] = ASK("POST /purge", "Transfer-Encoding: chunked\r\n")
         "5;x=y\r\n{\"tag\r\n8\r\ns\":[\"a\"]\r\n1\r\n}\r\n0\r\nX: y\r\n\r\n";
     int fd = kit_dial();
 
@@ -80,7 +79,7 @@ pipelined_requests_are_answered_in_order(void **state)
     for (int i = 0; i < 200; i++)
         buf_addz(&b, i % 2 ? "GET /readyz HTTP/1.1\r\n" HOST "\r\n" :
             "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 12\r\n\r\n{\"tag\": \"a\"}");
-    buf_addz(&b, "GET /nope HTTP/1.1\r\n" HOST LAST "\r\n");
+    buf_addz(&b, ASK("GET /nope", ""));
     buf_addc(&b, '\0');
     at = a = kit_talk(b.p);
     for (int i = 0; i < 200; i++) {
@@ -172,7 +171,7 @@ a_client_that_waits_for_100_continue_gets_it_or_the_refusal(void **state)
 {
     char text[64] = "";
     int fd = kit_dial();
-    static const char head[] = "POST /purge HTTP/1.1\r\n" HOST LAST "Expect: 100-continue\r\nContent-Length: 12\r\n\r\n";
+    static const char head[] = ASK("POST /purge", "Expect: 100-continue\r\nContent-Length: 12\r\n");
 
     (void)state;
     kit_send(fd, head, sizeof head - 1);
@@ -240,17 +239,13 @@ wrong_paths_methods_and_types_are_told_apart(void **state)
     char *a;
 
     (void)state;
-    a = kit_talk("GET /healthz/x HTTP/1.1\r\n" HOST LAST "\r\n");
-    assert_int_equal(kit_status(a), 404);
-    a = kit_talk("DELETE /healthz HTTP/1.1\r\n" HOST LAST "\r\n");
-    assert_int_equal(kit_status(a), 405);
+    kit_expect(ASK("GET /healthz/x", ""), 404);
+    a = kit_expect(ASK("DELETE /healthz", ""), 405);
     assert_non_null(strstr(a, "\r\nAllow: GET, HEAD\r\n"));
-    a = kit_talk("GET /purge HTTP/1.1\r\n" HOST LAST "\r\n");
-    assert_int_equal(kit_status(a), 405);
+    a = kit_expect(ASK("GET /purge", ""), 405);
     assert_non_null(strstr(a, "\r\nAllow: POST\r\n"));
-    a = kit_talk("POST /reload HTTP/1.1\r\n" HOST LAST "Content-Type: text/plain\r\n\r\n");
-    assert_int_equal(kit_status(a), 415);
-    a = kit_talk("POST /reload HTTP/1.1\r\n" HOST LAST "Content-Type: application/json; charset=utf-8\r\n\r\n");
+    a = kit_expect(ASK("POST /reload", "Content-Type: text/plain\r\n"), 415);
+    a = kit_talk(ASK("POST /reload", "Content-Type: application/json; charset=utf-8\r\n"));
     assert_int_equal(kit_status(a), 200);
     assert_int_equal(kit.reloads, 1);
 }
@@ -262,8 +257,7 @@ a_refused_reload_says_why(void **state)
 
     (void)state;
     kit.refuse_reload = true;
-    a = kit_talk("POST /reload HTTP/1.1\r\n" HOST LAST "\r\n");
-    assert_int_equal(kit_status(a), 422);
+    a = kit_expect(ASK("POST /reload", ""), 422);
     assert_non_null(strstr(a, "weir.yaml:3:1: ttl: \\\"x\\\" is no duration"));
 }
 
@@ -285,7 +279,7 @@ clients_that_leave_at_any_moment_leave_nothing_behind(void **state)
             setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
         close(fd);
     }
-    assert_int_equal(kit_status(kit_talk("GET /healthz HTTP/1.1\r\n" HOST LAST "\r\n")), 200);
+    kit_expect(ASK("GET /healthz", ""), 200);
 }
 
 static void
@@ -310,7 +304,7 @@ slow_heads_and_bodies_get_408_and_a_hundred_and_first_connection_503(void **stat
     for (size_t i = 0; i < NELEM(fds); i++)
         assert_int_equal(kit_status(kit_receive(fds[i])), 408);
     assert_in_range(now_us() - start, 9000000, 18000000);
-    assert_int_equal(kit_status(kit_talk("GET /healthz HTTP/1.1\r\n" HOST LAST "\r\n")), 200);
+    kit_expect(ASK("GET /healthz", ""), 200);
 }
 
 static int

@@ -92,8 +92,7 @@ a_head_says_host_fields_and_framing(void **state)
     assert_true(s.times.reused);
     assert_seen("\r\nTransfer-Encoding: chunked\r\n\r\n");
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -110,8 +109,7 @@ the_origins_own_host_goes_before_the_clients(void **state)
     shot_do(&s, &k, 0, "GET");
     assert_seen("GET /x HTTP/1.1\r\nHost: internal:81\r\nX-Test: 1\r\n\r\n");
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static char big[MIB];
@@ -173,8 +171,7 @@ a_big_upload_goes_at_the_origins_pace(void **state)
     assert_true(s.drains > 0);
     assert_true(atomic_load(&sc.step) < 20 * MIB);          /* the kernel's buffers and 64 KiB */
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -215,8 +212,7 @@ a_response_before_the_request_ended_is_delivered_and_the_connection_closed(void 
     shot_fini(&s);
     nap_ms(50);
     assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 /* ---- Expect -------------------------------------------------------------------------------- */
@@ -268,8 +264,7 @@ a_body_waits_for_100_or_a_second(void **state)
         shot_fini(&s);
         nap_ms(50);
     }
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 /* ---- time limits --------------------------------------------------------------------------- */
@@ -310,8 +305,7 @@ an_origin_too_slow_is_a_504(void **state)
     assert_fault(&s, 504, "connection_read_timeout");
     assert_true(s.fault.mid_body);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 /* A listener whose backlog is full lets connections hang. */
@@ -433,8 +427,7 @@ a_request_on_a_pooled_connection_that_closed_is_sent_once_more(void **state)
         assert_false(s.times.reused);
         shot_fini(&s);
     }
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
     kit_one(&k, 1, &sc, serve_body_once_then_close);
     k.conf.retry_attempts = 0;
     kit_open(&k);
@@ -444,8 +437,7 @@ a_request_on_a_pooled_connection_that_closed_is_sent_once_more(void **state)
         assert_int_equal(s.times.tries, 1 + i);
         shot_fini(&s);
     }
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -466,8 +458,7 @@ a_post_is_not_sent_twice(void **state)
     assert_int_equal(s.times.tries, 1);
     assert_int_equal(atomic_load(&sc.requests), 2);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -499,8 +490,7 @@ a_failed_request_is_tried_on_another_server(void **state)
         shot_fini(&s);
     }
     assert_int_equal(atomic_load(&bad.accepted), 3);
-    kit_stop(&k);
-    script_stop(&bad);
+    kit_end(&k, &bad);
     script_stop(&good);
 }
 
@@ -525,8 +515,7 @@ the_budget_limits_retries(void **state)
     if (now_us() - start < 2000000)     /* 3 a second are free */
         assert_true(atomic_load(&sc.requests) <= 30 + 3 + 9);
     assert_true(stats_counter(STATS_origin_retry_denied) > denied + 10);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -544,7 +533,6 @@ a_reload_keeps_the_budget_of_the_same_servers(void **state)
     struct script sc;
     struct kit k;
     struct shot s;
-    struct origin *was;
     uint64_t denied = stats_counter(STATS_origin_retry_denied);
 
     (void)state;
@@ -552,30 +540,22 @@ a_reload_keeps_the_budget_of_the_same_servers(void **state)
     k.conf.retry_budget = 0.5;
     k.conf.eject_errors = 0;
     kit_open(&k);
-    for (int i = 0; i < 40; i++) {
-        shot_do(&s, &k, 0, "GET");
-        assert_body(&s, "hello");
-        shot_fini(&s);
-    }
-    was = k.o;
-    kit_open(&k);
-    origin_unref(&was);
+    for (int i = 0; i < 40; i++)
+        shot_hello(&k, 0);
+    kit_reopen(&k);
     for (int i = 0; i < 6; i++) {
         shot_do(&s, &k, 0, "GET");      /* two further tries: more than are free */
         assert_fault(&s, 502, "connection_terminated");
         shot_fini(&s);
     }
     assert_int_equal(stats_counter(STATS_origin_retry_denied), denied);
-    for (int i = 0; i < 30; i++) {      /* and used up, no reload fills it again */
-        was = k.o;
-        kit_open(&k);
-        origin_unref(&was);
+    for (int i = 0; i < 30; i++) { /* and used up, no reload fills it again */
+        kit_reopen(&k);
         shot_do(&s, &k, 0, "GET");
         shot_fini(&s);
     }
     assert_true(stats_counter(STATS_origin_retry_denied) > denied);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 /* ---- back-pressure and giving up ----------------------------------------------------------- */
@@ -638,8 +618,7 @@ pausing_stops_reading_until_it_ends(void **state)
     assert_int_equal(s.ends, 1);
     assert_int_equal(s.body.n, 32 * MIB);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -667,8 +646,7 @@ a_pause_at_the_head_of_an_empty_response_ends_too(void **state)
     shot_wait(&s);
     assert_body(&s, "hello");
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static enum when cancel_at;
@@ -719,8 +697,7 @@ an_exchange_may_be_cancelled_inside_any_callback(void **state)
         assert_int_equal(s.ends, i == 3);
         shot_fini(&s);
     }
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -745,8 +722,7 @@ an_exchange_may_be_cancelled_while_it_connects_or_waits_for_the_head(void **stat
     assert_int_equal(s.heads + s.ends + s.faults, 0);
     assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 int

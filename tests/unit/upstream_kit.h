@@ -247,6 +247,24 @@ kit_stop(struct kit *k)
     assert_int_equal(stats_gauge(GAUGE_pool_waiting), 0);
 }
 
+/* Both ends. */
+static UNUSED void
+kit_end(struct kit *k, struct script *s)
+{
+    kit_stop(k);
+    script_stop(s);
+}
+
+/* As a reload does: the same again, and the one before let go. */
+static UNUSED void
+kit_reopen(struct kit *k)
+{
+    struct origin *was = k->o;
+
+    kit_open(k);
+    origin_unref(&was);
+}
+
 /* ---- shots --------------------------------------------------------------------------------- */
 
 enum when { ON_INTERIM, ON_CONTINUE, ON_HEAD, ON_DATA, ON_DRAIN, ON_END, ON_FAULT };
@@ -502,6 +520,17 @@ assert_fault(const struct shot *s, unsigned status, const char *cause)
     assert_int_equal(s->faults, 1);
     assert_string_equal(s->fault.cause, cause);
     assert_int_equal(s->fault.status, status);
+}
+
+/* A GET from that loop that has its answer. */
+static UNUSED void
+shot_hello(struct kit *k, unsigned loop)
+{
+    struct shot s;
+
+    shot_do(&s, k, loop, "GET");
+    assert_body(&s, "hello");
+    shot_fini(&s);
 }
 
 static UNUSED int

@@ -158,9 +158,7 @@ an_answer_is_kept_for_its_ttl_and_used_longer_when_no_other_is_to_be_had(void **
     asked = atomic_load(&n.asked);
     assert_int_equal(asked, 2);         /* A and AAAA */
     nap_ms(1100);
-    shot_do(&s, &k, 0, "GET");
-    assert_body(&s, "hello");
-    shot_fini(&s);
+    shot_hello(&k, 0);
     assert_int_equal(atomic_load(&n.asked), 4);
     atomic_store(&n.mode, 1);
     nap_ms(1100);

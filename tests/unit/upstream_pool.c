@@ -44,8 +44,7 @@ who_waits_longest_is_served_first_whatever_worker(void **state)
         shot_fini(&s[i]);
     }
     assert_int_equal(atomic_load(&sc.accepted), 1);         /* the socket went from loop to loop */
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -69,8 +68,7 @@ an_idle_connection_of_another_worker_is_no_reason_to_wait(void **state)
         shot_fini(&s);
     }
     assert_int_equal(atomic_load(&sc.accepted), 1);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -102,8 +100,7 @@ waiting_ends_with_503_in_time_and_in_number(void **state)
     assert_body(&s[0], "hello");
     for (unsigned i = 0; i < 3; i++)
         shot_fini(&s[i]);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -131,8 +128,7 @@ one_who_waits_may_be_cancelled(void **state)
     assert_body(&s[3], "hello");
     for (unsigned i = 0; i < 4; i++)
         shot_fini(&s[i]);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 /* Many requests, cancels and few permits: nobody is forgotten, nothing is left. */
@@ -166,8 +162,7 @@ a_crowd_on_two_workers_all_gets_through(void **state)
             shot_fini(&s[i]);
     }
     assert_true(stats_gauge(GAUGE_origin_connections) <= 3);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -202,8 +197,7 @@ a_minimum_is_kept_warm_and_the_rest_goes_after_idle(void **state)
     buf_addc(&b, '\0');
     assert_non_null(strstr(b.p, "\"connections\":3,\"busy\":0,\"idle\":3,\"waiting\":0,\"max\":100,\"ejected\":0"));
     buf_free(&b);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -228,8 +222,7 @@ a_reload_finds_the_same_connections(void **state)
     origin_unref(&k.o);
     nap_ms(50);
     assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);     /* nobody's any more */
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -259,19 +252,13 @@ a_server_that_fails_is_taken_out_probed_and_taken_back(void **state)
     k.conf.retry_budget = 1.0;
     kit_open(&k);
     atomic_store(&a.step, 1);
-    for (int i = 0; i < 10; i++) {
-        shot_do(&s, &k, 0, "GET");
-        assert_body(&s, "hello");
-        shot_fini(&s);
-    }
+    for (int i = 0; i < 10; i++)
+        shot_hello(&k, 0);
     assert_int_equal(atomic_load(&a.requests), 3);
     assert_true(stats_counter(STATS_origin_ejections) > 0);
     nap_ms(320);                        /* one probe, which fails: out for twice as long */
-    for (int i = 0; i < 6; i++) {
-        shot_do(&s, &k, 0, "GET");
-        assert_body(&s, "hello");
-        shot_fini(&s);
-    }
+    for (int i = 0; i < 6; i++)
+        shot_hello(&k, 0);
     assert_int_equal(atomic_load(&a.requests), 4);
     nap_ms(320);
     shot_do(&s, &k, 0, "GET");
@@ -280,14 +267,10 @@ a_server_that_fails_is_taken_out_probed_and_taken_back(void **state)
     atomic_store(&a.step, 0);
     nap_ms(320);
     before = atomic_load(&a.requests);
-    for (int i = 0; i < 10; i++) {
-        shot_do(&s, &k, 0, "GET");
-        assert_body(&s, "hello");
-        shot_fini(&s);
-    }
+    for (int i = 0; i < 10; i++)
+        shot_hello(&k, 0);
     assert_true(atomic_load(&a.requests) >= before + 5);
-    kit_stop(&k);
-    script_stop(&a);
+    kit_end(&k, &a);
     script_stop(&b);
 }
 
@@ -314,8 +297,7 @@ the_last_server_is_never_taken_out(void **state)
     }
     assert_int_equal(atomic_load(&a.requests), 1);
     assert_int_equal(atomic_load(&b.requests), 5);
-    kit_stop(&k);
-    script_stop(&a);
+    kit_end(&k, &a);
     script_stop(&b);
 }
 
@@ -353,8 +335,7 @@ requests_go_round_or_to_the_server_with_the_fewest(void **state)
     assert_int_equal(atomic_load(&b.requests), before + 6);
     shot_wait(&slow);
     shot_fini(&slow);
-    kit_stop(&k);
-    script_stop(&a);
+    kit_end(&k, &a);
     script_stop(&b);
 }
 

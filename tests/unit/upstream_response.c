@@ -59,8 +59,7 @@ expect_two(const char *method, const char *text, const char *body, unsigned conn
         nap_ms(20);
     }
     assert_int_equal(atomic_load(&sc.accepted), connections);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -80,8 +79,7 @@ expect_fault(void (*serve)(struct script *, int, unsigned), const char *method, 
     assert_int_equal(s.fault.mid_body, mid_body);
     assert_true(s.fault.reached);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -143,8 +141,7 @@ a_chunked_response_may_be_split_anywhere(void **state)
         shot_fini(&s);
     }
     assert_int_equal(atomic_load(&sc.accepted), 1);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -162,8 +159,7 @@ a_body_may_end_with_the_connection(void **state)
     assert_int_equal(s.ends, 1);
     assert_body(&s, "all of it");
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -231,8 +227,7 @@ interim_responses_are_passed_on_but_100_is_not(void **state)
         shot_fini(&s);
     }
     assert_int_equal(atomic_load(&sc.accepted), 1);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -271,17 +266,14 @@ bytes_on_an_idle_connection_close_it(void **state)
     (void)state;
     kit_one(&k, 1, &sc, serve_then_babble);
     kit_open(&k);
-    shot_do(&s, &k, 0, "GET");
-    assert_body(&s, "hello");
-    shot_fini(&s);
+    shot_hello(&k, 0);
     nap_ms(100);
     assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);
     shot_do(&s, &k, 0, "GET");
     assert_body(&s, "hello");
     assert_false(s.times.reused);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -329,8 +321,7 @@ an_upgrade_becomes_a_tunnel(void **state)
     assert_int_equal(s.ends, 1);
     assert_body(&s, "hi ping bye");
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -368,8 +359,7 @@ only_the_protocol_that_was_asked_for_may_be_switched_to(void **state)
         if (!cases[i].ok)
             assert_int_equal(s.fault.status, 502);
         shot_fini(&s);
-        kit_stop(&k);
-        script_stop(&sc);
+        kit_end(&k, &sc);
     }
 }
 

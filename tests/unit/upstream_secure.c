@@ -193,15 +193,11 @@ a_certificate_of_that_name_is_accepted_and_the_connection_kept(void **state)
         shot_fini(&s);
     }
     assert_string_equal(sni, "origin.test");
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
     secure_kit(&k, &sc, NULL, true);    /* its address is in the certificate too */
-    shot_do(&s, &k, 0, "GET");
-    assert_body(&s, "hello");
-    shot_fini(&s);
+    shot_hello(&k, 0);
     assert_string_equal(sni, "");
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -218,8 +214,7 @@ a_wrong_name_and_an_unknown_authority_are_refused_unless_told(void **state)
     assert_false(s.fault.reached);
     assert_int_equal(atomic_load(&sc.requests), 0);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
     secure_kit(&k, &sc, "origin.test", false);
     shot_do(&s, &k, 0, "GET");
     assert_fault(&s, 502, "tls_certificate_error");
@@ -228,11 +223,8 @@ a_wrong_name_and_an_unknown_authority_are_refused_unless_told(void **state)
     origin_unref(&k.o);
     k.conf.tls_verify = false;
     kit_open(&k);
-    shot_do(&s, &k, 0, "GET");
-    assert_body(&s, "hello");
-    shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    shot_hello(&k, 0);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -260,8 +252,7 @@ an_origin_that_speaks_no_tls_is_a_502(void **state)
     shot_do(&s, &k, 0, "GET");
     assert_fault(&s, 502, "tls_protocol_error");
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -340,8 +331,7 @@ large_bodies_pass_both_ways(void **state)
     assert_int_equal(s.ends, 1);
     assert_int_equal(s.body.n, 8388608);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -363,8 +353,7 @@ a_body_that_ends_with_the_connection_needs_close_notify(void **state)
     assert_fault(&s, 502, "http_response_incomplete");
     assert_true(s.fault.mid_body);
     shot_fini(&s);
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 static void
@@ -389,8 +378,7 @@ a_waiting_request_gets_a_secure_connection_on_any_worker(void **state)
         assert_body(&s[i], "hello");
         shot_fini(&s[i]);
     }
-    kit_stop(&k);
-    script_stop(&sc);
+    kit_end(&k, &sc);
 }
 
 int
