@@ -6,8 +6,8 @@ BUILD_PACKAGES=(
     libssl-dev libpcre2-dev libjemalloc-dev libsqlite3-dev libcmocka-dev
 )
 TEST_PACKAGES=(
-    python3 python3-pytest python3-pytest-xdist python3-yaml nodejs openssl prometheus redis-server
-    util-linux
+    python3 python3-hypothesis python3-pytest python3-pytest-xdist python3-yaml nodejs openssl
+    prometheus redis-server util-linux
 )
 RUN_PACKAGES=(python3 curl)
 BENCH_PACKAGES=(wrk haproxy nginx varnish)
