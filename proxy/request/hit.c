@@ -137,7 +137,7 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
     if (route_match(site->table, t.route_host, t.path, h, &m) != NULL &&
         m.route->conf->policy != POLICY_PASS && !site->conf->cache_status_key &&
         key_make(m.route->recipe, h, https, t.host, t.path, t.query, &w->key, &key) == 0 &&
-        target_key(c, h, https, t.host, &w->key, &key) == 0 &&
+        target_key(c, h, m.route, https, t.host, &w->key, &key) == 0 &&
         store_get(w->shared->store, &key, h, now, &o, &soft) == STORE_HIT && !soft &&
         sem_use(&rq, &o->meta, now, false, &why) == SEM_FRESH)
         done = respond(c, h, bytes, site, o, &m, now);

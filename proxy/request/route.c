@@ -112,7 +112,8 @@ make_key(struct request *r)
 
     if (key_make(r->match.route->recipe, r->head, r->https, r->host, r->path, r->query, &w->key,
         &r->key) == -1 ||
-        target_key(r->conn, r->head, r->https, r->host, &w->key, &r->key) == -1)
+        target_key(r->conn, r->head, r->match.route, r->https, r->host, &w->key,
+            &r->key) == -1)
         return -1;
     r->key.bytes = pool_slice(r->pool, r->key.bytes);
     return r->key.bytes.p != NULL ? 0 : -1;

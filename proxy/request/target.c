@@ -86,7 +86,7 @@ forwarded_member(struct slice member, struct slice host, struct slice scheme, st
             continue;
         name = slice_trim(name);
         pair = slice_trim(pair);
-        if (slice_ieq(name, SLICE("host")) && !slice_ieq(unquoted(pair), host))
+        if (slice_ieq(name, SLICE("host")) && host.p != NULL && !slice_ieq(unquoted(pair), host))
             *h = pair;
         else if (slice_ieq(name, SLICE("proto")) && !slice_ieq(unquoted(pair), scheme))
             *p = pair;
@@ -120,8 +120,8 @@ add_forwarded(const struct http_head *head, struct slice host, struct slice sche
 }
 
 int
-target_key(const struct conn *c, const struct http_head *head, bool https, struct slice host,
-    struct buf *b, struct key *k)
+target_key(const struct conn *c, const struct http_head *head, const struct route *route,
+    bool https, struct slice host, struct buf *b, struct key *k)
 {
     struct slice scheme = https ? SLICE("https") : SLICE("http"), v;
 
@@ -130,8 +130,11 @@ target_key(const struct conn *c, const struct http_head *head, bool https, struc
         return 0;
     if (!conn_peer_in(c, &conn_listener(c)->trust))
         return 0;
+    if (!route->conf->key_host)
+        host.p = NULL;                  /* one entry for all hosts, however they are told */
     v = http_value(head, HF_X_FORWARDED_HOST);
-    if (http_has(head, HF_X_FORWARDED_HOST) && !slice_eq(v, host) && key_add(k, 'h', v, b) == -1)
+    if (http_has(head, HF_X_FORWARDED_HOST) && host.p != NULL && !slice_eq(v, host) &&
+        key_add(k, 'h', v, b) == -1)
         return -1;
     v = http_value(head, HF_X_FORWARDED_PROTO);
     if (http_has(head, HF_X_FORWARDED_PROTO) && !slice_eq(v, scheme) && key_add(k, 'p', v, b) == -1)

@@ -51,6 +51,15 @@ def test_what_says_nothing_new_shares_the_entry(origin, weir, fields):
     assert w.get("/l", [("Host", "api.example")] + fields).cache_status.hit
 
 
+def test_a_route_whose_key_has_no_host_has_no_other_one_either(origin, weir):
+    origin.on("/l", links)
+    w = weir(listen={"trust": "127.0.0.0/8"}, routes=[{"path": "/**", "key": {"host": False}}])
+    w.get("/l", [("Host", "api.example")])
+    for fields in ([("X-Forwarded-Host", "b.example")], [("Forwarded", "for=x;host=b.example")]):
+        assert w.get("/l", [("Host", "api.example")] + fields).cache_status.hit, fields
+    assert not w.get("/l", [("X-Forwarded-Proto", "wss")]).cache_status.hit
+
+
 def test_what_somebody_says_who_is_not_trusted_is_neither_forwarded_nor_in_the_key(origin, weir):
     origin.on("/l", links)
     w = weir()
