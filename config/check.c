@@ -155,9 +155,9 @@ check_overlaps(struct load *l)
 
 /* ---- the top level ------------------------------------------------------------------------ */
 
-/* The store keeps nothing larger than an eighth of its memory, key and head included. A limit beyond
- * that is taken down to it here, so that what is announced as stored is stored: `*max` becomes what holds.
- * path NULL: a default, of which nobody needs to be told. */
+/* The store keeps nothing larger than an eighth of its memory, key and head included. A limit
+ * beyond that is taken down to it here, so that what is announced as stored is stored: `*max`
+ * becomes what holds. path NULL: a default, of which nobody needs to be told. */
 void
 cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path)
 {
@@ -167,8 +167,8 @@ cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path)
     if (*max <= most)
         return;
     if (path != NULL && *max > memory)
-        problem(l, w, path, "is more than cache.memory; at most %lldKiB of it, or more cache.memory",
-            (long long)(most >> 10));
+        problem(l, w, path, "is more than cache.memory; at most %lldKiB of it, or more "
+            "cache.memory", (long long)(most >> 10));
     else if (path != NULL)
         warning(l, w, path, "is more than one object may take of cache.memory, an eighth with its "
             "head: it is taken as %lldKiB; at most that, or more cache.memory",

@@ -1,9 +1,9 @@
 /*
  * admin -- the operators' door: purge, stats, metrics, explain, config, reload, health.
  *
- * Model    libevhtp listens, accepts and runs the callbacks of the admin port and of the probe port, on
- *          one loop of their own thread; it never sees raw bytes: each connection's bytes meet http/'s
- *          parser first and libevhtp gets one canonical request at a time.
+ * Model    libevhtp listens, accepts and runs the callbacks of the admin port and of the probe
+ *          port, on one loop of their own thread; it never sees raw bytes: each connection's bytes
+ *          meet http/'s parser first and libevhtp gets one canonical request at a time.
  * Threads  admin_start and admin_stop on the thread that owns the loop; handlers run on that loop.
  */
 #ifndef WEIR_ADMIN_H
@@ -20,19 +20,21 @@ struct admin;
 struct admin_process {
     struct store *store;
     struct route_table *(*table)(void *arg);        /* the present one, a reference */
-    int  (*reload)(void *arg, struct buf *text);    /* 0 or -1; text for a person: what was refused, what needs a restart */
+    /* 0 or -1; text for a person: what was refused, what needs a restart */
+    int  (*reload)(void *arg, struct buf *text);
     bool (*ready)(void *arg, struct buf *why);      /* why: JSON members for /readyz's detail */
     void *arg;
 };
 /* Listens as conf says (admin_listen, probe_listen). NULL with *e: port in use and the like. */
-struct admin *admin_start(struct loop *l, const struct conf *c, const struct admin_process *p, struct err *e);
-void admin_reconfigure(struct admin *a, const struct conf *c);     /* token and hosts, after a reload */
+struct admin *admin_start(struct loop *l, const struct conf *c, const struct admin_process *p,
+    struct err *e);
+void admin_reconfigure(struct admin *a, const struct conf *c); /* token and hosts, after a reload */
 void admin_stop(struct admin **ap);
 /* host:port in use, for the log ("127.0.0.1:8081"); NULL when off. */
 const char *admin_address(const struct admin *a);
 
-/* The shell's side of it: `weir purge|stats|explain|reload ARGS`. Returns the exit code; prints to stdout
- * and stderr. argv[0] is the verb. */
+/* The shell's side of it: `weir purge|stats|explain|reload ARGS`. Returns the exit code; prints to
+ * stdout and stderr. argv[0] is the verb. */
 int admin_client(int argc, char **argv);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * `weir purge|stats|explain|reload`: the shell's side of the admin port.
  *
- * Model    one blocking socket, one exchange, HTTP/1.1 with Connection: close, read to the end by the
- *          parser of http/. Exit codes: 0 done; 1 the server said no, or could not be reached; 2 the command
- *          line was not understood.
+ * Model    one blocking socket, one exchange, HTTP/1.1 with Connection: close, read to the end by
+ *          the parser of http/. Exit codes: 0 done; 1 the server said no, or could not be reached;
+ *          2 the command line was not understood.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -19,7 +19,7 @@
 #define DEFAULT_ADMIN "http://127.0.0.1:8081"
 #define ANSWER_MAX    (256u << 20)      /* /stats of 10,000 busy routes stays far below */
 
-/* ---- one exchange ------------------------------------------------------------------------------- */
+/* ---- one exchange ---------------------------------------------------------------------------- */
 
 static int
 dial(const char *base, const struct http_uri *u)
@@ -100,7 +100,8 @@ receive_all(int fd, struct buf *b)
 static int
 read_response(struct slice in, struct buf *out)
 {
-    static const struct http_limits limits = { .head = 65536, .uri = 8192, .fields = HTTP_FIELDS_MAX };
+    static const struct http_limits limits = { .head = 65536, .uri = 8192,
+        .fields = HTTP_FIELDS_MAX };
     static struct http_field fields[HTTP_FIELDS_MAX];
     struct http_head h = { 0 };
     struct http_fault fault;
@@ -146,8 +147,8 @@ client_exchange(const struct client *c, const char *method, const char *target, 
     }
     if ((fd = dial(c->base, &u)) == -1)
         return -1;
-    buf_printf(&b, "%s %s HTTP/1.1\r\nHost: %.*s\r\nConnection: close\r\nContent-Length: %zu\r\n", method,
-        target, SLICE_ARG(u.host), body.n);
+    buf_printf(&b, "%s %s HTTP/1.1\r\nHost: %.*s\r\nConnection: close\r\nContent-Length: %zu\r\n",
+        method, target, SLICE_ARG(u.host), body.n);
     if (body.n > 0)
         buf_addz(&b, "Content-Type: application/json\r\n");
     if (c->token != NULL)
@@ -157,32 +158,41 @@ client_exchange(const struct client *c, const char *method, const char *target, 
     if (b.failed || send_all(fd, buf_slice(&b)) != 0 || (b.n = 0, receive_all(fd, &b)) != 0)
         fprintf(stderr, "weir: %s: %s\n", c->base, b.failed ? "out of memory" : strerror(errno));
     else if ((status = read_response(buf_slice(&b), out)) == -1)
-        fprintf(stderr, "weir: %s: the answer is no complete HTTP response; is this the admin port?\n", c->base);
+        fprintf(stderr,
+            "weir: %s: the answer is no complete HTTP response; is this the admin port?\n",
+            c->base);
     close(fd);
     buf_free(&b);
     return status;
 }
 
-/* ---- the command line ------------------------------------------------------------------------------ */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static const char usage_text[] =
-    "usage: weir purge [--url U] [--prefix P] [--pattern G] [--tag T] [--route R] [--all] [--soft] [--dry-run]\n"
+    "usage: weir purge [--url U] [--prefix P] [--pattern G] [--tag T] [--route R] [--all]\n"
+    "                  [--soft] [--dry-run]\n"
     "       weir stats\n"
     "       weir explain URL [-H 'Name: value']\n"
     "       weir reload\n"
-    "All take --admin URL (default " DEFAULT_ADMIN ") and --token-file FILE. --url, --prefix, --pattern,\n"
-    "--tag, --route and -H may be given several times.\n";
+    "All take --admin URL (default " DEFAULT_ADMIN ") and --token-file FILE. --url, --prefix,\n"
+    "--pattern, --tag, --route and -H may be given several times.\n";
 
-enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_ALL, OPT_SOFT,
-    OPT_DRY, OPT_HELP };
+enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_ALL,
+    OPT_SOFT, OPT_DRY, OPT_HELP };
 
 static const struct option options[] = {
-    { "admin", required_argument, NULL, OPT_ADMIN },     { "token-file", required_argument, NULL, OPT_TOKEN },
-    { "url", required_argument, NULL, OPT_URL },         { "prefix", required_argument, NULL, OPT_PREFIX },
-    { "pattern", required_argument, NULL, OPT_PATTERN }, { "tag", required_argument, NULL, OPT_TAG },
-    { "route", required_argument, NULL, OPT_ROUTE },     { "all", no_argument, NULL, OPT_ALL },
-    { "soft", no_argument, NULL, OPT_SOFT },             { "dry-run", no_argument, NULL, OPT_DRY },
-    { "help", no_argument, NULL, OPT_HELP },             { NULL, 0, NULL, 0 },
+    { "admin", required_argument, NULL, OPT_ADMIN },
+    { "token-file", required_argument, NULL, OPT_TOKEN },
+    { "url", required_argument, NULL, OPT_URL },
+    { "prefix", required_argument, NULL, OPT_PREFIX },
+    { "pattern", required_argument, NULL, OPT_PATTERN },
+    { "tag", required_argument, NULL, OPT_TAG },
+    { "route", required_argument, NULL, OPT_ROUTE },
+    { "all", no_argument, NULL, OPT_ALL },
+    { "soft", no_argument, NULL, OPT_SOFT },
+    { "dry-run", no_argument, NULL, OPT_DRY },
+    { "help", no_argument, NULL, OPT_HELP },
+    { NULL, 0, NULL, 0 },
 };
 
 struct command {
@@ -202,7 +212,8 @@ read_token(struct client *c, const char *path)
     struct slice s;
 
     if (f == NULL || fgets(line, sizeof line, f) == NULL) {
-        fprintf(stderr, "weir: token file %s: %s\n", path, f == NULL ? strerror(errno) : "it is empty");
+        fprintf(stderr, "weir: token file %s: %s\n", path,
+            f == NULL ? strerror(errno) : "it is empty");
         if (f != NULL)
             fclose(f);
         return -1;
@@ -281,8 +292,10 @@ finish(const struct command *k, int status, struct buf *out)
     if (out->n > 0)
         fwrite(out->p, 1, out->n, good ? stdout : stderr);
     if (status == 401)
-        fprintf(stderr, "weir: %s asks for a token: say --token-file FILE, with the file that admin.token_file "
-            "names%s\n", k->client.base, k->client.token != NULL ? " (the one that you gave is another)" : "");
+        fprintf(stderr,
+            "weir: %s asks for a token: say --token-file FILE, with the file that admin.token_file "
+            "names%s\n",
+            k->client.base, k->client.token != NULL ? " (the one that you gave is another)" : "");
     return good ? 0 : 1;
 }
 
@@ -293,7 +306,8 @@ run_purge(struct command *k)
     struct buf body = { 0 }, out = { 0 };
     int rc, n = k->all;
 
-    buf_printf(&body, "{\"soft\": %s, \"dry_run\": %s", k->soft ? "true" : "false", k->dry ? "true" : "false");
+    buf_printf(&body, "{\"soft\": %s, \"dry_run\": %s", k->soft ? "true" : "false",
+        k->dry ? "true" : "false");
     if (k->all)
         buf_addz(&body, ", \"all\": true");
     for (size_t i = 0; i < NELEM(members); i++)
@@ -303,7 +317,8 @@ run_purge(struct command *k)
         }
     buf_addz(&body, "}");
     if (n == 0) {
-        fprintf(stderr, "weir purge: say what: --url, --prefix, --pattern, --tag, --route or --all\n");
+        fprintf(stderr,
+            "weir purge: say what: --url, --prefix, --pattern, --tag, --route or --all\n");
         rc = 2;
     } else {
         rc = finish(k, client_exchange(&k->client, "POST", "/purge", buf_slice(&body), &out), &out);
@@ -323,7 +338,8 @@ run_explain(struct command *k)
     add_encoded(&target, k->url);
     buf_adds(&target, buf_slice(&k->query));
     buf_addc(&target, '\0');
-    rc = target.failed ? 1 : finish(k, client_exchange(&k->client, "GET", target.p, SLICE(""), &out), &out);
+    rc = target.failed ? 1 :
+        finish(k, client_exchange(&k->client, "GET", target.p, SLICE(""), &out), &out);
     buf_free(&target);
     buf_free(&out);
     return rc;

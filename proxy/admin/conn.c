@@ -2,15 +2,16 @@
  * A connection of the admin or probe port: reading, framing, order, limits, timers.
  *
  * Model    libevhtp accepted it and owns it, but reads nothing: its read events are off, and this
- *          file reads the descriptor, has http/ judge each head and body, and hands libevhtp one canonical
- *          request (method, a path of the table, length, body) by its own read callback; it runs the
- *          request callback (conn_on_request) and keeps the connection. Nothing more is read until
- *          the reply is flushed, so pipelined requests are answered in order and cost no memory.
- *          What is refused before it is complete is answered here without libevhtp.
- *          HEAD --head--> BODY --complete--> REPLY --flushed--> HEAD, or LINGER: the last reply is out and
- *          what the client still sends is thrown away for a while, because closing at once would
- *          reset the connection and take the reply with it (RFC 9112 9.6).
- * Time     idle 60 s; a head 10 s from its first byte; a body 10 s; a reply 60 s to be taken; lingering 5 s.
+ *          file reads the descriptor, has http/ judge each head and body, and hands libevhtp one
+ *          canonical request (method, a path of the table, length, body) by its own read callback;
+ *          it runs the request callback (conn_on_request) and keeps the connection. Nothing more is
+ *          read until the reply is flushed, so pipelined requests are answered in order and cost no
+ *          memory. What is refused before it is complete is answered here without libevhtp.
+ *          HEAD --head--> BODY --complete--> REPLY --flushed--> HEAD, or LINGER: the last reply is
+ *          out and what the client still sends is thrown away for a while, because closing at once
+ *          would reset the connection and take the reply with it (RFC 9112 9.6).
+ * Time     idle 60 s; a head 10 s from its first byte; a body 10 s; a reply 60 s to be taken;
+ *          lingering 5 s.
  * Threads  the admin loop's alone.
  */
 #include <errno.h>
@@ -61,7 +62,7 @@ struct conn {
 
 static void advance(struct conn *c);
 
-/* ---- life ----------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void
 conn_free(struct conn *c)
@@ -135,12 +136,13 @@ take(struct conn *c, size_t n)          /* n bytes off the front of what was rea
     c->in.n -= n;
 }
 
-/* ---- replying --------------------------------------------------------------------------------------- */
+/* ---- replying -------------------------------------------------------------------------------- */
 
 static struct admin_request
 new_request(struct conn *c)
 {
-    return (struct admin_request){ .a = c->a, .head = &c->head, .status = 200, .type = "application/json" };
+    return (struct admin_request){ .a = c->a, .head = &c->head, .status = 200,
+        .type = "application/json" };
 }
 
 static void
@@ -151,7 +153,8 @@ free_body(const void *p, size_t n, void *arg)
     free((void *)(uintptr_t)p);
 }
 
-/* Puts head and content in the output; the content's memory goes with it (/metrics may have megabytes). */
+/* Puts head and content in the output; the content's memory goes with it (/metrics may have
+ * megabytes). */
 static int
 put_reply(struct conn *c, struct admin_request *r)
 {
@@ -186,7 +189,8 @@ write_reply(struct conn *c, struct admin_request *r)
     buf_free(&r->out);
 }
 
-/* Answered before it was complete or without its being understood: nothing behind it can be trusted. */
+/* Answered before it was complete or without its being understood: nothing behind it can be
+ * trusted. */
 static void
 refuse(struct conn *c, unsigned status, const char *why)
 {
@@ -245,7 +249,7 @@ hand_over(struct conn *c)
         drop(c);                        /* libevhtp did not call back: it is out of memory */
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void
 start_body(struct conn *c)
@@ -411,7 +415,7 @@ on_timer(void *arg)
     leave(c);
 }
 
-/* ---- libevhtp's callbacks, wrapped -------------------------------------------------------------------- */
+/* ---- libevhtp's callbacks, wrapped ----------------------------------------------------------- */
 
 static void
 on_flushed(struct conn *c)

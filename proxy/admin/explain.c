@@ -1,7 +1,8 @@
 /*
  * GET /explain?url=URL[&header=Name:value...]: what a GET for this URL would meet.
  *
- *   {"url": "http://h/p", "route": {"name", "path", "policy", "origin", "where": "line 12"} or null,
+ *   {"url": "http://h/p",
+ *    "route": {"name", "path", "policy", "origin", "where": "line 12"} or null,
  *    "request": {"cacheable": true, "why": null},
  *    "key": "http://h/p", "answer": "hit" | "vary-miss" | "uri-miss" | "pass",
  *    "stored": [{"selected": true, "status": 200, "vary": "accept", "age_s": 1.5, "lifetime_s": 60,
@@ -64,7 +65,8 @@ put_request(struct admin_request *r, struct buf *url, struct buf *wire, struct h
         }
     }
     if (rc != 0 || url->n == 0 || http_uri_parse(buf_slice(url), u) != 0) {
-        admin_problem(r, 400, "/explain?url=URL[&header=Name:value] is wanted, URL absolute and percent-encoded");
+        admin_problem(r, 400,
+            "/explain?url=URL[&header=Name:value] is wanted, URL absolute and percent-encoded");
         rc = -1;
     } else {
         bool named = fields.n >= 5 && strncasecmp(fields.p, "host:", 5) == 0;
@@ -89,7 +91,7 @@ put_member(struct buf *b, const char *name, const char *value)
         buf_addz(b, "null");
 }
 
-/* ---- what is stored ------------------------------------------------------------------------------ */
+/* ---- what is stored -------------------------------------------------------------------------- */
 
 static void
 put_stored_fields(struct buf *b, const struct object *o)
@@ -101,7 +103,8 @@ put_stored_fields(struct buf *b, const struct object *o)
     const char *comma = "";
 
     buf_addz(b, ", \"fields\": {");
-    if (http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n, &h) == 0)
+    if (http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n,
+        &h) == 0)
         for (size_t i = 0; i < NELEM(shown); i++) {
             if (!http_has(&h, shown[i]))
                 continue;
@@ -117,7 +120,8 @@ put_stored_fields(struct buf *b, const struct object *o)
 static void
 each_object(void *arg, const struct object *o, struct slice vary, bool soft)
 {
-    static const char *const uses[] = { "fresh", "stale", "stale-revalidate", "validate", "cannot" };
+    static const char *const uses[] = { "fresh", "stale", "stale-revalidate", "validate",
+        "cannot" };
     struct explained *x = arg;
     struct buf *b = &x->r->out;
     const struct sem_meta *m = &o->meta;
@@ -136,8 +140,8 @@ each_object(void *arg, const struct object *o, struct slice vary, bool soft)
     put_member(b, "why", use == SEM_FRESH ? NULL : why);
     buf_printf(b, ", \"soft_purged\": %s, \"body_bytes\": %llu, ", soft ? "true" : "false",
         (unsigned long long)body_size(o->body));
-    put_member(b, "freshness_from", m->flags & META_FORCED ? "force_ttl" : m->flags & META_EXPLICIT ? "origin" :
-        m->flags & META_HEURISTIC ? "heuristic" : "route");
+    put_member(b, "freshness_from", m->flags & META_FORCED ? "force_ttl" :
+        m->flags & META_EXPLICIT ? "origin" : m->flags & META_HEURISTIC ? "heuristic" : "route");
     put_stored_fields(b, o);
     buf_addc(b, '}');
 }
@@ -145,8 +149,8 @@ each_object(void *arg, const struct object *o, struct slice vary, bool soft)
 static void
 put_stored(struct explained *x, const struct key *k, const struct http_head *h)
 {
-    static const char *const answers[] = { [STORE_MISS] = "uri-miss", [STORE_VARY_MISS] = "vary-miss",
-        [STORE_HIT] = "hit", [STORE_PASS] = "pass" };
+    static const char *const answers[] = { [STORE_MISS] = "uri-miss",
+        [STORE_VARY_MISS] = "vary-miss", [STORE_HIT] = "hit", [STORE_PASS] = "pass" };
     struct store *s = x->r->a->process.store;
     struct object *o = NULL;
     enum store_answer answer;
@@ -162,13 +166,15 @@ put_stored(struct explained *x, const struct key *k, const struct http_head *h)
     buf_addc(&x->r->out, ']');
 }
 
-/* ---- the route ------------------------------------------------------------------------------------- */
+/* ---- the route ------------------------------------------------------------------------------- */
 
 static void
 put_route(struct buf *b, const struct route *route)
 {
-    static const char *const policies[] = { [POLICY_CACHE_ASIDE] = "cache-aside", [POLICY_PASS] = "pass",
-        [POLICY_WRITE_THROUGH] = "write-through", [POLICY_WRITE_BACK] = "write-back" };
+    static const char *const policies[] = { [POLICY_CACHE_ASIDE] = "cache-aside",
+        [POLICY_PASS] = "pass",
+        [POLICY_WRITE_THROUGH] = "write-through",
+        [POLICY_WRITE_BACK] = "write-back" };
     const struct conf_route *c = route->conf;
 
     buf_addz(b, "{");
@@ -217,7 +223,8 @@ explain(struct explained *x, const struct route_table *t, const struct http_head
         put_route(b, route);
     else
         buf_addz(b, "null");
-    if (route != NULL && key_make(route->recipe, h, https, buf_slice(&host), path, query, &key, &k) == 0) {
+    if (route != NULL &&
+        key_make(route->recipe, h, https, buf_slice(&host), path, query, &key, &k) == 0) {
         bool may = sem_request_cacheable(&x->request, &why);
 
         buf_printf(b, ", \"request\": {\"cacheable\": %s, ", may ? "true" : "false");

@@ -1,10 +1,10 @@
 /*
  * Who may ask for what: looked at once a head is complete, before any byte of a body is waited for.
  *
- * A browser can be made to call a server on its own machine or network: by a name that is rebound to
- * our address (so Host must be a name or address of ours), or by a page of another origin (so Origin,
- * where there is one, must be the one that was called). RFC 9110 7.4 has 421 for the first. A body in
- * one of the types that a form can send is refused for the same reason.
+ * A browser can be made to call a server on its own machine or network: by a name that is rebound
+ * to our address (so Host must be a name or address of ours), or by a page of another origin (so
+ * Origin, where there is one, must be the one that was called). RFC 9110 7.4 has 421 for the first.
+ * A body in one of the types that a form can send is refused for the same reason.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -21,7 +21,8 @@ host_alone(struct slice authority)
 
     if (authority.n > 0 && authority.p[0] == '[') {
         end = memchr(authority.p, ']', authority.n);
-        return end == NULL ? authority : (struct slice){ authority.p + 1, (size_t)(end - authority.p) - 1 };
+        return end == NULL ? authority :
+            (struct slice){ authority.p + 1, (size_t)(end - authority.p) - 1 };
     }
     end = memchr(authority.p, ':', authority.n);
     return end == NULL ? authority : (struct slice){ authority.p, (size_t)(end - authority.p) };
@@ -59,7 +60,8 @@ is_own_address(struct slice host, const struct sockaddr *local)
     }
     return inet_pton(AF_INET6, text, &six) == 1 && (IN6_IS_ADDR_LOOPBACK(&six) ||
         (local->sa_family == AF_INET6 &&
-            memcmp(&six, &((const struct sockaddr_in6 *)(const void *)local)->sin6_addr, sizeof six) == 0));
+            memcmp(&six, &((const struct sockaddr_in6 *)(const void *)local)->sin6_addr,
+                sizeof six) == 0));
 }
 
 static bool
@@ -70,7 +72,8 @@ host_is_ours(const struct admin *a, struct slice authority, const struct sockadd
     if (authority.n == 0)               /* HTTP/1.0 without Host: no browser */
         return false;
     host = host_alone(authority);
-    return slice_ieq(host, SLICE("localhost")) || is_own_address(host, local) || is_configured(a, host);
+    return slice_ieq(host, SLICE("localhost")) || is_own_address(host, local) ||
+        is_configured(a, host);
 }
 
 /* The origin that was called, or a name that the operator gave. */
@@ -107,17 +110,21 @@ may(struct admin_request *r, const struct sockaddr *local)
     const struct http_head *h = r->head;
 
     if (!host_is_ours(r->a, h->host, local)) {
-        admin_problem(r, 421, "\"%.*s\" is no name of this admin port; call it by localhost or its own address, "
-            "or add the name to admin.hosts", (int)(h->host.n < 200 ? h->host.n : 200), h->host.p);
+        admin_problem(r, 421,
+            "\"%.*s\" is no name of this admin port; call it by localhost or its own address, "
+            "or add the name to admin.hosts",
+            (int)(h->host.n < 200 ? h->host.n : 200), h->host.p);
         return false;
     }
     if (!origin_is_ours(r->a, h)) {
-        admin_problem(r, 403, "requests of pages of other origins are refused; add the page's host to admin.hosts");
+        admin_problem(r, 403,
+            "requests of pages of other origins are refused; add the page's host to admin.hosts");
         return false;
     }
     if (!token_is_right(r->a, h)) {
         r->challenge = true;
-        admin_problem(r, 401, "this admin port asks for the token of admin.token_file: Authorization: Bearer TOKEN");
+        admin_problem(r, 401,
+            "this admin port asks for the token of admin.token_file: Authorization: Bearer TOKEN");
         return false;
     }
     return true;
@@ -140,7 +147,8 @@ find(struct admin_request *r, bool probe)
     for (size_t i = 0; i < nendpoints; i++)
         if (slice_eq(r->head->path, slice_of(endpoints[i].path)) && (!probe || endpoints[i].probe))
             return &endpoints[i];
-    admin_problem(r, 404, probe ? "the probe port has /healthz and /readyz" : "GET / lists what is here");
+    admin_problem(r, 404,
+        probe ? "the probe port has /healthz and /readyz" : "GET / lists what is here");
     return NULL;
 }
 

@@ -14,7 +14,8 @@
 
 struct conn;
 
-/* One request, complete, on its way through a handler. All slices are valid until the handler returns. */
+/* One request, complete, on its way through a handler. All slices are valid until the handler
+ * returns. */
 struct admin_request {
     struct admin           *a;
     const struct http_head *head;
@@ -49,7 +50,7 @@ struct admin {
     unsigned              nconns;
 };
 
-/* ---- replies (reply.c) ------------------------------------------------------------------------- */
+/* ---- replies (reply.c) ----------------------------------------------------------------------- */
 
 /* Makes r's reply a problem (RFC 9457) with this detail; status's reason is its title. */
 void admin_problem(struct admin_request *r, unsigned status, const char *detail, ...) PRINTF(3, 4);
@@ -60,13 +61,14 @@ void admin_reply_head(const struct admin_request *r, bool close, struct buf *b);
 /* Appends "text" in quotes, escaped. */
 void admin_json_text(struct buf *b, struct slice s);
 
-/* ---- who may (guard.c) --------------------------------------------------------------------------- */
+/* ---- who may (guard.c) ----------------------------------------------------------------------- */
 
 /* Host, Origin, token, then path, method, content type and length: the endpoint, or NULL with a
  * problem in r. local: the connection's own address. */
-const struct endpoint *admin_admit(struct admin_request *r, const struct sockaddr *local, bool probe);
+const struct endpoint *admin_admit(struct admin_request *r, const struct sockaddr *local,
+    bool probe);
 
-/* ---- connections (conn.c) ------------------------------------------------------------------------- */
+/* ---- connections (conn.c) -------------------------------------------------------------------- */
 
 struct evhtp_connection;
 struct evhtp_request;
@@ -76,7 +78,7 @@ int  conn_open(struct admin *a, struct evhtp_connection *ev, bool probe);
 void conn_on_request(struct evhtp_request *q, void *arg);
 void conn_close_all(struct admin *a);
 
-/* ---- handlers --------------------------------------------------------------------------------------- */
+/* ---- handlers -------------------------------------------------------------------------------- */
 
 void handle_index(struct admin_request *r);
 void handle_healthz(struct admin_request *r);
@@ -88,15 +90,15 @@ void handle_reload(struct admin_request *r);
 void handle_explain(struct admin_request *r);
 void handle_purge(struct admin_request *r);
 
-/* ---- the shell's side (client.c) ---------------------------------------------------------------------- */
+/* ---- the shell's side (client.c) ------------------------------------------------------------- */
 
 struct client {
     const char *base;                   /* http://127.0.0.1:8081 */
     char       *token;                  /* owned */
 };
 /* One exchange. The status, with the body in *body; -1 after telling stderr what to do. */
-int client_exchange(const struct client *c, const char *method, const char *target, struct slice body,
-    struct buf *out);
+int client_exchange(const struct client *c, const char *method, const char *target,
+    struct slice body, struct buf *out);
 int client_stats(const struct client *c);
 
 #endif

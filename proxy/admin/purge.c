@@ -1,12 +1,13 @@
 /*
  * POST /purge.
  *
- *   {"url": U, "prefix": P, "pattern": G, "tags": T, "route": R, "all": true, "soft": bool, "dry_run": bool}
+ *   {"url": U, "prefix": P, "pattern": G, "tags": T, "route": R, "all": true,
+ *    "soft": bool, "dry_run": bool}
  *
- * each of the first five a text or a list of texts ("tag" is taken for "tags"), at least one of the first
- * six. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items": [{"tag": "x",
- * "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]}, where exact: false says
- * that it is done by generation: in force now, freed and counted later.
+ * each of the first five a text or a list of texts ("tag" is taken for "tags"), at least one of the
+ * first six. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items": [{"tag":
+ * "x", "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]}, where exact:
+ * false says that it is done by generation: in force now, freed and counted later.
  *
  * What is not understood is listed, all of it, and then nothing is purged: 400 with
  * "not_understood": [{"item": ..., "why": ...}].
@@ -17,7 +18,7 @@
 #include "admin/inside.h"
 #include "purge/purge.h"
 
-static const struct { const char *member; const char *item; enum store_purge_kind kind; } kinds[] = {
+static const struct { const char *member, *item; enum store_purge_kind kind; } kinds[] = {
     { "url", "url", STORE_PURGE_URL },             { "prefix", "prefix", STORE_PURGE_PREFIX },
     { "pattern", "pattern", STORE_PURGE_PATTERN }, { "tags", "tag", STORE_PURGE_TAG },
     { "tag", "tag", STORE_PURGE_TAG },             { "route", "route", STORE_PURGE_ROUTE },
@@ -120,7 +121,8 @@ read_document(struct admin_request *r, struct purge_request *q)
     const char *member;
 
     if (doc == NULL) {
-        admin_problem(r, 400, "the body is no JSON: line %d, column %d: %s", e.line, e.column, e.text);
+        admin_problem(r, 400, "the body is no JSON: line %d, column %d: %s", e.line, e.column,
+            e.text);
     } else if (!json_is_object(doc)) {
         admin_problem(r, 400, "a JSON object is wanted, as {\"tags\": [\"a\"]}");
         json_decref(doc);
@@ -129,13 +131,14 @@ read_document(struct admin_request *r, struct purge_request *q)
         json_object_foreach(doc, member, v)
             read_member(q, member, v);
         if (q->n == 0 && q->faults.n == 0 && !q->failed)
-            fault(q, SLICE(""), "nothing to purge: url, prefix, pattern, tags, route or \"all\": true is wanted");
+            fault(q, SLICE(""),
+                "nothing to purge: url, prefix, pattern, tags, route or \"all\": true is wanted");
     }
     return doc;
 }
 
-/* Purges all items, or lists in q->faults every one that purge_run does not take; it names one at a time,
- * so the others are judged by dry runs without those. */
+/* Purges all items, or lists in q->faults every one that purge_run does not take; it names one at a
+ * time, so the others are judged by dry runs without those. */
 static void
 run(struct admin_request *r, struct purge_request *q, struct purge_result *results)
 {
@@ -145,7 +148,8 @@ run(struct admin_request *r, struct purge_request *q, struct purge_result *resul
     struct err e = { 0 };
     size_t bad = 0;
 
-    while (q->n > 0 && purge_run(p->store, t, q->items, q->n, q->soft, dry, results, &bad, &e) == -1) {
+    while (q->n > 0 &&
+        purge_run(p->store, t, q->items, q->n, q->soft, dry, results, &bad, &e) == -1) {
         if (bad >= q->n)                /* of none in particular */
             bad = 0;
         fault(q, q->items[bad].text, e.text);
@@ -156,7 +160,8 @@ run(struct admin_request *r, struct purge_request *q, struct purge_result *resul
 }
 
 static void
-put_results(struct admin_request *r, const struct purge_request *q, const struct purge_result *results)
+put_results(struct admin_request *r, const struct purge_request *q,
+    const struct purge_result *results)
 {
     struct buf *b = &r->out;
     uint64_t objects = 0;

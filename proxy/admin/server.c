@@ -1,9 +1,9 @@
 /*
  * The admin and the probe port: binding, libevhtp's listeners, what they answer from.
  *
- * Model    a port is bound here, without SO_REUSEPORT, so that one in use is an error and not a second
- *          Weir; libevhtp accepts on it and hands each connection to conn.c. When descriptors run out,
- *          accepting rests for a tenth of a second instead of spinning.
+ * Model    a port is bound here, without SO_REUSEPORT, so that one in use is an error and not a
+ *          second Weir; libevhtp accepts on it and hands each connection to conn.c. When
+ *          descriptors run out, accepting rests for a tenth of a second instead of spinning.
  * Threads  the loop's alone; admin_start may come before the loop runs.
  */
 #include <errno.h>
@@ -31,10 +31,12 @@ struct listener {
 const struct endpoint endpoints[] = {
     { "/",        HTTP_GET,  false, handle_index,   "this list" },
     { "/healthz", HTTP_GET,  true,  handle_healthz, "200 while the process runs" },
-    { "/readyz",  HTTP_GET,  true,  handle_readyz,  "200 when requests can be served, else 503 and why" },
+    { "/readyz",  HTTP_GET,  true,  handle_readyz,
+        "200 when requests can be served, else 503 and why" },
     { "/metrics", HTTP_GET,  false, handle_metrics, "Prometheus text" },
     { "/stats",   HTTP_GET,  false, handle_stats,   "percentiles, hit rates and counters as JSON" },
-    { "/config",  HTTP_GET,  false, handle_config,  "the configuration in force, as YAML without secrets" },
+    { "/config",  HTTP_GET,  false, handle_config,
+        "the configuration in force, as YAML without secrets" },
     { "/explain", HTTP_GET,  false, handle_explain,
         "?url=URL[&header=Name:value]: route, key and what is stored, fresh or not and why" },
     { "/purge",   HTTP_POST, false, handle_purge,
@@ -43,7 +45,7 @@ const struct endpoint endpoints[] = {
 };
 const size_t nendpoints = NELEM(endpoints);
 
-/* ---- listening ------------------------------------------------------------------------------------- */
+/* ---- listening ------------------------------------------------------------------------------- */
 
 static void
 on_rested(void *arg)
@@ -83,8 +85,9 @@ put_address(int fd, char **out)
     socklen_t len = sizeof sa;
     char host[64], port[16], text[96];
 
-    if (getsockname(fd, (struct sockaddr *)&sa, &len) != 0 || getnameinfo((struct sockaddr *)&sa, len, host,
-        sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) != 0 ||
+        getnameinfo((struct sockaddr *)&sa, len, host, sizeof host, port, sizeof port,
+            NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return;
     snprintf(text, sizeof text, sa.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
     free(*out);
@@ -99,7 +102,8 @@ bind_port(const struct conf_address *at, const char *option, struct err *e)
     if (fd == -1)
         return err_set(e, errno, "%s: %s: %s", option, at->text, strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);       /* accepted sockets inherit it */
+    /* accepted sockets inherit it */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (bind(fd, (const struct sockaddr *)&at->sa, at->len) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
     err_set(e, errno, "%s: %s: %s%s", option, at->text, strerror(errno), errno == EADDRINUSE ?
@@ -155,7 +159,7 @@ fail:
     return NULL;
 }
 
-/* ---- the surface -------------------------------------------------------------------------------------- */
+/* ---- the surface ----------------------------------------------------------------------------- */
 
 static void
 forget(struct admin *a)
@@ -203,9 +207,11 @@ admin_start(struct loop *l, const struct conf *c, const struct admin_process *p,
     }
     a->loop = l;
     a->process = *p;
-    if (!c->admin_listen.off && (a->listeners[0] = listener_open(a, &c->admin_listen, false, e)) == NULL)
+    if (!c->admin_listen.off &&
+        (a->listeners[0] = listener_open(a, &c->admin_listen, false, e)) == NULL)
         goto fail;
-    if (!c->probe_listen.off && (a->listeners[1] = listener_open(a, &c->probe_listen, true, e)) == NULL)
+    if (!c->probe_listen.off &&
+        (a->listeners[1] = listener_open(a, &c->probe_listen, true, e)) == NULL)
         goto fail;
     return a;
 

@@ -1,10 +1,10 @@
 /*
  * front -- the data port: listeners, accepting, worker threads.
  *
- * Model    every worker has a listening socket of its own for each address (SO_REUSEPORT), so that the
- *          kernel spreads connections and no thread hands one over. Sockets are accepted by libevent
- *          events on the listening fd and belong to conn/ from then on; libevhtp has no part here (it
- *          would only accept, and bring its connection object along).
+ * Model    every worker has a listening socket of its own for each address (SO_REUSEPORT), so that
+ *          the kernel spreads connections and no thread hands one over. Sockets are accepted by
+ *          libevent events on the listening fd and belong to conn/ from then on; libevhtp has no
+ *          part here (it would only accept, and bring its connection object along).
  * Threads  all functions: the thread that made it.
  */
 #ifndef WEIR_FRONT_H
@@ -15,14 +15,15 @@
 
 struct front;
 
-/* Binds all addresses. NULL with *e: in use, no permission, ... naming the address and the remedy. */
+/* Binds all addresses. NULL with *e: in use, no permission, ... naming the address and the
+ * remedy. */
 struct front *front_open(struct conf *c, struct loop *const *loops, size_t n, struct err *e);
 /* Starts a thread for each loop, and accepts. */
 int  front_start(struct front *f, struct err *e);
 /* Limits, time-outs and trust of new connections, after a reload that left the addresses alone. */
 void front_reconfigure(struct front *f, struct conf *c);
-/* Stops accepting, closes idle connections; the others end after their answer. Call again to see: true when none is
- * left. */
+/* Stops accepting, closes idle connections; the others end after their answer. Call again to see:
+ * true when none is left. */
 bool front_drain(struct front *f);
 /* Waiting is over: whatever is under way is cut. front_drain tells when it is done. */
 void front_cut(struct front *f);

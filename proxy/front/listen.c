@@ -1,9 +1,10 @@
 /*
  * Listening and accepting.
  *
- * A second server on our port is found by binding once without SO_REUSEPORT. At the connection limit a
- * client is told 503 and when to come back. When file descriptors run out, one that is kept in spare is
- * given up to accept and close, so that clients are not left hanging, and the listener rests a little.
+ * A second server on our port is found by binding once without SO_REUSEPORT. At the connection
+ * limit a client is told 503 and when to come back. When file descriptors run out, one that is kept
+ * in spare is given up to accept and close, so that clients are not left hanging, and the listener
+ * rests a little.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -104,7 +105,7 @@ listen_open(struct front *f, struct err *e)
     return 0;
 }
 
-/* ---- accepting ------------------------------------------------------------------------------------------- */
+/* ---- accepting ------------------------------------------------------------------------------- */
 
 static void
 on_rested(void *arg)
@@ -123,8 +124,10 @@ exhausted(struct listener *l)
     int fd;
 
     COUNT(accept_errors);
-    log_limited(&limit, LOG_ERROR, "accept: %s; raise the limit of open files (ulimit -n, LimitNOFILE) "
-        "or lower limits.connections", strerror(errno));
+    log_limited(&limit, LOG_ERROR,
+        "accept: %s; raise the limit of open files (ulimit -n, LimitNOFILE) "
+        "or lower limits.connections",
+        strerror(errno));
     if (l->worker->spare != -1)
         close(l->worker->spare);
     fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -144,7 +147,8 @@ welcome(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len, st
     int one = 1, idle_s = 60;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);     /* tunnels have no other time-out */
+    /* tunnels have no other time-out */
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     if (now <= max) {
         conn_new(l->worker->conns, fd, sa, len, c, l->index, count);

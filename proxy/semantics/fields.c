@@ -20,7 +20,8 @@ bool
 sem_of_one_exchange(const struct http_field *f)
 {
     static const struct slice names[] = {
-        SLICE("Server-Timing"), SLICE("Traceresponse"), SLICE("RateLimit"), SLICE("Authentication-Info"),
+        SLICE("Server-Timing"), SLICE("Traceresponse"), SLICE("RateLimit"),
+        SLICE("Authentication-Info"),
     }, families[] = {
         SLICE("RateLimit-"), SLICE("X-RateLimit-"), SLICE("X-Rate-Limit-"),
     };
@@ -56,8 +57,8 @@ sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struc
         !sem_cc_names(response, f->name);
 }
 
-/* 3.2: all but what is not stored, Content-Length, and what tells how the stored content was made or
- * what its bytes add up to. The media type is not among those: the content is kept as it came,
+/* 3.2: all but what is not stored, Content-Length, and what tells how the stored content was made
+ * or what its bytes add up to. The media type is not among those: the content is kept as it came,
  * whatever it is called. An entity tag that selected is the stored one, or a weak form of it, which
  * would only weaken it. */
 bool

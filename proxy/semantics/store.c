@@ -156,8 +156,8 @@ negative_ttl(const struct sem_rules *rules, unsigned status)
 }
 
 /* 7.3: a cookie does not forbid storing, but who sends one and is silent on caching most likely
- * answers this one client. Nothing is assumed for it then, by a guess or a route's ttl; force_ttl may.
- * So with Clear-Site-Data, as on leaving. NULL: it may be for all. */
+ * answers this one client. Nothing is assumed for it then, by a guess or a route's ttl; force_ttl
+ * may. So with Clear-Site-Data, as on leaving. NULL: it may be for all. */
 static const char *
 is_for_one(const struct http_head *response, const struct sem_cc *cc)
 {

@@ -1,12 +1,12 @@
 /*
  * The access log: a line a request, as JSON or in the combined format, to a file or to stdout.
  *
- * Model    a thread writes lines into a buffer of its own; the buffer goes out at 64 KiB, and once a
- *          second by stats_access_flush. Writes take turns, so that lines stay whole: what
- *          of a line reached a file before the disk was full is cut off again. The descriptor keeps its number
- *          over a reopen (dup3), so that nobody needs to wait for one.
- *          A pipe that is full is waited for 50 ms, no longer: workers must go on. What could not be
- *          written is dropped, counted, and told once a minute.
+ * Model    a thread writes lines into a buffer of its own; the buffer goes out at 64 KiB, and once
+ *          a second by stats_access_flush. Writes take turns, so that lines stay whole: what
+ *          of a line reached a file before the disk was full is cut off again. The descriptor keeps
+ *          its number over a reopen (dup3), so that nobody needs to wait for one.
+ *          A pipe that is full is waited for 50 ms, no longer: workers must go on. What could not
+ *          be written is dropped, counted, and told once a minute.
  * Threads  stats_access: any. A buffer has a lock, which only a flush contends for.
  */
 #include "stats/inside.h"
@@ -47,7 +47,7 @@ static int64_t complain_after_us;
 static uint64_t complain_count;
 static atomic_bool in_combined;
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* As much of s as the descriptor takes; how many bytes that was. A pipe or socket gets pieces
  * of PIPE_BUF at most, which it takes whole once poll says so, without blocking. */
@@ -82,7 +82,8 @@ count_lines(struct slice s)
 {
     uint64_t n = 0;
 
-    for (const char *p = s.p, *end = s.p + s.n; p < end && (p = memchr(p, '\n', (size_t)(end - p))); p++)
+    for (const char *p = s.p, *end = p + s.n; p < end && (p = memchr(p, '\n', (size_t)(end - p)));
+        p++)
         n++;
     return n;
 }
@@ -94,7 +95,8 @@ complain(uint64_t dropped, int error)
     complain_count += dropped;
     if (now_us() < complain_after_us)
         return;
-    log_warn("access log: %llu lines dropped: %s", (unsigned long long)complain_count, strerror(error));
+    log_warn("access log: %llu lines dropped: %s", (unsigned long long)complain_count,
+        strerror(error));
     complain_count = 0;
     complain_after_us = now_us() + 60 * 1000000;
 }
@@ -119,7 +121,8 @@ write_out(struct slice s, uint64_t lines)
         while (whole.n > 0 && whole.p[whole.n - 1] != '\n')
             whole.n--;
         torn = done - whole.n;
-        if (torn > 0 && (!file || fstat(out, &st) != 0 || ftruncate(out, st.st_size - (off_t)torn) != 0))
+        if (torn > 0 &&
+            (!file || fstat(out, &st) != 0 || ftruncate(out, st.st_size - (off_t)torn) != 0))
             out_torn = true;
         complain(lines - count_lines(whole), error);
     }
@@ -147,7 +150,7 @@ stats_access_flush(void)
     pthread_mutex_unlock(&list_lock);
 }
 
-/* ---- opening ----------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int
 open_log(const char *path, struct err *e)
@@ -156,7 +159,8 @@ open_log(const char *path, struct err *e)
         open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
 
     if (fd == -1)
-        return err_set(e, errno, "access log %s: %s; check that its directory exists and is writable",
+        return err_set(e, errno,
+            "access log %s: %s; check that its directory exists and is writable",
             path == NULL ? "stdout" : path, strerror(errno));
     return fd;
 }
@@ -221,7 +225,7 @@ stats_access_reopen(struct err *e)
     return rc;
 }
 
-/* ---- lines ------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 static void
 on_thread_end(void *arg)
@@ -290,11 +294,12 @@ line_json(struct buf *b, const struct stats_access *a)
     put_json(b, "method", a->method);
     put_json(b, "host", a->host);
     put_json(b, "target", a->target);
-    buf_printf(b, ",\"protocol\":\"HTTP/1.%u\",\"status\":%u,\"outcome\":\"%s\"", a->minor, a->status,
-        stats_outcome_names[a->outcome]);
+    buf_printf(b, ",\"protocol\":\"HTTP/1.%u\",\"status\":%u,\"outcome\":\"%s\"", a->minor,
+        a->status, stats_outcome_names[a->outcome]);
     put_json(b, "route", a->route);
-    buf_printf(b, ",\"duration_us\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu", (unsigned long long)a->us,
-        (unsigned long long)a->bytes_in, (unsigned long long)a->bytes_out);
+    buf_printf(b, ",\"duration_us\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu",
+        (unsigned long long)a->us, (unsigned long long)a->bytes_in,
+        (unsigned long long)a->bytes_out);
     put_json(b, "request_id", a->request_id);
     put_json(b, "user_agent", a->user_agent);
     put_json(b, "referer", a->referer);
@@ -347,7 +352,8 @@ line_combined(struct buf *b, const struct stats_access *a)
 void
 stats_access(const struct stats_access *a)
 {
-    struct lines *l = atomic_load_explicit(&stats_access_on, memory_order_relaxed) ? lines_mine() : NULL;
+    struct lines *l = atomic_load_explicit(&stats_access_on, memory_order_relaxed) ?
+        lines_mine() : NULL;
     size_t before;
 
     if (l == NULL)

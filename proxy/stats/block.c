@@ -1,8 +1,8 @@
 /*
  * Blocks: what one thread counts in.
  *
- * Model    a thread gets its block when it first counts; when it ends, the next new thread goes on with
- *          the block, so that no count is lost and short-lived threads do not pile up. A block
+ * Model    a thread gets its block when it first counts; when it ends, the next new thread goes on
+ *          with the block, so that no count is lost and short-lived threads do not pile up. A block
  *          has the counters and a two-level table of histograms, both levels made on first use.
  *          New histograms are pushed on a lock-free stack, from which the reader takes them.
  * Threads  a block is written by its thread; counters are read by any. A thread for which no block
@@ -90,7 +90,8 @@ stats_add(enum stats_counter c, uint64_t n)
 {
     _Atomic uint64_t *at = &block_mine()->counters[c];
 
-    atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + n,
+        memory_order_relaxed);
 }
 
 uint64_t
@@ -98,7 +99,8 @@ stats_counter(enum stats_counter c)
 {
     uint64_t n = atomic_load_explicit(&spare.counters[c], memory_order_relaxed);
 
-    for (struct block *b = atomic_load_explicit(&blocks, memory_order_acquire); b != NULL; b = b->next)
+    for (struct block *b = atomic_load_explicit(&blocks, memory_order_acquire); b != NULL;
+        b = b->next)
         n += atomic_load_explicit(&b->counters[c], memory_order_relaxed);
     return n;
 }

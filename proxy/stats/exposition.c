@@ -1,10 +1,10 @@
 /*
  * GET /metrics: Prometheus text format 0.0.4.
  *
- * Model    each family at once: HELP, TYPE, its samples. Times are in seconds, sizes in bytes. Per route
- *          and outcome a summary (quantiles over the last minute; sum and count since start) and
- *          a histogram of fixed buckets (since start, which several instances can be added up by);
- *          per origin server and phase, and per state of the request machine, a summary.
+ * Model    each family at once: HELP, TYPE, its samples. Times are in seconds, sizes in bytes. Per
+ *          route and outcome a summary (quantiles over the last minute; sum and count since start)
+ *          and a histogram of fixed buckets (since start, which several instances can be added up
+ *          by); per origin server and phase, and per state of the request machine, a summary.
  *          A quantile of nothing is NaN, as in Prometheus' own client libraries.
  */
 #include "stats/inside.h"
@@ -43,9 +43,11 @@ label(struct buf *b, const char *name, const char *value)
 static void
 put_plain(struct buf *b)
 {
-#define COUNTER(id, unit, help) \
-    family(b, sizeof(unit) > 1 ? "weir_" #id "_" unit "_total" : "weir_" #id "_total", "counter", help); \
-    buf_printf(b, "%s %llu\n", sizeof(unit) > 1 ? "weir_" #id "_" unit "_total" : "weir_" #id "_total", \
+#define COUNTER(id, unit, help)                                                                    \
+    family(b, sizeof(unit) > 1 ? "weir_" #id "_" unit "_total" : "weir_" #id "_total", "counter",  \
+        help);                                                                                     \
+    buf_printf(b, "%s %llu\n",                                                                     \
+        sizeof(unit) > 1 ? "weir_" #id "_" unit "_total" : "weir_" #id "_total",                   \
         (unsigned long long)stats_counter(STATS_##id));
 #define GAUGE(id, unit, help) \
     family(b, sizeof(unit) > 1 ? "weir_" #id "_" unit : "weir_" #id, "gauge", help); \
@@ -65,11 +67,13 @@ put_process(struct buf *b)
     process_read(&p);
     family(b, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.");
     buf_printf(b, "process_resident_memory_bytes %llu\n", (unsigned long long)p.resident_bytes);
-    family(b, "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.");
+    family(b, "process_cpu_seconds_total", "counter",
+        "Total user and system CPU time spent in seconds.");
     buf_printf(b, "process_cpu_seconds_total %.6f\n", p.cpu_s);
     family(b, "process_open_fds", "gauge", "Number of open file descriptors.");
     buf_printf(b, "process_open_fds %llu\n", (unsigned long long)p.fds);
-    family(b, "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.");
+    family(b, "process_start_time_seconds", "gauge",
+        "Start time of the process since unix epoch in seconds.");
     buf_printf(b, "process_start_time_seconds %.3f\n", (double)stats_start_wall_ms() / 1e3);
     family(b, "weir_build_info", "gauge", "Always 1; the version is its label.");
     buf_addz(b, "weir_build_info{version=\"" WEIR_VERSION "\"} 1\n");
@@ -98,8 +102,8 @@ put_summary(struct buf *b, const char *name, struct slice labels, const struct s
     }
     cells_clear(c);
     series_cells(s, WINDOW_START, c);
-    buf_printf(b, "%s_sum{%.*s} %.6f\n%s_count{%.*s} %llu\n", name, SLICE_ARG(labels), (double)sum / 1e6,
-        name, SLICE_ARG(labels), (unsigned long long)cells_count(c));
+    buf_printf(b, "%s_sum{%.*s} %.6f\n%s_count{%.*s} %llu\n", name, SLICE_ARG(labels),
+        (double)sum / 1e6, name, SLICE_ARG(labels), (unsigned long long)cells_count(c));
 }
 
 static void
@@ -116,9 +120,9 @@ put_histogram(struct buf *b, const char *name, struct slice labels, const struct
     for (size_t i = 0; i < NELEM(buckets); i++)
         buf_printf(b, "%s_bucket{%.*s,le=\"%s\"} %llu\n", name, SLICE_ARG(labels), buckets[i].le,
             (unsigned long long)cells_upto(c, buckets[i].us));
-    buf_printf(b, "%s_bucket{%.*s,le=\"+Inf\"} %llu\n%s_sum{%.*s} %.6f\n%s_count{%.*s} %llu\n", name,
-        SLICE_ARG(labels), (unsigned long long)count, name, SLICE_ARG(labels), (double)sum / 1e6, name,
-        SLICE_ARG(labels), (unsigned long long)count);
+    buf_printf(b, "%s_bucket{%.*s,le=\"+Inf\"} %llu\n%s_sum{%.*s} %.6f\n%s_count{%.*s} %llu\n",
+        name, SLICE_ARG(labels), (unsigned long long)count, name, SLICE_ARG(labels),
+        (double)sum / 1e6, name, SLICE_ARG(labels), (unsigned long long)count);
 }
 
 static void
@@ -158,7 +162,8 @@ put_routes(struct buf *b)
     struct buf labels = { 0 };
 
     family(b, "weir_request_latency_seconds", "summary",
-        "From a request's first byte to the last byte of its answer; quantiles over the last minute.");
+        "From a request's first byte to the last byte of its answer; quantiles over the last "
+        "minute.");
     each_route(b, "weir_request_latency_seconds", put_summary);
     family(b, "weir_request_duration_seconds", "histogram",
         "From a request's first byte to the last byte of its answer, since start.");
@@ -167,7 +172,8 @@ put_routes(struct buf *b)
     each_route(b, "weir_response_body_bytes_total", put_bytes);
 
     family(b, "weir_hit_ratio", "gauge",
-        "Share of the reads of the last minute that a stored response answered; NaN without reads.");
+        "Share of the reads of the last minute that a stored response answered; NaN without "
+        "reads.");
     for (size_t slot = 0; slot < route_slots(); slot++) {
         uint64_t answered, reads;
 

@@ -1,9 +1,9 @@
 /*
  * Histograms: log-linear, 64 cells to a power of two, so that a value is known within 0.8 %.
  *
- * Model    below 64 us each value has its cell; above, a power of two ("octave") is cut into 64 equal
- *          cells. An octave's cells are made when the first value falls in it, so that a histogram
- *          costs what its spread costs: half a KiB an octave.
+ * Model    below 64 us each value has its cell; above, a power of two ("octave") is cut into 64
+ *          equal cells. An octave's cells are made when the first value falls in it, so that a
+ *          histogram costs what its spread costs: half a KiB an octave.
  * Threads  one writer a hist, relaxed atomics; any reader.
  * Not here which thread has which hist (block.c), and windows (series.c).
  */
@@ -14,7 +14,8 @@
 static inline void
 bump(_Atomic uint64_t *p, uint64_t n)       /* one writer: no locked instruction */
 {
-    atomic_store_explicit(p, atomic_load_explicit(p, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(p, atomic_load_explicit(p, memory_order_relaxed) + n,
+        memory_order_relaxed);
 }
 
 static inline void

@@ -10,9 +10,9 @@
 
 #include "stats/stats.h"
 
-#define HIST_SUB_BITS 6                 /* 64 cells a power of two: a cell is 1/64 wide, its middle 0.8 % off */
+#define HIST_SUB_BITS 6                 /* 64 cells a power of two: a cell's middle is 0.8 % off */
 #define HIST_SUB      (1u << HIST_SUB_BITS)
-#define HIST_OCTAVES  27u               /* 1 us .. 2^32 us, which is 71 minutes; more counts as that */
+#define HIST_OCTAVES  27u               /* 1 us .. 2^32 us, 71 minutes; more counts as that */
 #define HIST_TOP      ((UINT64_C(1) << 32) - 1)
 
 #define ROUTES_MAX    65536u            /* slots; those that come later count under slot 0 */
@@ -28,7 +28,8 @@ struct octave { _Atomic uint64_t cells[HIST_SUB]; };
 /* One thread's part of a series. Written by that thread alone; read by any. */
 struct hist {
     _Atomic(struct octave *) octaves[HIST_OCTAVES];     /* owned; made on first use */
-    _Atomic uint64_t count;             /* after its cell, with release: who sees it sees the cell */
+    /* after its cell, with release: who sees it sees the cell */
+    _Atomic uint64_t count;
     _Atomic uint64_t sum, max, bytes;
     struct hist *next;                  /* among the fresh ones, then among the parts of a series */
     uint32_t id;
@@ -57,7 +58,7 @@ uint64_t cells_max(const struct cells *c);
 uint64_t cells_upto(const struct cells *c, uint64_t us);
 void     cells_add_hist(struct cells *c, const struct hist *h);
 
-/* ---- series, all under the lock ------------------------------------------------------------------ */
+/* ---- series, all under the lock -------------------------------------------------------------- */
 
 enum window { WINDOW_10S, WINDOW_1M, WINDOW_5M, WINDOW_START, WINDOWS };
 extern const char *const window_names[WINDOWS];
@@ -87,7 +88,7 @@ struct cells *scratch_cells(unsigned which);            /* 0..1, cleared; NULL: 
 void route_reads(unsigned slot, enum window w, uint64_t *answered, uint64_t *reads);
 void series_free_all(void);
 
-/* ---- names, under the lock -------------------------------------------------------------------------- */
+/* ---- names, under the lock ------------------------------------------------------------------- */
 
 size_t      route_slots(void);
 const char *route_slot_name(size_t slot);
@@ -96,7 +97,7 @@ const char *origin_slot_name(size_t slot);
 const char *state_name(unsigned state);                 /* NULL: unnamed */
 void        names_free(void);
 
-/* ---- the process ---------------------------------------------------------------------------------------- */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 struct process { uint64_t resident_bytes, fds, threads; double cpu_s; };
 void process_read(struct process *p);

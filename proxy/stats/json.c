@@ -7,7 +7,8 @@
  *    "counters": {"requests": n, ...},  "gauges": {"cache_objects": n, ...},     as in metrics.def
  *    "routes": [{"name": "/api/users/{id}", "bytes": n,
  *                "hit_rate": {"10s": 0.93, "1m": null, "5m": ..., "start": ...},
- *                "outcomes": {"hit": {"bytes": n, "10s": FIGURES, ..., "start": FIGURES}, ...}}, ...],
+ *                "outcomes": {"hit": {"bytes": n, "10s": FIGURES, ..., "start": FIGURES},
+ *                             ...}}, ...],
  *    "origins": [{"name": "api/http://127.0.0.1:8000",
  *                 "connect": {"10s": FIGURES, ...}, "first_byte": {...}, "total": {...}}, ...],
  *    "states": {"LOOKUP": {"10s": FIGURES, ...}, ...},
@@ -15,8 +16,9 @@
  *   FIGURES = {"count": n, "rate": per second, "p50_us": n, "p75_us", "p90_us", "p95_us", "p99_us",
  *              "p999_us", "max_us"}; without the times when the count is 0.
  *
- * Only what was used is there. hit_rate: answered from a stored response (hit, stale) of all reads (those,
- * miss, collapsed and revalidated); null when there was no read. bytes: of bodies, since start.
+ * Only what was used is there. hit_rate: answered from a stored response (hit, stale) of all reads
+ * (those, miss, collapsed and revalidated); null when there was no read. bytes: of bodies, since
+ * start.
  */
 #include "stats/inside.h"
 
@@ -217,7 +219,8 @@ stats_json(struct buf *b)
     process_read(&p);
     buf_printf(b, "{\"version\": \"%s\", \"now_ms\": %lld, \"uptime_s\": %lld,\n", WEIR_VERSION,
         (long long)now, (long long)((now - stats_start_wall_ms()) / 1000));
-    buf_printf(b, "\"process\": {\"resident_bytes\": %llu, \"cpu_s\": %.3f, \"fds\": %llu, \"threads\": %llu}",
+    buf_printf(b, "\"process\": {\"resident_bytes\": %llu, \"cpu_s\": %.3f, "
+        "\"fds\": %llu, \"threads\": %llu}",
         (unsigned long long)p.resident_bytes, p.cpu_s, (unsigned long long)p.fds,
         (unsigned long long)p.threads);
     put_numbers(b);

@@ -1,8 +1,8 @@
 /*
  * Names of slots: routes and origin servers by number, states of the request machine.
  *
- * Model    a name gets the next number and keeps it for the life of the process; a binary tree finds
- *          it again. Slot 0 is "(none)" for routes and "(other)" for origin servers.
+ * Model    a name gets the next number and keeps it for the life of the process; a binary tree
+ *          finds it again. Slot 0 is "(none)" for routes and "(other)" for origin servers.
  * Threads  any, under the room's lock.
  */
 #include "stats/inside.h"

@@ -4,8 +4,8 @@
  * Model    each second stats_tick compares what each series has counted with what it had at the
  *          tick before, and keeps the difference: ten of one second each, and, once ten seconds
  *          are over, one for them together, thirty of those. A difference is a string of pairs
- *          (distance to the next cell, count) in variable-length numbers: two bytes for most cells that
- *          were hit, nothing for a series that rested.
+ *          (distance to the next cell, count) in variable-length numbers: two bytes for most cells
+ *          that were hit, nothing for a series that rested.
  *          10 s: the ten. 1 min and 5 min: whole tens of seconds and those of the present ten, so
  *          they cover between 51 and 60, and 291 and 300 seconds; rates divide by what is covered.
  * Threads  any, under the lock; the hot side never takes it.
@@ -29,7 +29,8 @@ struct series {
     struct series *next;                /* all of them */
     struct hist   *parts;               /* owned */
     uint64_t       seen;                /* count at the last tick */
-    uint32_t      *last[HIST_OCTAVES];  /* owned: cells at the last tick, modulo 2^32: a second has fewer */
+    /* owned: cells at the last tick, modulo 2^32: a second has fewer */
+    uint32_t      *last[HIST_OCTAVES];
     struct delta   fine[FINE], coarse[COARSE];
 };
 
@@ -109,7 +110,7 @@ series_gather(void)
     }
 }
 
-/* ---- differences ------------------------------------------------------------------------------- */
+/* ---- differences ----------------------------------------------------------------------------- */
 
 static size_t
 put_number(uint8_t *p, uint64_t v)      /* LEB128; at most 10 bytes */
@@ -247,7 +248,7 @@ stats_tick(int64_t at_us)
     stats_unlock();
 }
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 void
 series_cells(const struct series *s, enum window w, struct cells *c)

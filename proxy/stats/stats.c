@@ -144,9 +144,13 @@ stats_summary(struct buf *b)
     if (f.count > 0)
         buf_printf(b, ", p50 %.2f ms, p99 %.2f ms, max %.2f ms", (double)f.q_us[Q50] / 1e3,
             (double)f.q_us[Q99] / 1e3, (double)f.max_us / 1e3);
-    buf_printf(b, ", %llu errors; %lld client and %lld origin connections; %lld objects, %.1f of %.1f MiB"
-        "; resident %.1f MiB", (unsigned long long)errors,
-        (long long)stats_gauge(GAUGE_client_connections), (long long)stats_gauge(GAUGE_origin_connections),
-        (long long)stats_gauge(GAUGE_cache_objects), (double)stats_gauge(GAUGE_cache_memory) / 1048576.0,
-        (double)stats_gauge(GAUGE_cache_memory_limit) / 1048576.0, (double)p.resident_bytes / 1048576.0);
+    buf_printf(b,
+        ", %llu errors; %lld client and %lld origin connections; %lld objects, %.1f of %.1f MiB"
+        "; resident %.1f MiB",
+        (unsigned long long)errors, (long long)stats_gauge(GAUGE_client_connections),
+        (long long)stats_gauge(GAUGE_origin_connections),
+        (long long)stats_gauge(GAUGE_cache_objects),
+        (double)stats_gauge(GAUGE_cache_memory) / 1048576.0,
+        (double)stats_gauge(GAUGE_cache_memory_limit) / 1048576.0,
+        (double)p.resident_bytes / 1048576.0);
 }

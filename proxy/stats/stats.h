@@ -2,10 +2,12 @@
  * stats -- counters, latency percentiles, the access log.
  *
  * Model    each thread that counts has a block of its own, made when it first counts; reading adds
- *          the blocks up. Counters and histogram cells are relaxed atomics of one writer. Histograms are
- *          log-linear, relative error at most 1 %, made on first use. Windows (10 s, 1 min, 5 min)
- *          come from snapshots that a reader thread's timer takes, never from the hot path.
- * Threads  stats_* that count: any registered thread, lock-free. Reading: any thread, takes a mutex.
+ *          the blocks up. Counters and histogram cells are relaxed atomics of one writer.
+ *          Histograms are log-linear, relative error at most 1 %, made on first use. Windows (10 s,
+ *          1 min, 5 min) come from snapshots that a reader thread's timer takes, never from the hot
+ *          path.
+ * Threads  stats_* that count: any registered thread, lock-free. Reading: any thread, takes a
+ *          mutex.
  */
 #ifndef WEIR_STATS_H
 #define WEIR_STATS_H
@@ -48,11 +50,11 @@ void stats_gauge_add(enum stats_gauge g, int64_t n);
 void stats_gauge_set(enum stats_gauge g, int64_t v);
 int64_t stats_gauge(enum stats_gauge g);
 
-/* A slot for a route, by name; the same name gives the same slot for the life of the process. Slot 0
- * is "(none)": requests that no route took. */
+/* A slot for a route, by name; the same name gives the same slot for the life of the process. Slot
+ * 0 is "(none)": requests that no route took. */
 unsigned stats_route_slot(const char *name);
-/* One request done on this route: time from its first byte to its last byte handed to the kernel, and body
- * bytes sent. Lock-free; a few dozen instructions once the histogram is there. */
+/* One request done on this route: time from its first byte to its last byte handed to the kernel,
+ * and body bytes sent. Lock-free; a few dozen instructions once the histogram is there. */
 void stats_request(unsigned slot, enum stats_outcome o, uint64_t us, uint64_t bytes);
 
 /* The same for an origin server ("api/http://127.0.0.1:8000"). */
@@ -60,28 +62,30 @@ enum stats_origin_time { ORIGIN_CONNECT, ORIGIN_FIRST_BYTE, ORIGIN_TOTAL, STATS_
 unsigned stats_origin_slot(const char *name);
 void stats_origin(unsigned slot, enum stats_origin_time t, uint64_t us);
 
-/* Time spent in a state of the request machine; `state` below 32, named once by stats_state_name. */
+/* Time spent in a state of the request machine; `state` below 32, named once by
+ * stats_state_name. */
 void stats_state_name(unsigned state, const char *name);
 void stats_state(unsigned state, uint64_t us);
 
-/* ---- reading: the cold side --------------------------------------------------------------------- */
+/* ---- reading: the cold side ------------------------------------------------------------------ */
 
 uint64_t stats_counter(enum stats_counter c);
 /* Something that is read when somebody reads: pool use, objects. Called with the reader's buf. */
 struct stats_source {
-    void (*json)(struct buf *b, void *arg);     /* appends `"name": {...}` members, each preceded by ',' */
+    /* appends `"name": {...}` members, each preceded by ',' */
+    void (*json)(struct buf *b, void *arg);
     void (*metrics)(struct buf *b, void *arg);  /* appends whole metric families */
     void *arg;
     struct stats_source *next;
 };
 void stats_source_add(struct stats_source *s);  /* at start; the caller keeps it alive */
 
-void stats_tick(int64_t at_us);                 /* every second, from one thread: snapshots for windows */
+void stats_tick(int64_t at_us); /* every second, from one thread: snapshots for windows */
 void stats_json(struct buf *b);                 /* GET /stats */
 void stats_metrics(struct buf *b);              /* GET /metrics, Prometheus text format 0.0.4 */
 void stats_summary(struct buf *b);              /* the one line a minute for the log */
 
-/* ---- the access log ------------------------------------------------------------------------------ */
+/* ---- the access log -------------------------------------------------------------------------- */
 
 struct stats_access {
     int64_t      wall_ms;
@@ -95,9 +99,9 @@ struct stats_access {
 int  stats_access_open(const char *path, bool combined, struct err *e);
 int  stats_access_reopen(struct err *e);        /* SIGUSR1 */
 extern atomic_bool stats_access_on;             /* look before building a record */
-/* Any thread. Buffered per thread, written at 64 KiB or each second by stats_access_flush; a full disk
- * drops lines, counted (access_dropped), and is logged once a minute. */
+/* Any thread. Buffered per thread, written at 64 KiB or each second by stats_access_flush; a full
+ * disk drops lines, counted (access_dropped), and is logged once a minute. */
 void stats_access(const struct stats_access *a);
-void stats_access_flush(void);                  /* all threads' buffers; from stats_tick's thread and at exit */
+void stats_access_flush(void); /* all threads' buffers; from stats_tick's thread and at exit */
 
 #endif
