@@ -74,9 +74,10 @@ struct sem_meta {
 
 /* May this response be stored in a shared cache (RFC 9111 3, 3.5), and what is it then? Times of
  * sending the request and of receiving the head. false with *why. With rules->force_ttl_ms >= 0 the
- * response's own word is overridden (not its status class: 1xx, 206, 304 and unknown finals are
- * never stored). With Set-Cookie the response needs freshness of the origin's own, public, or
- * force_ttl; the field itself is never kept. */
+ * response's own word is overridden for the statuses below 400 that RFC 9110 15.1 calls cacheable
+ * (no rule stores 1xx, 206, 304, 412, 416, 417, nor what RFC 6585 forbids). With Set-Cookie the
+ * response needs freshness of the origin's own, public, or force_ttl; the field itself is never
+ * kept. */
 bool sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why);
