@@ -145,9 +145,10 @@ class Control:
                 continue
             names = [m.strip(" \t") for m in argument.split(",")] if argument else []
             names = [m for m in names if m]
-            if not names or not all(TOKEN.fullmatch(m) for m in names):
+            if names and all(TOKEN.fullmatch(m) for m in names):
+                fields.update(m.lower() for m in names)
+            else:
                 whole = True
-            fields.update(m.lower() for m in names)
         return fields, whole
 
 
@@ -316,7 +317,7 @@ class Stored:
                 lifetime, explicit = self._assumed(status), False
         if self.forced:
             lifetime = self.rules.force
-        return min(lifetime, INFINITY_S * 1000), explicit
+        return lifetime, explicit
 
     def _assumed(self, status):
         if status in self.rules.negative:
@@ -578,18 +579,27 @@ def named_by_connection(head):
     return {m.lower() for m in members(head.all("Connection"))} - FOR_ALL
 
 
+def listing(head, name):
+    """What private= and no-cache= say of keeping a field (5.2.2.4, 5.2.2.7). A list that cannot be
+    read is none, and says enough without one."""
+    if any(name in head.control.listed(d)[0] for d in ("private", "no-cache")):
+        return {False}
+    mentioned = any(name in v.lower() for v in head.all("Cache-Control"))
+    return {True, False} if mentioned else {True}
+
+
 def keeps(stored, name):
     """May, must or must not a stored head have this field (3.1)? A set of bool."""
     name = name.lower()
     if name in HOP or name in named_by_connection(stored.response):
         return {False}
-    listed = stored.control.listed("private")[0] | stored.control.listed("no-cache")[0]
-    if name in listed:
-        return {True, False} if stored.forced else {False}
+    listed = listing(stored.response, name)
+    if listed == {False}:
+        return {True, False} if stored.forced else listed
     # Choice: never replayed, or written anew (semantics.h, sem_keeps)
     if name in ("age", "cache-status", "content-length", "x-request-id") or of_one_exchange(name):
         return {False}
-    return {True}
+    return listed
 
 
 def of_one_exchange(name):
@@ -604,12 +614,12 @@ def updates(r304, name):
     name = name.lower()
     if name in HOP or name == "content-length" or name in named_by_connection(r304):
         return {False}
-    listed = r304.control.listed("private")[0] | r304.control.listed("no-cache")[0]
-    if name in listed or name in ("age", "cache-status", "x-request-id") or of_one_exchange(name):
+    listed = listing(r304, name)
+    if listed == {False} or name in ("age", "cache-status", "x-request-id") or of_one_exchange(name):
         return {False}
     if name in ("content-encoding", "content-range", "etag"):
         return {True, False}
-    return {True}
+    return listed
 
 
 def freshens(stored, r304):
