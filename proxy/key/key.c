@@ -29,7 +29,7 @@ struct key_recipe {
     struct key_part *fields, *cookies;
     size_t           nfields, ncookies;
     bool             sort, fold, no_host, query_rules, parts;
-    struct slice     route;             /* of one that fields select: others take the same URL */
+    struct slice     route;             /* identity; only where others take the same URL part */
 };
 
 uint64_t
@@ -62,6 +62,34 @@ parts_new(const struct conf_strings *from, struct pool *p)
     return out;
 }
 
+static void
+add_names(struct buf *b, const struct conf_strings *names)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        buf_addc(b, i > 0 ? ' ' : '\n');
+        buf_addz(b, names->at[i]);
+    }
+}
+
+/* What tells this route's entries from those of all others with the same URL part: its name alone
+ * does not, since routes without one are named by their path. */
+static struct slice
+route_identity(const struct conf_route *r, struct pool *p)
+{
+    struct buf b = { 0 };
+    struct slice out = { NULL, 0 };
+
+    buf_addz(&b, r->name != NULL && r->name[0] != '\0' ? r->name : r->path != NULL ? r->path : "");
+    buf_addc(&b, '\n');
+    buf_addz(&b, r->origin != NULL ? r->origin : "");
+    add_names(&b, &r->hosts);
+    add_names(&b, &r->headers);
+    if (!b.failed)
+        out = pool_slice(p, buf_slice(&b));
+    buf_free(&b);
+    return out;
+}
+
 struct key_recipe *
 key_recipe_new(const struct conf_route *r, struct pool *p)
 {
@@ -83,11 +111,11 @@ key_recipe_new(const struct conf_route *r, struct pool *p)
     k->fold = r->query_ignore_case;
     k->no_host = !r->key_host;
     k->query_rules = k->nignore > 0 || k->nkeep > 0 || k->sort || k->fold;
-    if (r->headers.n > 0)
-        k->route = pool_slice(p,
-            slice_of(r->name != NULL && r->name[0] != '\0' ? r->name : r->path));
-    if (r->headers.n > 0 && k->route.p == NULL)
-        return NULL;
+    if (r->headers.n > 0 || k->no_host) {
+        k->route = route_identity(r, p);
+        if (k->route.p == NULL)
+            return NULL;
+    }
     k->parts = k->nfields > 0 || k->ncookies > 0 || k->route.n > 0;
     return k;
 }

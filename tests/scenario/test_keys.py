@@ -108,3 +108,33 @@ def test_a_host_with_escapes_that_no_name_has_is_refused(origin, weir, host):
     r = w.get("/h", [("Host", host)])
     assert r.status == 400 and r.header("Content-Type") == "application/problem+json"
     assert origin.count() == 0
+
+
+def two_origins(weir, origins, **route):
+    """Routes of two hosts, each with an origin of its own."""
+    return weir(origins={n: {"servers": [o.url]} for n, o in zip("ab", origins)},
+                routes=[dict(route, host="%s.example" % n, origin=n) for n in "ab"])
+
+
+@pytest.mark.parametrize("route", [{"path": "/**"}, {"path": "/{x}"}])
+def test_routes_without_a_host_in_the_key_never_share_entries(origin, origins, weir, route):
+    other = origins()
+    for o, text in ((origin, b"of a"), (other, b"of b")):
+        o.on("/l", body=text, headers=FRESH)
+    w = two_origins(weir, (origin, other), key={"host": False}, **route)
+    ask = [[("Host", n + ".example")] for n in "ab"]
+    assert [w.get("/l", h).body for h in ask] == [b"of a", b"of b"]
+    assert [w.get("/l", h).body for h in ask] == [b"of a", b"of b"]
+    assert origin.count("/l") == other.count("/l") == 1
+    w.purge(url="/l")
+    assert not any(is_hit(w, "/l", h) for h in ask)
+
+
+def test_routes_that_fields_select_never_share_entries(origin, origins, weir):
+    other = origins()
+    for o, text in ((origin, b"of a"), (other, b"of b")):
+        o.on("/l", body=text, headers=FRESH)
+    w = weir(origins={"a": {"servers": [origin.url]}, "b": {"servers": [other.url]}},
+             routes=[{"path": "/l", "origin": n, "headers": ["X-" + n]} for n in "ab"])
+    for _ in range(2):
+        assert [w.get("/l", [("X-" + n, "1")]).body for n in "ab"] == [b"of a", b"of b"]
