@@ -110,6 +110,19 @@ cells_add_hist(struct cells *c, const struct hist *h)
     }
 }
 
+void
+cells_since(struct cells *c, struct cells *before)
+{
+    for (unsigned o = 0; o < HIST_OCTAVES; o++)
+        for (unsigned i = 0; i < HIST_SUB && (c->used >> o & 1); i++) {
+            uint64_t now = c->at[o][i];
+
+            c->at[o][i] -= before->at[o][i];
+            before->at[o][i] = now;
+        }
+    before->used |= c->used;
+}
+
 uint64_t
 cells_quantile(const struct cells *c, uint64_t count, double q)
 {

@@ -57,6 +57,8 @@ uint64_t cells_max(const struct cells *c);
 /* How many are at most `us`, to the width of a cell. */
 uint64_t cells_upto(const struct cells *c, uint64_t us);
 void     cells_add_hist(struct cells *c, const struct hist *h);
+/* From all that was counted ever to what was since `before`, which becomes what c was. */
+void     cells_since(struct cells *c, struct cells *before);
 
 /* ---- series, all under the lock -------------------------------------------------------------- */
 
@@ -82,6 +84,8 @@ void series_cells(const struct series *s, enum window w, struct cells *c);
 void series_totals(const struct series *s, uint64_t *sum_us, uint64_t *max_us, uint64_t *bytes);
 double window_seconds(enum window w);                   /* really covered by it now */
 /* max_us: no value above it (the exact maximum since start). */
+void figures_in(const struct cells *c, double seconds, uint64_t max_us, struct figures *f);
+/* The same for a window; its maximum since the start is exact. */
 void figures_of(const struct cells *c, enum window w, uint64_t max_us, struct figures *f);
 struct cells *scratch_cells(unsigned which);            /* 0..1, cleared; NULL: memory out */
 /* Reads that a stored response answered, and all reads, of a route slot. */

@@ -2,7 +2,7 @@
  * GET /stats: everything, as one JSON object.
  *
  *   {"version": "0.1.0", "now_ms": 1763..., "uptime_s": 42,
- *    "windows_s": {"10s": 10, "1m": 55, "5m": 295, "start": 3600},     what each really covers now
+ *    "windows_s": {"10s": 10, "1m": 65, "5m": 305, "start": 3600},     what each really covers now
  *    "process": {"resident_bytes": n, "cpu_s": 1.25, "fds": n, "threads": n},
  *    "counters": {"requests": n, ...},  "gauges": {"cache_objects": n, ...},     as in metrics.def
  *    "routes": [{"name": "/api/users/{id}", "bytes": n,

@@ -6,8 +6,9 @@
  *          are over, one for them together, thirty of those. A difference is a string of pairs
  *          (distance to the next cell, count) in variable-length numbers: two bytes for most cells
  *          that were hit, nothing for a series that rested.
- *          10 s: the ten. 1 min and 5 min: whole tens of seconds and those of the present ten, so
- *          they cover between 51 and 60, and 291 and 300 seconds; rates divide by what is covered.
+ *          10 s: the ten. 1 min and 5 min: that many whole tens of seconds and those of the present
+ *          ten, so that they cover at least what they say: between 61 and 70, and 301 and 310
+ *          seconds. Rates divide by what is covered.
  * Threads  any, under the lock; the hot side never takes it.
  */
 #include "stats/inside.h"
@@ -254,7 +255,7 @@ void
 series_cells(const struct series *s, enum window w, struct cells *c)
 {
     int64_t ten = last_second / 10;
-    int64_t tens = w == WINDOW_1M ? 5 : 29;         /* whole ones, before the present one */
+    int64_t tens = w == WINDOW_1M ? 6 : COARSE;     /* whole ones, before the present one */
 
     if (w == WINDOW_START) {
         for (struct hist *h = s->parts; h != NULL; h = h->next)
@@ -277,7 +278,7 @@ double
 window_seconds(enum window w)
 {
     int64_t lived = last_second - first_second + 1;
-    int64_t span = w == WINDOW_10S ? 10 : (w == WINDOW_1M ? 50 : 290) + last_second % 10 + 1;
+    int64_t span = w == WINDOW_10S ? 10 : (w == WINDOW_1M ? 60 : 10 * COARSE) + last_second % 10 + 1;
 
     if (w == WINDOW_START) {
         lived = (wall_ms() - stats_start_wall_ms()) / 1000;
@@ -303,11 +304,11 @@ series_totals(const struct series *s, uint64_t *sum_us, uint64_t *max_us, uint64
 }
 
 void
-figures_of(const struct cells *c, enum window w, uint64_t max_us, struct figures *f)
+figures_in(const struct cells *c, double seconds, uint64_t max_us, struct figures *f)
 {
     f->count = cells_count(c);
-    f->rate = (double)f->count / window_seconds(w);
-    f->max_us = w == WINDOW_START ? max_us : cells_max(c);
+    f->rate = (double)f->count / seconds;
+    f->max_us = cells_max(c);
     if (f->max_us > max_us)
         f->max_us = max_us;
     for (unsigned q = 0; q < QUANTILES; q++) {
@@ -315,6 +316,14 @@ figures_of(const struct cells *c, enum window w, uint64_t max_us, struct figures
         if (f->q_us[q] > f->max_us)
             f->q_us[q] = f->max_us;
     }
+}
+
+void
+figures_of(const struct cells *c, enum window w, uint64_t max_us, struct figures *f)
+{
+    figures_in(c, window_seconds(w), max_us, f);
+    if (w == WINDOW_START)
+        f->max_us = max_us;
 }
 
 void

@@ -25,19 +25,6 @@ stats_init(struct err *e)
     return 0;
 }
 
-/* When no other thread counts or reads any more. */
-void
-stats_fini(void)
-{
-    stats_access_open("off", false, NULL);
-    stats_lock();
-    series_free_all();
-    names_free();
-    stats_unlock();
-    blocks_free();
-    atomic_store(&sources, NULL);
-}
-
 int64_t
 stats_start_wall_ms(void)
 {
@@ -94,63 +81,118 @@ process_read(struct process *p)
             (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-/* All routes and outcomes of the last minute together. */
+/* ---- the line of each minute ----------------------------------------------------------------- */
+
+/* What was counted when the line before was written: a request is in one line, whenever that comes.
+ * Under the lock. */
+static struct cells *before;            /* owned; times, of all routes and outcomes */
+static uint64_t outcomes_before[STATS_OUTCOMES];
+static int64_t before_ms;               /* 0: there was no line; then since the start */
+
+struct minute {
+    struct figures f;
+    uint64_t       outcomes[STATS_OUTCOMES];
+};
+
+/* Adds to c what this outcome has counted since the start, on all routes. */
 static void
-minute_figures(struct figures *f, uint64_t *answered, uint64_t *reads, uint64_t *errors)
+gather_outcome(unsigned outcome, struct cells *c, uint64_t *top)
+{
+    uint64_t sum, max, bytes;
+
+    for (size_t slot = 0; slot < route_slots(); slot++) {
+        struct series *s = series_find((uint32_t)(slot * STATS_OUTCOMES + outcome));
+
+        if (s == NULL)
+            continue;
+        series_cells(s, WINDOW_START, c);
+        series_totals(s, &sum, &max, &bytes);
+        *top = max > *top ? max : *top;
+    }
+}
+
+/* Under the lock. Without memory it says nothing, and the next line has it all. */
+static void
+minute_read(struct minute *m)
 {
     struct cells *c = scratch_cells(0);
-    uint64_t top = 0;
+    int64_t now = wall_ms();
+    uint64_t top = 0, sofar = 0, n;
 
-    memset(f, 0, sizeof *f);
-    *answered = *reads = *errors = 0;
-    for (size_t slot = 0; c != NULL && slot < route_slots(); slot++) {
-        uint64_t some, of;
-
-        for (unsigned o = 0; o < STATS_OUTCOMES; o++) {
-            struct series *s = series_find((uint32_t)(slot * STATS_OUTCOMES + o));
-            uint64_t sum, max, bytes, before = o == OUTCOME_ERROR ? cells_count(c) : 0;
-
-            if (s == NULL)
-                continue;
-            series_cells(s, WINDOW_1M, c);
-            series_totals(s, &sum, &max, &bytes);
-            top = max > top ? max : top;
-            if (o == OUTCOME_ERROR)
-                *errors += cells_count(c) - before;
-        }
-        route_reads((unsigned)slot, WINDOW_1M, &some, &of);
-        *answered += some;
-        *reads += of;
+    memset(m, 0, sizeof *m);
+    if (before == NULL)
+        before = calloc(1, sizeof *before);
+    if (c == NULL || before == NULL)
+        return;
+    for (unsigned o = 0; o < STATS_OUTCOMES; o++) {
+        gather_outcome(o, c, &top);
+        n = cells_count(c) - sofar;
+        sofar += n;
+        m->outcomes[o] = n - outcomes_before[o];
+        outcomes_before[o] = n;
     }
-    if (c != NULL)
-        figures_of(c, WINDOW_1M, top, f);
+    cells_since(c, before);
+    if (before_ms == 0)
+        before_ms = stats_start_wall_ms();
+    figures_in(c, now > before_ms ? (double)(now - before_ms) / 1e3 : 1.0, top, &m->f);
+    before_ms = now;
+}
+
+static void
+minute_forget(void)
+{
+    free(before);
+    before = NULL;
+    before_ms = 0;
+    memset(outcomes_before, 0, sizeof outcomes_before);
 }
 
 void
 stats_summary(struct buf *b)
 {
-    uint64_t answered, reads, errors;
-    struct figures f;
+    const struct figures *f;
+    uint64_t answered, reads;
     struct process p;
+    struct minute m;
 
     process_read(&p);
     stats_lock();
     series_gather();
-    minute_figures(&f, &answered, &reads, &errors);
+    minute_read(&m);
     stats_unlock();
-    buf_printf(b, "last minute: %llu requests (%.1f/s)", (unsigned long long)f.count, f.rate);
+    f = &m.f;
+    answered = m.outcomes[OUTCOME_HIT] + m.outcomes[OUTCOME_STALE];
+    reads = answered + m.outcomes[OUTCOME_MISS] + m.outcomes[OUTCOME_COLLAPSED] +
+        m.outcomes[OUTCOME_REVALIDATED];
+    buf_printf(b, "last minute: %llu requests (%.1f/s)", (unsigned long long)f->count, f->rate);
     if (reads > 0)
         buf_printf(b, ", hit rate %.1f %%", 100.0 * (double)answered / (double)reads);
-    if (f.count > 0)
-        buf_printf(b, ", p50 %.2f ms, p99 %.2f ms, max %.2f ms", (double)f.q_us[Q50] / 1e3,
-            (double)f.q_us[Q99] / 1e3, (double)f.max_us / 1e3);
+    if (f->count > 0)
+        buf_printf(b, ", p50 %.2f ms, p99 %.2f ms, max %.2f ms", (double)f->q_us[Q50] / 1e3,
+            (double)f->q_us[Q99] / 1e3, (double)f->max_us / 1e3);
     buf_printf(b,
         ", %llu errors; %lld client and %lld origin connections; %lld objects, %.1f of %.1f MiB"
         "; resident %.1f MiB",
-        (unsigned long long)errors, (long long)stats_gauge(GAUGE_client_connections),
+        (unsigned long long)m.outcomes[OUTCOME_ERROR], (long long)stats_gauge(GAUGE_client_connections),
         (long long)stats_gauge(GAUGE_origin_connections),
         (long long)stats_gauge(GAUGE_cache_objects),
         (double)stats_gauge(GAUGE_cache_memory) / 1048576.0,
         (double)stats_gauge(GAUGE_cache_memory_limit) / 1048576.0,
         (double)p.resident_bytes / 1048576.0);
+}
+
+/* ---- the end ----------------------------------------------------------------------------------- */
+
+/* When no other thread counts or reads any more. */
+void
+stats_fini(void)
+{
+    stats_access_open("off", false, NULL);
+    stats_lock();
+    series_free_all();
+    minute_forget();
+    names_free();
+    stats_unlock();
+    blocks_free();
+    atomic_store(&sources, NULL);
 }

@@ -83,7 +83,7 @@ void stats_source_add(struct stats_source *s);  /* at start; the caller keeps it
 void stats_tick(int64_t at_us); /* every second, from one thread: snapshots for windows */
 void stats_json(struct buf *b);                 /* GET /stats */
 void stats_metrics(struct buf *b);              /* GET /metrics, Prometheus text format 0.0.4 */
-void stats_summary(struct buf *b);              /* the one line a minute for the log */
+void stats_summary(struct buf *b);              /* the line of each minute: since the last one */
 
 /* ---- the access log -------------------------------------------------------------------------- */
 

@@ -95,12 +95,12 @@ metrics_name_counters_summaries_and_histograms_in_base_units(void **state)
     (void)state;
     assert_non_null(strstr(text, "\nweir_requests_total 1\n"));
     assert_non_null(strstr(text, "# TYPE weir_client_bytes_in_bytes_total counter\n"));
-    assert_non_null(strstr(text,
-        "weir_request_latency_seconds{route=\"/api/{id}\",outcome=\"hit\",quantile=\"0.99\"} 0.000090\n"));
-    assert_non_null(strstr(text,
-        "weir_request_duration_seconds_bucket{route=\"/api/{id}\",outcome=\"miss\",le=\"0.1\"} 0\n"));
-    assert_non_null(strstr(text,
-        "weir_request_duration_seconds_bucket{route=\"/api/{id}\",outcome=\"miss\",le=\"0.5\"} 1\n"));
+    assert_non_null(strstr(text, "weir_request_latency_seconds{route=\"/api/"
+                                 "{id}\",outcome=\"hit\",quantile=\"0.99\"} 0.000090\n"));
+    assert_non_null(strstr(text, "weir_request_duration_seconds_bucket{route=\"/api/"
+                                 "{id}\",outcome=\"miss\",le=\"0.1\"} 0\n"));
+    assert_non_null(strstr(text, "weir_request_duration_seconds_bucket{route=\"/api/"
+                                 "{id}\",outcome=\"miss\",le=\"0.5\"} 1\n"));
     assert_non_null(strstr(text, "route=\"/quo\\\"te\\\\back\\nline\""));
     assert_non_null(strstr(text, "weir_hit_ratio{route=\"/api/{id}\"} 0.5000\n"));
     assert_non_null(strstr(text, "server=\"api/http://127.0.0.1:8000\",phase=\"total\""));
@@ -117,10 +117,14 @@ stats_are_one_json_object_with_the_sources_members(void **state)
     stats_json(&b);
     buf_addc(&b, '\0');
     assert_int_equal(run("python3 -c 'import json,sys; d=json.load(sys.stdin); "
-        "assert d[\"extra\"][\"x\"] == 1; assert d[\"states\"][\"LOOKUP\"][\"start\"][\"count\"] == 1; "
-        "r={x[\"name\"]:x for x in d[\"routes\"]}; assert r[\"/api/{id}\"][\"bytes\"] == 40, r; "
-        "assert d[\"origins\"][0][\"total\"][\"10s\"][\"count\"] == 1; "
-        "assert d[\"counters\"][\"requests\"] == 1'", b.p, out, sizeof out), 0);
+                         "assert d[\"extra\"][\"x\"] == 1; assert "
+                         "d[\"states\"][\"LOOKUP\"][\"start\"][\"count\"] == 1; "
+                         "r={x[\"name\"]:x for x in d[\"routes\"]}; assert "
+                         "r[\"/api/{id}\"][\"bytes\"] == 40, r; "
+                         "assert d[\"origins\"][0][\"total\"][\"10s\"][\"count\"] == 1; "
+                         "assert d[\"counters\"][\"requests\"] == 1'",
+                         b.p, out, sizeof out),
+        0);
     buf_free(&b);
 }
 
@@ -138,6 +142,32 @@ the_summary_is_one_line(void **state)
     buf_free(&b);
 }
 
+/* Ticks and windows have no part in it: the line may come late, and the tick be late too. */
+static void
+each_request_is_in_one_summary_line(void **state)
+{
+    unsigned slot = stats_route_slot("/api/{id}");
+    struct buf b = { 0 };
+
+    (void)state;
+    stats_summary(&b);
+    b.n = 0;
+    stats_tick(2000000);
+    for (int i = 0; i < 7; i++)
+        stats_request(slot, i < 4 ? OUTCOME_HIT : i < 5 ? OUTCOME_MISS : OUTCOME_ERROR, 2000, 0);
+    stats_summary(&b);
+    buf_addc(&b, '\0');
+    assert_non_null(strstr(b.p, "last minute: 7 requests"));
+    assert_non_null(strstr(b.p, "hit rate 80.0 %"));
+    assert_non_null(strstr(b.p, ", 2 errors;"));
+    assert_null(strstr(b.p, "max 250"));            /* of the minute, not of ever */
+    b.n = 0;
+    stats_summary(&b);
+    buf_addc(&b, '\0');
+    assert_non_null(strstr(b.p, "last minute: 0 requests (0.0/s), 0 errors;"));
+    buf_free(&b);
+}
+
 int
 main(void)
 {
@@ -147,6 +177,7 @@ main(void)
         T(metrics_name_counters_summaries_and_histograms_in_base_units),
         T(stats_are_one_json_object_with_the_sources_members),
         T(the_summary_is_one_line),
+        T(each_request_is_in_one_summary_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

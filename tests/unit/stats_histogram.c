@@ -82,9 +82,9 @@ static void
 percentiles_are_within_one_percent_of_the_exact_ones(void **state)
 {
     enum { N = 100000 };
-    static const struct { const char *name; double q; } qs[] = { { "\"p50_us\": ", .5 },
-        { "\"p75_us\": ", .75 }, { "\"p90_us\": ", .9 }, { "\"p95_us\": ", .95 }, { "\"p99_us\": ", .99 },
-        { "\"p999_us\": ", .999 } };
+    static const struct { const char *name; double q;
+    } qs[] = { { "\"p50_us\": ", .5 }, { "\"p75_us\": ", .75 }, { "\"p90_us\": ", .9 },
+        { "\"p95_us\": ", .95 }, { "\"p99_us\": ", .99 }, { "\"p999_us\": ", .999 } };
     uint64_t *v = malloc(N * sizeof *v);
     char *text;
 
@@ -133,20 +133,42 @@ windows_hold_what_their_time_covers_and_forget_the_rest(void **state)
         stats_tick(s * 1000000);
     }
     counts("10s", 10);
-    counts("1m", 60);                               /* 1399 ends a ten of seconds */
-    counts("5m", 300);
+    counts("1m", 70);                               /* 1399 ends a ten of seconds */
+    counts("5m", 310);
     counts("start", 400);
     for (int64_t s = 1400; s < 1405; s++)
         stats_tick(s * 1000000);
     counts("10s", 5);
-    counts("1m", 50);                               /* covers 1350..1404 */
+    counts("1m", 60);                               /* covers 1340..1404 */
     stats_tick(INT64_C(1500) * 1000000);            /* ticks that did not come do no harm */
     counts("10s", 0);
     counts("1m", 0);
-    counts("5m", 190);                              /* 1210..1399 */
+    counts("5m", 200);                              /* 1200..1399 */
     stats_tick(INT64_C(99999) * 1000000);
     counts("5m", 0);
     counts("start", 400);
+}
+
+static void
+a_window_covers_at_least_what_it_says_at_every_second(void **state)
+{
+    unsigned slot = stats_route_slot("/w");
+    char *text;
+
+    (void)state;
+    for (int64_t s = 1000; s < 1700; s++) {
+        stats_request(slot, OUTCOME_HIT, 1000, 1);
+        stats_tick(s * 1000000);
+        if (s < 1400)
+            continue;
+        text = json();
+        assert_true(number(figures(text, "/w", "hit", "10s"), "\"count\": ") == 10);
+        assert_true(number(figures(text, "/w", "hit", "1m"), "\"count\": ") >= 60);
+        assert_true(number(figures(text, "/w", "hit", "5m"), "\"count\": ") >= 300);
+        assert_float_equal(number(figures(text, "/w", "hit", "1m"), "\"rate\": "), 1, 0.001);
+        assert_float_equal(number(figures(text, "/w", "hit", "5m"), "\"rate\": "), 1, 0.001);
+        free(text);
+    }
 }
 
 static void
@@ -280,6 +302,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         T(percentiles_are_within_one_percent_of_the_exact_ones),
         T(windows_hold_what_their_time_covers_and_forget_the_rest),
+        T(a_window_covers_at_least_what_it_says_at_every_second),
         T(a_window_s_percentiles_are_its_own),
         T(the_hit_rate_is_that_of_reads),
         T(ten_thousand_routes_cost_nothing_until_they_are_used),
