@@ -242,7 +242,7 @@ check_pass(struct load *l, size_t i)
         { "max_object", r->max_object != CONF_UNSET },
         { "tags", r->tags.n > 0 },
         { "key", r->key_headers.n > 0 || r->key_cookies.n > 0 },
-        { "query", r->query_ignore.n > 0 || r->query_keep.n > 0 || r->query_sort },
+        { "query", r->query_ignore.n > 0 || r->query_keep.at != NULL || r->query_sort },
     };
 
     for (size_t k = 0; k < NELEM(idle) && r->policy == POLICY_PASS; k++) {
@@ -265,7 +265,7 @@ check_effect(struct load *l, size_t i)
         s = route_spot(l, i, "ttl");
         warning(l, s.where, s.path, "has no effect beside force_ttl; one of them");
     }
-    if (r->query_ignore.n > 0 && r->query_keep.n > 0) {
+    if (r->query_ignore.n > 0 && r->query_keep.at != NULL) {
         s = route_spot(l, i, "query.ignore");
         problem(l, s.where, s.path, "stands beside query.keep; one of them");
     }

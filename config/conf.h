@@ -19,7 +19,7 @@ enum conf_log_form { LOG_FORM_JSON, LOG_FORM_COMBINED };
 
 #define CONF_UNSET INT64_MIN            /* a DURATION, TTL or BYTES that was left out */
 
-struct conf_strings { const char **at; size_t n; };
+struct conf_strings { const char **at; size_t n; };     /* at NULL: not given; n 0: maybe empty */
 struct conf_fields  {
     /* secret: the value came from the environment, or its name says so; never shown */
     struct conf_field { const char *name, *value; bool secret; } *at;

@@ -153,7 +153,7 @@ value_put(struct buf *b, const struct option *o, const void *base)
     } else if (kind_words(o->kind) != NULL) {
         buf_addz(b, kind_words(o->kind)[*(const unsigned *)field]);
     } else if (kind_is_list(o->kind) || o->kind == K_FIELDS || o->kind == K_STATUS_TTLS) {
-        if (list->n == 0)
+        if (list->n == 0 && (list->at == NULL || !kind_is_list(o->kind)))
             return false;
         if (o->kind == K_FIELDS)
             put_fields(b, field);

@@ -28,7 +28,7 @@ struct key_recipe {
     size_t           nignore, nkeep;
     struct key_part *fields, *cookies;
     size_t           nfields, ncookies;
-    bool             sort, fold, no_host, query_rules, parts;
+    bool             sort, fold, no_host, query_rules, parts, keeps;  /* keeps: maybe none */
     struct slice     route;             /* identity; only where others take the same URL part */
 };
 
@@ -110,7 +110,8 @@ key_recipe_new(const struct conf_route *r, struct pool *p)
     k->sort = r->query_sort;
     k->fold = r->query_ignore_case;
     k->no_host = !r->key_host;
-    k->query_rules = k->nignore > 0 || k->nkeep > 0 || k->sort || k->fold;
+    k->keeps = r->query_keep.at != NULL;
+    k->query_rules = k->nignore > 0 || k->keeps || k->sort || k->fold;
     if (r->headers.n > 0 || k->no_host) {
         k->route = route_identity(r, p);
         if (k->route.p == NULL)
@@ -171,10 +172,10 @@ param_stays(const struct key_recipe *k, struct slice param, struct buf *b)
 {
     struct slice name;
 
-    if (k->nkeep == 0 && k->nignore == 0)
+    if (!k->keeps && k->nignore == 0)
         return true;
     name = decoded_name(b, param_name(param));
-    return (k->nkeep == 0 || any_glob(k->keep, k->nkeep, name)) &&
+    return (!k->keeps || any_glob(k->keep, k->nkeep, name)) &&
         !any_glob(k->ignore, k->nignore, name);
 }
 

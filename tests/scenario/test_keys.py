@@ -138,3 +138,13 @@ def test_routes_that_fields_select_never_share_entries(origin, origins, weir):
              routes=[{"path": "/l", "origin": n, "headers": ["X-" + n]} for n in "ab"])
     for _ in range(2):
         assert [w.get("/l", [("X-" + n, "1")]).body for n in "ab"] == [b"of a", b"of b"]
+
+
+def test_an_empty_list_of_parameters_to_keep_keeps_none(origin, weir):
+    origin.on("/l", body=b"x", headers=FRESH)
+    w = weir(routes=[{"path": "/**", "query": {"keep": []}}])
+    w.get("/l?a=1")
+    assert w.get("/l?b=2&c").cache_status.hit and w.get("/l").cache_status.hit
+    assert "keep: []" in w.api("GET", "/config").body.decode()
+    w.purge(url="/l?z")
+    assert not is_hit(w, "/l")

@@ -39,7 +39,7 @@ free_pool(void **state)
 static struct conf_strings
 strings(const char *const *at)
 {
-    struct conf_strings s = { .at = pool_alloc(pool, 4 * sizeof *s.at) };
+    struct conf_strings s = { .at = at[0] != NULL ? pool_alloc(pool, 4 * sizeof *s.at) : NULL };
 
     for (; s.n < 4 && at[s.n] != NULL; s.n++)
         s.at[s.n] = at[s.n];
