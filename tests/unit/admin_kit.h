@@ -1,6 +1,6 @@
 /*
- * What the tests of the admin room share: the surface on a loop of its own thread, with a real store
- * and route table, and a raw socket to it.
+ * What the tests of the admin room share: the surface on a loop of its own thread, with a real
+ * store and route table, and a raw socket to it.
  */
 #ifndef WEIR_TEST_ADMIN_KIT_H
 #define WEIR_TEST_ADMIN_KIT_H
@@ -96,7 +96,8 @@ kit_conf(const char *token)
     c->routes->to = c->origins;
     c->routes->key_host = true;
     c->routes->heuristic = true;
-    c->routes->ttl_ms = c->routes->force_ttl_ms = c->routes->swr_ms = c->routes->sie_ms = CONF_UNSET;
+    c->routes->ttl_ms = c->routes->force_ttl_ms = c->routes->swr_ms = c->routes->sie_ms =
+        CONF_UNSET;
     c->routes->max_object = CONF_UNSET;
     return c;
 }
@@ -207,7 +208,8 @@ kit_status(const char *answer)
 
 #define HOST "Host: localhost\r\n"
 #define LAST "Connection: close\r\n"
-#define ASK(line, fields) line " HTTP/1.1\r\n" HOST LAST fields "\r\n"   /* the last of its connection */
+/* The last request of its connection. */
+#define ASK(line, fields) line " HTTP/1.1\r\n" HOST LAST fields "\r\n"
 
 /* Asks, and has what comes back; static. */
 static inline char *

@@ -45,7 +45,8 @@ every_get_answers(void **state)
 static void
 head_has_the_same_head_and_no_content(void **state)
 {
-    char *a = kit_talk("HEAD /healthz HTTP/1.1\r\n" HOST "\r\nGET /readyz HTTP/1.1\r\n" HOST LAST "\r\n");
+    char *a =
+        kit_talk("HEAD /healthz HTTP/1.1\r\n" HOST "\r\nGET /readyz HTTP/1.1\r\n" HOST LAST "\r\n");
 
     (void)state;
     assert_non_null(strstr(a, "Content-Length: 17\r\n"));
@@ -95,12 +96,14 @@ static void
 what_could_smuggle_is_refused_and_the_connection_closed(void **state)
 {
     static const struct { const char *text; int status; } vectors[] = {
-        { "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400 },
+        { "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 5\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400 },
         { "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 0\r\nContent-Length: 5\r\n\r\n", 400 },
         { "POST /purge HTTP/1.1\r\n" HOST "Content-Length: +5\r\n\r\n12345", 400 },
         { "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 99999999999999999999999\r\n\r\n", 400 },
         { "POST /purge HTTP/1.1\r\n" HOST "Transfer-Encoding: xchunked\r\n\r\n", 400 },
-        { "POST /purge HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n", 400 },
+        { "POST /purge HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+            "10000000000000003\r\nabc\r\n0\r\n\r\n", 400 },
         { "POST /purge HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n2\nab\n0\n\n", 400 },
         { "GET /healthz HTTP/1.1\nHost: localhost\n\n", 400 },
         { "GET /healthz HTTP/1.1\r\n" HOST HOST "\r\n", 400 },
@@ -180,16 +183,18 @@ a_client_that_waits_for_100_continue_gets_it_or_the_refusal(void **state)
     kit_send(fd, "{\"tag\": \"a\"}", 12);
     assert_int_equal(kit_status(kit_receive(fd)), 200);
     assert_int_equal(kit_status(kit_talk(
-        "POST /purge HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 9999999\r\n\r\n")), 413);
+        "POST /purge HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 9999999\r\n\r\n")),
+        413);
 }
 
 static void
 a_host_or_origin_that_is_not_ours_is_refused(void **state)
 {
     static const struct { const char *fields; int status; } vectors[] = {
-        { "Host: localhost:1234\r\n", 200 }, { "Host: 127.0.0.1\r\n", 200 }, { "Host: [::1]:80\r\n", 200 },
-        { "Host: ops.example:8081\r\n", 200 }, { "Host: OPS.Example\r\n", 200 },
-        { "Host: evil.example\r\n", 421 }, { "Host: 10.1.2.3\r\n", 421 }, { "Host: localhost.evil\r\n", 421 },
+        { "Host: localhost:1234\r\n", 200 }, { "Host: 127.0.0.1\r\n", 200 },
+        { "Host: [::1]:80\r\n", 200 }, { "Host: ops.example:8081\r\n", 200 },
+        { "Host: OPS.Example\r\n", 200 }, { "Host: evil.example\r\n", 421 },
+        { "Host: 10.1.2.3\r\n", 421 }, { "Host: localhost.evil\r\n", 421 },
         { "Host: localhost:81\r\nOrigin: http://localhost:81\r\n", 200 },
         { "Host: localhost:81\r\nOrigin: http://localhost:82\r\n", 403 },
         { "Host: localhost\r\nOrigin: http://evil.example\r\n", 403 },
@@ -213,9 +218,10 @@ static void
 without_the_token_nothing_is_done(void **state)
 {
     static const struct { const char *field; int status; } vectors[] = {
-        { "", 401 }, { "Authorization: Bearer wrong1\r\n", 401 }, { "Authorization: Bearer secret1\r\n", 401 },
-        { "Authorization: Basic secret\r\n", 401 }, { "Authorization: secret\r\n", 401 },
-        { "Authorization: Bearer secret\r\n", 200 }, { "Authorization: bearer  secret\r\n", 200 },
+        { "", 401 }, { "Authorization: Bearer wrong1\r\n", 401 },
+        { "Authorization: Bearer secret1\r\n", 401 }, { "Authorization: Basic secret\r\n", 401 },
+        { "Authorization: secret\r\n", 401 }, { "Authorization: Bearer secret\r\n", 200 },
+        { "Authorization: bearer  secret\r\n", 200 },
     };
 
     (void)state;
@@ -223,7 +229,8 @@ without_the_token_nothing_is_done(void **state)
         char text[256], *a;
         int before = kit.reloads;
 
-        snprintf(text, sizeof text, "POST /reload HTTP/1.1\r\n" HOST LAST "%s\r\n", vectors[i].field);
+        snprintf(text, sizeof text, "POST /reload HTTP/1.1\r\n" HOST LAST "%s\r\n",
+            vectors[i].field);
         a = kit_talk(text);
         if (kit_status(a) != vectors[i].status)
             fail_msg("%s gave %s", vectors[i].field, a);
@@ -264,7 +271,8 @@ a_refused_reload_says_why(void **state)
 static void
 clients_that_leave_at_any_moment_leave_nothing_behind(void **state)
 {
-    static const char text[] = "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 12\r\n\r\n{\"tag\": \"a\"}"
+    static const char text[] =
+        "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 12\r\n\r\n{\"tag\": \"a\"}"
         "GET /metrics HTTP/1.1\r\n" HOST "\r\nGET /stats HTTP/1.1\r\n" HOST "\r\n";
     struct linger reset = { .l_onoff = 1 };
 
@@ -285,7 +293,8 @@ clients_that_leave_at_any_moment_leave_nothing_behind(void **state)
 static void
 slow_heads_and_bodies_get_408_and_a_hundred_and_first_connection_503(void **state)
 {
-    static const char head[] = "GET /healthz HTT", body[] = "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\n{";
+    static const char head[] = "GET /healthz HTT",
+        body[] = "POST /purge HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\n{";
     int fds[100], more;
     int64_t start = now_us();
 
@@ -322,11 +331,13 @@ main(void)
         T(answers_have_the_fields_that_keep_them_out_of_caches_and_guesses), T(every_get_answers),
         T(head_has_the_same_head_and_no_content), T(a_request_may_come_byte_by_byte),
         T(pipelined_requests_are_answered_in_order),
-        T(what_could_smuggle_is_refused_and_the_connection_closed), T(a_head_that_is_too_large_is_refused),
+        T(what_could_smuggle_is_refused_and_the_connection_closed),
+        T(a_head_that_is_too_large_is_refused),
         T(a_hundred_mebibytes_of_body_are_refused_and_the_answer_arrives),
         T(a_client_that_waits_for_100_continue_gets_it_or_the_refusal),
         T(a_host_or_origin_that_is_not_ours_is_refused),
-        cmocka_unit_test_setup_teardown(without_the_token_nothing_is_done, open_with_token, kit_stop),
+        cmocka_unit_test_setup_teardown(without_the_token_nothing_is_done, open_with_token,
+            kit_stop),
         T(wrong_paths_methods_and_types_are_told_apart), T(a_refused_reload_says_why),
         T(clients_that_leave_at_any_moment_leave_nothing_behind),
         T(slow_heads_and_bodies_get_408_and_a_hundred_and_first_connection_503),

@@ -8,7 +8,8 @@ static void
 store_one(const char *path, const char *tag, const char *vary, const char *accept)
 {
     const struct route *route = route_table_at(kit.table, 0);
-    static const char bytes[] = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"v1\"\r\nContent-Length: 5\r\n";
+    static const char bytes[] =
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"v1\"\r\nContent-Length: 5\r\n";
     struct http_field field = { SLICE("Accept"), slice_of(accept), HF_ACCEPT };
     struct http_head request = { .method = HTTP_GET, .cap = 1, .fields = &field, .nfields = 1 };
     struct slice tags[] = { slice_of(tag) };
@@ -29,8 +30,9 @@ store_one(const char *path, const char *tag, const char *vary, const char *accep
     p.body = body_new(5);
     assert_int_equal(body_append(p.body, SLICE("12345")), 0);
     body_seal(p.body);
-    p.meta = (struct sem_meta){ .response_ms = wall_ms(), .date_ms = wall_ms(), .lifetime_ms = 60000,
-        .last_modified_s = HTTP_NO_DATE, .swr_s = -1, .sie_s = -1, .status = 200, .flags = META_EXPLICIT };
+    p.meta = (struct sem_meta){ .response_ms = wall_ms(), .date_ms = wall_ms(),
+        .lifetime_ms = 60000, .last_modified_s = HTTP_NO_DATE, .swr_s = -1, .sie_s = -1,
+        .status = 200, .flags = META_EXPLICIT };
     p.stamp = store_stamp(kit.store);
     p.route_id = route->id;
     p.tags = tags;
@@ -54,7 +56,8 @@ purge(const char *body)
 {
     static char text[4096];
 
-    snprintf(text, sizeof text, "POST /purge HTTP/1.1\r\n" HOST LAST "Content-Type: application/json\r\n"
+    snprintf(text, sizeof text,
+        "POST /purge HTTP/1.1\r\n" HOST LAST "Content-Type: application/json\r\n"
         "Content-Length: %zu\r\n\r\n%s", strlen(body), body);
     return kit_talk(text);
 }
@@ -86,7 +89,8 @@ what_is_not_understood_is_listed_and_nothing_is_purged(void **state)
 
     (void)state;
     store_one("/a", "red", "", "");
-    a = purge("{\"tags\": \"red\", \"groups\": [\"x\"], \"route\": [\"no-such\"], \"url\": \"nonsense\", \"soft\": 1}");
+    a = purge("{\"tags\": \"red\", \"groups\": [\"x\"], \"route\": [\"no-such\"], "
+        "\"url\": \"nonsense\", \"soft\": 1}");
     assert_int_equal(kit_status(a), 400);
     assert_non_null(strstr(a, "application/problem+json"));
     assert_non_null(strstr(a, "{\"item\": \"groups\""));
@@ -99,8 +103,9 @@ what_is_not_understood_is_listed_and_nothing_is_purged(void **state)
 static void
 a_body_that_is_no_purge_is_a_400(void **state)
 {
-    static const char *const bodies[] = { "", "{", "[]", "null", "{}", "{\"all\": false}", "{\"all\": \"yes\"}",
-        "{\"tags\": []}", "{\"tags\": [\"\"]}", "{\"tags\": [1]}", "{\"tags\": \"a\", \"tags\": \"b\"}",
+    static const char *const bodies[] = { "", "{", "[]", "null", "{}", "{\"all\": false}",
+        "{\"all\": \"yes\"}", "{\"tags\": []}", "{\"tags\": [\"\"]}", "{\"tags\": [1]}",
+        "{\"tags\": \"a\", \"tags\": \"b\"}",
         "{\"tags\": \"\\u0000\"}", "{\"tags\": \"\xff\"}", "{\"tags\": \"a\"} x", "tags=a" };
     char deep[4000] = "";
 
@@ -142,15 +147,19 @@ an_explanation_tells_route_key_and_each_variant(void **state)
     store_one("/v", "t", "accept", "application/json");
     a = kit_expect(ASK("GET /explain?url=http://API.test:80/%76&header=Accept:+text/html", ""),
         200);
-    assert_non_null(strstr(a, "\"route\": {\"name\": \"/**\", \"path\": \"/**\", \"policy\": \"cache-aside\", \"origin\": \"api\""));
+    assert_non_null(strstr(a,
+        "\"route\": {\"name\": \"/**\", \"path\": \"/**\", \"policy\": \"cache-aside\", "
+        "\"origin\": \"api\""));
     assert_non_null(strstr(a, "\"key\": \"http://api.test/v\""));
     assert_non_null(strstr(a, "\"answer\": \"hit\""));
     assert_non_null(strstr(a, "{\"selected\": true, \"status\": 200"));
     assert_non_null(strstr(a, "{\"selected\": false, \"status\": 200"));
     assert_non_null(strstr(a, "\"lifetime_s\": 60.000"));
     assert_non_null(strstr(a, "\"fresh\": true, \"use\": \"fresh\", \"why\": null"));
-    assert_non_null(strstr(a, "\"fields\": {\"Cache-Control\": \"max-age=60\", \"ETag\": \"\\\"v1\\\"\"}"));
-    a = kit_talk("GET /explain?url=http://api.test/v&header=Accept:x&header=Cache-Control:%20no-store HTTP/1.1\r\n"
+    assert_non_null(strstr(a,
+        "\"fields\": {\"Cache-Control\": \"max-age=60\", \"ETag\": \"\\\"v1\\\"\"}"));
+    a = kit_talk("GET /explain?url=http://api.test/v&header=Accept:x&"
+        "header=Cache-Control:%20no-store HTTP/1.1\r\n"
         HOST LAST "\r\n");
     assert_non_null(strstr(a, "\"answer\": \"vary-miss\""));
     assert_non_null(strstr(a, "\"request\": {\"cacheable\": false, \"why\": \""));
@@ -159,8 +168,9 @@ an_explanation_tells_route_key_and_each_variant(void **state)
 static void
 an_explanation_of_nonsense_is_a_400(void **state)
 {
-    static const char *const queries[] = { "", "?", "?url=", "?url=/a", "?url=ftp://x/", "?url=http://x/&header=a",
-        "?url=http://x/&header=a%0d%0ab:c", "?url=http://x/%00", "?url=http://x/&header=A:b%0D%0A%0D%0AGET",
+    static const char *const queries[] = { "", "?", "?url=", "?url=/a", "?url=ftp://x/",
+        "?url=http://x/&header=a", "?url=http://x/&header=a%0d%0ab:c", "?url=http://x/%00",
+        "?url=http://x/&header=A:b%0D%0A%0D%0AGET",
         "?url=http://x/%20HTTP/1.1", "?what=x" };
 
     (void)state;
@@ -215,11 +225,14 @@ the_shell_purges_explains_reloads_and_shows_figures(void **state)
     (void)state;
     snprintf(at, sizeof at, "http://127.0.0.1:%u", kit.port);
     store_one("/a", "it's \"red\"", "", "");
-    assert_int_equal(shell(out, sizeof out, at, ARGS("purge", "--tag", "it's \"red\"", "--tag", "x", "--dry-run")), 0);
+    assert_int_equal(shell(out, sizeof out, at,
+        ARGS("purge", "--tag", "it's \"red\"", "--tag", "x", "--dry-run")), 0);
     assert_non_null(strstr(out, "\"objects\": 1"));
-    assert_int_equal(shell(out, sizeof out, at, ARGS("explain", "http://api.test/a", "-H", "Accept: a/b")), 0);
+    assert_int_equal(shell(out, sizeof out, at,
+        ARGS("explain", "http://api.test/a", "-H", "Accept: a/b")), 0);
     assert_non_null(strstr(out, "\"answer\": \"hit\""));
-    assert_int_equal(shell(out, sizeof out, at, ARGS("purge", "--url", "http://api.test/a", "--soft")), 0);
+    assert_int_equal(shell(out, sizeof out, at,
+        ARGS("purge", "--url", "http://api.test/a", "--soft")), 0);
     assert_int_equal(shell(out, sizeof out, at, ARGS("purge", "--all")), 0);
     assert_int_equal(shell(out, sizeof out, at, ARGS("explain", "http://api.test/a")), 0);
     assert_non_null(strstr(out, "\"answer\": \"uri-miss\""));
@@ -274,7 +287,8 @@ main(void)
         T(a_body_that_is_no_purge_is_a_400), T(all_is_everything_and_soft_keeps_it_as_stale),
         T(an_explanation_tells_route_key_and_each_variant), T(an_explanation_of_nonsense_is_a_400),
         T(the_shell_purges_explains_reloads_and_shows_figures),
-        cmocka_unit_test_setup_teardown(the_shell_says_what_to_do_about_its_failures, open_with_token, kit_stop),
+        cmocka_unit_test_setup_teardown(the_shell_says_what_to_do_about_its_failures,
+            open_with_token, kit_stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,8 @@ static const struct good good[] = {
     GOOD("PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n", "192.0.2.1 56324"),
     GOOD("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255 65535"),
     GOOD("PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n", "2001:db8::1 1"),
-    GOOD("PROXY TCP6 ffff:f:f:f:f:f:f:ffff ffff:f:f:f:f:f:f:ffff 65535 65535\r\n", "ffff:f:f:f:f:f:f:ffff 65535"),
+    GOOD("PROXY TCP6 ffff:f:f:f:f:f:f:ffff ffff:f:f:f:f:f:f:ffff 65535 65535\r\n",
+        "ffff:f:f:f:f:f:f:ffff 65535"),
     GOOD("PROXY UNKNOWN\r\n", NULL),
     GOOD("PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n", NULL),
     GOOD(V2 "\x20\x00\0\0", NULL),
@@ -57,17 +58,19 @@ static const struct good good[] = {
     GOOD(V2 "\x21\x00\0\3abc", NULL),
     GOOD(V2 "\x21\x00\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", NULL),
     /* forwarded, but not from a TCP address: the connection's own stands (UNIX, UDP) */
-    GOOD(V2 "\x21\x31\0\0", NULL), GOOD(V2 "\x21\x31\0\5" "/sock", NULL), GOOD(V2 "\x21\x32\0\0", NULL),
-    GOOD(V2 "\x21\x12\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", NULL), GOOD(V2 "\x21\x22\0\0", NULL),
-    GOOD(V2 "\x21\x10\0\0", NULL), GOOD(V2 "\x21\x01\0\0", NULL),
+    GOOD(V2 "\x21\x31\0\0", NULL), GOOD(V2 "\x21\x31\0\5" "/sock", NULL),
+    GOOD(V2 "\x21\x32\0\0", NULL), GOOD(V2 "\x21\x12\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", NULL),
+    GOOD(V2 "\x21\x22\0\0", NULL), GOOD(V2 "\x21\x10\0\0", NULL), GOOD(V2 "\x21\x01\0\0", NULL),
     GOOD(V2 "\x21\x11\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6", "192.0.2.1 5"),
     GOOD(V2 "\x21\x11\0\x11" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6" "\4\0\2ab", "192.0.2.1 5"),
-    GOOD(V2 "\x21\x21\0\x24" "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1" "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\2"
+    GOOD(V2 "\x21\x21\0\x24" "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1"
+        "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\2"
         "\1\2\0\6", "2001:db8::1 258"),
     /* IPv4 in IPv6 dress */
     GOOD("PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 5 6\r\n", "192.0.2.1 5"),
     GOOD("PROXY TCP6 ::fffe:192.0.2.1 ::1 5 6\r\n", "::fffe:c000:201 5"),
-    GOOD(V2 "\x21\x21\0\x24" "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\1" "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\2"
+    GOOD(V2 "\x21\x21\0\x24" "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\1"
+        "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\2"
         "\0\5\0\6", "192.0.2.1 5"),
 };
 
@@ -108,22 +111,26 @@ struct bad { const char *p; size_t n; };
 #define BAD(s) { (s), sizeof(s) - 1 }
 
 static const struct bad bad[] = {
-    BAD("GET / HTTP/1.1\r\n"), BAD("P "), BAD("proxy TCP4 192.0.2.1 192.0.2.2 1 2\r\n"), BAD("\r\n\r\nx"),
-    BAD("PROXYTCP4 192.0.2.1 192.0.2.2 1 2\r\n"), BAD("PROXY TCP4\r\n"), BAD("PROXY \r\n"),
-    BAD("PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n"), BAD("PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n"),
-    BAD("PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n"), BAD("PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n"),
-    BAD("PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n"), BAD("PROXY TCP4 192.0.2.1 192.0.2.2 1 65536\r\n"),
+    BAD("GET / HTTP/1.1\r\n"), BAD("P "), BAD("proxy TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
+    BAD("\r\n\r\nx"), BAD("PROXYTCP4 192.0.2.1 192.0.2.2 1 2\r\n"), BAD("PROXY TCP4\r\n"),
+    BAD("PROXY \r\n"), BAD("PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n"),
+    BAD("PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n"), BAD("PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n"),
+    BAD("PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n"),
+    BAD("PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n"),
+    BAD("PROXY TCP4 192.0.2.1 192.0.2.2 1 65536\r\n"),
     BAD("PROXY TCP4 192.0.2.1 192.0.2.2 -1 2\r\n"), BAD("PROXY TCP4 192.0.2.1 192.0.2.2 1 x\r\n"),
     BAD("PROXY TCP4 192.0.2.1 bad 1 2\r\n"), BAD("PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n"),
     BAD("PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n"), BAD("PROXY TCP4 192.0.2.256 192.0.2.2 1 2\r\n"),
     BAD("PROXY UNKNOWNX\r\n"),
     /* longer than a line may be */
-    BAD("PROXY UNKNOWN xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"),
+    BAD("PROXY UNKNOWN xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"),
     BAD(V2 "\x11\x11\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),      /* version 1 in the binary form */
     BAD(V2 "\x22\x11\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),      /* an unknown command */
     BAD(V2 "\x21\x11\0\x0b" "\xc0\0\2\1\xc0\0\2\2\0\5\0"),        /* too short for its addresses */
     BAD(V2 "\x21\x21\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),
-    BAD(V2 "\x21\x41\0\0"), BAD(V2 "\x21\x13\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),     /* no such values */
+    /* no such values */
+    BAD(V2 "\x21\x41\0\0"), BAD(V2 "\x21\x13\0\x0c" "\xc0\0\2\1\xc0\0\2\2\0\5\0\6"),
 };
 
 static void

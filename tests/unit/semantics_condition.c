@@ -8,10 +8,11 @@ static const struct { const char *a, *b; bool weak, strong; } etag_cases[] = {
     { "W/\"1\"", "W/\"1\"", true, false }, { "W/\"1\"", "W/\"2\"", false, false },
     { "W/\"1\"", "\"1\"", true, false }, { "\"1\"", "\"1\"", true, true },
     /* what is no entity-tag equals nothing */
-    { "1", "1", false, false }, { "\"1", "\"1", false, false }, { "w/\"1\"", "w/\"1\"", false, false },
-    { "W\\\"1\"", "W\\\"1\"", false, false }, { "", "", false, false }, { "\"", "\"", false, false },
-    { "\"a\"b", "\"a\"b", false, false }, { "\"a b\"", "\"a b\"", false, false },
-    { "\"\"", "\"\"", true, true }, { "\"a\\\"", "\"a\\\"", true, true }, { "\"A\"", "\"a\"", false, false },
+    { "1", "1", false, false }, { "\"1", "\"1", false, false },
+    { "w/\"1\"", "w/\"1\"", false, false }, { "W\\\"1\"", "W\\\"1\"", false, false },
+    { "", "", false, false }, { "\"", "\"", false, false }, { "\"a\"b", "\"a\"b", false, false },
+    { "\"a b\"", "\"a b\"", false, false }, { "\"\"", "\"\"", true, true },
+    { "\"a\\\"", "\"a\\\"", true, true }, { "\"A\"", "\"a\"", false, false },
     { "\"\xc3\xbc\"", "\"\xc3\xbc\"", true, true },
 };
 
@@ -37,7 +38,8 @@ static const struct condition_case {
     int64_t     modified;               /* relative to NOW_S, NONE without; made at NOW_S */
     enum sem_condition want;
 } condition_cases[] = {
-#define C(clause, request, etag, modified, want) { clause, "GET", request, etag, modified, SEM_##want }
+#define C(clause, request, etag, modified, want) \
+    { clause, "GET", request, etag, modified, SEM_##want }
     C("13.2.2", "", "\"a\"", -10, SEND),
     C("13.1.2", "If-None-Match: \"a\"", "\"a\"", NONE, NOT_MODIFIED),
     C("13.1.2", "If-None-Match: \"b\"", "\"a\"", NONE, SEND),
@@ -55,12 +57,14 @@ static const struct condition_case {
     C("13.1.2, any", "If-None-Match: *", "\"a\"", NONE, NOT_MODIFIED),
     C("13.1.2, any", "If-None-Match: *", NULL, NONE, NOT_MODIFIED),
     C("13.1.2, no tag stored", "If-None-Match: \"a\"", NULL, NONE, SEND),
-    C("13.1.3, ignored beside", "If-None-Match: \"a\"\nIf-Modified-Since: @-100", "\"a\"", -50, NOT_MODIFIED),
+    C("13.1.3, ignored beside", "If-None-Match: \"a\"\nIf-Modified-Since: @-100", "\"a\"", -50,
+        NOT_MODIFIED),
     C("13.1.3, ignored beside", "If-None-Match: \"b\"\nIf-Modified-Since: @0", "\"a\"", -50, SEND),
     C("13.1.3", "If-Modified-Since: @-50", NULL, -50, NOT_MODIFIED),
     C("13.1.3", "If-Modified-Since: @-40", NULL, -50, NOT_MODIFIED),
     C("13.1.3", "If-Modified-Since: @-60", NULL, -50, SEND),
-    C("13.1.3, RFC 850", "If-Modified-Since: Tuesday, 14-Nov-23 22:13:20 GMT", NULL, 0, NOT_MODIFIED),
+    C("13.1.3, RFC 850", "If-Modified-Since: Tuesday, 14-Nov-23 22:13:20 GMT", NULL, 0,
+        NOT_MODIFIED),
     C("13.1.3, asctime", "If-Modified-Since: Tue Nov 14 22:13:20 2023", NULL, 0, NOT_MODIFIED),
     C("13.1.3, no date", "If-Modified-Since: yesterday", NULL, -50, SEND),
     C("13.1.3, several", "If-Modified-Since: @0\nIf-Modified-Since: @-90", NULL, -50, SEND),
@@ -105,11 +109,13 @@ static const struct { const char *lines, *etag; int64_t modified; bool may; } ra
     { "If-Range: \"a\"", "\"a\"", NONE, true }, { "If-Range: \"b\"", "\"a\"", NONE, false },
     { "If-Range: W/\"a\"", "W/\"a\"", NONE, false }, { "If-Range: \"a\"", "W/\"a\"", NONE, false },
     { "If-Range: \"a\"", NULL, NONE, false }, { "If-Range: a", "a", NONE, false },
-    { "If-Range: \"a\", \"b\"", "\"a\"", NONE, false }, { "If-Range: \"a\"\nIf-Range: \"a\"", "\"a\"", NONE, false },
+    { "If-Range: \"a\", \"b\"", "\"a\"", NONE, false },
+    { "If-Range: \"a\"\nIf-Range: \"a\"", "\"a\"", NONE, false },
     { "If-Range: @-50", NULL, -50, true }, { "If-Range: @-49", NULL, -50, false },
     { "If-Range: @-51", NULL, -50, false }, { "If-Range: @-50", NULL, NONE, false },
     { "If-Range: @0", NULL, 0, false },         /* 8.8.2.2: changed in the second it was made */
-    { "If-Range: @-1", NULL, -1, true }, { "If-Range: x", NULL, -50, false }, { "If-Range:", NULL, -50, false },
+    { "If-Range: @-1", NULL, -1, true }, { "If-Range: x", NULL, -50, false },
+    { "If-Range:", NULL, -50, false },
 };
 
 static void
@@ -119,7 +125,8 @@ a_range_is_joined_only_by_a_strong_validator(void **state)
 
     (void)state;
     for (size_t i = 0; i < NELEM(range_cases); i++) {
-        int64_t modified = range_cases[i].modified == NONE ? HTTP_NO_DATE : NOW_S + range_cases[i].modified;
+        int64_t modified = range_cases[i].modified == NONE ? HTTP_NO_DATE :
+            NOW_S + range_cases[i].modified;
 
         if (sem_if_range(request_of(&h, "GET", range_cases[i].lines), slice_of(range_cases[i].etag),
             modified, NOW_S, NOW_S) != range_cases[i].may)
@@ -133,7 +140,8 @@ static const struct { const char *stored, *r304; bool selects; } select_cases[] 
     { "ETag: W/\"a\"", "ETag: \"a\"", false }, { "X: y", "ETag: \"a\"", false },
     { "ETag: \"a\"\nLast-Modified: @-9", "ETag: \"a\"\nLast-Modified: @-5", true },
     { "ETag: \"a\"\nLast-Modified: @-9", "ETag: \"b\"\nLast-Modified: @-9", false },
-    { "Last-Modified: @-9", "Last-Modified: @-9", true }, { "Last-Modified: @-9", "Last-Modified: @-5", false },
+    { "Last-Modified: @-9", "Last-Modified: @-9", true },
+    { "Last-Modified: @-9", "Last-Modified: @-5", false },
     { "ETag: \"a\"", "Last-Modified: @-9", false }, { "ETag: \"a\"", "", true }, { "", "", true },
     { "Last-Modified: @-9", "", true },
 };
@@ -157,33 +165,41 @@ static const struct { const char *line; bool kept, updates, in_304; } field_case
     { "ETag: \"a\"", true, true, true }, { "ETag: W/\"a\"", true, false, true },
     { "Expires: @9", true, true, true }, { "Vary: a", true, true, true },
     { "Last-Modified: @-9", true, true, true }, { "Content-Location: /a", true, true, true },
-    { "Access-Control-Allow-Origin: *", true, true, true }, { "Access-Control-: x", true, true, false },
-    { "Content-Type: a/b", true, true, false }, { "Content-Encoding: gzip", true, false, false },
-    { "Content-Range: bytes 0-1/2", true, false, false }, { "Content-Length: 9", false, false, false },
-    { "Content-MD5: YQ==", true, false, false }, { "Content-Digest: md5=:YQ==:", true, false, false },
+    { "Access-Control-Allow-Origin: *", true, true, true },
+    { "Access-Control-: x", true, true, false }, { "Content-Type: a/b", true, true, false },
+    { "Content-Encoding: gzip", true, false, false },
+    { "Content-Range: bytes 0-1/2", true, false, false },
+    { "Content-Length: 9", false, false, false }, { "Content-MD5: YQ==", true, false, false },
+    { "Content-Digest: md5=:YQ==:", true, false, false },
     { "Content-Language: de", true, true, false }, { "Link: <a>", true, true, false },
     { "Set-Cookie: a=b", false, false, false }, { "Age: 9", false, false, false },
     { "Cache-Status: x; hit", false, false, false }, { "Trailer: a", false, false, false },
     { "Connection: close", false, false, false }, { "Keep-Alive: timeout=5", false, false, false },
     { "TE: trailers", false, false, false }, { "Transfer-Encoding: chunked", false, false, false },
     { "Upgrade: h2c", false, false, false }, { "Proxy-Authenticate: Basic", false, false, false },
-    { "Proxy-Authentication-Info: a", false, false, false }, { "Proxy-Authorization: a", false, false, false },
+    { "Proxy-Authentication-Info: a", false, false, false },
+    { "Proxy-Authorization: a", false, false, false },
     { "Proxy-Connection: close", false, false, false }, { "X-Named: 1", false, false, false },
     { "X-Private: 1", false, false, false }, { "X-No-Cache: 1", false, false, false },
     /* of the one exchange that they came with */
-    { "Server-Timing: db;dur=9", false, false, false }, { "traceresponse: 00-a-b-01", false, false, false },
-    { "RateLimit: \"a\";r=9", false, false, false }, { "RateLimit-Policy: \"a\";q=9", false, false, false },
-    { "ratelimit-remaining: 9", false, false, false }, { "X-RateLimit-Limit: 9", false, false, false },
-    { "X-Rate-Limit-Reset: 9", false, false, false }, { "Authentication-Info: a", false, false, false },
-    { "RateLimits: 9", true, true, false }, { "Server-Timings: 9", true, true, false },
-    { "X-Also: 1", false, false, false }, { "max-age: 1", true, true, false },
+    { "Server-Timing: db;dur=9", false, false, false },
+    { "traceresponse: 00-a-b-01", false, false, false },
+    { "RateLimit: \"a\";r=9", false, false, false },
+    { "RateLimit-Policy: \"a\";q=9", false, false, false },
+    { "ratelimit-remaining: 9", false, false, false },
+    { "X-RateLimit-Limit: 9", false, false, false },
+    { "X-Rate-Limit-Reset: 9", false, false, false },
+    { "Authentication-Info: a", false, false, false }, { "RateLimits: 9", true, true, false },
+    { "Server-Timings: 9", true, true, false }, { "X-Also: 1", false, false, false },
+    { "max-age: 1", true, true, false },
 };
 
 static void
 fields_are_kept_and_replaced_as_3_1_and_3_2_say(void **state)
 {
     static const char around[] = "\nConnection: x-named\n"
-        "Cache-Control: max-age=1, private=\"x-private, x-also\"\nCache-Control: no-cache=X-No-Cache";
+        "Cache-Control: max-age=1, private=\"x-private, x-also\"\n"
+        "Cache-Control: no-cache=X-No-Cache";
     struct head h;
     struct sem_cc cc;
     char lines[512];
@@ -215,9 +231,12 @@ an_entity_tag_that_is_private_does_not_come_in_by_a_304(void **state)
 static void
 unsafe_methods_that_succeed_invalidate(void **state)
 {
-    static const enum http_method unsafe[] = { HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OTHER };
-    static const enum http_method safe[] = { HTTP_GET, HTTP_HEAD, HTTP_OPTIONS, HTTP_TRACE, HTTP_QUERY };
-    static const unsigned yes[] = { 200, 201, 202, 204, 299, 301, 303, 399 }, no[] = { 100, 199, 400, 404, 500, 599 };
+    static const enum http_method unsafe[] = { HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE,
+        HTTP_OTHER };
+    static const enum http_method safe[] = { HTTP_GET, HTTP_HEAD, HTTP_OPTIONS, HTTP_TRACE,
+        HTTP_QUERY };
+    static const unsigned yes[] = { 200, 201, 202, 204, 299, 301, 303, 399 },
+        no[] = { 100, 199, 400, 404, 500, 599 };
 
     (void)state;
     for (size_t i = 0; i < NELEM(yes); i++) {

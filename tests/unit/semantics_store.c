@@ -80,11 +80,11 @@ static const struct store_case {
         META_EXPLICIT },
     { "7.3", "GET", "", 200, FRESH "\nSet-Cookie: a=b", NULL, 60, META_EXPLICIT },
     { "7.3, only a guess", "GET", "", 200, GUESS "\nSet-Cookie: a=b", "set-cookie", 0, 0 },
-    { "7.3, only to validate", "GET", "", 200, "Date: @0\nETag: \"a\"\nSet-Cookie: a=b", "set-cookie", 0,
-        0 },
+    { "7.3, only to validate", "GET", "", 200, "Date: @0\nETag: \"a\"\nSet-Cookie: a=b",
+        "set-cookie", 0, 0 },
     { "7.3, nothing said", "GET", "", 200, "Date: @0\nSet-Cookie: a=b", "set-cookie", 0, 0 },
-    { "7.3, of another kind", "GET", "", 200, GUESS "\nClear-Site-Data: \"cookies\"", "clear-site-data", 0,
-        0 },
+    { "7.3, of another kind", "GET", "", 200, GUESS "\nClear-Site-Data: \"cookies\"",
+        "clear-site-data", 0, 0 },
     { "7.3, public", "GET", "", 200, GUESS "\nCache-Control: public\nSet-Cookie: a=b", NULL, 3600,
         META_HEURISTIC | META_SHARED_AUTH },
     { "7.3, Expires", "GET", "", 200, "Date: @0\nExpires: @10\nSet-Cookie: a=b", NULL, 10,
@@ -113,13 +113,14 @@ static const struct store_case {
     { "5.2.2.8", "GET", "", 200, FRESH ", proxy-revalidate", NULL, 60,
         META_EXPLICIT | META_MUST_REVALIDATE },
     /* precedence of what says how long */
-    { "4.2.1, s-maxage first", "GET", "", 200, "Cache-Control: max-age=1, s-maxage=3600", NULL, 3600,
-        META_EXPLICIT | META_MUST_REVALIDATE | META_SHARED_AUTH },
+    { "4.2.1, s-maxage first", "GET", "", 200, "Cache-Control: max-age=1, s-maxage=3600", NULL,
+        3600, META_EXPLICIT | META_MUST_REVALIDATE | META_SHARED_AUTH },
     { "4.2.1, s-maxage first", "GET", "", 200,
         "Cache-Control: max-age=3600\nCache-Control: s-maxage=1", NULL, 1,
         META_EXPLICIT | META_MUST_REVALIDATE | META_SHARED_AUTH },
-    { "4.2.1, s-maxage first", "GET", "", 200, "Expires: @-10\nCache-Control: max-age=0, s-maxage=9",
-        NULL, 9, META_EXPLICIT | META_MUST_REVALIDATE | META_SHARED_AUTH },
+    { "4.2.1, s-maxage first", "GET", "", 200,
+        "Expires: @-10\nCache-Control: max-age=0, s-maxage=9", NULL, 9,
+        META_EXPLICIT | META_MUST_REVALIDATE | META_SHARED_AUTH },
     { "4.2.1, max-age over Expires", "GET", "", 200,
         "Date: @0\nExpires: @-7200\nCache-Control: max-age=3600", NULL, 3600, META_EXPLICIT },
     { "4.2.1, max-age over Expires", "GET", "", 200,
@@ -134,37 +135,43 @@ static const struct store_case {
 #define TAG "ETag: \"a\"\n"
     { "5.3, past", "GET", "", 200, TAG "Date: @0\nExpires: @-1", NULL, 0, META_EXPLICIT },
     { "5.3, present", "GET", "", 200, TAG "Date: @0\nExpires: @0", NULL, 0, META_EXPLICIT },
-    { "5.3, older than Date", "GET", "", 200, TAG "Date: @400\nExpires: @300", NULL, 0, META_EXPLICIT },
+    { "5.3, older than Date", "GET", "", 200, TAG "Date: @400\nExpires: @300", NULL, 0,
+        META_EXPLICIT },
     { "5.3, zero", "GET", "", 200, TAG "Date: @0\nExpires: 0", NULL, 0, META_EXPLICIT },
     { "5.3, minus one", "GET", "", 200, TAG "Date: @0\nExpires: -1", NULL, 0, META_EXPLICIT },
     { "5.3, no date", "GET", "", 200, TAG "Date: @0\nExpires: soon", NULL, 0, META_EXPLICIT },
     { "5.3, empty", "GET", "", 200, TAG "Date: @0\nExpires:", NULL, 0, META_EXPLICIT },
-    { "5.3, UTC", "GET", "", 200, TAG "Expires: Thu, 18 Aug 2050 02:01:18 UTC", NULL, 0, META_EXPLICIT },
+    { "5.3, UTC", "GET", "", 200, TAG "Expires: Thu, 18 Aug 2050 02:01:18 UTC", NULL, 0,
+        META_EXPLICIT },
     { "5.3, dashes", "GET", "", 200, TAG "Expires: Thu, 18-Aug-2050 02:01:18 GMT", NULL, 0,
         META_EXPLICIT },
     { "5.3, no heuristic beside it", "GET", "", 200, GUESS "\nExpires: 0", NULL, 0, META_EXPLICIT },
-    { "4.2.1, several that differ", "GET", "", 200, TAG "Date: @0\nExpires: @10\nExpires: @20", NULL, 0,
-        META_EXPLICIT },
+    { "4.2.1, several that differ", "GET", "", 200, TAG "Date: @0\nExpires: @10\nExpires: @20",
+        NULL, 0, META_EXPLICIT },
     { "4.2.1, the same twice", "GET", "", 200, "Date: @0\nExpires: @10\nExpires: @10", NULL, 10,
         META_EXPLICIT },
     { "5.3, asctime", "GET", "", 200, "Date: @0\nExpires: Tue Nov 14 22:14:20 2023", NULL, 60,
         META_EXPLICIT },
-    { "5.3, RFC 850", "GET", "", 200, "Date: @0\nExpires: Tuesday, 14-Nov-23 22:14:20 GMT", NULL, 60,
+    { "5.3, RFC 850", "GET", "", 200, "Date: @0\nExpires: Tuesday, 14-Nov-23 22:14:20 GMT", NULL,
+        60, META_EXPLICIT },
+    { "1.2.2", "GET", "", 200, "Cache-Control: max-age=99999999999", NULL, 2147483648LL,
         META_EXPLICIT },
-    { "1.2.2", "GET", "", 200, "Cache-Control: max-age=99999999999", NULL, 2147483648LL, META_EXPLICIT },
-    { "4.2.1, negative", "GET", "", 200, TAG "Cache-Control: max-age=-3600", NULL, 0, META_EXPLICIT },
+    { "4.2.1, negative", "GET", "", 200, TAG "Cache-Control: max-age=-3600", NULL, 0,
+        META_EXPLICIT },
     /* heuristics */
-    { "4.2.2, a tenth", "GET", "", 200, "Date: @0\nLast-Modified: @-86400", NULL, 8640, META_HEURISTIC },
+    { "4.2.2, a tenth", "GET", "", 200, "Date: @0\nLast-Modified: @-86400", NULL, 8640,
+        META_HEURISTIC },
     { "4.2.2, at most a day", "GET", "", 200, "Date: @0\nLast-Modified: @-31536000", NULL, DAY,
         META_HEURISTIC },
-    { "4.2.2, changed later than made", "GET", "", 200, "Date: @0\nLast-Modified: @60", NULL, 0, 0 },
+    { "4.2.2, changed later than made", "GET", "", 200, "Date: @0\nLast-Modified: @60", NULL, 0,
+        0 },
     { "4.2.2, against Date", "GET", "", 200, "Date: @-1000\nLast-Modified: @-2000", NULL, 100,
         META_HEURISTIC },
     { "4.2.2, no Date", "GET", "", 200, "Last-Modified: @-1000", NULL, 100, META_HEURISTIC },
     { "4.2.2, beside no-cache", "GET", "", 200, GUESS "\nCache-Control: no-cache", NULL, 3600,
         META_HEURISTIC | META_NO_CACHE },
-    { "4.2.2, beside must-revalidate", "GET", "", 200, GUESS "\nCache-Control: must-revalidate", NULL,
-        3600, META_HEURISTIC | META_MUST_REVALIDATE | META_SHARED_AUTH },
+    { "4.2.2, beside must-revalidate", "GET", "", 200, GUESS "\nCache-Control: must-revalidate",
+        NULL, 3600, META_HEURISTIC | META_MUST_REVALIDATE | META_SHARED_AUTH },
 };
 
 static void
@@ -181,7 +188,8 @@ responses_are_stored_as_the_clauses_say(void **state)
         bool stored = sem_store(&rq, response_of(&h, c->status, c->response), &no_rules, NOW_MS,
             NOW_MS, &m, &why);
 
-        if (stored != (c->why == NULL) || strcmp(why != NULL ? why : "", c->why != NULL ? c->why : ""))
+        if (stored != (c->why == NULL) ||
+            strcmp(why != NULL ? why : "", c->why != NULL ? c->why : ""))
             fail_msg("%s: %s %u %s: %s", c->clause, c->method, c->status, c->response,
                 why != NULL ? why : "stored");
         if (!stored)
@@ -207,19 +215,23 @@ static const struct rule_case {
     unsigned    flags;
     int32_t     swr, sie;
 } rule_cases[] = {
-#define RULES(ttl, force, swr, sie, heuristic) { ttl, force, swr, sie, heuristic, negative, NELEM(negative) }
+#define RULES(ttl, force, swr, sie, heuristic) \
+    { ttl, force, swr, sie, heuristic, negative, NELEM(negative) }
 #define TTL RULES(7000, -1, -1, -1, true)
 #define FORCE RULES(-1, 9000, -1, -1, true)
     { "ttl where nothing is said", "", 200, "Date: @0", TTL, NULL, 7000, 0, -1, -1 },
     { "ttl before heuristics", "", 200, GUESS, TTL, NULL, 7000, 0, -1, -1 },
     { "not over max-age", "", 200, FRESH, TTL, NULL, 60000, META_EXPLICIT, -1, -1 },
-    { "not over max-age=0", "", 200, TAG "Cache-Control: max-age=0", TTL, NULL, 0, META_EXPLICIT, -1, -1 },
+    { "not over max-age=0", "", 200, TAG "Cache-Control: max-age=0", TTL, NULL, 0, META_EXPLICIT,
+        -1, -1 },
     { "not over a past Expires", "", 200, TAG "Expires: 0", TTL, NULL, 0, META_EXPLICIT, -1, -1 },
     { "not over private", "", 200, "Cache-Control: private", TTL, "private", 0, 0, 0, 0 },
     { "not over no-store", "", 200, "Cache-Control: no-store", TTL, "no-store", 0, 0, 0, 0 },
-    { "not over no-cache", "", 200, TAG "Cache-Control: no-cache", TTL, NULL, 7000, META_NO_CACHE, -1, -1 },
+    { "not over no-cache", "", 200, TAG "Cache-Control: no-cache", TTL, NULL, 7000, META_NO_CACHE,
+        -1, -1 },
     { "not over Authorization", AUTH, 200, "Date: @0", TTL, "authorization", 0, 0, 0, 0 },
-    { "beside public", AUTH, 200, "Cache-Control: public", TTL, NULL, 7000, META_SHARED_AUTH, -1, -1 },
+    { "beside public", AUTH, 200, "Cache-Control: public", TTL, NULL, 7000, META_SHARED_AUTH, -1,
+        -1 },
     { "not for errors", "", 405, "Date: @0", TTL, "no-freshness", 0, 0, 0, 0 },
     { "not for what is not heuristic", "", 201, "Date: @0", TTL, "status", 0, 0, 0, 0 },
     { "not for 500", "", 500, "Date: @0", TTL, "status", 0, 0, 0, 0 },
@@ -227,15 +239,16 @@ static const struct rule_case {
     { "not over a cookie", "", 200, "Date: @0\nSet-Cookie: a=b", TTL, "set-cookie", 0, 0, 0, 0 },
     { "a cookie beside public", "", 200, "Cache-Control: public\nSet-Cookie: a=b", TTL, NULL, 7000,
         META_SHARED_AUTH, -1, -1 },
-    { "negative ttl not over a cookie", "", 404, "Date: @0\nSet-Cookie: a=b", TTL, "set-cookie", 0, 0, 0,
-        0 },
+    { "negative ttl not over a cookie", "", 404, "Date: @0\nSet-Cookie: a=b", TTL, "set-cookie", 0,
+        0, 0, 0 },
     { "force over a cookie", "", 200, "Date: @0\nSet-Cookie: a=b", FORCE, NULL, 9000,
         META_FORCED | META_SHARED_AUTH, -1, -1 },
     { "negative ttl", "", 404, "Date: @0", TTL, NULL, 10000, 0, -1, -1 },
     { "negative ttl of any status named", "", 503, "Date: @0", TTL, NULL, 1000, 0, -1, -1 },
     { "negative ttl, redirect", "", 302, "Date: @0", TTL, NULL, 5000, 0, -1, -1 },
     { "negative ttl not over max-age", "", 404, FRESH, TTL, NULL, 60000, META_EXPLICIT, -1, -1 },
-    { "negative ttl not over no-store", "", 404, "Cache-Control: no-store", TTL, "no-store", 0, 0, 0, 0 },
+    { "negative ttl not over no-store", "", 404, "Cache-Control: no-store", TTL, "no-store", 0, 0,
+        0, 0 },
     { "no heuristics when off", "", 200, GUESS, RULES(-1, -1, -1, -1, false), NULL, 0, 0, -1, -1 },
     { "force over private", "", 200, "Cache-Control: private", FORCE, NULL, 9000,
         META_FORCED | META_SHARED_AUTH, -1, -1 },
@@ -245,8 +258,8 @@ static const struct rule_case {
         META_FORCED | META_SHARED_AUTH, -1, -1 },
     { "force over must-revalidate", "", 200, FRESH ", must-revalidate", FORCE, NULL, 9000,
         META_FORCED | META_SHARED_AUTH, -1, -1 },
-    { "force over Authorization", AUTH, 200, FRESH, FORCE, NULL, 9000, META_FORCED | META_SHARED_AUTH,
-        -1, -1 },
+    { "force over Authorization", AUTH, 200, FRESH, FORCE, NULL, 9000,
+        META_FORCED | META_SHARED_AUTH, -1, -1 },
     { "force not over Vary: *", "", 200, FRESH "\nVary: *", FORCE, "vary", 0, 0, 0, 0 },
     { "force not over 206", "", 206, FRESH, FORCE, "status", 0, 0, 0, 0 },
     { "force not over 304", "", 304, FRESH, FORCE, "status", 0, 0, 0, 0 },
@@ -255,16 +268,18 @@ static const struct rule_case {
     { "force not for errors", "", 500, "Cache-Control: private", FORCE, "private", 0, 0, 0, 0 },
     { "force not over the client's no-store", "Cache-Control: no-store", 200, FRESH, FORCE,
         "request-no-store", 0, 0, 0, 0 },
-    { "stale windows where nothing is said", "", 200, FRESH, RULES(-1, -1, 3000, 4000, true), NULL, 60000,
-        META_EXPLICIT, 3, 4 },
+    { "stale windows where nothing is said", "", 200, FRESH, RULES(-1, -1, 3000, 4000, true), NULL,
+        60000, META_EXPLICIT, 3, 4 },
     { "not over what is said", "", 200, FRESH ", stale-while-revalidate=1, stale-if-error=2",
         RULES(-1, -1, 3000, 4000, true), NULL, 60000, META_EXPLICIT, 1, 2 },
-    { "zero is said", "", 200, FRESH ", stale-while-revalidate=0", RULES(-1, -1, 3000, -1, true), NULL,
-        60000, META_EXPLICIT, 0, -1 },
+    { "zero is said", "", 200, FRESH ", stale-while-revalidate=0", RULES(-1, -1, 3000, -1, true),
+        NULL, 60000, META_EXPLICIT, 0, -1 },
     { "parts of a second round up", "", 200, FRESH, RULES(-1, -1, 500, -1, true), NULL, 60000,
         META_EXPLICIT, 1, -1 },
-    { "ttl 0 with nothing else", "", 200, "Date: @0", RULES(0, -1, -1, -1, true), "no-freshness", 0, 0, 0, 0 },
-    { "ttl 0 to be served stale", "", 200, "Date: @0", RULES(0, -1, 5000, -1, true), NULL, 0, 0, 5, -1 },
+    { "ttl 0 with nothing else", "", 200, "Date: @0", RULES(0, -1, -1, -1, true), "no-freshness", 0,
+        0, 0, 0 },
+    { "ttl 0 to be served stale", "", 200, "Date: @0", RULES(0, -1, 5000, -1, true), NULL, 0, 0, 5,
+        -1 },
 };
 
 static void
@@ -281,9 +296,11 @@ a_route_adds_where_the_origin_says_nothing(void **state)
         bool stored = sem_store(&rq, response_of(&h, c->status, c->response), &c->rules, NOW_MS,
             NOW_MS, &m, &why);
 
-        if (stored != (c->why == NULL) || strcmp(why != NULL ? why : "", c->why != NULL ? c->why : ""))
+        if (stored != (c->why == NULL) ||
+            strcmp(why != NULL ? why : "", c->why != NULL ? c->why : ""))
             fail_msg("%s: %s", c->what, why != NULL ? why : "stored");
-        if (stored && (m.lifetime_ms != c->lifetime_ms || m.flags != c->flags || m.swr_s != c->swr ||
+        if (stored && (m.lifetime_ms != c->lifetime_ms || m.flags != c->flags ||
+            m.swr_s != c->swr ||
             m.sie_s != c->sie))
             fail_msg("%s: lifetime %lld flags %x swr %d sie %d", c->what, (long long)m.lifetime_ms,
                 m.flags, m.swr_s, m.sie_s);

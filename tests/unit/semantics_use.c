@@ -40,10 +40,10 @@ static const struct use_case {
         "request-max-age", false },
     { "5.2.1.1", "Cache-Control: max-age=600", 3600, 1800, 0, -1, -1, false, SEM_VALIDATE,
         "request-max-age", false },
-    { "5.2.1.1, nothing stale", "Cache-Control: max-age=600", 60, 61, 0, 60, -1, false, SEM_VALIDATE,
-        "stale", false },
-    { "5.2.1.1, unless max-stale", "Cache-Control: max-age=600, max-stale=60", 60, 61, 0, -1, -1, false,
-        SEM_STALE, "max-stale", false },
+    { "5.2.1.1, nothing stale", "Cache-Control: max-age=600", 60, 61, 0, 60, -1, false,
+        SEM_VALIDATE, "stale", false },
+    { "5.2.1.1, unless max-stale", "Cache-Control: max-age=600, max-stale=60", 60, 61, 0, -1, -1,
+        false, SEM_STALE, "max-stale", false },
     { "5.2.1.1, still too old", "Cache-Control: max-age=1, max-stale", 60, 61, 0, -1, -1, false,
         SEM_VALIDATE, "request-max-age", false },
     { "4.2.1, invalid", "Cache-Control: max-age=x", 60, 1, 0, -1, -1, false, SEM_VALIDATE,
@@ -63,17 +63,18 @@ static const struct use_case {
         false },
     { "5.2.1.2", "Cache-Control: max-stale=10", 60, 70, 0, -1, -1, false, SEM_STALE, "max-stale",
         false },
-    { "5.2.1.2", "Cache-Control: max-stale=10", 60, 71, 0, -1, -1, false, SEM_VALIDATE, "stale", false },
-    { "5.2.1.2", "Cache-Control: max-stale=1000", 1500, 2000, 0, -1, -1, false, SEM_STALE, "max-stale",
+    { "5.2.1.2", "Cache-Control: max-stale=10", 60, 71, 0, -1, -1, false, SEM_VALIDATE, "stale",
         false },
+    { "5.2.1.2", "Cache-Control: max-stale=1000", 1500, 2000, 0, -1, -1, false, SEM_STALE,
+        "max-stale", false },
     { "5.2.1.2, several", "Cache-Control: max-stale, max-stale=10", 60, 71, 0, -1, -1, false,
         SEM_VALIDATE, "stale", false },
-    { "5.2.1.2, invalid", "Cache-Control: max-stale=x", 60, 61, 0, -1, -1, false, SEM_VALIDATE, "stale",
-        false },
-    { "4.2.4", "Cache-Control: max-stale", 60, 61, FLAG(MUST_REVALIDATE), -1, -1, false, SEM_VALIDATE,
-        "must-revalidate", false },
-    { "softly purged", "Cache-Control: max-stale=10", 60, 0, 0, -1, -1, true, SEM_STALE, "max-stale",
-        false },
+    { "5.2.1.2, invalid", "Cache-Control: max-stale=x", 60, 61, 0, -1, -1, false, SEM_VALIDATE,
+        "stale", false },
+    { "4.2.4", "Cache-Control: max-stale", 60, 61, FLAG(MUST_REVALIDATE), -1, -1, false,
+        SEM_VALIDATE, "must-revalidate", false },
+    { "softly purged", "Cache-Control: max-stale=10", 60, 0, 0, -1, -1, true, SEM_STALE,
+        "max-stale", false },
     /* must-revalidate is about what is stale */
     { "5.2.2.2", "", 60, 59, FLAG(MUST_REVALIDATE), -1, -1, false, SEM_FRESH, FRESH_ },
     { "5.2.2.2", "", 60, 60, FLAG(MUST_REVALIDATE), 60, 60, false, SEM_VALIDATE, "must-revalidate",
@@ -81,8 +82,10 @@ static const struct use_case {
     { "5.2.2.2", "", 60, 0, FLAG(MUST_REVALIDATE), 60, 60, true, SEM_VALIDATE, "must-revalidate",
         false },
     /* stale-while-revalidate */
-    { "RFC 5861 3", "", 60, 60, 0, 10, -1, false, SEM_STALE_REVALIDATE, "stale-while-revalidate", false },
-    { "RFC 5861 3", "", 60, 70, 0, 10, -1, false, SEM_STALE_REVALIDATE, "stale-while-revalidate", false },
+    { "RFC 5861 3", "", 60, 60, 0, 10, -1, false, SEM_STALE_REVALIDATE, "stale-while-revalidate",
+        false },
+    { "RFC 5861 3", "", 60, 70, 0, 10, -1, false, SEM_STALE_REVALIDATE, "stale-while-revalidate",
+        false },
     { "RFC 5861 3", "", 60, 71, 0, 10, -1, false, SEM_VALIDATE, "stale", false },
     { "RFC 5861 3, zero", "", 60, 60, 0, 0, -1, false, SEM_VALIDATE, "stale", false },
     { "RFC 5861 3, softly purged", "", 60, 0, 0, 10, -1, true, SEM_STALE_REVALIDATE,
@@ -99,10 +102,10 @@ static const struct use_case {
         SEM_VALIDATE, "stale", true },
     { "RFC 5861 4, of the request", "Cache-Control: stale-if-error=0", 60, 61, 0, -1, 60, false,
         SEM_VALIDATE, "stale", false },
-    { "RFC 5861 4, of the request", "Cache-Control: stale-if-error=10", 60, 61, FLAG(MUST_REVALIDATE), -1,
-        -1, false, SEM_VALIDATE, "must-revalidate", false },
-    { "RFC 5861 4, of the request", "Cache-Control: stale-if-error=10", 60, 61, FLAG(NO_CACHE), -1, -1,
-        false, SEM_VALIDATE, "no-cache", false },
+    { "RFC 5861 4, of the request", "Cache-Control: stale-if-error=10", 60, 61,
+        FLAG(MUST_REVALIDATE), -1, -1, false, SEM_VALIDATE, "must-revalidate", false },
+    { "RFC 5861 4, of the request", "Cache-Control: stale-if-error=10", 60, 61, FLAG(NO_CACHE), -1,
+        -1, false, SEM_VALIDATE, "no-cache", false },
     /* Authorization */
 #define AUTH "Authorization: Bearer x"
     { "3.5", AUTH, 60, 0, 0, -1, 60, false, SEM_CANNOT, "authorization", false },
@@ -163,8 +166,8 @@ nothing_is_reused_against_its_own_word(void **state)
         for (size_t r = 0; r < NELEM(requests); r++) {
             for (int64_t age = 0; age < 40; age++) {
                 struct sem_request rq = asked("GET", requests[r]);
-                struct sem_meta m = { .response_ms = NOW_MS, .lifetime_ms = 20000, .swr_s = 5, .sie_s = 5,
-                    .flags = (uint16_t)flags };
+                struct sem_meta m = { .response_ms = NOW_MS, .lifetime_ms = 20000, .swr_s = 5,
+                    .sie_s = 5, .flags = (uint16_t)flags };
                 int64_t now = NOW_MS + age * 1000;
                 const char *why;
                 enum sem_use use = sem_use(&rq, &m, now, false, &why);

@@ -19,8 +19,10 @@ static char path[64], moved[80];
 
 static const struct stats_access record = {
     .wall_ms = 1763700000123, .client = { "192.0.2.1", 9 }, .method = { "GET", 3 },
-    .target = { "/a\"b\\c\n", 7 }, .host = { "api.test", 8 }, .route = { "/a", 2 }, .request_id = { "r1", 2 },
-    .user_agent = { "curl/8 \"x\"", 10 }, .minor = 1, .status = 200, .outcome = OUTCOME_HIT, .us = 42,
+    .target = { "/a\"b\\c\n", 7 }, .host = { "api.test", 8 }, .route = { "/a", 2 },
+    .request_id = { "r1", 2 },
+    .user_agent = { "curl/8 \"x\"", 10 }, .minor = 1, .status = 200, .outcome = OUTCOME_HIT,
+    .us = 42,
     .bytes_out = 1024,
 };
 
@@ -66,8 +68,10 @@ json_lines_escape_what_clients_send(void **state)
     assert_int_equal(content(path, text, sizeof text), 0);      /* buffered */
     stats_access_flush();
     content(path, text, sizeof text);
-    assert_string_equal(text, "{\"time\":\"2025-11-21T04:40:00.123Z\",\"client\":\"192.0.2.1\",\"method\":\"GET\","
-        "\"host\":\"api.test\",\"target\":\"/a\\\"b\\\\c\\u000a\",\"protocol\":\"HTTP/1.1\",\"status\":200,"
+    assert_string_equal(text,
+        "{\"time\":\"2025-11-21T04:40:00.123Z\",\"client\":\"192.0.2.1\",\"method\":\"GET\","
+        "\"host\":\"api.test\",\"target\":\"/a\\\"b\\\\c\\u000a\","
+        "\"protocol\":\"HTTP/1.1\",\"status\":200,"
         "\"outcome\":\"hit\",\"route\":\"/a\",\"duration_us\":42,\"bytes_in\":0,\"bytes_out\":1024,"
         "\"request_id\":\"r1\",\"user_agent\":\"curl/8 \\\"x\\\"\"}\n");
 }
@@ -82,7 +86,8 @@ combined_lines_cannot_be_forged(void **state)
     stats_access(&record);
     stats_access_flush();
     content(path, text, sizeof text);
-    assert_string_equal(text, "192.0.2.1 - - [21/Nov/2025:04:40:00 +0000] \"GET /a\\x22b\\x5cc\\x0a HTTP/1.1\" "
+    assert_string_equal(text,
+        "192.0.2.1 - - [21/Nov/2025:04:40:00 +0000] \"GET /a\\x22b\\x5cc\\x0a HTTP/1.1\" "
         "200 1024 \"-\" \"curl/8 \\x22x\\x22\"\n");
 }
 
@@ -199,7 +204,8 @@ main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(json_lines_escape_what_clients_send), T(combined_lines_cannot_be_forged),
-        T(reopening_starts_a_new_file_and_loses_nothing), T(a_file_that_cannot_be_opened_leaves_the_old_one),
+        T(reopening_starts_a_new_file_and_loses_nothing),
+        T(a_file_that_cannot_be_opened_leaves_the_old_one),
         T(a_full_disk_drops_whole_lines_and_counts_them), T(a_device_that_is_full_harms_nobody),
         T(threads_write_whole_lines),
     };

@@ -49,7 +49,7 @@ serve_body(struct script *s, int fd, unsigned nth)
         memcpy(seen, head, sizeof seen);
         pthread_mutex_unlock(&seen_mtx);
         cl = strstr(head, "Content-Length: ");
-        if (cl != NULL ? !read_n(fd, strtoul(cl + 16, NULL, 10)) : !read_n(fd, (size_t)atomic_load(&s->step)))
+        if (!read_n(fd, cl != NULL ? strtoul(cl + 16, NULL, 10) : (size_t)atomic_load(&s->step)))
             return;
         say(fd, OK_TEXT);
     }
@@ -119,7 +119,8 @@ static void
 send_more(struct shot *s)
 {
     while (s->x != NULL && !exchange_full(s->x) && atomic_load(&sent_bytes) < 32 * MIB) {
-        exchange_send(s->x, (struct slice){ big, 50000 < 32 * MIB - (size_t)atomic_load(&sent_bytes) ? 50000
+        exchange_send(s->x, (struct slice){ big,
+            50000 < 32 * MIB - (size_t)atomic_load(&sent_bytes) ? 50000
             : 32 * MIB - (size_t)atomic_load(&sent_bytes) });
         atomic_fetch_add(&sent_bytes, 50000);
         if (atomic_load(&sent_bytes) >= 32 * MIB)
@@ -732,7 +733,8 @@ main(void)
         cmocka_unit_test(a_head_says_host_fields_and_framing),
         cmocka_unit_test(the_origins_own_host_goes_before_the_clients),
         cmocka_unit_test(a_big_upload_goes_at_the_origins_pace),
-        cmocka_unit_test(a_response_before_the_request_ended_is_delivered_and_the_connection_closed),
+        cmocka_unit_test(
+            a_response_before_the_request_ended_is_delivered_and_the_connection_closed),
         cmocka_unit_test(a_body_waits_for_100_or_a_second),
         cmocka_unit_test(an_origin_too_slow_is_a_504),
         cmocka_unit_test(connecting_too_long_is_a_504),

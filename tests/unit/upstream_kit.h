@@ -210,7 +210,8 @@ kit_url(struct kit *k, const char *scheme, const char *host, uint16_t port)
     char *text = k->texts[k->conf.servers.n++];
 
     snprintf(text, 64, "%s://%s:%u", scheme, host, port);
-    *u = (struct conf_url){ .text = text, .host = host, .port = port, .https = strcmp(scheme, "https") == 0 };
+    *u = (struct conf_url){ .text = text, .host = host, .port = port,
+        .https = strcmp(scheme, "https") == 0 };
 }
 
 static UNUSED void
@@ -224,7 +225,8 @@ kit_open(struct kit *k)
 
 /* One script, one server. */
 static UNUSED void
-kit_one(struct kit *k, size_t nloops, struct script *s, void (*serve)(struct script *, int, unsigned))
+kit_one(struct kit *k, size_t nloops, struct script *s,
+    void (*serve)(struct script *, int, unsigned))
 {
     script_start(s, serve);
     kit_start(k, nloops);
@@ -279,7 +281,8 @@ struct shot {
     struct exchange *x;
     struct loop_msg  msg;
     void           (*act)(struct shot *);
-    int              order;             /* 1 for the first shot of the process to have a head, ... */
+    /* 1 for the first shot of the process to have a head, ... */
+    int              order;
 
     pthread_mutex_t  mtx;
     pthread_cond_t   cond;
@@ -381,8 +384,8 @@ shot_fault(void *arg, const struct exchange_fault *f)
     shot_seen(s, ON_FAULT);
 }
 
-static const struct exchange_events shot_events = { shot_interim, shot_continue, shot_head, shot_data,
-    shot_drain, shot_end, shot_fault, NULL };
+static const struct exchange_events shot_events = { shot_interim, shot_continue, shot_head,
+    shot_data, shot_drain, shot_end, shot_fault, NULL };
 
 static UNUSED void
 shot_init(struct shot *s, struct kit *k, unsigned loop, const char *method)

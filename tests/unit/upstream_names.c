@@ -7,7 +7,7 @@
 
 #define OK_TEXT "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
-/* ---- a name server ------------------------------------------------------------------------------- */
+/* ---- a name server --------------------------------------------------------------------------- */
 
 struct names {
     struct event_base      *base;
@@ -32,7 +32,8 @@ on_question(struct evdns_server_request *req, void *arg)
         return;
     }
     for (int i = 0; i < req->nquestions && atomic_load(&n->mode) == 0; i++)
-        if (req->questions[i]->type == EVDNS_TYPE_A && strcasecmp(req->questions[i]->name, "api.test") == 0)
+        if (req->questions[i]->type == EVDNS_TYPE_A &&
+            strcasecmp(req->questions[i]->name, "api.test") == 0)
             evdns_server_request_add_a_reply(req, req->questions[i]->name, 1, &a, 1);
     evdns_server_request_respond(req, atomic_load(&n->mode) == 1 ? DNS_ERR_SERVERFAILED : 0);
 }

@@ -195,7 +195,8 @@ a_minimum_is_kept_warm_and_the_rest_goes_after_idle(void **state)
     assert_int_equal(stats_gauge(GAUGE_origin_connections), 3);
     upstream_json(k.u, &b);
     buf_addc(&b, '\0');
-    assert_non_null(strstr(b.p, "\"connections\":3,\"busy\":0,\"idle\":3,\"waiting\":0,\"max\":100,\"ejected\":0"));
+    assert_non_null(strstr(b.p,
+        "\"connections\":3,\"busy\":0,\"idle\":3,\"waiting\":0,\"max\":100,\"ejected\":0"));
     buf_free(&b);
     kit_end(&k, &sc);
 }

@@ -40,6 +40,22 @@ serve_bytewise(struct script *s, int fd, unsigned nth)
         }
 }
 
+/* The end of the body comes later than the head, and together with what stands behind it. */
+static void
+serve_in_two(struct script *s, int fd, unsigned nth)
+{
+    char head[4096];
+    size_t first = strlen(answer) - 8;
+
+    (void)nth;
+    while (read_head(s, fd, head, sizeof head)) {
+        if (send(fd, answer, first, MSG_NOSIGNAL) < 0)
+            return;
+        nap_ms(30);
+        say(fd, answer + first);
+    }
+}
+
 static void
 expect_two(const char *method, const char *text, const char *body, unsigned connections)
 {
@@ -108,17 +124,34 @@ static void
 connection_close_is_believed(void **state)
 {
     (void)state;
-    expect_two("GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "hello", 2);
+    expect_two("GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        "hello", 2);
     expect_two("GET", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", 2);
 }
 
 static void
-bytes_behind_the_response_end_the_connection(void **state)
+more_than_was_promised_is_a_fault_before_the_head_is_passed_on(void **state)
 {
     (void)state;
-    expect_two("GET", OK_TEXT "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "hello", 2);
-    expect_two("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nx", "hello", 2);
-    expect_two("GET", "HTTP/1.1 304 Not Modified\r\n\r\nhello", "", 2);
+    expect_fault(serve_answer, "GET", OK_TEXT "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        "http_protocol_error", false);
+    expect_fault(serve_answer, "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nx",
+        "http_protocol_error", false);
+    expect_fault(serve_answer, "GET", "HTTP/1.1 304 Not Modified\r\n\r\nhello",
+        "http_protocol_error", false);
+    expect_fault(serve_answer, "GET", "HTTP/1.1 204 No Content\r\n\r\nhello",
+        "http_protocol_error", false);
+    expect_fault(serve_answer, "HEAD", OK_TEXT, "http_protocol_error", false);
+}
+
+static void
+more_than_was_promised_behind_the_body_is_a_fault_and_no_end(void **state)
+{
+    (void)state;
+    expect_fault(serve_answer, "GET",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nx",
+        "http_protocol_error", true);
+    expect_fault(serve_in_two, "GET", OK_TEXT "EXTRA", "http_protocol_error", true);
 }
 
 static void
@@ -129,7 +162,9 @@ a_chunked_response_may_be_split_anywhere(void **state)
     struct shot s;
 
     (void)state;
-    answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 7\r\n\r\n";
+    answer =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 7\r\n\r\n";
     kit_one(&k, 1, &sc, serve_bytewise);
     kit_open(&k);
     for (int i = 0; i < 2; i++) {
@@ -166,12 +201,13 @@ static void
 a_truncated_response_is_a_fault_in_mid_body(void **state)
 {
     (void)state;
-    expect_fault(serve_answer_and_close, "GET", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
-        "http_response_incomplete", true);
     expect_fault(serve_answer_and_close, "GET",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "http_response_incomplete", true);
-    expect_fault(serve_answer_and_close, "GET", "HTTP/1.1 200 OK\r\nContent-Le", "http_response_incomplete",
-        false);
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "http_response_incomplete", true);
+    expect_fault(serve_answer_and_close, "GET",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            "http_response_incomplete", true);
+    expect_fault(serve_answer_and_close, "GET", "HTTP/1.1 200 OK\r\nContent-Le",
+        "http_response_incomplete", false);
     expect_fault(serve_answer_and_close, "GET", "", "connection_terminated", false);
 }
 
@@ -371,7 +407,8 @@ main(void)
         cmocka_unit_test(a_response_to_head_has_no_body_whatever_its_length_says),
         cmocka_unit_test(a_304_and_a_204_have_no_body),
         cmocka_unit_test(connection_close_is_believed),
-        cmocka_unit_test(bytes_behind_the_response_end_the_connection),
+        cmocka_unit_test(more_than_was_promised_is_a_fault_before_the_head_is_passed_on),
+        cmocka_unit_test(more_than_was_promised_behind_the_body_is_a_fault_and_no_end),
         cmocka_unit_test(a_chunked_response_may_be_split_anywhere),
         cmocka_unit_test(a_body_may_end_with_the_connection),
         cmocka_unit_test(a_truncated_response_is_a_fault_in_mid_body),

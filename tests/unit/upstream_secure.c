@@ -35,7 +35,8 @@ certify(EVP_PKEY *k, const char *name, const char *alt, X509 *issuer, EVP_PKEY *
     ASN1_INTEGER_set(X509_get_serialNumber(x), issuer == NULL ? 1 : 2);
     X509_gmtime_adj(X509_getm_notBefore(x), -3600);
     X509_gmtime_adj(X509_getm_notAfter(x), 3600);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const void *)name, -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const void *)name, -1,
+        -1, 0);
     X509_set_issuer_name(x, X509_get_subject_name(issuer != NULL ? issuer : x));
     X509_set_pubkey(x, k);
     X509V3_set_ctx(&v3, issuer != NULL ? issuer : x, x, NULL, NULL, 0);
@@ -53,8 +54,8 @@ take_http11(SSL *ssl, const unsigned char **out, unsigned char *outlen, const un
 {
     (void)ssl;
     (void)arg;
-    if (SSL_select_next_proto((unsigned char **)(uintptr_t)out, outlen, (const void *)"\x08http/1.1", 9, in,
-        inlen) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto((unsigned char **)(uintptr_t)out, outlen,
+        (const void *)"\x08http/1.1", 9, in, inlen) != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     return SSL_TLSEXT_ERR_OK;
 }
@@ -91,7 +92,7 @@ drop_certificates(void **state)
     return group_teardown(state);
 }
 
-/* ---- the origin -------------------------------------------------------------------------------- */
+/* ---- the origin ------------------------------------------------------------------------------ */
 
 static char sni[256];
 static char big[1 << 20];
@@ -124,7 +125,7 @@ secure_answer(struct script *s, SSL *ssl, const char *head)
             if (SSL_write(ssl, big, sizeof big) <= 0)
                 return;
         break;
-    case 2:                             /* ends with the connection: with close_notify, then without */
+    case 2:                             /* ends as the connection: with close_notify, then not */
     case 3:
         SSL_write(ssl, "HTTP/1.1 200 OK\r\n\r\nhello", 24);
         if (atomic_load(&s->step) == 2)
