@@ -60,7 +60,8 @@ def create(path):
         db.executemany(
             "INSERT INTO slots(city, recruiter, starts) VALUES (?, ?, ?)",
             [(i % len(CITIES) + 1, i % len(PEOPLE) + 1,
-              "2027-%02d-%02dT%02d:00:00Z" % (i % 12 + 1, i % 28 + 1, 9 + i % 8)) for i in range(400)])
+              "2027-%02d-%02dT%02d:00:00Z" % (i % 12 + 1, i % 28 + 1, 9 + i % 8))
+             for i in range(400)])
         db.commit()
     db.close()
 
@@ -158,7 +159,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.read(table, key, parse_qs(url.query))
         allowed = ("POST",) if key is None else ("PUT", "PATCH", "DELETE")
         if self.command not in allowed:
-            return self.answer(405, {"error": "not here"}, [("Allow", ", ".join(("GET", "HEAD") + allowed))])
+            return self.answer(405, {"error": "not here"},
+                               [("Allow", ", ".join(("GET", "HEAD") + allowed))])
         return self.write(table, key, body)
 
     def read(self, table, key, query):
@@ -213,7 +215,8 @@ class Handler(BaseHTTPRequestHandler):
         if names:
             with db:
                 db.execute("UPDATE %s SET %s WHERE id = ?" % (
-                    table, ", ".join(n + " = ?" for n in names)), [body.get(n) for n in names] + [key])
+                    table, ", ".join(n + " = ?" for n in names)),
+                    [body.get(n) for n in names] + [key])
         item = dict(db.execute("SELECT * FROM %s WHERE id = ?" % table, (key,)).fetchone())
         return self.answer(200, item)
 
@@ -232,7 +235,8 @@ def main():
     create(options.db)
     server = Server(("127.0.0.1", options.port), Handler)
     server.path, server.rounds = options.db, rounds_for(options.work_ms)
-    print("demo origin on http://127.0.0.1:%d, %g ms a read" % (options.port, options.work_ms), flush=True)
+    print("demo origin on http://127.0.0.1:%d, %g ms a read" % (options.port, options.work_ms),
+          flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
