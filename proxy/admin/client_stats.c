@@ -21,7 +21,7 @@ static const struct { const char *title, *member; } columns[] = {
     { "p99", "p99_us" }, { "p99.9", "p999_us" }, { "max", "max_us" },
 };
 
-/* Six characters: two decimals, none where they would not fit. */
+/* Six characters: to the microsecond while they allow it, then with the decimals that fit. */
 static void
 print_ms(const json_t *us)
 {
@@ -30,7 +30,7 @@ print_ms(const json_t *us)
     if (us == NULL)
         printf(" %6s", "-");
     else
-        printf(" %6.*f", ms < 999.995 ? 2 : 0, ms);
+        printf(" %6.*f", ms < 9.9995 ? 3 : ms < 999.995 ? 2 : 0, ms);
 }
 
 /* name, count since start, and of the last minute: rate and percentiles. */
