@@ -2,10 +2,11 @@
  * The request as the origin gets it, and FORWARD: one exchange for one client, body and all.
  *
  * Model    hop-by-hop fields stop here (RFC 9110 7.6.1). Via and CDN-Loop are appended to.
- *          Forwarded and X-Forwarded-* are appended to when the peer is in the listener's `trust`,
- *          and replaced otherwise. Where the answer may be stored the client's conditions and
- *          ranges are kept back: the whole representation is asked for, and the conditions are
- *          judged here.
+ *          Forwarded and X-Forwarded-* are appended to when the client is in the listener's
+ *          `trust`, and replaced otherwise; who came through the PROXY protocol is judged by the
+ *          address it gave, for the one who speaks it hands on what others wrote. Where the answer
+ *          may be stored the client's conditions and ranges are kept back: the whole representation
+ *          is asked for, and the conditions are judged here.
  */
 #include <stdio.h>
 
@@ -129,7 +130,7 @@ forwarded(const struct request *r, struct buf *b, bool trusted)
 static void
 tell_who(const struct request *r, struct buf *b)
 {
-    bool trusted = conn_peer_in(r->conn, &conn_listener(r->conn)->trust);
+    bool trusted = conn_client_in(r->conn, &conn_listener(r->conn)->trust);
 
     append(r, b, HF_X_FORWARDED_FOR, trusted, r->client);
     if (trusted && http_has(r->head, HF_X_FORWARDED_PROTO))

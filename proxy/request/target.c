@@ -26,7 +26,7 @@ target_https(const struct conn *c, const struct http_head *h)
 {
     return conn_https(c) || (http_has(h, HF_X_FORWARDED_PROTO) &&
         slice_ieq(http_value(h, HF_X_FORWARDED_PROTO), SLICE("https")) &&
-        conn_peer_in(c, &conn_listener(c)->trust));
+        conn_client_in(c, &conn_listener(c)->trust));
 }
 
 int
@@ -128,7 +128,7 @@ target_key(const struct conn *c, const struct http_head *head, const struct rout
     if (LIKELY(!http_has(head, HF_X_FORWARDED_HOST) && !http_has(head, HF_X_FORWARDED_PROTO) &&
         !http_has(head, HF_FORWARDED)))
         return 0;
-    if (!conn_peer_in(c, &conn_listener(c)->trust))
+    if (!conn_client_in(c, &conn_listener(c)->trust))
         return 0;
     if (!route->conf->key_host)
         host.p = NULL;                  /* one entry for all hosts, however they are told */

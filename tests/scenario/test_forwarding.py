@@ -672,6 +672,26 @@ def test_the_proxy_protocol_tells_the_client(origin, weir):
     assert any(r.header("Forwarded").startswith("for=" + quoted) for r in origin.of("/p"))
 
 
+def test_what_came_through_the_proxy_protocol_is_trusted_by_the_address_it_gave(origin, weir):
+    origin.on("*", lambda req, conn: conn.respond(
+        headers=[("Cache-Control", "max-age=60")], body=req.header("X-Forwarded-Proto").encode()))
+    w = weir(listen={"trust": ["127.0.0.1", "192.0.2.0/24"], "proxy_protocol": True})
+    for client, believed in ("203.0.113.9", False), ("192.0.2.9", True):
+        path = "/" + client
+        with w.client() as c:
+            c.send(b"PROXY TCP4 %s 198.51.100.1 5 6\r\n" % client.encode())
+            for proto in "https", "gopher":
+                r = c.get(path, headers={"Host": "x", "X-Forwarded-Proto": proto, "X-Forwarded-For": "6.6.6.6",
+                                         "X-Forwarded-Host": "evil", "Forwarded": "for=6.6.6.6;host=evil"})
+                assert r.body == (proto.encode() if believed else b"http")
+        seen = origin.of(path)
+        assert len(seen) == (2 if believed else 1)      # what is not believed is not in the key
+        for req in seen:
+            assert req.header("X-Forwarded-For") == ("6.6.6.6, " if believed else "") + client
+            assert req.header("X-Forwarded-Host") == ("evil" if believed else "x")
+            assert ("evil" in req.header("Forwarded")) == believed
+
+
 def test_an_ipv4_client_of_a_dual_stack_listener_is_an_ipv4_client(origin, weir):
     origin.on("/p", body=b"x")
     for trust in "127.0.0.0/8", "::ffff:127.0.0.0/104":

@@ -19,7 +19,8 @@ def is_hit(w, path, headers=()):
     ("X-Forwarded-Host", "a.example", "a.example, b.example"),
     ("X-Forwarded-Host", "a.example", ""), ("X-Forwarded-Host", "<script>", "a.example"),
     ("X-Forwarded-Proto", "http", "https"), ("X-Forwarded-Proto", "http", "https, http"),
-    ("X-Forwarded-Proto", "http", "wss"),
+    ("X-Forwarded-Proto", "http", "wss"), ("X-Forwarded-Proto", "http", "gopher"),
+    ("X-Forwarded-Proto", "http", ""), ("X-Forwarded-Proto", "https", "HTTPS"),
     ("Forwarded", "for=192.0.2.1;host=a.example", "for=192.0.2.1;host=b.example"),
     ("Forwarded", "host=a.example, host=b.example", "host=b.example, host=a.example"),
     ("Forwarded", "host=a.example, for=192.0.2.1", "for=192.0.2.1, host=a.example"),
@@ -36,6 +37,17 @@ def test_what_a_trusted_proxy_says_has_entries_of_its_own(origin, weir, field, o
     w.purge(url="http://api.example/l")
     w.purge(url="https://api.example/l")
     assert not any(is_hit(w, "/l", h) for h in sent)
+
+
+@pytest.mark.parametrize("lines", [("https", "http"), ("http", "https"), ("", "https"), ("gopher", "http")])
+def test_of_two_lines_of_a_trusted_scheme_the_origin_gets_the_one_that_is_in_the_key(origin, weir, lines):
+    origin.on("/l", links)
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    both = w.get("/l", [("Host", "api.example")] + [("X-Forwarded-Proto", v) for v in lines])
+    assert origin.last("/l").all("X-Forwarded-Proto") == [lines[0]]
+    alone = w.get("/l", [("Host", "api.example"), ("X-Forwarded-Proto", lines[0])])
+    assert alone.cache_status.hit and alone.body == both.body
+    assert not w.get("/l", [("Host", "api.example"), ("X-Forwarded-Proto", lines[1])]).cache_status.hit
 
 
 @pytest.mark.parametrize("fields", [
