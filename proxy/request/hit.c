@@ -10,14 +10,16 @@
 #include "request/priv.h"
 #include "request/worker.h"
 
+/* The id is for the log alone: an answer from store goes out without one, as it was stored. */
 static void
 log_hit(struct conn *c, const struct http_head *h, const struct route *route, unsigned status,
     uint64_t us, uint64_t bytes)
 {
+    char made[REQ_ID_MADE + 1];
     struct stats_access a = {
         .wall_ms = wall_ms(), .client = conn_client(c), .method = h->method_name,
         .target = h->target, .host = h->host, .route = slice_of(route->name),
-        .request_id = http_value(h, HF_X_REQUEST_ID),
+        .request_id = req_id(h, made),
         .user_agent = http_value(h, HF_USER_AGENT),
         .referer = http_find_name(h, SLICE("Referer")) != NULL ?
             http_find_name(h, SLICE("Referer"))->value : (struct slice){ NULL, 0 },
@@ -52,6 +54,7 @@ deliver_rest(struct conn *c, const struct http_head *h, struct slice bytes, stru
         iov[1].iov_len = head_n - put;
         conn_write(c, iov + 1, 1);
     }
+    req_introduce(r);
     r->match = *m;
     r->object = object_ref(o);
     r->status = o->meta.status;

@@ -110,6 +110,13 @@ struct store *req_store(void);
 struct fills *req_fills(void);
 void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
 
+/* route.c */
+#define REQ_ID_MADE 32
+/* The client's X-Request-Id where it is fit for one, else one that is made in `made`. h may be
+ * NULL. */
+struct slice req_id(const struct http_head *h, char made[REQ_ID_MADE + 1]);
+void req_introduce(struct request *r);  /* its client and its id; once, while there is a conn */
+
 /* one file each */
 enum req_state do_route(struct request *r);
 enum req_state do_lookup(struct request *r);

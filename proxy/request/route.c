@@ -29,22 +29,29 @@ passed_here(const struct request *r)
     return false;
 }
 
-static void
-take_id(struct request *r)
+struct slice
+req_id(const struct http_head *h, char made[REQ_ID_MADE + 1])
 {
-    struct slice given = http_value(r->head, HF_X_REQUEST_ID);
-    struct buf b = { 0 };
+    struct slice given = h != NULL ? http_value(h, HF_X_REQUEST_ID) : (struct slice){ NULL, 0 };
 
-    if (given.n > 0 && given.n <= 128 && http_is_token(given)) {
-        r->id = given;
-        return;
-    }
-    buf_addhex(&b, random_fast());
-    buf_addhex(&b, random_fast());
-    r->id = pool_slice(r->pool, buf_slice(&b));
+    if (given.n > 0 && given.n <= 128 && http_is_token(given))
+        return given;
+    snprintf(made, REQ_ID_MADE + 1, "%016llx%016llx", (unsigned long long)random_fast(),
+        (unsigned long long)random_fast());
+    return (struct slice){ made, REQ_ID_MADE };
+}
+
+void
+req_introduce(struct request *r)
+{
+    char made[REQ_ID_MADE + 1];
+
+    r->client = pool_slice(r->pool, conn_client(r->conn));
+    r->id = req_id(r->head, made);
+    if (r->id.p == made)
+        r->id = pool_slice(r->pool, r->id);
     if (r->id.p == NULL)
         r->id.n = 0;
-    buf_free(&b);
 }
 
 static int
@@ -185,8 +192,7 @@ do_route(struct request *r)
     uint64_t hops;
 
     r->outcome = OUTCOME_PASS;
-    r->client = pool_slice(r->pool, conn_client(r->conn));
-    take_id(r);
+    req_introduce(r);
     if ((r->head->flags & HTTP_HTTPS) != 0 && !r->https)
         return req_problem(r, 421, "an https target on a connection without TLS");
     if (read_target(r, &route_host) == -1)
