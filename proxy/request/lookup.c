@@ -90,6 +90,17 @@ serve(struct request *r, enum sem_use use, const char *why)
     return REQ_DELIVER;
 }
 
+/* Why what is stored needs the origin's word: it is stale, or it is fresh and the request's own
+ * directives forbid it (RFC 9211 2.2). */
+static enum fwd
+why_validate(const struct request *r, const struct object *o, bool soft)
+{
+    bool fresh = !soft && sem_age_ms(&o->meta, wall_ms()) < o->meta.lifetime_ms;
+    bool theirs = (o->meta.flags & META_NO_CACHE) != 0 && !(r->rq.cc.flags & CC_NO_CACHE);
+
+    return fresh && !theirs ? FWD_REQUEST : FWD_STALE;
+}
+
 enum req_state
 do_lookup(struct request *r)
 {
@@ -139,5 +150,5 @@ do_lookup(struct request *r)
     }
     r->stale = found;
     learn_own_vary(r, found);
-    return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_STALE);
+    return miss(r, why_validate(r, found, soft));
 }

@@ -41,6 +41,26 @@ def test_the_detail_says_why_an_answer_was_not_stored(origin, weir, headers, det
     assert status.detail == detail and not status.stored and status.params["fwd-status"] == "200"
 
 
+@pytest.mark.parametrize("directive", ["max-age=0", "max-age=1", "min-fresh=100", "no-cache"])
+def test_what_is_fresh_and_forbidden_by_the_request_alone_is_not_called_stale(origin, weir,
+                                                                              directive):
+    w = weir()
+    origin.on("/a", headers=[("Cache-Control", "max-age=60"), ("Age", "10")], body=b"a")
+    w.get("/a")
+    assert w.get("/a", [("Cache-Control", directive)]).cache_status.fwd == "request"
+
+
+def test_what_is_stale_is_called_so_whatever_the_request_says(origin, weir):
+    w = weir()
+    origin.on("/a", headers=[("Cache-Control", "max-age=60"), ("Age", "70")], body=b"a")
+    w.get("/a")
+    assert w.get("/a", [("Cache-Control", "max-age=1")]).cache_status.fwd == "stale"
+    origin.on("/b", headers=[("Cache-Control", "max-age=60, no-cache"), ("ETag", '"b"')],
+              body=b"b")
+    w.get("/b")
+    assert w.get("/b").cache_status.fwd == "stale"
+
+
 def test_the_origins_status_is_told_and_not_ours(origin, weir):
     w = weir()
     origin.on("/a", [lambda q, c: c.respond(200, AGED, b"x"),
