@@ -27,6 +27,7 @@ void
 store_charge(struct store *s, int64_t bytes)
 {
     atomic_fetch_add_explicit(&s->used, bytes, memory_order_relaxed);
+    stats_gauge_add(GAUGE_cache_memory, bytes);
 }
 
 static int
@@ -53,6 +54,7 @@ store_destroy(struct store *s)
     purge_fini(s);
     tags_fini(s);
     free(s->cells);
+    store_charge(s, -s->used);
     s->magic = 0;
     free(s);
 }
@@ -386,7 +388,7 @@ give_up(struct store *s, struct node *n)
 }
 
 static enum store_result
-counted(struct store *s, enum store_result r)
+counted(enum store_result r)
 {
     if (r == STORE_STORED)
         COUNT(cache_stores);
@@ -394,7 +396,6 @@ counted(struct store *s, enum store_result r)
         COUNT(cache_store_refused);
     else if (r == STORE_NO_MEMORY)
         COUNT(memory_failures);
-    stats_gauge_set(GAUGE_cache_memory, atomic_load_explicit(&s->used, memory_order_relaxed));
     return r;
 }
 
@@ -464,8 +465,8 @@ store_put(struct store *s, const struct store_parts *p, struct object **out)
     if (too_large(s, p))
         return STORE_TOO_LARGE;
     if ((body = body_keep(p->body)) == NULL)
-        return counted(s, STORE_NO_MEMORY);
-    return counted(s, put(s, p, body, out));
+        return counted(STORE_NO_MEMORY);
+    return counted(put(s, p, body, out));
 }
 
 void
@@ -539,7 +540,7 @@ store_freshen(struct store *s, struct object *was, struct slice head, uint32_t s
     if (r == STORE_STORED)
         COUNT(cache_freshened);
     else
-        counted(s, r);
+        counted(r);
     return r;
 }
 

@@ -280,6 +280,25 @@ what_an_earlier_purge_took_is_not_counted_again(void **state)
     }
 }
 
+static void
+the_figure_of_memory_is_true_once_the_sweeper_has_freed(void **state)
+{
+    struct store *s = *state;
+    int64_t empty = stats_gauge(GAUGE_cache_memory);
+    struct store_figures f;
+
+    PUT(s, .key = "http://h/a", .body_n = 100000);
+    PUT(s, .key = "http://h/b", .body_n = 100000);
+    assert_true(stats_gauge(GAUGE_cache_memory) >= empty + 200000);
+    purge(s, STORE_PURGE_URL, "http://h/a", false);
+    assert_in_range(stats_gauge(GAUGE_cache_memory), empty + 100000, empty + 150000);
+    purge(s, STORE_PURGE_ALL, "", false);
+    sweep_wait(s);
+    store_figures(s, &f);
+    assert_int_equal(stats_gauge(GAUGE_cache_memory), f.bytes);
+    assert_in_range(f.bytes, 0, empty + 50000);
+}
+
 int
 main(void)
 {
@@ -297,6 +316,7 @@ main(void)
         TEST(rules_are_forgotten_and_still_refuse_what_they_could_match),
         TEST(more_rules_than_can_be_swept_purge_everything),
         TEST(what_an_earlier_purge_took_is_not_counted_again),
+        TEST(the_figure_of_memory_is_true_once_the_sweeper_has_freed),
     };
 
     return RUN(purges);
