@@ -10,6 +10,7 @@
 #include "upstream/internal.h"
 
 #define INTERIMS_MAX 64                 /* 1xx before a final response: more is a loop */
+#define BAD_CHUNKS   "the chunked coding of the response is broken"
 
 static bool
 over(const struct exchange *x)
@@ -69,8 +70,37 @@ got_switch(struct exchange *x, struct http_head *h)
     x->ev->on_head(x->arg, h);
 }
 
+/* More than was promised: whose bytes those are nobody can tell (RFC 9112 9.2), and so nor whether
+ * those before them are right. */
 static void
-got_final(struct exchange *x, struct http_head *h)
+too_much(struct exchange *x)
+{
+    bad(x, "the origin sent more than it promised");
+}
+
+/* What is wrong with the body as far as it is there, in time: nothing was passed on yet. */
+static bool
+wrong_already(struct exchange *x, const struct http_head *h, struct slice in)
+{
+    struct http_chunked c = { 0 };
+    enum http_chunk got = HTTP_CHUNK_MORE;
+    struct slice data;
+
+    if (h->framing == HTTP_CHUNKED)
+        while ((got = http_chunked_next(&c, &in, &data)) == HTTP_CHUNK_DATA)
+            ;
+    http_chunked_free(&c);
+    if (got == HTTP_CHUNK_BAD)
+        bad(x, BAD_CHUNKS);
+    else if ((h->framing == HTTP_NO_BODY || got == HTTP_CHUNK_END) ? in.n > 0
+        : h->framing == HTTP_LENGTH && in.n > h->length)
+        too_much(x);
+    return x->state == X_DONE;
+}
+
+/* `in`: what is there behind the head. */
+static void
+got_final(struct exchange *x, struct http_head *h, struct slice in)
 {
     struct http_fault f = { 0 };
 
@@ -78,6 +108,8 @@ got_final(struct exchange *x, struct http_head *h)
         bad(x, f.why);
         return;
     }
+    if (wrong_already(x, h, in))
+        return;
     x->head_us = now_us();
     x->state = X_BODY;
     x->spilt = true;
@@ -121,11 +153,22 @@ take_head(struct exchange *x, struct slice *in)
     else if (h.status < 200)
         got_interim(x, &h);
     else
-        got_final(x, &h);
+        got_final(x, &h, *in);
     return true;
 }
 
 /* ---- the body ---------------------------------------------------------------------------- */
+
+/* The body is complete. What follows it in the same bytes was asked for by nobody, as a request is
+ * sent when the response before it is done: then it is no end. */
+static void
+body_done(struct exchange *x, const struct slice *in, struct slice trailer)
+{
+    if (in->n > 0)
+        too_much(x);
+    else
+        exchange_complete(x, true, trailer);
+}
 
 static bool
 take_plain(struct exchange *x, struct slice *in)
@@ -151,13 +194,12 @@ take_chunked(struct exchange *x, struct slice *in)
         x->ev->on_data(x->arg, data);
         return true;
     case HTTP_CHUNK_END:
-        /* Bytes behind the end are rubbish: nothing was asked for. */
-        exchange_complete(x, in->n == 0, buf_slice(&x->chunked.trailer));
+        body_done(x, in, buf_slice(&x->chunked.trailer));
         return false;
     case HTTP_CHUNK_MORE:
         return false;
     default:
-        bad(x, "the chunked coding of the response is broken");
+        bad(x, BAD_CHUNKS);
         return false;
     }
 }
@@ -166,7 +208,7 @@ static bool
 take_body(struct exchange *x, struct slice *in)
 {
     if (x->framing == HTTP_NO_BODY || (x->framing == HTTP_LENGTH && x->todo == 0)) {
-        exchange_complete(x, in->n == 0, (struct slice){ NULL, 0 });
+        body_done(x, in, (struct slice){ NULL, 0 });
         return false;
     }
     if (in->n == 0)

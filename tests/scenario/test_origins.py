@@ -95,13 +95,65 @@ def test_an_origin_that_cannot_be_reached_is_a_504_in_time(origin, weir):
     assert time.monotonic() - began < 2 * harness.SLOW
 
 
-def test_more_than_was_promised_is_not_taken_for_the_next_answer(origin, weir):
-    origin.on("/more", raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+MORE = {
+    "a response": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                  b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    "bytes": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokEXTRA",
+    "bytes after the last chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                  b"2\r\nok\r\n0\r\n\r\nEXTRA",
+    "bytes after a 204": b"HTTP/1.1 204 No Content\r\n\r\nEXTRA",
+    "bytes where none were promised": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nEXTRA",
+}
+FRESH = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n"
+
+
+@pytest.mark.parametrize("policy", ["cache-aside", "pass"])
+@pytest.mark.parametrize("name", MORE)
+def test_more_than_was_promised_is_a_502_and_never_the_next_answer(origin, weir, name, policy):
+    raw = MORE[name].replace(b"OK\r\n", b"OK\r\nCache-Control: max-age=60\r\n", 1)
+    origin.on("/more", raw=raw)
     origin.on("/good", body=b"good")
-    w = weir(origin={"pool": {"max": 1}}, routes=PASS)
-    for _ in range(5):
-        assert w.get("/more").body == b"ok"
+    w = weir(origin={"pool": {"max": 1}}, routes=[{"path": "/**", "policy": policy}])
+    for n in range(1, 4):
+        problem(w.get("/more"), 502)
+        assert origin.count("/more") == n                   # nothing was stored
         assert w.get("/good").body == b"good"
+    assert len({q.conn for q in origin.of("/more")}) == 3
+
+
+def test_a_body_to_head_and_bytes_behind_a_304_are_502(origin, weir):
+    origin.on("/head", raw=FRESH + b"Content-Length: 5\r\n\r\nhello")
+    w = weir(routes=PASS)
+    assert w.request("HEAD", "/head").status == 502
+    origin.on("/304", raw=b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\nhello")
+    problem(w.get("/304", [("If-None-Match", '"a"')]), 502)
+
+
+@pytest.mark.parametrize("first", [b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+                                   b"Content-Length: 3\r\n\r\nok"])
+def test_more_behind_a_body_that_is_passed_on_is_no_end_of_it(origin, weir, first):
+    def more(req, conn):
+        conn.send(FRESH + first)
+        time.sleep(0.1)
+        conn.send(b"0\r\n\r\nEXTRA" if b"chunked" in first else b"!EXTRA")
+    origin.on("/more", more)
+    w = weir()
+    for n in (1, 2):
+        with w.client() as c:
+            c.start("GET", "/more")
+            with contextlib.suppress(Closed):
+                c.response()
+            assert c.closed()
+        assert origin.count("/more") == n                   # nothing was stored
+    assert origin.of("/more")[0].conn != origin.of("/more")[1].conn
+
+
+def test_stale_is_served_where_allowed_instead_of_more_than_was_promised(origin, weir):
+    origin.on("/a", headers=[("Cache-Control", "max-age=0, stale-if-error=60")], body=b"old")
+    w = weir()
+    assert w.get("/a").body == b"old"
+    origin.on("/a", raw=MORE["bytes"])
+    assert w.get("/a").body == b"old"
 
 
 def test_an_answer_that_nobody_asked_for_closes_a_pooled_connection(origin, weir):

@@ -2,6 +2,7 @@
 #include "upstream_kit.h"
 
 #define OK_TEXT "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+#define CHUNKED "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 static const char *answer;              /* of the script below; set before it starts */
 
@@ -142,15 +143,17 @@ more_than_was_promised_is_a_fault_before_the_head_is_passed_on(void **state)
     expect_fault(serve_answer, "GET", "HTTP/1.1 204 No Content\r\n\r\nhello",
         "http_protocol_error", false);
     expect_fault(serve_answer, "HEAD", OK_TEXT, "http_protocol_error", false);
+    expect_fault(serve_answer, "GET", CHUNKED "5\r\nhello\r\n0\r\n\r\nx",
+        "http_protocol_error", false);
+    expect_fault(serve_answer, "GET", CHUNKED "5\r\nhello!", "http_protocol_error", false);
 }
 
 static void
 more_than_was_promised_behind_the_body_is_a_fault_and_no_end(void **state)
 {
     (void)state;
-    expect_fault(serve_answer, "GET",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nx",
-        "http_protocol_error", true);
+    expect_fault(serve_in_two, "GET", CHUNKED "5\r\nhello\r\n0\r\n\r\nx", "http_protocol_error",
+        true);
     expect_fault(serve_in_two, "GET", OK_TEXT "EXTRA", "http_protocol_error", true);
 }
 
@@ -228,7 +231,9 @@ rubbish_and_ambiguous_framing_are_refused(void **state)
     for (size_t i = 0; i < NELEM(texts); i++)
         expect_fault(serve_answer, "GET", texts[i], "http_protocol_error", false);
     expect_fault(serve_answer, "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        "http_protocol_error", true);
+        "http_protocol_error", false);
+    expect_fault(serve_in_two, "GET", CHUNKED "5\r\nhello\r\nzz\r\nhello", "http_protocol_error",
+        true);
 }
 
 static void
