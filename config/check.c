@@ -210,6 +210,14 @@ check_top(struct load *l)
     }
     cap_object(l, &c->cache_max_object, spot_where(l->root, "cache.max_object", nowhere),
         tree_at(l->root, "cache.max_object") != NULL ? "cache.max_object" : NULL);
+    for (size_t i = 0; i < c->cache_targeted.n; i++) {
+        struct spot s = spot_item(l, tree_at(l->root, "cache"), "cache", "targeted",
+            c->cache_targeted.at[i]);
+
+        if (!http_is_token(slice_of(c->cache_targeted.at[i])))
+            problem(l, s.where, s.path, "%s is none; a field name such as CDN-Cache-Control",
+                shown(l, slice_of(c->cache_targeted.at[i])));
+    }
 }
 
 static void

@@ -192,6 +192,20 @@ kind_schema(FILE *out, enum kind k)
 }
 
 static void
+list_schema(FILE *out, struct slice items)
+{
+    struct slice item;
+    const char *sep = ", \"default\": [";
+
+    while (slice_cut(&items, ',', &item)) {
+        item = slice_trim(item);
+        fprintf(out, "%s\"%.*s\"", sep, SLICE_ARG(item));
+        sep = ", ";
+    }
+    fputc(']', out);
+}
+
+static void
 option_schema(FILE *out, const struct option *o)
 {
     char kind[24];
@@ -204,6 +218,8 @@ option_schema(FILE *out, const struct option *o)
         fprintf(out, ", \"maximum\": %s", o->max);
     if (o->def[0] != '\0' && (o->kind == K_COUNT || o->kind == K_BOOL))
         fprintf(out, ", \"default\": %s", o->def);
+    else if (kind_is_list(o->kind) && o->def[0] != '\0')
+        list_schema(out, slice_of(o->def));
     else if (o->def[0] != '\0') {
         fputs(", \"default\": ", out);
         json(out, o->def);

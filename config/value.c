@@ -474,6 +474,25 @@ value_read(struct load *l, const struct option *o, const struct node *v, const c
     }
 }
 
+#define DEFAULTS_MAX 8
+
+/* In the tables a list stands in one text, its items apart by ", ". */
+static void
+list_default(struct load *l, const struct option *o, void *base)
+{
+    struct node items[DEFAULTS_MAX] = { 0 }, *at[DEFAULTS_MAX];
+    struct node list = { .type = NODE_LIST, .items = at };
+    struct slice rest = slice_of(o->def), item;
+
+    while (slice_cut(&rest, ',', &item)) {
+        assert(list.n < DEFAULTS_MAX);
+        items[list.n] = (struct node){ .type = NODE_SCALAR, .text = slice_trim(item) };
+        at[list.n] = &items[list.n];
+        list.n++;
+    }
+    value_read(l, o, &list, o->path, base);
+}
+
 /* What "" as a default means to each kind is what zero means, but for numbers that may be unset. */
 void
 value_defaults(struct load *l, const struct table *t, void *base)
@@ -485,7 +504,9 @@ value_defaults(struct load *l, const struct table *t, void *base)
         struct node v = { .type = NODE_SCALAR, .text = slice_of(o->def) };
         void *field = (char *)base + o->offset;
 
-        if (o->def[0] != '\0')
+        if (kind_is_list(o->kind) && o->def[0] != '\0')
+            list_default(l, o, base);
+        else if (o->def[0] != '\0')
             value_read(l, o, &v, o->path, base);
         else if (o->kind == K_BYTES || o->kind == K_DURATION || o->kind == K_TTL)
             *(int64_t *)field = CONF_UNSET;

@@ -360,6 +360,16 @@ put_length(struct buf *b, unsigned status, const struct body *body)
     buf_addz(b, "\r\n");
 }
 
+/* Does it say anything about how long it may be kept? */
+static bool
+speaks(const struct flight *f, const struct http_head *h)
+{
+    struct sem_cc cc;
+
+    sem_cc_response(h, &f->route->rules.targets, &cc);
+    return cc.targeted || http_has(h, HF_CACHE_CONTROL) || http_has(h, HF_EXPIRES);
+}
+
 /* Where the route edits Cache-Control the stored head does not tell the origin's word: the 304's
  * own fields do, and where it is silent what was decided before stands. */
 static bool
@@ -370,9 +380,9 @@ judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
 
     h.status = was.status;
     if (!sem_store(&f->semantics, &h, &f->route->rules, f->request_ms, wall_ms(), &f->meta, why) &&
-        (http_has(r304, HF_CACHE_CONTROL) || http_has(r304, HF_EXPIRES)))
+        speaks(f, r304))
         return false;
-    if (!http_has(r304, HF_CACHE_CONTROL) && !http_has(r304, HF_EXPIRES)) {
+    if (!speaks(f, r304)) {
         was.response_ms = was.date_ms = wall_ms();
         was.age_ms = 0;
         f->meta = was;

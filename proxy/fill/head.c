@@ -45,7 +45,7 @@ head_build(const struct flight *f, const struct http_head *h, bool stored, struc
 
     *m = (struct head_marks){ 0 };
     if (stored)
-        sem_cc_read(h, &cc);
+        sem_cc_response(h, &f->route->rules.targets, &cc);
     buf_addz(b, "HTTP/1.1 ");
     buf_addu(b, h->status);
     buf_addc(b, ' ');
@@ -69,7 +69,8 @@ head_build(const struct flight *f, const struct http_head *h, bool stored, struc
 
 /* Is there a field of the same name in the 304 that replaces stored ones (RFC 9111 3.2)? */
 static bool
-replaced(const struct route_edit *edit, const struct http_head *r304, const struct http_field *old)
+replaced(const struct route_edit *edit, const struct http_head *r304, const struct sem_cc *cc,
+    const struct http_field *old)
 {
     if (old->id == HF_VIA || route_edit_takes(edit, old->name))
         return false;                   /* ours, or the route's word: it stays */
@@ -77,7 +78,7 @@ replaced(const struct route_edit *edit, const struct http_head *r304, const stru
         const struct http_field *f = &r304->fields[i];
 
         if (f->id == old->id && (f->id != HF_NONE || slice_ieq(f->name, old->name)) &&
-            http_forwards(r304, f) && sem_304_updates(r304, f))
+            http_forwards(r304, f) && sem_304_updates(r304, cc, f))
             return true;
     }
     return false;
@@ -93,17 +94,17 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     struct sem_cc cc;
 
     *m = (struct head_marks){ 0 };
-    sem_cc_read(r304, &cc);
+    sem_cc_response(r304, &f->route->rules.targets, &cc);
     buf_adds(b, old_status);
     m->status_n = (uint32_t)b->n;
     for (unsigned i = 0; i < old->nfields; i++)
-        if (old->fields[i].id != HF_CONTENT_LENGTH && !replaced(edit, r304, &old->fields[i]) &&
+        if (old->fields[i].id != HF_CONTENT_LENGTH && !replaced(edit, r304, &cc, &old->fields[i]) &&
             !(old->fields[i].id == HF_DATE && !http_has(r304, HF_DATE)))
             put_field(b, &old->fields[i], m);
     for (unsigned i = 0; i < r304->nfields; i++) {
         const struct http_field *field = &r304->fields[i];
 
-        if (!http_forwards(r304, field) || !sem_304_updates(r304, field) || field->id == HF_VIA ||
+        if (!http_forwards(r304, field) || !sem_304_updates(r304, &cc, field) || field->id == HF_VIA ||
             !sem_keeps(r304, &cc, field) || route_edit_takes(edit, field->name))
             continue;
         put_field(b, field, m);

@@ -241,9 +241,9 @@ or_none(int64_t v)
 }
 
 static int
-rules_compile(const struct conf_route *c, struct sem_rules *rules, struct pool *p)
+rules_compile(const struct route_table *t, const struct conf_route *c, struct sem_rules *rules)
 {
-    struct sem_status_ttl *negative = pool_alloc(p, (c->negative_ttl.n + 1) * sizeof *negative);
+    struct sem_status_ttl *negative = pool_alloc(t->pool, (c->negative_ttl.n + 1) * sizeof *negative);
 
     if (negative == NULL)
         return -1;
@@ -258,6 +258,7 @@ rules_compile(const struct conf_route *c, struct sem_rules *rules, struct pool *
         .heuristic = c->heuristic,
         .negative = negative,
         .nnegative = c->negative_ttl.n,
+        .targets = t->targets,
     };
     return 0;
 }
@@ -283,7 +284,7 @@ compile(struct route_table *t, struct route *r, const struct conf_route *c,
     r->request = edit_compile(&c->request_set, &c->request_add, &c->request_remove);
     r->response = edit_compile(&c->response_set, &c->response_add, &c->response_remove);
     r->recipe = key_recipe_new(c, t->pool);
-    if (r->recipe == NULL || rules_compile(c, &r->rules, t->pool) == -1)
+    if (r->recipe == NULL || rules_compile(t, c, &r->rules) == -1)
         return no_memory(e);
     if (route_template_check(c->path, e) == -1)
         return -1;
@@ -312,6 +313,13 @@ fill(struct route_table *t, unsigned (*slot)(const char *name), struct err *e)
 {
     const struct conf *c = t->conf;
 
+    struct slice *targets = pool_alloc(t->pool, (c->cache_targeted.n + 1) * sizeof *targets);
+
+    if (targets == NULL)
+        return no_memory(e);
+    for (size_t i = 0; i < c->cache_targeted.n; i++)
+        targets[i] = slice_of(c->cache_targeted.at[i]);
+    t->targets = (struct sem_targets){ targets, c->cache_targeted.n };
     t->routes = pool_zalloc(t->pool, (c->nroutes + 1) * sizeof *t->routes);
     t->by_name = pool_alloc(t->pool, (c->nroutes + 1) * sizeof(struct route *));
     if (t->routes == NULL || t->by_name == NULL)

@@ -69,6 +69,7 @@ struct route_table {
     struct children wild;               /* of `*.example.com`: "example.com" */
     struct node     anywhere;           /* routes without a host */
     struct route  **by_name;            /* sorted by name */
+    struct sem_targets targets;
 };
 
 static inline struct node *

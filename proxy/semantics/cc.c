@@ -1,10 +1,12 @@
 /*
- * Reading Cache-Control, and what of a request bears on caching.
+ * Reading Cache-Control and its targeted kin, and what of a request bears on caching.
  *
  * Model    directives over all lines of the field are members of one list (RFC 9111 5.2). Where the
  *          origin contradicts itself, or says what cannot be read, the reading that reuses least
  *          holds: RFC 9111 4.2.1 lets us take the first of several values or call the response
  *          stale; the smallest value is never fresher than either the first or any other.
+ *          A targeted field is a dictionary of structured fields (RFC 9213 2.1): what is not valid is ignored
+ *          whole, a value of another type than its directive's as if it were not there.
  * Threads  pure functions.
  * Not here what the directives then mean (store.c, use.c).
  */
@@ -140,8 +142,6 @@ apply_fields(struct sem_cc *cc, const struct directive *d, uint32_t flag)
         return;
     }
     cc->flags |= flag == CC_NO_CACHE ? CC_NO_CACHE_FIELDS : CC_PRIVATE_FIELDS;
-    if (cc->fields.p == NULL)
-        cc->fields = d->value;
 }
 
 static void
@@ -227,14 +227,16 @@ unended(struct slice s)
     return inside;
 }
 
+static const struct sem_cc nothing_said = { .max_age = -1, .s_maxage = -1, .max_stale = -1,
+    .min_fresh = -1, .swr = -1, .sie = -1 };
+
 void
 sem_cc_read(const struct http_head *h, struct sem_cc *cc)
 {
     struct http_list it = { 0 };
     struct slice member;
 
-    *cc = (struct sem_cc){ .max_age = -1, .s_maxage = -1, .max_stale = -1, .min_fresh = -1,
-        .swr = -1, .sie = -1 };
+    *cc = nothing_said;
     while (http_list_next(h, HF_CACHE_CONTROL, &it, &member)) {
         read_member(cc, member);
         if (UNLIKELY(memchr(member.p, '"', member.n) != NULL && unended(member)))
@@ -242,24 +244,113 @@ sem_cc_read(const struct http_head *h, struct sem_cc *cc)
     }
 }
 
+static bool
+list_names(struct slice list, struct slice name)
+{
+    struct slice part;
+
+    while (slice_cut(&list, ',', &part))
+        if (slice_ieq(slice_trim(part), name))
+            return true;
+    return false;
+}
+
 bool
-sem_cc_names(const struct http_head *h, struct slice name)
+sem_cc_names(const struct http_head *h, const struct sem_cc *cc, struct slice name)
 {
     struct http_list it = { 0 };
-    struct slice member, rest, part;
+    struct slice member;
 
+    if (cc->targeted)
+        return list_names(cc->listed[0], name) || list_names(cc->listed[1], name);
     while (http_list_next(h, HF_CACHE_CONTROL, &it, &member)) {
         struct directive d = directive_split(member);
 
-        if (!d.has_value || (!slice_ieq(d.name, SLICE("no-cache")) &&
-            !slice_ieq(d.name, SLICE("private"))))
-            continue;
-        rest = d.value;
-        while (slice_cut(&rest, ',', &part))
-            if (slice_ieq(slice_trim(part), name))
-                return true;
+        if (d.has_value && (slice_ieq(d.name, SLICE("no-cache")) ||
+            slice_ieq(d.name, SLICE("private"))) && list_names(d.value, name))
+            return true;
     }
     return false;
+}
+
+/* ---- targeted fields (RFC 9213) ------------------------------------------------------------ */
+
+/* no-cache and private: true, or a string that lists fields. One that lists none is what it is without. */
+static void
+apply_listed(struct sem_cc *cc, uint32_t flag, const struct sf_item *v)
+{
+    uint32_t listing = flag == CC_NO_CACHE ? CC_NO_CACHE_FIELDS : CC_PRIVATE_FIELDS;
+    struct slice *list = &cc->listed[flag == CC_PRIVATE];
+
+    cc->flags &= ~(flag | listing);
+    *list = (struct slice){ NULL, 0 };
+    if (v->type == SF_STRING && slice_trim(v->text).n > 0) {
+        cc->flags |= listing;
+        *list = v->text;
+    } else if (v->type == SF_STRING || (v->type == SF_BOOLEAN && v->integer)) {
+        cc->flags |= flag;
+    }
+}
+
+/* Of a key that comes twice the last counts (RFC 9651 4.2.2). */
+static void
+apply_member(struct sem_cc *cc, const struct known *k, const struct sf_item *v)
+{
+    int64_t *seconds = (int64_t *)(void *)((char *)cc + k->offset);
+
+    switch (k->argument) {
+    case NONE:
+    case NONE_GIVES:
+        cc->flags &= ~k->flag;
+        if (v->type == SF_BOOLEAN && v->integer)
+            cc->flags |= k->flag;
+        break;
+    case SMALLER:
+        if (v->type != SF_INTEGER)
+            *seconds = -1;
+        else
+            *seconds = v->integer < 0 ? 0 : v->integer < DELTA_MAX ? v->integer : DELTA_MAX;
+        break;
+    case FIELDS:
+        apply_listed(cc, k->flag, v);
+        break;
+    case LARGER:
+    case MAX_STALE:
+        break;                          /* a request's */
+    }
+}
+
+/* All lines of one field. false: none, or one of them is no dictionary or empty. */
+static bool
+read_targeted(const struct http_head *h, struct slice name, struct sem_cc *cc)
+{
+    enum http_id id = http_id(name);
+
+    *cc = nothing_said;
+    for (unsigned i = 0; i < h->nfields; i++) {
+        struct slice rest = h->fields[i].value, key;
+        struct sf_item v;
+
+        if (h->fields[i].id != id || (id == HF_NONE && !slice_ieq(h->fields[i].name, name)))
+            continue;
+        if (slice_trim(rest).n == 0 || sf_check(SF_DICTIONARY, rest) == -1)
+            return false;
+        cc->targeted = true;
+        while (sf_dictionary(&rest, &key, &v, NULL))
+            for (size_t k = 0; k < NELEM(known); k++)
+                if (slice_eq(key, known[k].name))
+                    apply_member(cc, &known[k], &v);
+    }
+    return cc->targeted;
+}
+
+void
+sem_cc_response(const struct http_head *h, const struct sem_targets *t, struct sem_cc *cc)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (read_targeted(h, t->names[i], cc))
+            return;
+    sem_cc_read(h, cc);
 }
 
 /* ---- the request --------------------------------------------------------------------------- */

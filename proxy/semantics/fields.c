@@ -54,7 +54,7 @@ sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struc
         name_starts(f->name, SLICE("Proxy-")))
         return false;
     return !(cc->flags & (CC_NO_CACHE_FIELDS | CC_PRIVATE_FIELDS)) ||
-        !sem_cc_names(response, f->name);
+        !sem_cc_names(response, cc, f->name);
 }
 
 /* 3.2: all but what is not stored, Content-Length, and what tells how the stored content was made
@@ -62,10 +62,8 @@ sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struc
  * whatever it is called. An entity tag that selected is the stored one, or a weak form of it, which
  * would only weaken it. */
 bool
-sem_304_updates(const struct http_head *r304, const struct http_field *f)
+sem_304_updates(const struct http_head *r304, const struct sem_cc *cc, const struct http_field *f)
 {
-    struct sem_cc cc;
-
     switch (f->id) {
     case HF_CONTENT_ENCODING:
     case HF_CONTENT_RANGE:
@@ -77,8 +75,7 @@ sem_304_updates(const struct http_head *r304, const struct http_field *f)
     default:
         if (slice_ieq(f->name, SLICE("Content-MD5")) || slice_ieq(f->name, SLICE("Content-Digest")))
             return false;
-        sem_cc_read(r304, &cc);
-        return sem_keeps(r304, &cc, f);
+        return sem_keeps(r304, cc, f);
     }
 }
 

@@ -9,8 +9,8 @@
 /* delta-seconds (RFC 9111 1.2.2): -1 when it is none, 2^31 when it is larger than that. */
 int64_t sem_delta_seconds(struct slice s);
 
-/* Is this field in a list of no-cache= or private= in the response's Cache-Control? */
-bool sem_cc_names(const struct http_head *h, struct slice name);
+/* Is this field in a list of no-cache= or private= of the response, which says cc? */
+bool sem_cc_names(const struct http_head *h, const struct sem_cc *cc, struct slice name);
 
 /* Do we know what a response with this final status asks of a cache (RFC 9111 3)? Those that
  * RFC 9110 15 defines, and nothing that is partial or about another response. */

@@ -1,5 +1,5 @@
 /*
- * semantics -- what HTTP caching says (RFC 9111, 9110, 5861, 8246), as pure functions.
+ * semantics -- what HTTP caching says (RFC 9111, 9110, 5861, 8246, 9213), as pure functions.
  *
  * Values and `now` in, a decision out: no I/O, no clock, no allocation (struct buf where one is
  * passed). Any thread. Times: _ms since 1970 unless they say seconds. Each function cites its
@@ -25,11 +25,18 @@ struct sem_cc {
     uint32_t flags;
     /* seconds, -1 when absent; an invalid value is stale at once (0), one too large 2^31 (1.2.2) */
     int64_t max_age, s_maxage, max_stale, min_fresh, swr, sie;
-    struct slice fields;            /* the lists of no-cache= and private=, joined as they stand */
+    bool targeted;                  /* read from a targeted field: Cache-Control and Expires do not count */
+    struct slice listed[2];         /* ... and what its no-cache= and private= list */
 };
 /* Over all lines of Cache-Control. Duplicate directives: the most restrictive. Unknown ones are
  * ignored; arguments as token or quoted string (5.2). */
 void sem_cc_read(const struct http_head *h, struct sem_cc *cc);
+
+/* Names of targeted fields (RFC 9213), the one that goes first in front. */
+struct sem_targets { const struct slice *names; size_t n; };
+/* What a response says to us: the first of the targeted fields that is there, valid and not empty (RFC 9213 2.2),
+ * else Cache-Control. */
+void sem_cc_response(const struct http_head *h, const struct sem_targets *t, struct sem_cc *cc);
 
 /* ---- the request ---------------------------------------------------------------------------- */
 
@@ -50,6 +57,7 @@ struct sem_rules {
     bool    heuristic;
     const struct sem_status_ttl { unsigned status; int64_t ttl_ms; } *negative;
     size_t  nnegative;
+    struct sem_targets targets;
 };
 
 enum {                              /* sem_meta.flags */
@@ -93,9 +101,9 @@ bool sem_keeps(const struct http_head *response, const struct sem_cc *cc, const 
 
 /* A 304 freshens (3.2, 4.3.4): may it freshen this stored response (validators agree)? */
 bool sem_304_selects(const struct http_head *stored, const struct http_head *r304);
-/* Does this field of a 304 replace the stored one? Not Content-Length, -Encoding, -Range, -MD5, -Digest,
+/* Does this field of a 304, which says cc, replace the stored one? Not Content-Length, -Encoding, -Range, -MD5, -Digest,
  * ETag of another strength aside (3.2). */
-bool sem_304_updates(const struct http_head *r304, const struct http_field *f);
+bool sem_304_updates(const struct http_head *r304, const struct sem_cc *cc, const struct http_field *f);
 
 /* ---- reusing --------------------------------------------------------------------------------- */
 

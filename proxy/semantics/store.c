@@ -136,7 +136,7 @@ explicit_lifetime(const struct sem_cc *cc, const struct http_head *response, int
         *ms = cc->s_maxage * 1000;
     } else if (cc->max_age >= 0) {
         *ms = cc->max_age * 1000;
-    } else if (http_has(response, HF_EXPIRES)) {
+    } else if (!cc->targeted && http_has(response, HF_EXPIRES)) {   /* RFC 9213 2.2 */
         /* 5.3: what is no date is in the past; so are several that differ (4.2.1) */
         expires = sem_date(response, HF_EXPIRES, now_s);
         *ms = expires > date_s ? (expires - date_s) * 1000 : 0;
@@ -287,14 +287,14 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
     struct sem_meta new = { .status = (uint16_t)response->status };
     struct sem_cc cc;
 
-    sem_cc_read(response, &cc);
+    sem_cc_response(response, &rules->targets, &cc);
     *why = refused_always(rq, response);
     if (*why == NULL && !forced)
         *why = refused_by_response(rq, &cc, response->status);
     if (*why != NULL)
         return false;
     /* 5.4 gives Pragma no meaning in a response; whoever sends it alone means it all the same. */
-    if (!http_has(response, HF_CACHE_CONTROL) &&
+    if (!cc.targeted && !http_has(response, HF_CACHE_CONTROL) &&
         http_list_has(response, HF_PRAGMA, SLICE("no-cache")))
         cc.flags |= CC_NO_CACHE;
     take_times(&new, response, request_ms, response_ms);

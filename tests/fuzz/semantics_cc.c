@@ -12,8 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define NOW_MS 1700000000000LL
 
+static const struct slice target = { "CDN-Cache-Control", 17 };
 static const struct sem_rules rules = { .ttl_ms = -1, .force_ttl_ms = -1, .swr_ms = -1, .sie_ms = -1,
-    .heuristic = true };
+    .heuristic = true, .targets = { &target, 1 } };
 
 static void
 check_stored(const struct sem_request *rq, const struct http_head *response, const struct sem_cc *cc)
@@ -52,7 +53,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         http_parse_fields(p + at, size - at, &response) == -1)
         return 0;
     sem_request_read(&request, &rq);
-    sem_cc_read(&response, &cc);
+    sem_cc_response(&response, &rules.targets, &cc);
     assert(cc.max_age >= -1 && cc.max_age <= (int64_t)1 << 31);
     assert(cc.s_maxage >= -1 && cc.s_maxage <= (int64_t)1 << 31);
     check_stored(&rq, &response, &cc);

@@ -55,7 +55,7 @@ unknown_keys_name_the_nearest_known_one(void **state)
         { ORIGIN "max_object: 1MiB\n",
             "f:2:1: max_object: unknown key; did you mean cache.max_object, nested\n" },
         { ORIGIN "cache: {zzzzzz: 1}\n", "f:2:9: cache.zzzzzz: unknown key; known here are memory, "
-        "max_object, variants, pass_for, status_key\n" },
+        "max_object, variants, pass_for, targeted, status_key\n" },
         { ORIGIN "cache.memory: 1MiB\n", "f:2:1: cache.memory: unknown key; dots in the reference "
         "are nesting, as `cache: {memory: 256MiB}`\n" },
         { ORIGIN "routes:\n- {pth: /}\n", "f:3:4: routes[0].pth: unknown key; did you mean "
@@ -121,6 +121,8 @@ values_of_the_wrong_kind_say_what_is_allowed(void **state)
         { ORIGIN "cache: {memory: 9000000TiB}\n", "f:2:17: cache.memory: \"9000000TiB\" is not "
         "understood; a size such as 64KiB, 256MiB, 1GiB, within 1MiB..16TiB\n" },
         { ORIGIN "cache: 5\n", "f:2:8: cache: a single value; a mapping of its options\n" },
+        { ORIGIN "cache: {targeted: [CDN-Cache-Control, a b]}\n",
+            "f:2:39: cache.targeted[1]: \"a b\" is none; a field name such as CDN-Cache-Control\n" },
         { ORIGIN "cache: {status_key: yes}\n",
             "f:2:21: cache.status_key: \"yes\" is not known; true or false\n" },
         { ORIGIN "log: {level: wran}\n", "f:2:14: log.level: \"wran\" is not known, did you mean "

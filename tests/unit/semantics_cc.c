@@ -120,16 +120,89 @@ cache_control_is_read_as_the_clauses_say(void **state)
     }
 }
 
+static const struct targeted_case {
+    const char *clause, *lines;
+    bool        targeted;
+    uint32_t    flags;
+    int64_t     max_age;
+} targeted_cases[] = {
+#define CDN "Cache-Control: max-age=7\nCDN-Cache-Control: "
+    { "2.2", "Cache-Control: max-age=7", false, 0, 7 },
+    { "2.2", CDN "max-age=60", true, 0, 60 },
+    { "2.2, nothing of Cache-Control", "Cache-Control: no-store\nCDN-Cache-Control: max-age=60", true, 0, 60 },
+    { "2.2, the first of the list", "CDN-Cache-Control: max-age=1\nWeir-Cache-Control: no-store", true,
+        CC_NO_STORE, -1 },
+    { "2.2, the first that is valid", "CDN-Cache-Control: max-age=1\nWeir-Cache-Control: max-age", true, 0, -1 },
+    { "2.2, the next when it is not", "CDN-Cache-Control: max-age=1\nWeir-Cache-Control: max-age=", true, 0, 1 },
+    { "2.1, empty", CDN, false, 0, 7 },
+    { "2.1, no dictionary", CDN "max-age=60, &&&", false, 0, 7 },
+    { "2.1, no dictionary", CDN "MaX-aGe=60", false, 0, 7 },
+    { "2.1, no dictionary", CDN "max-age =60", false, 0, 7 },
+    { "2.1, no dictionary", CDN "max-age=60,", false, 0, 7 },
+    { "2.1, one line is none", CDN "max-age=60\nCDN-Cache-Control: ?", false, 0, 7 },
+    { "2.1, lines are one", CDN "no-store\nCDN-Cache-Control: max-age=60", true, CC_NO_STORE, 60 },
+    { "2.1, another type", CDN "max-age=\"60\"", true, 0, -1 },
+    { "2.1, another type", CDN "max-age=60.0", true, 0, -1 },
+    { "2.1, another type", CDN "max-age=60s", false, 0, 7 },
+    { "2.1, another type", CDN "no-store=1, no-cache=?0, private=x", true, 0, -1 },
+    { "2.1, parameters", CDN "max-age=60;x=1, no-cache;y", true, CC_NO_CACHE, 60 },
+    { "2.2, extensions", CDN "foo, bar=(1 2), max-age=60", true, 0, 60 },
+    { "RFC 9651 4.2.2, the last", CDN "max-age=60, no-store, max-age=5, no-store=?0", true, 0, 5 },
+    { "1.2.2", CDN "max-age=99999999999", true, 0, (int64_t)1 << 31 },
+    { "1.2.2", CDN "max-age=-1", true, 0, 0 },
+    { "2.2", CDN "must-revalidate, private, no-cache", true, CC_MUST_REVALIDATE | CC_PRIVATE | CC_NO_CACHE, -1 },
+    { "2.1, lists", CDN "private=\"a, B\", no-cache=\"c\"", true, CC_PRIVATE_FIELDS | CC_NO_CACHE_FIELDS, -1 },
+    { "2.1, lists of none", CDN "private=\"\", no-cache=\" \"", true, CC_PRIVATE | CC_NO_CACHE, -1 },
+    { "2.2, not on the list", "Cache-Control: max-age=7\nOther-Cache-Control: no-store", false, 0, 7 },
+};
+
 static void
-lists_of_fields_are_given_as_they_stand(void **state)
+a_valid_targeted_field_replaces_cache_control(void **state)
 {
     struct head h;
     struct sem_cc cc;
 
     (void)state;
-    head_fields(&h, "Cache-Control: max-age=5, no-cache=\"a, b\"");
-    sem_cc_read(&h.h, &cc);
-    assert_true(slice_eq(cc.fields, SLICE("a, b")));
+    for (size_t i = 0; i < NELEM(targeted_cases); i++) {
+        const struct targeted_case *c = &targeted_cases[i];
+
+        head_fields(&h, c->lines);
+        sem_cc_response(&h.h, &no_rules.targets, &cc);
+        if (cc.flags != c->flags || cc.max_age != c->max_age || cc.targeted != c->targeted)
+            fail_msg("%s: %s: targeted %d flags %x max-age %lld", c->clause, c->lines, cc.targeted,
+                cc.flags, (long long)cc.max_age);
+    }
+    head_fields(&h, "My-Cache-Control: no-store");
+    sem_cc_response(&h.h, &no_rules.targets, &cc);
+    assert_true(cc.targeted && cc.flags == CC_NO_STORE);
+}
+
+static bool
+kept(const struct head *h, const char *name)
+{
+    struct sem_cc cc;
+
+    sem_cc_response(&h->h, &no_rules.targets, &cc);
+    for (unsigned i = 0; i < h->h.nfields; i++)
+        if (slice_ieq(h->h.fields[i].name, slice_of(name)))
+            return sem_keeps(&h->h, &cc, &h->h.fields[i]);
+    fail();
+    return false;
+}
+
+static void
+fields_that_a_targeted_field_lists_are_not_kept(void **state)
+{
+    struct head h;
+
+    (void)state;
+    head_fields(&h, "A: 1\nB: 2\nC: 3\nCache-Control: private=\"c\"\n"
+        "CDN-Cache-Control: max-age=60, private=\"a\", no-cache=\"x, B\"");
+    assert_false(kept(&h, "A"));
+    assert_false(kept(&h, "B"));
+    assert_true(kept(&h, "C"));
+    head_fields(&h, "A: 1\nCache-Control: max-age=60, private=\"A\"");
+    assert_false(kept(&h, "A"));
 }
 
 static const struct request_case {
@@ -198,7 +271,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cache_control_is_read_as_the_clauses_say),
-        cmocka_unit_test(lists_of_fields_are_given_as_they_stand),
+        cmocka_unit_test(a_valid_targeted_field_replaces_cache_control),
+        cmocka_unit_test(fields_that_a_targeted_field_lists_are_not_kept),
         cmocka_unit_test(a_request_is_read_as_the_clauses_say),
     };
 

@@ -211,7 +211,7 @@ fields_are_kept_and_replaced_as_3_1_and_3_2_say(void **state)
         sem_cc_read(&h.h, &cc);
         if (sem_keeps(&h.h, &cc, &h.h.fields[0]) != field_cases[i].kept)
             fail_msg("kept: %s", field_cases[i].line);
-        if (sem_304_updates(&h.h, &h.h.fields[0]) != field_cases[i].updates)
+        if (sem_304_updates(&h.h, &cc, &h.h.fields[0]) != field_cases[i].updates)
             fail_msg("replaced: %s", field_cases[i].line);
         if (sem_in_304(&h.h.fields[0]) != field_cases[i].in_304)
             fail_msg("in a 304: %s", field_cases[i].line);

@@ -50,6 +50,14 @@ static const struct store_case {
     { "5.2.1.4", "GET", "Cache-Control: no-cache", 200, FRESH, NULL, 60, META_EXPLICIT },
     { "3.3", "GET", "Range: bytes=0-1", 200, FRESH, NULL, 60, META_EXPLICIT },
     { "3.3", "GET", "Range: bytes=0-1", 404, FRESH, "status", 0, 0 },
+    /* RFC 9213 2.2 */
+    { "RFC 9213 2.2", "GET", "", 200, "Date: @0\nExpires: @1000\nCDN-Cache-Control: max-age=60", NULL, 60,
+        META_EXPLICIT },
+    { "RFC 9213 2.2", "GET", "", 200, "Date: @0\nExpires: @1000\nCDN-Cache-Control: foo", "no-freshness", 0, 0 },
+    { "RFC 9213 2.2", "GET", "", 200, "Pragma: no-cache\nCDN-Cache-Control: max-age=60", NULL, 60, META_EXPLICIT },
+    { "RFC 9213 2.2", "GET", "", 200, FRESH "\nCDN-Cache-Control: private", "private", 0, 0 },
+    { "RFC 9213 2.2", "GET", "", 200, "Cache-Control: no-store\nCDN-Cache-Control: max-age=60", NULL, 60,
+        META_EXPLICIT },
     /* the response's word */
     { "5.2.2.5", "GET", "", 200, "Cache-Control: no-store", "no-store", 0, 0 },
     { "5.2.2.5", "GET", "", 200, "Cache-Control: max-age=100, no-store\nExpires: @100\nDate: @0",
@@ -216,7 +224,7 @@ static const struct rule_case {
     int32_t     swr, sie;
 } rule_cases[] = {
 #define RULES(ttl, force, swr, sie, heuristic) \
-    { ttl, force, swr, sie, heuristic, negative, NELEM(negative) }
+    { ttl, force, swr, sie, heuristic, negative, NELEM(negative), { NULL, 0 } }
 #define TTL RULES(7000, -1, -1, -1, true)
 #define FORCE RULES(-1, 9000, -1, -1, true)
     { "ttl where nothing is said", "", 200, "Date: @0", TTL, NULL, 7000, 0, -1, -1 },

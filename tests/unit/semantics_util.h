@@ -82,7 +82,10 @@ asked(const char *method, const char *lines)
     return r;
 }
 
+static const struct slice target_names[] = { { "Weir-Cache-Control", 18 }, { "CDN-Cache-Control", 17 },
+    { "My-Cache-Control", 16 } };
+
 static const struct sem_rules no_rules = { .ttl_ms = -1, .force_ttl_ms = -1, .swr_ms = -1,
-    .sie_ms = -1, .heuristic = true };
+    .sie_ms = -1, .heuristic = true, .targets = { target_names, 3 } };
 
 #endif
