@@ -148,8 +148,9 @@ print_fields(const struct in *in)
     for (size_t i = 0; i < r->nfields; i++)
         putchar(sem_keeps(r, &cc, &r->fields[i]) ? '1' : '0');
     printf(" freshens=%d updates=", sem_304_selects(r, f));
+    sem_cc_read(f, &cc);
     for (size_t i = 0; i < f->nfields; i++)
-        putchar(sem_304_updates(f, &f->fields[i]) ? '1' : '0');
+        putchar(sem_304_updates(f, &cc, &f->fields[i]) ? '1' : '0');
 }
 
 static void
