@@ -219,6 +219,20 @@ refuse(struct conn *c, unsigned status, const char *why)
 }
 
 static void
+refuse_head(struct conn *c, struct slice bytes, unsigned status, const char *why)
+{
+    c->worker->refused = bytes;
+    refuse(c, status, why);
+    c->worker->refused = (struct slice){ NULL, 0 };
+}
+
+struct slice
+conn_refused(const struct conn *c)
+{
+    return c->worker->refused;
+}
+
+static void
 end_idle_tunnel(struct conn *c)
 {
     static struct log_limit limit;
@@ -245,7 +259,8 @@ conn_expired(struct conn *c)
             break;
         }
         COUNT(requests_timeout);
-        refuse(c, 408, "the request head took too long");
+        refuse_head(c, (struct slice){ c->in.p + c->in_at, conn_rest(c) }, 408,
+            "the request head took too long");
         break;
     case WAIT_BODY:
         COUNT(requests_timeout);
@@ -389,8 +404,9 @@ take_head(struct conn *c, struct slice *data)
     c->requests++;
     conn_progress(c);
     if (n == -1) {
+        bytes = *data;
         data->n = 0;
-        refuse(c, fault.status, fault.why);
+        refuse_head(c, bytes, fault.status, fault.why);
         return;
     }
     bytes = (struct slice){ data->p, (size_t)n };
@@ -405,9 +421,9 @@ take_head(struct conn *c, struct slice *data)
     c->expect = (h->flags & HTTP_EXPECT) != 0;
     c->keep_asked = !(h->flags & HTTP_CLOSE);
     if (h->framing == HTTP_LENGTH && h->length > (uint64_t)l->limit_body)
-        refuse(c, 413, "the request body is larger than this listener takes");
+        refuse_head(c, bytes, 413, "the request body is larger than this listener takes");
     else if (!http_strip(h))
-        refuse(c, 400, "Connection names too many fields");
+        refuse_head(c, bytes, 400, "Connection names too many fields");
     else
         w->ev->on_head(c, h, bytes);
 }

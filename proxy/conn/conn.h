@@ -61,6 +61,8 @@ int conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, sockle
 struct loop *conn_loop(const struct conn *c);
 const struct conf_listener *conn_listener(const struct conn *c);
 const char *conn_purge_token(const struct conn *c);         /* of its listener; NULL without */
+/* During on_refused: what was read of the head that is refused; may be nothing. */
+struct slice conn_refused(const struct conn *c);
 bool  conn_https(const struct conn *c);
 /* Is the peer in this list of networks? */
 bool  conn_peer_in(const struct conn *c, const struct conf_networks *n);

@@ -76,6 +76,7 @@ struct conn_worker {
     unsigned        wheel_at;
     struct conn    *wheel[WHEEL_SLOTS];
     struct http_head head;              /* of the request that is being taken */
+    struct slice    refused;            /* a head that is being refused: its bytes so far */
     struct http_field fields[HTTP_FIELDS_MAX];
     char            buffer[READ_BUFFER];
 };

@@ -23,8 +23,8 @@ log_hit(struct conn *c, const struct http_head *h, const struct route *route, un
         .user_agent = http_value(h, HF_USER_AGENT),
         .referer = http_find_name(h, SLICE("Referer")) != NULL ?
             http_find_name(h, SLICE("Referer"))->value : (struct slice){ NULL, 0 },
-        .cache_status = SLICE("hit"), .minor = h->minor, .status = status, .outcome = OUTCOME_HIT,
-        .us = us, .bytes_out = bytes,
+        .cache_status = SLICE("hit"), .protocol = req_protocol(h), .status = status,
+        .outcome = OUTCOME_HIT, .us = us, .bytes_out = bytes,
     };
 
     stats_access(&a);

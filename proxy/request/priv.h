@@ -66,6 +66,7 @@ struct request {
     struct slice       target;          /* for the origin */
     struct slice       id;              /* X-Request-Id */
     struct slice       client;          /* its address */
+    struct slice       line;            /* refused: the beginning of what was read of it */
     struct route_match match;
     struct key         key;
     struct sem_request rq;
@@ -108,6 +109,7 @@ struct request *req_new(struct conn *c, const struct http_head *h, struct slice 
 struct request_worker *req_worker(void);    /* of this thread */
 struct store *req_store(void);
 struct fills *req_fills(void);
+struct slice req_protocol(const struct http_head *h);       /* "HTTP/1.1" */
 void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
 
 /* route.c */

@@ -12,6 +12,8 @@
 
 #include "request/worker.h"
 
+#define LINE_KEPT 4096                  /* of a request that is refused before its head was whole */
+
 static const struct {
     const char *name;
     enum req_state (*run)(struct request *);
@@ -166,11 +168,29 @@ on_head(struct conn *c, const struct http_head *h, struct slice bytes)
         req_run(r);
 }
 
+/* No head came of it. What was read is kept for the access log, as far as it says something. */
+static struct request *
+req_new_refused(struct conn *c)
+{
+    struct site *site = request_site();
+    struct request *r = req_new(c, NULL, (struct slice){ NULL, 0 }, site);
+    struct slice bytes = conn_refused(c);
+
+    site_unref(&site);
+    if (r == NULL)
+        return NULL;
+    req_introduce(r);
+    if (bytes.n > LINE_KEPT)
+        bytes.n = LINE_KEPT;
+    if (bytes.n > 0)
+        r->line = pool_slice(r->pool, bytes);
+    return r;
+}
+
 static void
 on_refused(struct conn *c, const struct http_fault *f, bool busy)
 {
     struct request *r = *conn_user(c);
-    struct site *site;
 
     if (busy && r != NULL && (r->head_sent || r->state >= REQ_DELIVER)) {
         conn_abort(c);                  /* an answer is on its way: cut, and seen to be cut */
@@ -182,14 +202,9 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
     if (busy && r != NULL) {
         forward_given_up(r);
         fill_close(&r->fill);
-    } else {
-        site = request_site();
-        r = req_new(c, NULL, (struct slice){ NULL, 0 }, site);
-        site_unref(&site);
-        if (r == NULL) {
-            conn_abort(c);
-            return;
-        }
+    } else if ((r = req_new_refused(c)) == NULL) {
+        conn_abort(c);
+        return;
     }
     r->close = true;
     enter(r, req_problem(r, f->status, f->why));
@@ -290,6 +305,35 @@ log_slow(const struct request *r, uint64_t us)
     buf_free(&b);
 }
 
+struct slice
+req_protocol(const struct http_head *h)
+{
+    return h->minor > 0 ? SLICE("HTTP/1.1") : SLICE("HTTP/1.0");
+}
+
+/* Method, target and version of a refused request, each if it is there: the first words of its
+ * first line. What does not begin with a method is no request. */
+static void
+read_line(struct slice line, struct stats_access *a)
+{
+    struct slice word;
+    size_t n = 0;
+
+    while (line.n > 0 && (*line.p == '\r' || *line.p == '\n'))
+        line.p++, line.n--;
+    while (n < line.n && line.p[n] != '\r' && line.p[n] != '\n')
+        n++;
+    line.n = n;
+    if (n == 0 || !slice_cut(&line, ' ', &word) || !http_is_token(word))
+        return;
+    a->method = word;
+    if (line.n == 0)
+        return;
+    slice_cut(&line, ' ', &a->target);
+    if (line.n >= 5 && memcmp(line.p, "HTTP/", 5) == 0)
+        a->protocol = line;
+}
+
 static void
 log_access(const struct request *r, uint64_t us)
 {
@@ -300,13 +344,17 @@ log_access(const struct request *r, uint64_t us)
         .wall_ms = wall_ms(), .client = r->client, .method = h->method_name, .target = h->target,
         .host = h->host, .route = slice_of(route_name(r)), .request_id = r->id,
         .user_agent = http_value(h, HF_USER_AGENT),
-        .cache_status = slice_of(stats_outcome_names[r->outcome]), .minor = h->minor,
+        .cache_status = slice_of(stats_outcome_names[r->outcome]),
         .status = r->status, .outcome = r->outcome, .us = us, .bytes_in = r->bytes_in,
         .bytes_out = r->bytes_out,
     };
 
     if (referer != NULL)
         a.referer = referer->value;
+    if (r->head != NULL)
+        a.protocol = req_protocol(h);
+    else
+        read_line(r->line, &a);
     stats_access(&a);
 }
 

@@ -294,8 +294,9 @@ line_json(struct buf *b, const struct stats_access *a)
     put_json(b, "method", a->method);
     put_json(b, "host", a->host);
     put_json(b, "target", a->target);
-    buf_printf(b, ",\"protocol\":\"HTTP/1.%u\",\"status\":%u,\"outcome\":\"%s\"", a->minor,
-        a->status, stats_outcome_names[a->outcome]);
+    put_json(b, "protocol", a->protocol);
+    buf_printf(b, ",\"status\":%u,\"outcome\":\"%s\"", a->status,
+        stats_outcome_names[a->outcome]);
     put_json(b, "route", a->route);
     buf_printf(b, ",\"duration_us\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu",
         (unsigned long long)a->us, (unsigned long long)a->bytes_in,
@@ -323,6 +324,21 @@ put_quoted(struct buf *b, struct slice s)
         buf_addc(b, '-');
 }
 
+/* The request line as far as it is known, "-" where nothing of it is. */
+static void
+put_request(struct buf *b, const struct stats_access *a)
+{
+    put_quoted(b, a->method);
+    if (a->target.p != NULL) {
+        buf_addc(b, ' ');
+        put_quoted(b, a->target);
+    }
+    if (a->protocol.p != NULL) {
+        buf_addc(b, ' ');
+        put_quoted(b, a->protocol);
+    }
+}
+
 static void
 line_combined(struct buf *b, const struct stats_access *a)
 {
@@ -334,10 +350,8 @@ line_combined(struct buf *b, const struct stats_access *a)
     strftime(when, sizeof when, "%d/%b/%Y:%H:%M:%S +0000", &tm);
     put_quoted(b, a->client);
     buf_printf(b, " - - [%s] \"", when);
-    put_quoted(b, a->method);
-    buf_addc(b, ' ');
-    put_quoted(b, a->target);
-    buf_printf(b, " HTTP/1.%u\" %u ", a->minor, a->status);
+    put_request(b, a);
+    buf_printf(b, "\" %u ", a->status);
     if (a->bytes_out > 0)
         buf_addu(b, a->bytes_out);
     else

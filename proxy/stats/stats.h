@@ -89,8 +89,9 @@ void stats_summary(struct buf *b);              /* the line of each minute: sinc
 
 struct stats_access {
     int64_t      wall_ms;
+    /* those whose p is NULL are not known */
     struct slice client, method, target, host, route, request_id, user_agent, referer, cache_status;
-    uint8_t      minor;
+    struct slice protocol;              /* "HTTP/1.1" */
     unsigned     status;
     enum stats_outcome outcome;
     uint64_t     us, bytes_in, bytes_out;       /* bytes_out: body */

@@ -2,6 +2,8 @@
 import json
 import re
 
+import pytest
+
 from harness import eventually
 
 
@@ -46,3 +48,41 @@ def test_a_hit_that_the_socket_does_not_take_at_once_is_logged_like_others(origi
     hit = lines(tmp_path, 2)[1]
     assert hit["outcome"] == "hit" and hit["client"] == "127.0.0.1" and hit["bytes_out"] == len(body)
     assert re.fullmatch("[0-9a-f]{32}", hit["request_id"])
+
+
+# ---- refused requests -------------------------------------------------------------------------------
+
+FIELDS = b"".join(b"X-%d: y\r\n" % i for i in range(300))
+
+
+@pytest.mark.parametrize("sent,status,method,target,protocol", [
+    (b"GET /a HTTP/1.1\r\nHost: x\r\nA b\r\n\r\n", 400, "GET", "/a", "HTTP/1.1"),
+    (b"GET /a HTTP/1.0\r\nHost: a b\r\n\r\n", 400, "GET", "/a", "HTTP/1.0"),
+    (b"GET /a HTTP/2.0\r\nHost: x\r\n\r\n", 505, "GET", "/a", "HTTP/2.0"),
+    (b"\r\nGET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, "GET", "/%zz", "HTTP/1.1"),
+    (b"GET /\"\xff\x01\r\n\r\n", 400, "GET", "/\"\ufffd\x01", None),
+    (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "GET", "/" + "a" * 4091, None),
+    (b"PUT /a HTTP/1.1\r\nHost: x\r\n" + FIELDS + b"\r\n", 431, "PUT", "/a", "HTTP/1.1"),
+    (b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n", 413, "PUT", "/a", "HTTP/1.1"),
+    (b"GET /slow HTTP/1.1\r\nHost:", 408, "GET", "/slow", "HTTP/1.1"),
+    (b"GET /slo", 408, "GET", "/slo", None),
+    (b"GET", 408, "GET", None, None),
+    (b"\x16\x03\x01\x02\x00\x01\x00 abc d\r\n\r\n", 400, None, None, None),
+])
+def test_a_refused_request_is_logged_with_its_client_and_what_was_read_of_it(
+        origin, weir, tmp_path, sent, status, method, target, protocol):
+    w = logging(weir, tmp_path, listen={"timeout": {"head": "300ms"}, "limits": {"body": "1MiB"}})
+    assert w.raw(sent).startswith(b"HTTP/1.1 %d " % status)
+    line, = lines(tmp_path, 1)
+    assert line["client"] == "127.0.0.1" and line["status"] == status
+    assert (line.get("method"), line.get("target"), line.get("protocol")) == (method, target, protocol)
+
+
+def test_a_combined_line_of_what_is_no_request_has_dashes(origin, weir, tmp_path):
+    w = logging(weir, tmp_path, log={"format": "combined"})
+    assert w.raw(b"\0\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert w.raw(b"GET /a HTTP/3.0\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 505 ")
+    text = (lambda: (tmp_path / "access.log").read_text())
+    eventually(lambda: text().count("\n") == 2)
+    assert text().count("127.0.0.1 - - [") == 2
+    assert '"-" 400 ' in text() and '"GET /a HTTP/3.0" 505 ' in text()

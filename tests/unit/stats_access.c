@@ -21,7 +21,8 @@ static const struct stats_access record = {
     .wall_ms = 1763700000123, .client = { "192.0.2.1", 9 }, .method = { "GET", 3 },
     .target = { "/a\"b\\c\n", 7 }, .host = { "api.test", 8 }, .route = { "/a", 2 },
     .request_id = { "r1", 2 },
-    .user_agent = { "curl/8 \"x\"", 10 }, .minor = 1, .status = 200, .outcome = OUTCOME_HIT,
+    .user_agent = { "curl/8 \"x\"", 10 }, .protocol = { "HTTP/1.1", 8 }, .status = 200,
+    .outcome = OUTCOME_HIT,
     .us = 42,
     .bytes_out = 1024,
 };
