@@ -48,9 +48,6 @@ const char *textf(struct load *l, const char *fmt, ...) PRINTF(2, 3);
 /* A value as a message quotes it: short, printable. */
 const char *shown(struct load *l, struct slice s);
 
-/* Of several words the nearest to `to` by edit distance, if one is near enough. */
-struct nearest { struct slice to; const char *word; unsigned distance; };
-void nearest_try(struct nearest *n, const char *word);
 
 /* ---- option.c: the tables ----------------------------------------------------------------- */
 

@@ -60,7 +60,7 @@ static const char usage[] =
     "  weir [run] -c FILE                 run with a configuration file (default " DEFAULT_FILE ")\n"
     "  weir [run] --origin URL            run in front of URL with the embedded defaults\n"
     "             [--listen ADDR:PORT] [--admin ADDR:PORT|off]\n"
-    "  weir check -c FILE                 print every problem of a configuration\n"
+    "  weir check [-c] FILE               print every problem of a configuration\n"
     "  weir purge --url U | --prefix P | --pattern G | --tag T | --route R | --all\n"
     "             [--soft] [--dry-run]    purge what is stored\n"
     "  weir stats                         hit rates and latency percentiles\n"
@@ -69,18 +69,37 @@ static const char usage[] =
     "  weir reload                        load the configuration again\n"
     "  weir version | reference | schema  print the version, the options' reference, the JSON schema\n"
     "\n"
-    "purge, stats, explain and reload take --admin URL (default http://127.0.0.1:8081) and\n"
-    "--token-file FILE.\n";
+    "purge, stats, explain and reload take --admin URL (default http://127.0.0.1:8081),\n"
+    "--token-file FILE and --timeout SECONDS (default 30).\n";
 
 /* ---- configuration ---------------------------------------------------------------------------------- */
+
+/* Of what flags say, places in the text that was made of them mean nothing: the flag does. */
+static void
+name_flags(struct config_report *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        struct config_problem *at = &r->at[i];
+
+        at->line = 0;
+        if (strcmp(at->path, "listen") == 0)
+            at->path = "--listen";
+        else if (strcmp(at->path, "admin.listen") == 0)
+            at->path = "--admin";
+    }
+}
 
 static struct conf *
 load(const struct process *p, struct config_report *r)
 {
+    struct conf *c;
+
     if (p->file != NULL)
         return config_load(p->file, p->origin, r);
-    return config_parse(p->overrides.n > 0 ? p->overrides.p : NULL, p->overrides.n, "command line",
+    c = config_parse(p->overrides.n > 0 ? p->overrides.p : NULL, p->overrides.n, "command line",
         p->origin, r);
+    name_flags(r);
+    return c;
 }
 
 static void
@@ -407,7 +426,8 @@ check(const struct process *p)
 
     config_report_print(&report, name, stdout);
     if (c != NULL)
-        printf("%s: ok, %zu routes, %zu warnings\n", name, c->nroutes, warnings);
+        printf("%s: ok, %zu route%s, %zu warning%s\n", name, c->nroutes,
+            c->nroutes == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");
     config_report_free(&report);
     if (c == NULL)
         return 1;
@@ -424,84 +444,172 @@ bad_usage(const char *what, const char *arg)
     return 2;
 }
 
+/* A value of a flag as YAML. */
+static void
+override(struct process *p, const char *before, const char *value, const char *behind)
+{
+    buf_addz(&p->overrides, before);
+    buf_addc(&p->overrides, '\'');
+    for (const char *c = value; *c != '\0'; c++) {
+        if (*c == '\'')
+            buf_addc(&p->overrides, '\'');
+        buf_addc(&p->overrides, *c);
+    }
+    buf_printf(&p->overrides, "'%s\n", behind);
+}
+
+/* -1, or an exit code. */
+static int
+take_option(struct process *p, int opt)
+{
+    switch (opt) {
+    case 'c':
+        p->file = optarg;
+        return -1;
+    case 'o':
+        p->origin = optarg;
+        return -1;
+    case 'l':
+        override(p, "listen: ", optarg, "");
+        return -1;
+    case 'a':
+        override(p, "admin: {listen: ", optarg, "}");
+        return -1;
+    case 'h':
+        fputs(usage, stdout);
+        return 0;
+    default:
+        puts("weir " WEIR_VERSION);
+        return 0;
+    }
+}
+
 /* Options of run and check. -1, or an exit code. */
 static int
-read_options(struct process *p, int argc, char **argv)
+read_options(struct process *p, int argc, char **argv, bool takes_file)
 {
+    static const char shorts[] = "c:hV";
     static const struct option options[] = {
         { "config", required_argument, NULL, 'c' }, { "origin", required_argument, NULL, 'o' },
         { "listen", required_argument, NULL, 'l' }, { "admin", required_argument, NULL, 'a' },
-        { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+        { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
+        { NULL, 0, NULL, 0 },
     };
-    int opt;
+    bool seen[128] = { false };
+    int opt, rc = -1;
+    struct err e;
 
-    opterr = 0;
-    while ((opt = getopt_long(argc, argv, "+c:hV", options, NULL)) != -1) {
-        switch (opt) {
-        case 'c':
-            p->file = optarg;
-            break;
-        case 'o':
-            p->origin = optarg;
-            break;
-        case 'l':
-            buf_printf(&p->overrides, "listen: \"%s\"\n", optarg);
-            break;
-        case 'a':
-            buf_printf(&p->overrides, "admin: {listen: \"%s\"}\n", optarg);
-            break;
-        case 'h':
-            fputs(usage, stdout);
-            return 0;
-        case 'V':
-            puts("weir " WEIR_VERSION);
-            return 0;
-        default:
-            return bad_usage("unknown option, or one without its value: ", argv[optind - 1]);
-        }
+    if (options_exact(argc, argv, shorts, options, &e) == -1)
+        return bad_usage(e.text, "");
+    while (rc == -1 && (opt = getopt_long(argc, argv, shorts, options, NULL)) != -1) {
+        if (seen[opt & 127])
+            return bad_usage("given twice, and only one can hold: ", optarg);
+        seen[opt & 127] = true;
+        rc = take_option(p, opt);
     }
+    if (rc != -1)
+        return rc;
+    if (optind < argc && takes_file && p->file == NULL)
+        p->file = argv[optind++];
     if (optind < argc)
-        return bad_usage("not understood: ", argv[optind]);
+        return bad_usage(p->file == NULL ? "a file goes behind -c; not understood: " :
+            "not understood: ", argv[optind]);
     if (p->file != NULL && p->overrides.n > 0)
-        return bad_usage("--listen and --admin go with --origin; with a file, write them there", "");
+        return bad_usage("--listen and --admin go with --origin; with a file, write them there",
+            "");
     if (p->file == NULL && p->origin == NULL) {
         if (access(DEFAULT_FILE, F_OK) != 0)
-            return bad_usage("nothing to run: give -c FILE or --origin URL; there is no " DEFAULT_FILE, "");
+            return bad_usage("nothing to run: give -c FILE or --origin URL; there is no "
+                DEFAULT_FILE, "");
         p->file = DEFAULT_FILE;
     }
     return -1;
 }
 
+static int
+show_version(struct process *p, int argc, char **argv)
+{
+    (void)p, (void)argc, (void)argv;
+    puts("weir " WEIR_VERSION);
+    return 0;
+}
+
+static int
+show_help(struct process *p, int argc, char **argv)
+{
+    (void)p, (void)argc, (void)argv;
+    fputs(usage, stdout);
+    return 0;
+}
+
+static int
+show_reference(struct process *p, int argc, char **argv)
+{
+    (void)p, (void)argc, (void)argv;
+    config_reference(stdout);
+    return 0;
+}
+
+static int
+show_schema(struct process *p, int argc, char **argv)
+{
+    (void)p, (void)argc, (void)argv;
+    config_schema(stdout);
+    return 0;
+}
+
+static int
+ask(struct process *p, int argc, char **argv)
+{
+    (void)p;
+    return admin_client(argc, argv);
+}
+
+static int
+do_run(struct process *p, int argc, char **argv)
+{
+    int rc = read_options(p, argc, argv, false);
+
+    return rc == -1 ? run(p) : rc;
+}
+
+static int
+do_check(struct process *p, int argc, char **argv)
+{
+    int rc = read_options(p, argc, argv, true);
+
+    return rc == -1 ? check(p) : rc;
+}
+
+static const struct { const char *name; bool alone; int (*run)(struct process *, int, char **); }
+    verbs[] = {
+    { "run", false, do_run }, { "check", false, do_check }, { "purge", false, ask },
+    { "stats", false, ask }, { "explain", false, ask }, { "reload", false, ask },
+    { "version", true, show_version }, { "help", true, show_help },
+    { "reference", true, show_reference }, { "schema", true, show_schema },
+};
+
 int
 main(int argc, char **argv)
 {
     struct process p = { 0 };
-    const char *verb = argc > 1 && argv[1][0] != '-' ? argv[1] : "run";
-    int skip = argc > 1 && argv[1][0] != '-' ? 1 : 0, rc;
+    struct buf text = { 0 };
+    struct nearest near;
 
-    if (strcmp(verb, "version") == 0) {
-        puts("weir " WEIR_VERSION);
-        return 0;
+    if (argc < 2 || argv[1][0] == '-')
+        return do_run(&p, argc, argv);
+    near = (struct nearest){ .to = slice_of(argv[1]) };
+    for (size_t i = 0; i < NELEM(verbs); i++) {
+        nearest_try(&near, verbs[i].name);
+        if (strcmp(verbs[i].name, argv[1]) != 0)
+            continue;
+        if (verbs[i].alone && argc > 2)
+            return bad_usage("not understood: ", argv[2]);
+        return verbs[i].run(&p, argc - 1, argv + 1);
     }
-    if (strcmp(verb, "help") == 0) {
-        fputs(usage, stdout);
-        return 0;
-    }
-    if (strcmp(verb, "reference") == 0) {
-        config_reference(stdout);
-        return 0;
-    }
-    if (strcmp(verb, "schema") == 0) {
-        config_schema(stdout);
-        return 0;
-    }
-    if (strcmp(verb, "purge") == 0 || strcmp(verb, "stats") == 0 || strcmp(verb, "explain") == 0 ||
-        strcmp(verb, "reload") == 0)
-        return admin_client(argc - 1, argv + 1);
-    if (strcmp(verb, "run") != 0 && strcmp(verb, "check") != 0)
-        return bad_usage("unknown command: ", verb);
-    rc = read_options(&p, argc - skip, argv + skip);
-    if (rc == -1)
-        rc = strcmp(verb, "check") == 0 ? check(&p) : run(&p);
-    return rc;
+    buf_printf(&text, near.word != NULL ? "%s; did you mean %s" : "%s", argv[1], near.word);
+    buf_addc(&text, '\0');
+    bad_usage("unknown command: ", text.failed ? argv[1] : text.p);
+    buf_free(&text);
+    return 2;
 }

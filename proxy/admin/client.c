@@ -1,170 +1,17 @@
 /*
- * `weir purge|stats|explain|reload`: the shell's side of the admin port.
- *
- * Model    one blocking socket, one exchange, HTTP/1.1 with Connection: close, read to the end by
- *          the parser of http/. Exit codes: 0 done; 1 the server said no, or could not be reached;
- *          2 the command line was not understood.
+ * `weir purge|stats|explain|reload`: the shell's side of the admin port. Exit codes: 0 done; 1 the
+ * server said no, or could not be reached; 2 the command line was not understood.
  */
 #include <errno.h>
 #include <getopt.h>
-#include <netdb.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
 #include "admin/inside.h"
 
 #define DEFAULT_ADMIN "http://127.0.0.1:8081"
-#define ANSWER_MAX    (256u << 20)      /* /stats of 10,000 busy routes stays far below */
-
-/* ---- one exchange ---------------------------------------------------------------------------- */
-
-static int
-dial(const char *base, const struct http_uri *u)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *at;
-    struct timeval wait = { .tv_sec = 60 };
-    char host[256], port[8] = "80";
-    struct slice name = u->host;
-    const char *colon = memrchr(name.p, ':', name.n), *bracket = memchr(name.p, ']', name.n);
-    int fd = -1, rc, error = 0;
-
-    if (colon != NULL && (bracket == NULL || colon > bracket)) {
-        snprintf(port, sizeof port, "%.*s", (int)(name.p + name.n - colon - 1), colon + 1);
-        name.n = (size_t)(colon - name.p);
-    }
-    if (bracket != NULL)
-        name = (struct slice){ name.p + 1, (size_t)(bracket - name.p) - 1 };
-    snprintf(host, sizeof host, "%.*s", SLICE_ARG(name));
-    rc = getaddrinfo(host, port, &hints, &list);
-    if (rc != 0) {
-        fprintf(stderr, "weir: %s: %s\n", base, gai_strerror(rc));
-        return -1;
-    }
-    for (at = list; at != NULL && fd == -1; at = at->ai_next) {
-        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd != -1 && connect(fd, at->ai_addr, at->ai_addrlen) != 0) {
-            error = errno;
-            close(fd);
-            fd = -1;
-        }
-    }
-    freeaddrinfo(list);
-    if (fd == -1) {
-        fprintf(stderr, "weir: %s: %s. Is weir running, and is this the address of its admin port "
-            "(admin.listen)? Say --admin URL for another.\n", base, strerror(error));
-        return -1;
-    }
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-    return fd;
-}
-
-static int
-send_all(int fd, struct slice s)
-{
-    while (s.n > 0) {
-        ssize_t n = send(fd, s.p, s.n, MSG_NOSIGNAL);
-
-        if (n == -1 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        s = (struct slice){ s.p + n, s.n - (size_t)n };
-    }
-    return 0;
-}
-
-static int
-receive_all(int fd, struct buf *b)
-{
-    for (;;) {
-        char *room = buf_reserve(b, 65536);
-        ssize_t n = room != NULL ? recv(fd, room, 65536, 0) : -1;
-
-        if (n == -1 && room != NULL && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n == 0 ? 0 : -1;
-        b->n += (size_t)n;
-        if (b->n > ANSWER_MAX) {
-            errno = EMSGSIZE;
-            return -1;
-        }
-    }
-}
-
-/* The final response in `in`: its status, its body appended to out; -1 when it is none. */
-static int
-read_response(struct slice in, struct buf *out)
-{
-    static const struct http_limits limits = { .head = 65536, .uri = 8192,
-        .fields = HTTP_FIELDS_MAX };
-    static struct http_field fields[HTTP_FIELDS_MAX];
-    struct http_head h = { 0 };
-    struct http_fault fault;
-
-    do {                                /* behind interim responses */
-        ssize_t n;
-
-        h = (struct http_head){ .cap = HTTP_FIELDS_MAX, .fields = fields };
-        n = http_parse_response(in.p, in.n, &limits, &h, &fault);
-        if (n <= 0)
-            return -1;
-        in = (struct slice){ in.p + n, in.n - (size_t)n };
-    } while (h.status < 200);
-    if (http_response_framing(&h, HTTP_GET, &fault) != 0)
-        return -1;
-    if (h.framing == HTTP_CHUNKED) {
-        struct http_chunked d = { 0 };
-        struct slice data;
-        enum http_chunk what;
-
-        while ((what = http_chunked_next(&d, &in, &data)) == HTTP_CHUNK_DATA)
-            buf_adds(out, data);
-        http_chunked_free(&d);
-        return what == HTTP_CHUNK_END ? (int)h.status : -1;
-    }
-    if (h.framing == HTTP_LENGTH && in.n < h.length)
-        return -1;
-    buf_add(out, in.p, h.framing == HTTP_LENGTH ? (size_t)h.length : in.n);
-    return (int)h.status;
-}
-
-int
-client_exchange(const struct client *c, const char *method, const char *target, struct slice body,
-    struct buf *out)
-{
-    struct buf b = { 0 };
-    struct http_uri u;
-    int fd, status = -1;
-
-    if (http_uri_parse(slice_of(c->base), &u) != 0 || !slice_ieq(u.scheme, SLICE("http"))) {
-        fprintf(stderr, "weir: --admin %s: http://HOST:PORT is wanted\n", c->base);
-        return -1;
-    }
-    if ((fd = dial(c->base, &u)) == -1)
-        return -1;
-    buf_printf(&b, "%s %s HTTP/1.1\r\nHost: %.*s\r\nConnection: close\r\nContent-Length: %zu\r\n",
-        method, target, SLICE_ARG(u.host), body.n);
-    if (body.n > 0)
-        buf_addz(&b, "Content-Type: application/json\r\n");
-    if (c->token != NULL)
-        buf_printf(&b, "Authorization: Bearer %s\r\n", c->token);
-    buf_addz(&b, "\r\n");
-    buf_adds(&b, body);
-    if (b.failed || send_all(fd, buf_slice(&b)) != 0 || (b.n = 0, receive_all(fd, &b)) != 0)
-        fprintf(stderr, "weir: %s: %s\n", c->base, b.failed ? "out of memory" : strerror(errno));
-    else if ((status = read_response(buf_slice(&b), out)) == -1)
-        fprintf(stderr,
-            "weir: %s: the answer is no complete HTTP response; is this the admin port?\n",
-            c->base);
-    close(fd);
-    buf_free(&b);
-    return status;
-}
+#define DEFAULT_WAIT  30                /* seconds */
 
 /* ---- the command line ------------------------------------------------------------------------ */
 
@@ -174,11 +21,11 @@ static const char usage_text[] =
     "       weir stats\n"
     "       weir explain URL [-H 'Name: value']\n"
     "       weir reload\n"
-    "All take --admin URL (default " DEFAULT_ADMIN ") and --token-file FILE. --url, --prefix,\n"
-    "--pattern, --tag, --route and -H may be given several times.\n";
+    "All take --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"
+    "(30). --url, --prefix, --pattern, --tag, --route and -H may be given several times.\n";
 
 enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_ALL,
-    OPT_SOFT, OPT_DRY, OPT_HELP };
+    OPT_SOFT, OPT_DRY, OPT_WAIT, OPT_HELP };
 
 static const struct option options[] = {
     { "admin", required_argument, NULL, OPT_ADMIN },
@@ -191,6 +38,7 @@ static const struct option options[] = {
     { "all", no_argument, NULL, OPT_ALL },
     { "soft", no_argument, NULL, OPT_SOFT },
     { "dry-run", no_argument, NULL, OPT_DRY },
+    { "timeout", required_argument, NULL, OPT_WAIT },
     { "help", no_argument, NULL, OPT_HELP },
     { NULL, 0, NULL, 0 },
 };
@@ -251,6 +99,19 @@ add_encoded(struct buf *b, const char *text)
 }
 
 static int
+read_wait(struct client *c, const char *text)
+{
+    uint64_t seconds;
+
+    if (!slice_u64(slice_of(text), &seconds) || seconds < 1 || seconds > 86400) {
+        fprintf(stderr, "weir: --timeout %s: whole seconds are wanted, 1 to 86400\n", text);
+        return 2;
+    }
+    c->wait_us = (int64_t)seconds * 1000000;
+    return 0;
+}
+
+static int
 take_option(struct command *k, int opt, const char *value)
 {
     switch (opt) {
@@ -271,6 +132,8 @@ take_option(struct command *k, int opt, const char *value)
     case OPT_DRY:
         k->dry = true;
         return 0;
+    case OPT_WAIT:
+        return read_wait(&k->client, value);
     case 'H':
         buf_addz(&k->query, "&header=");
         add_encoded(&k->query, value);
@@ -353,12 +216,26 @@ run_stats(struct command *k)
     return finish(k, status, &(struct buf){ 0 });
 }
 
+/* What was said of the file, a line each, and what came of it: for a person, not as JSON. */
 static int
 run_reload(struct command *k)
 {
     struct buf out = { 0 };
-    int rc = finish(k, client_exchange(&k->client, "POST", "/reload", SLICE(""), &out), &out);
+    int status = client_exchange(&k->client, "POST", "/reload", SLICE(""), &out), rc;
+    json_t *doc = status == 200 || status == 422 ? json_loadb(out.p, out.n, 0, NULL) : NULL;
+    const char *text = json_string_value(json_object_get(doc, "text"));
+    const char *detail = json_string_value(json_object_get(doc, "detail"));
 
+    if (text != NULL) {
+        out.n = 0;
+        buf_addz(&out, text);
+        if (status == 200)
+            buf_addz(&out, "loaded again\n");
+        else
+            buf_printf(&out, "weir: %s\n", detail != NULL ? detail : "refused");
+    }
+    rc = finish(k, status, &out);
+    json_decref(doc);
     buf_free(&out);
     return rc;
 }
@@ -383,9 +260,14 @@ run_verb(struct command *k, const char *verb, int nargs, char **args)
 int
 admin_client(int argc, char **argv)
 {
-    struct command k = { .client = { .base = DEFAULT_ADMIN } };
+    struct command k = { .client = { .base = DEFAULT_ADMIN, .wait_us = DEFAULT_WAIT * 1000000 } };
     int opt, rc = 0;
+    struct err e;
 
+    if (options_exact(argc, argv, "H:", options, &e) == -1) {
+        fprintf(stderr, "weir %s: %s\n%s", argv[0], e.text, usage_text);
+        return 2;
+    }
     optind = 1;
     while (rc == 0 && (opt = getopt_long(argc, argv, "H:", options, NULL)) != -1) {
         if (opt == OPT_HELP) {

@@ -95,6 +95,7 @@ void handle_purge(struct admin_request *r);
 struct client {
     const char *base;                   /* http://127.0.0.1:8081 */
     char       *token;                  /* owned */
+    int64_t     wait_us;                /* for all of an exchange */
 };
 /* One exchange. The status, with the body in *body; -1 after telling stderr what to do. */
 int client_exchange(const struct client *c, const char *method, const char *target,

@@ -87,6 +87,18 @@ struct err {
 /* Fills *e (which may be NULL) and returns -1, so that `return err_set(e, ...)` reads well. */
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF(3, 4);
 
+/* ---- words that people mistype --------------------------------------------------------- */
+
+/* Of several words the nearest to `to` by edit distance, if one is near enough. */
+struct nearest { struct slice to; const char *word; unsigned distance; };
+void nearest_try(struct nearest *n, const char *word);
+
+/* Before getopt_long, which takes the beginning of a name for the whole: -1 with *e unless every
+ * option of argv is one of `known` in full, and has a value where it must. */
+struct option;
+int options_exact(int argc, char **argv, const char *shorts, const struct option *known,
+    struct err *e);
+
 /* ---- log: lines on stderr, for people and journald ------------------------------------- */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };

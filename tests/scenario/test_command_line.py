@@ -1,0 +1,145 @@
+"""What a person types, and what they read back."""
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+import harness
+from harness import run_cli
+
+MINIMAL = "origins: {a: {servers: http://127.0.0.1:1}}\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "weir.yaml"
+    path.write_text(MINIMAL)
+    return str(path)
+
+
+@pytest.fixture
+def peer():
+    """A factory of listeners that do one thing to each connection; returns their URL."""
+    made = []
+
+    def make(act):
+        s = socket.create_server(("127.0.0.1", 0))
+        kept = []
+
+        def serve():
+            while True:
+                try:
+                    c, _ = s.accept()
+                except OSError:
+                    return
+                kept.append(c)
+                act(c)
+        threading.Thread(target=serve, daemon=True).start()
+        made.append(s)
+        return "http://127.0.0.1:%d" % s.getsockname()[1]
+    yield make
+    for s in made:
+        s.shutdown(socket.SHUT_RDWR)
+        s.close()
+
+
+# ---- options -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("args,said", [
+    (["purge", "--al"], "unknown option --al; did you mean --all"),
+    (["purge", "--dry"], "unknown option --dry"),
+    (["purge", "--url", "--al", "--soft=1"], "--soft takes no value"),
+    (["purge", "--tag"], "--tag lacks its value"),
+    (["stats", "-x"], "unknown option -x"),
+    (["stats", "--timeout", "0"], "--timeout 0"),
+    (["check", "--conf", "x"], "unknown option --conf; did you mean --config"),
+    (["--orign", "http://a"], "unknown option --orign; did you mean --origin"),
+    (["check", "-c"], "-c lacks its value"),
+    (["chek"], "unknown command: chek; did you mean check"),
+    (["schema", "x"], "not understood: x"), (["version", "--x"], "not understood: --x"),
+    (["check", "-c", "a", "-c", "b"], "given twice"),
+    (["check", "a", "b"], "not understood: b"),
+    (["run", "--origin", "http://a", "--listen", ":1", "--listen", ":2"], "given twice"),
+])
+def test_what_is_not_understood_is_named(args, said):
+    ended = run_cli(*args)
+    assert ended.returncode == 2 and said in ended.stderr
+
+
+def test_the_beginning_of_an_option_purges_nothing(origin, weir):
+    origin.on("/a", body=b"x", headers=[("Cache-Control", "max-age=60")])
+    w = weir()
+    w.get("/a")
+    assert w.cli("purge", "--admin", w.admin_url, "--al").returncode == 2
+    assert w.get("/a").cache_status.hit
+
+
+def test_check_takes_the_file_with_and_without_its_option(file):
+    for args in (["-c", file], [file], ["--config=" + file]):
+        ended = run_cli("check", *args)
+        assert (ended.returncode, ended.stdout) == (0, "%s: ok, 1 route, 0 warnings\n" % file)
+
+
+@pytest.mark.parametrize("args,said", [
+    (["--listen", "99999"], 'command line: --listen: "99999" is no address with a port'),
+    (["--admin", "x"], 'command line: --admin: "x" is no address'),
+    (["--listen", "a'b: \"c"], "command line: --listen: "),
+])
+def test_a_flag_that_is_wrong_is_named_by_its_name(args, said):
+    ended = run_cli("check", "--origin", "http://127.0.0.1:1", *args)
+    assert ended.returncode == 1 and ended.stdout.startswith(said)
+
+
+# ---- asking a running Weir -----------------------------------------------------------------------
+
+
+def test_an_answer_ends_where_it_says_and_not_with_the_connection(peer):
+    body = json.dumps({"text": "a\nb\n", "reloaded": True}).encode()
+    plain = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    chunked = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" \
+        b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (9, body[:9], len(body) - 9, body[9:])
+    for answer in (plain, chunked):
+        for size in (1, 7, 10000):
+            def act(c, answer=answer, size=size):
+                c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for i in range(0, len(answer), size):
+                    c.sendall(answer[i:i + size])
+            start = time.monotonic()
+            ended = run_cli("reload", "--admin", peer(act))
+            assert (ended.returncode, ended.stdout) == (0, "a\nb\nloaded again\n"), ended.stderr
+            assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("answer,said", [
+    (b"", "no HTTP answer within 1 s (--timeout)"), (b"HTTP/1.1 200 OK\r\n", "no HTTP answer"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", "no complete answer within 1 s"),
+    (b"SSH-2.0-x\r\n", "no complete HTTP response"),
+])
+def test_who_does_not_answer_holds_nobody_up(peer, answer, said):
+    ended = run_cli("stats", "--timeout", "1", "--admin", peer(lambda c: c.sendall(answer)))
+    assert ended.returncode == 1 and said in ended.stderr and "admin.listen" in ended.stderr
+
+
+def test_a_connection_cut_short_is_no_answer(peer):
+    def act(c):
+        c.recv(4096)
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+        c.close()
+    ended = run_cli("stats", "--admin", peer(act))
+    assert ended.returncode == 1 and "no complete HTTP response" in ended.stderr
+
+
+def test_a_reload_is_told_as_text(weir):
+    w = weir()
+    ended = w.cli("reload", "--admin", w.admin_url)
+    assert (ended.returncode, ended.stdout) == (0, "loaded again\n")
+    with open(w.config, "a", encoding="utf-8") as f:
+        f.write("cachee: 1\nworkerss: 1\n")
+    ended = w.cli("reload", "--admin", w.admin_url)
+    lines = ended.stderr.splitlines()
+    assert ended.returncode == 1 and len(lines) == 3 and ended.stdout == ""
+    assert "did you mean cache" in lines[0] and "did you mean workers" in lines[1]
+    assert lines[2] == "weir: the new configuration was refused; the old one stays in force"
