@@ -91,6 +91,7 @@ struct request {
 
     /* DELIVER */
     bool               head_sent, chunked, close, tunnel;
+    uint64_t           tunnel_us;       /* how long it stood */
     unsigned           status;
     struct slice       answer;          /* head and first body bytes of an answer of our own */
     struct part       *parts;

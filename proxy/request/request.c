@@ -53,8 +53,12 @@ enter(struct request *r, enum req_state to)
     int64_t now = now_us();
 
     assert(to == REQ_ABORT || (table[r->state].next & BIT(to)) != 0);
-    stats_state(r->state, (uint64_t)(now - r->since_us));
-    r->spent_us[r->state] += (uint32_t)(now - r->since_us);
+    if (r->tunnel && r->state == REQ_DELIVER) {
+        r->tunnel_us = (uint64_t)(now - r->since_us);
+    } else {
+        stats_state(r->state, (uint64_t)(now - r->since_us));
+        r->spent_us[r->state] += (uint32_t)(now - r->since_us);
+    }
     log_debug("%s -> %s", table[r->state].name, table[to].name);
     r->state = (uint8_t)to;
     r->since_us = now;
@@ -107,7 +111,8 @@ req_post(void *request)
 enum req_state
 do_abort(struct request *r)
 {
-    r->outcome = OUTCOME_ERROR;
+    if (!r->tunnel)                     /* however that ends: it was made, and it ends */
+        r->outcome = OUTCOME_ERROR;
     fill_close(&r->fill);
     return REQ_DONE;
 }
@@ -361,14 +366,16 @@ log_access(const struct request *r, uint64_t us)
 void
 req_finish(struct request *r)
 {
-    uint64_t us = (uint64_t)(now_us() - r->started_us);
+    uint64_t whole_us = (uint64_t)(now_us() - r->started_us);
+    /* How long a tunnel stood is no latency: its answer was the 101. */
+    uint64_t us = whole_us > r->tunnel_us ? whole_us - r->tunnel_us : 0;
     int64_t slow_ms = r->site->conf->slow_ms;
 
     stats_request(r->match.route != NULL ? r->match.route->stats : 0, r->outcome, us, r->bytes_out);
     if (r->head != NULL && slow_ms > 0 && us >= (uint64_t)slow_ms * 1000)
         log_slow(r, us);
     if (atomic_load_explicit(&stats_access_on, memory_order_relaxed))
-        log_access(r, us);
+        log_access(r, whole_us);
     fill_close(&r->fill);
     if (r->stale != NULL)
         object_unref(&r->stale);

@@ -1,6 +1,7 @@
 """What the figures and the access log say of requests: who, what, how long, and by which id."""
 import json
 import re
+import time
 
 import pytest
 
@@ -86,3 +87,53 @@ def test_a_combined_line_of_what_is_no_request_has_dashes(origin, weir, tmp_path
     eventually(lambda: text().count("\n") == 2)
     assert text().count("127.0.0.1 - - [") == 2
     assert '"-" 400 ' in text() and '"GET /a HTTP/3.0" 505 ' in text()
+
+
+# ---- tunnels ----------------------------------------------------------------------------------------
+
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def tunnels(origin):
+    def handler(req, conn):
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+        while conn.sock.recv(65536):
+            pass
+        conn.close()
+    origin.on("/ws", handler)
+
+
+def only_pass(w, limit_us):
+    """All requests were passes, and none took long by the figures."""
+    stats = w.stats()
+    outcomes = stats["routes"][0]["outcomes"]
+    assert list(outcomes) == ["pass"] and outcomes["pass"]["start"]["max_us"] < limit_us
+    assert all(s["start"].get("max_us", 0) < limit_us for s in stats["states"].values()), stats["states"]
+    return outcomes["pass"]["start"]["count"]
+
+
+def test_a_tunnel_counts_with_the_time_to_its_101_and_is_logged_with_all_of_it(origin, weir, tmp_path):
+    tunnels(origin)
+    w = logging(weir, tmp_path, slow="500ms")
+    with w.client() as c:
+        c.send(UPGRADE)
+        assert c.response().status == 101 and c.wire.take(5) == b"hello"
+        c.send(b"1234567")
+        time.sleep(0.8)                                  # what is tested is that it does not count
+    line, = lines(tmp_path, 1)
+    assert line["status"] == 101 and line["outcome"] == "pass" and line["duration_us"] > 700000
+    assert (line["bytes_in"], line["bytes_out"]) == (7, 5)
+    assert only_pass(w, 500000) == 1
+    assert not w.log_has("slow:") and w.metric("weir_requests_slow_total") == 0
+
+
+def test_a_tunnel_closed_because_nothing_moved_is_no_error(origin, weir, tmp_path):
+    tunnels(origin)
+    w = logging(weir, tmp_path, listen={"timeout": {"tunnel": "600ms"}}, slow="500ms")
+    with w.client() as c:
+        c.send(UPGRADE)
+        assert c.response().status == 101 and c.wire.to_close() == b"hello"
+    line, = lines(tmp_path, 1)
+    assert line["outcome"] == "pass" and line["duration_us"] >= 500000 and line["bytes_out"] == 5
+    assert only_pass(w, 500000) == 1
+    assert w.metric("weir_requests_slow_total") == 0
