@@ -4,8 +4,8 @@
  * Model    NEW -> (WAIT for a permit) -> (CONNECT) -> HEAD -> BODY or TUNNEL -> DONE. A try that
  *          fails goes back to NEW while it may be repeated, else the fault is told. Head and body
  *          bytes that the caller gives in one round of the loop leave in one write. Up to 64 KiB of
- *          body stay in memory after they were sent, so that a request on a pooled connection that
- *          turned out closed can be sent again as a whole (RFC 9112 9.3.1).
+ *          body stay in memory until a response begins, so that an idempotent request can be sent
+ *          again as a whole (RFC 9110 9.2.2, RFC 9112 9.3.1); a longer one is not.
  * Threads  all on the exchange's worker.
  * Not here the response (response.c), who gets a connection (pool.c), which server (balance.c).
  */
@@ -148,12 +148,11 @@ may_repeat_stale(struct exchange *x, enum wire_trouble t)
     return true;
 }
 
+/* What was sent of the body is still there, up to 64 KiB of it (forget_sent). */
 static bool
 may_retry(struct exchange *x)
 {
-    bool body_sent = x->spilt || x->out_off > 0;
-
-    if (body_sent || x->retries >= x->o->retry_attempts)
+    if (x->spilt || x->retries >= x->o->retry_attempts)
         return false;
     if (!budget_retry(&x->o->budget, x->o->retry_budget, now_us())) {
         COUNT(origin_retry_denied);

@@ -72,11 +72,11 @@ struct exchange_events {
     void (*on_half_close)(void *arg);
 };
 
-/* NULL when memory is out. The request's head goes out as soon as there is a connection. With
- * no body, or one of which nothing was sent yet, an idempotent request is retried on
- * another connection (another server first) when it failed before a response began; a request
- * whose pooled connection turned out closed before anything was received is retried
- * once more on a new connection if it is idempotent (RFC 9112 9.3.1). */
+/* NULL when memory is out. The request's head goes out as soon as there is a connection. While no
+ * more than 64 KiB of its body were sent (they are kept), an idempotent request is retried on
+ * another connection (another server first) when it failed before a response began; one whose
+ * pooled connection turned out closed before anything was received is sent once more on a new
+ * connection, whatever the retry budget (RFC 9112 9.3.1). */
 struct exchange *exchange_start(struct origin *o, struct loop *l, const struct exchange_request *r,
     const struct exchange_events *ev, void *arg);
 /* Body bytes in order; copied. Framing is done here. After a 101 these are the tunnel's bytes. */

@@ -211,6 +211,36 @@ def test_a_write_that_may_have_arrived_is_not_repeated(origin, origins, weir):
     assert one.count("/often") + two.count("/often") == 3   # once and two further attempts
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "QUERY"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_idempotent_request_is_sent_again_with_its_body(origins, weir, method, chunked):
+    one, two = origins(), origins()
+    one.on("*", lambda req, conn: conn.reset())
+    two.on("*", lambda req, conn: conn.respond(body=req.body))
+    w = weir(origin={"servers": [one.url, two.url], "eject": {"errors": 0},
+                     "retry": {"budget": "100%"}}, routes=PASS)
+    body = bytes(range(256)) * 200                          # 51,200 bytes
+    for _ in range(2):                                      # each server is the first once
+        with w.client() as c:
+            if chunked:
+                c.start(method, "/a", [("Transfer-Encoding", "chunked")])
+                c.send(b"c800\r\n" + body + b"\r\n0\r\n\r\n")
+                r = c.response()
+            else:
+                r = c.request(method, "/a", body=body)
+        assert r.status == 200 and r.body == body
+    assert one.count("/a") == 1 and two.count("/a") == 2
+
+
+def test_a_body_of_more_than_64_kib_is_not_sent_again(origin, weir):
+    origin.on("*", lambda req, conn: conn.reset())
+    w = weir(origin={"eject": {"errors": 0}}, routes=PASS)
+    problem(w.request("PUT", "/little", body=b"x" * 60000), 502)
+    assert origin.count("/little") == 3                     # once and two further attempts
+    problem(w.request("PUT", "/large", body=b"x" * 70000), 502)
+    assert origin.count("/large") == 1
+
+
 def test_a_server_that_fails_is_left_out_and_comes_back(origin, origins, weir):
     one, two = origins(), origins()
     bad = threading.Event()
