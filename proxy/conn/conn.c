@@ -454,7 +454,8 @@ take_body(struct conn *c, struct slice *data)
         c->body_done = got == HTTP_CHUNK_END;
     }
     c->body_seen += piece.n;
-    if (c->body_seen > (uint64_t)listener(c)->limit_body) {
+    /* also by what a chunk announces: no byte of it is awaited */
+    if (c->body_seen + c->chunked.left > (uint64_t)listener(c)->limit_body) {
         data->n = 0;
         refuse(c, 413, "the request body is larger than this listener takes");
         return;

@@ -65,6 +65,8 @@ def test_a_body_over_its_limit_is_413(origin, weir):
         c.send(start + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2 + b"0\r\n\r\n")
         assert c.response().body == b"1000"
     refused(w.raw(start + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2 + b"1\r\nx\r\n0\r\n\r\n"), 413)
+    for size in b"3e9\r\n", b"7fffffffffffffff\r\n", b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n", b"3e9":
+        refused(w.raw(start + b"Transfer-Encoding: chunked\r\n\r\n" + size), 413)    # no byte of it is awaited
     assert origin.count() == 2
     assert w.post("/up", b"").body == b"0"
 
