@@ -218,6 +218,18 @@ refuse(struct conn *c, unsigned status, const char *why)
     c->worker->ev->on_refused(c, &f, busy);
 }
 
+/* A peer that must speak the PROXY protocol does not: nobody could say who asks. */
+static void
+no_proxy_header(struct conn *c, const char *what)
+{
+    static struct log_limit limit;
+
+    COUNT(proxy_refused);
+    log_limited(&limit, LOG_WARN, "%s is in `trust` of %s and sent %s: closed; let it send one "
+        "(send-proxy), or set proxy_protocol: false", c->client, listener(c)->address.text, what);
+    kill_conn(c);
+}
+
 static void
 refuse_head(struct conn *c, struct slice bytes, unsigned status, const char *why)
 {
@@ -255,7 +267,8 @@ conn_expired(struct conn *c)
         break;
     case WAIT_HEAD:
         if (c->state == CONN_PROXY) {
-            conn_gone(c);
+            no_proxy_header(c, conn_rest(c) > 0 ? "a part of a PROXY header in time" :
+                "no PROXY header in time");
             break;
         }
         COUNT(requests_timeout);
@@ -362,8 +375,8 @@ take_proxy_header(struct conn *c, struct slice *data)
     ssize_t n = conn_proxy_header(data->p, data->n, &sa, &len);
 
     if (n == -1) {
-        log_debug("no PROXY header from a peer that must send one");
-        kill_conn(c);
+        no_proxy_header(c, slice_starts(*data, SLICE("PROXY ")) ||
+            slice_starts(*data, SLICE("\r\n\r\n")) ? "a malformed PROXY header" : "no PROXY header");
         return;
     }
     if (n == 0)
@@ -518,6 +531,10 @@ settle(struct conn *c, int64_t now)
 
     if (c->dead)
         return;
+    if (c->half_closed && c->state == CONN_PROXY && conn_rest(c) > 0) {
+        no_proxy_header(c, "a part of a PROXY header");
+        return;
+    }
     if (c->half_closed && ((waiting && conn_queued(c) == 0) || c->state == CONN_LINGER ||
         (c->state == CONN_BUSY && !c->body_done && conn_rest(c) == 0 && c->body_on))) {
         conn_gone(c);

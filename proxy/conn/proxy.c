@@ -62,8 +62,9 @@ port(struct slice *line, uint16_t *be)
     char digits[6];
     uint64_t number;
 
+    /* leading zeros are not permitted: some would read them as octal */
     if (!word(line, digits, sizeof digits) || !slice_u64(slice_of(digits), &number) ||
-        number > 65535)
+        number > 65535 || (digits[0] == '0' && digits[1] != '\0'))
         return false;
     *be = htons((uint16_t)number);
     return true;

@@ -5,6 +5,8 @@ import struct
 import threading
 import time
 
+import pytest
+
 import harness
 from harness import eventually
 
@@ -709,7 +711,34 @@ def test_without_the_expected_proxy_header_the_connection_ends(origin, weir):
         with w.client() as c:
             c.send(data)
             assert c.closed(), data
-    assert origin.count() == 0
+    assert origin.count() == 0 and w.metric("weir_proxy_refused_total") == 7
+
+
+@pytest.mark.parametrize("data, half, what", [
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", False, "sent no PROXY header:"),
+    (b"PROXY TCP4 1.2.3 4.5.6.7 1 2\r\n", False, "sent a malformed PROXY header:"),
+    (V2 + b"\x31\x11\0\0", False, "sent a malformed PROXY header:"),
+    (b"", False, "sent no PROXY header in time:"), (b"PROX", False, "sent a part of a PROXY header in time:"),
+    (b"PROX", True, "sent a part of a PROXY header:"),
+])
+def test_a_missing_proxy_header_is_logged_with_the_peer_and_the_remedy(origin, weir, data, half, what):
+    w = weir(listen={"trust": "127.0.0.1", "proxy_protocol": True, "timeout": {"head": "100ms"}})
+    with w.client() as c:
+        c.send(data)
+        if half:
+            c.half_close()
+        assert c.closed()
+    line = harness.eventually(lambda: [x for x in w.log().split("\n") if "PROXY" in x])[0]
+    assert "127.0.0.1 is in `trust` of 127.0.0.1:%d and %s closed" % (w.port, what) in line
+    assert "send-proxy" in line and "proxy_protocol: false" in line
+
+
+def test_a_connection_without_a_byte_is_no_missing_proxy_header(origin, weir):
+    w = weir(listen={"trust": "127.0.0.1", "proxy_protocol": True})
+    with w.client() as c:                       # as health checks of load balancers do
+        c.half_close()
+        assert c.closed()
+    assert w.metric("weir_proxy_refused_total") == 0 and not w.log_has("PROXY")
 
 
 def test_a_stranger_cannot_speak_the_proxy_protocol(origin, weir):
