@@ -6,7 +6,7 @@
  *          of a line reached a file before the disk was full is cut off again. The descriptor keeps
  *          its number over a reopen (dup3), so that nobody needs to wait for one.
  *          A pipe that is full is waited for 50 ms, no longer: workers must go on. What could not
- *          be written is dropped, counted, and told once a minute.
+ *          be written is dropped and counted; the sum is told once a minute, and at the end.
  * Threads  stats_access: any. A buffer has a lock, which only a flush contends for.
  */
 #include "stats/inside.h"
@@ -23,6 +23,7 @@
 
 #define FLUSH_AT  65536
 #define PIPE_WAIT 50                    /* ms */
+#define TELL_EVERY_US 60000000
 
 struct lines {                          /* one thread's */
     pthread_mutex_t lock;
@@ -43,8 +44,9 @@ static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 static int   out = -1;                              /* the rest: under out_lock */
 static char *out_path;                              /* owned; NULL: stdout or off */
 static bool  out_torn;                              /* a pipe took part of a line */
-static int64_t complain_after_us;
-static uint64_t complain_count;
+static uint64_t lost;                               /* lines, not told yet */
+static int     lost_error;                          /* of the last */
+static int64_t tell_after_us;
 static atomic_bool in_combined;
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -88,17 +90,27 @@ count_lines(struct slice s)
     return n;
 }
 
-static void
-complain(uint64_t dropped, int error)
+static const char *
+loss_remedy(int error)
 {
-    COUNT_N(access_dropped, dropped);
-    complain_count += dropped;
-    if (now_us() < complain_after_us)
+    switch (error) {
+    case ENOSPC: case EDQUOT: return "make room on its disk";
+    case EAGAIN:              return "what reads it is too slow";
+    case EFBIG:               return "rotate it (SIGUSR1 opens it again)";
+    default:                  return "mend that, or have log.access name another file";
+    }
+}
+
+/* Tells what was lost since the last time. Under out_lock. */
+static void
+tell_losses(void)
+{
+    if (lost == 0)
         return;
-    log_warn("access log: %llu lines dropped: %s", (unsigned long long)complain_count,
-        strerror(error));
-    complain_count = 0;
-    complain_after_us = now_us() + 60 * 1000000;
+    log_warn("access log %s: %llu lines dropped: %s; %s", out_path != NULL ? out_path : "stdout",
+        (unsigned long long)lost, strerror(lost_error), loss_remedy(lost_error));
+    lost = 0;
+    tell_after_us = now_us() + TELL_EVERY_US;
 }
 
 static void
@@ -124,7 +136,9 @@ write_out(struct slice s, uint64_t lines)
         if (torn > 0 &&
             (!file || fstat(out, &st) != 0 || ftruncate(out, st.st_size - (off_t)torn) != 0))
             out_torn = true;
-        complain(lines - count_lines(whole), error);
+        lost += lines - count_lines(whole);
+        lost_error = error;
+        COUNT_N(access_dropped, lines - count_lines(whole));
     }
     pthread_mutex_unlock(&out_lock);
 }
@@ -148,6 +162,10 @@ stats_access_flush(void)
         pthread_mutex_unlock(&l->lock);
     }
     pthread_mutex_unlock(&list_lock);
+    pthread_mutex_lock(&out_lock);
+    if (now_us() >= tell_after_us)
+        tell_losses();
+    pthread_mutex_unlock(&out_lock);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -192,6 +210,7 @@ stats_access_open(const char *path, bool combined, struct err *e)
     }
     stats_access_flush();               /* to where these lines belong */
     pthread_mutex_lock(&out_lock);
+    tell_losses();                      /* while the name that they are of is known */
     if (!off)
         replace(fd);
     else if (out != -1)
@@ -199,7 +218,7 @@ stats_access_open(const char *path, bool combined, struct err *e)
     free(out_path);
     out_path = copy;
     out_torn = false;
-    complain_after_us = 0;
+    tell_after_us = 0;
     pthread_mutex_unlock(&out_lock);
     atomic_store(&in_combined, combined);
     atomic_store(&stats_access_on, !off);

@@ -163,6 +163,34 @@ a_device_that_is_full_harms_nobody(void **state)
     assert_int_equal(stats_counter(STATS_access_dropped), 2000);
 }
 
+static void
+what_was_dropped_is_told_in_full_with_the_file_and_a_remedy(void **state)
+{
+    char said[4096], name[] = "/tmp/weir-losses-XXXXXX";
+    int fd = mkstemp(name), was = dup(2);
+    unsigned long long sum = 0;
+
+    (void)state;
+    assert_int_equal(stats_access_open("/dev/full", false, NULL), 0);
+    dup2(fd, 2);
+    for (int k = 0; k < 5; k++) {
+        for (int i = 0; i < 2000; i++)
+            stats_access(&record);
+        stats_access_flush();
+    }
+    stats_access_open("off", false, NULL);
+    dup2(was, 2);
+    close(was);
+    close(fd);
+    content(name, said, sizeof said);
+    unlink(name);
+    for (const char *p = said; (p = strstr(p, "/dev/full: ")) != NULL; p++)
+        sum += strtoull(p + strlen("/dev/full: "), NULL, 10);
+    assert_int_equal(sum, 10000);
+    assert_non_null(strstr(said, "No space left on device; make room"));
+    assert_true(strchr(strchr(said, '\n') + 1, '\n')[1] == '\0');      /* two lines */
+}
+
 static void *
 write_lines(void *arg)
 {
@@ -208,6 +236,7 @@ main(void)
         T(reopening_starts_a_new_file_and_loses_nothing),
         T(a_file_that_cannot_be_opened_leaves_the_old_one),
         T(a_full_disk_drops_whole_lines_and_counts_them), T(a_device_that_is_full_harms_nobody),
+        T(what_was_dropped_is_told_in_full_with_the_file_and_a_remedy),
         T(threads_write_whole_lines),
     };
 
