@@ -74,7 +74,8 @@ bool slice_cut(struct slice *rest, char sep, struct slice *part);
 /* Decimal digits only, no sign, no overflow: true and *out. */
 bool slice_u64(struct slice s, uint64_t *out);
 
-/* Glob: `*` any run of bytes, `?` one byte, everything else itself. Linear time per star. */
+/* Glob: `*` any run of bytes, `?` one byte, `\*`, `\?` and `\\` what is behind the backslash,
+ * everything else itself. Linear time per star. */
 bool slice_glob(struct slice pattern, struct slice s);
 
 /* ---- errors ---------------------------------------------------------------------------- */

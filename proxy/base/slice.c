@@ -55,18 +55,30 @@ slice_u64(struct slice s, uint64_t *out)
     return true;
 }
 
+/* How many bytes of the pattern, from p, stand for c; 0: it is not c that they stand for. */
+static size_t
+glob_one(struct slice pattern, size_t p, char c)
+{
+    if (p >= pattern.n)
+        return 0;
+    if (pattern.p[p] == '\\' && p + 1 < pattern.n &&
+        (pattern.p[p + 1] == '*' || pattern.p[p + 1] == '?' || pattern.p[p + 1] == '\\'))
+        return pattern.p[p + 1] == c ? 2 : 0;
+    return pattern.p[p] == '?' || pattern.p[p] == c ? 1 : 0;
+}
+
 /* The usual two-pointer match: on a mismatch go back to the last star and let it eat one more. */
 bool
 slice_glob(struct slice pattern, struct slice s)
 {
-    size_t p = 0, i = 0, star = SIZE_MAX, mark = 0;
+    size_t p = 0, i = 0, star = SIZE_MAX, mark = 0, n;
 
     while (i < s.n) {
         if (p < pattern.n && pattern.p[p] == '*') {
             star = p++;
             mark = i;
-        } else if (p < pattern.n && (pattern.p[p] == '?' || pattern.p[p] == s.p[i])) {
-            p++;
+        } else if ((n = glob_one(pattern, p, s.p[i])) > 0) {
+            p += n;
             i++;
         } else if (star != SIZE_MAX) {
             p = star + 1;

@@ -6,7 +6,7 @@
  *          equal ones one is purged. "/path" without a host stands for it under every host, by
  *          the rules of the routes of all hosts; it is compared whole with path and query, so
  *          that `*` and `?` in it mean themselves. A prefix is normalised like a URL but keeps
- *          to no route's query rules; a pattern is taken as it is written.
+ *          to no route's query rules; of a pattern only the escapes are normalised.
  *          First everything is understood, then everything is purged: one item that is not
  *          understood purges nothing.
  * Threads  any; route table and store are the caller's for the time of the call.
@@ -224,6 +224,21 @@ resolve_url(const struct route_table *t, const struct purge_item *item, struct r
     return 0;
 }
 
+/* Escapes as keys have them (RFC 3986 6.2.2). All of it is taken for a query: which `?` is one byte
+ * and which begins a query nobody knows, and `..` in a query is no dot segment. */
+static int
+resolve_pattern(struct slice text, struct resolved *r, struct err *e)
+{
+    if (text.n == 0 || (text.p[0] != '/' && text.p[0] != '*'))
+        return err_set(e, EINVAL, "pattern \"%.*s\" matches nothing: it is compared with path and "
+            "query, so it starts with / or *", SLICE_ARG(text));
+    http_uri_normalise(&r->text, (struct slice){ NULL, 0 }, text);
+    if (r->text.failed)
+        return err_set(e, ENOMEM, "memory is out");
+    r->purge.text = (struct slice){ r->text.p + 2, r->text.n - 2 };     /* behind "/?" */
+    return 0;
+}
+
 static size_t
 least(size_t a, size_t b, size_t c)
 {
@@ -301,10 +316,7 @@ resolve_item(const struct route_table *t, const struct purge_item *item, struct 
     case STORE_PURGE_PREFIX:
         return resolve_url(t, item, r, e);
     case STORE_PURGE_PATTERN:
-        if (item->text.n > 0 && (item->text.p[0] == '/' || item->text.p[0] == '*'))
-            return 0;
-        return err_set(e, EINVAL, "pattern \"%.*s\" matches nothing: it is compared with path and "
-            "query, so it starts with / or *", SLICE_ARG(item->text));
+        return resolve_pattern(item->text, r, e);
     case STORE_PURGE_TAG:
         return item->text.n > 0 ? 0 : err_set(e, EINVAL, "a tag is empty");
     case STORE_PURGE_ROUTE:

@@ -135,6 +135,12 @@ each_item_purges_what_a_person_means(void **state)
         { STORE_PURGE_PREFIX, "http://h", "http://h/ab?c", "http://hh/" },
         { STORE_PURGE_PREFIX, "/a", "http://i/ab", "http://i/b/a" },
         { STORE_PURGE_PATTERN, "/*/c", "http://i/b/c", "http://i/b/d" },
+        { STORE_PURGE_PATTERN, "/z%7Ey*%c3%a9", "http://h/z~y/%C3%A9", "http://h/z%7fy/%C3%A9" },
+        { STORE_PURGE_PATTERN, "/a?b/%2e%2E/c", "http://h/a?b/../c", "http://h/c" },
+        { STORE_PURGE_PATTERN, "/\\*\\?*", "http://h/*?a", "http://h/a?a" },
+        { STORE_PURGE_PATTERN, "/a\\\\*", "http://h/a\\b", "http://h/a*" },
+        { STORE_PURGE_PATTERN, "/a\\b\\", "http://h/a\\b\\", "http://h/ab" },
+        { STORE_PURGE_PATTERN, "/*\\*\\*", "http://h/a**", "http://h/a*b" },
         { STORE_PURGE_ROUTE, "cities", "http://h/cities", "http://h/b" },
         { STORE_PURGE_TAG, "tag", "http://h/t", "http://h/u" },
     };
