@@ -172,7 +172,9 @@ admin_admit(struct admin_request *r, const struct sockaddr *local, bool probe)
         return NULL;
     }
     if (!read && !type_is_json(h)) {
-        admin_problem(r, 415, "%s takes application/json", e->path);
+        admin_problem(r, 415, "%s takes application/json, as curl -H 'Content-Type: "
+            "application/json' (or --json) says it; a form's types are refused, since any web page "
+            "can send them", e->path);
         return NULL;
     }
     if (h->framing == HTTP_LENGTH && h->length > ADMIN_BODY_MAX) {

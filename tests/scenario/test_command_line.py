@@ -1,6 +1,9 @@
 """What a person types, and what they read back."""
 import json
+import os
+import shlex
 import socket
+import subprocess
 import threading
 import time
 
@@ -143,3 +146,35 @@ def test_a_reload_is_told_as_text(weir):
     assert ended.returncode == 1 and len(lines) == 3 and ended.stdout == ""
     assert "did you mean cache" in lines[0] and "did you mean workers" in lines[1]
     assert lines[2] == "weir: the new configuration was refused; the old one stays in force"
+
+
+# ---- the README ----------------------------------------------------------------------------------
+
+
+def readme():
+    path = os.path.join(os.path.dirname(harness.__file__), "..", "..", "README.md")
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def test_the_commands_of_the_readme_that_purge_do_as_they_stand(weir):
+    w = weir()
+    commands = [x for x in readme().splitlines() if x.startswith("curl ")]
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command.replace("localhost:8081", w.admin_url.split("//")[1]))
+        done = subprocess.run([words[0], "-sf"] + words[1:], capture_output=True, check=False)
+        assert done.returncode == 0 and json.loads(done.stdout)["done"], command
+
+
+def test_a_body_of_another_type_is_refused_with_the_remedy(weir):
+    answer = weir().api("POST", "/purge", b'{"all": true}',
+                        [("Content-Type", "application/x-www-form-urlencoded")])
+    assert answer.status == 415 and "curl -H 'Content-Type: application/json'" in \
+        answer.json()["detail"]
+
+
+def test_the_yaml_of_the_readme_passes_check(tmp_path):
+    text = readme().split("```yaml\n")[1].split("```")[0]
+    ended = harness.check(text, tmp_path)
+    assert ended.returncode == 0 and "0 warnings" in ended.stdout, ended.stdout
