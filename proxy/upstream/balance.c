@@ -79,6 +79,22 @@ balance_choose(struct origin *o, uint64_t tried, unsigned *index, bool *probe)
     return o->servers[best];
 }
 
+bool
+balance_another(const struct origin *o, uint64_t tried)
+{
+    int64_t now = now_us();
+
+    for (size_t i = 0; i < o->n; i++) {
+        const struct server *s = o->servers[i];
+        int64_t out_until = atomic_load(&s->out_until_us);
+
+        if (!in_set(tried, i) &&
+            (out_until == 0 || (now >= out_until && !atomic_load(&s->probing))))
+            return true;
+    }
+    return false;
+}
+
 /* ---- ejection ---------------------------------------------------------------------------- */
 
 static void

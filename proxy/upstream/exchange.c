@@ -148,19 +148,30 @@ may_repeat_stale(struct exchange *x, enum wire_trouble t)
     return true;
 }
 
+/* Connecting took all the time that it may: another server may have its own, but the same one would
+ * only make timeout.connect a multiple of what it says. A name that failed fails again. */
+static bool
+spent(enum wire_trouble t)
+{
+    return t == WIRE_TIMEOUT || t == WIRE_NO_NAME || t == WIRE_NAME_TIMEOUT;
+}
+
 /* What was sent of the body is still there, up to 64 KiB of it (forget_sent). */
 static bool
-may_retry(struct exchange *x)
+may_retry(struct exchange *x, enum wire_trouble t)
 {
+    if (x->server < 64)
+        x->tried |= UINT64_C(1) << x->server;
+    x->elsewhere = x->elsewhere || spent(t);
     if (x->spilt || x->retries >= x->o->retry_attempts)
+        return false;
+    if (x->elsewhere && !balance_another(x->o, x->tried))
         return false;
     if (!budget_retry(&x->o->budget, x->o->retry_budget, now_us())) {
         COUNT(origin_retry_denied);
         return false;
     }
     x->retries++;
-    if (x->server < 64)
-        x->tried |= UINT64_C(1) << x->server;
     return true;
 }
 
@@ -214,7 +225,7 @@ exchange_on_trouble(struct exchange *x, enum wire_trouble t)
     stale = x->idempotent && !x->received && may_repeat_stale(x, t);
     uncount(x, stale || t == WIRE_NO_MEMORY ? SERVER_UNKNOWN : SERVER_FAILED);
     deadline_clear(&x->limit);
-    if (stale || (x->idempotent && !x->received && may_retry(x))) {
+    if (stale || (x->idempotent && !x->received && may_retry(x, t))) {
         COUNT(origin_retries);
         x->head_off = x->out_off = 0;
         x->cut = false;

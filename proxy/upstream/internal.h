@@ -183,6 +183,8 @@ struct upstream {
 /* A server for x: not one in `tried` while there is another. *probe: this request tries a server
  * that was out; server_result must be told how it went. */
 struct server *balance_choose(struct origin *o, uint64_t tried, unsigned *index, bool *probe);
+/* Would balance_choose find one that is not in `tried`? */
+bool balance_another(const struct origin *o, uint64_t tried);
 enum server_result { SERVER_WORKS, SERVER_FAILED, SERVER_UNKNOWN };
 void balance_result(struct origin *o, struct server *s, enum server_result r, bool probe);
 void budget_request(struct budget *b, int64_t now);
@@ -319,6 +321,7 @@ struct exchange {
     uint64_t         tried;             /* servers, by index up to 63 */
     unsigned         tries, retries;
     bool             probe, counted, stale_once, received, reached, reused;
+    bool             elsewhere;         /* no server may be tried a second time */
     unsigned         server;            /* index in o->servers */
     struct exchange_fault fault;        /* X_FAULT */
 

@@ -220,6 +220,14 @@ trouble_of(int error)
     }
 }
 
+/* Of several addresses' troubles the time-out is told: it took the time. */
+static void
+note(struct wire *c, enum wire_trouble t)
+{
+    if (c->why != WIRE_TIMEOUT)
+        c->why = t;
+}
+
 static int
 connect_to(struct wire *c, const struct addr *a)
 {
@@ -265,7 +273,7 @@ next_address(struct wire *c)
             wire_limit(c, now + (until - now) / (int64_t)left);
             return;
         }
-        c->why = trouble_of(errno);
+        note(c, trouble_of(errno));
     }
     fail_soon(c, c->why);
 }
@@ -311,7 +319,7 @@ on_connected(struct wire *c)
     if (error != 0) {
         close(c->fd);
         c->fd = -1;
-        c->why = trouble_of(error);
+        note(c, trouble_of(error));
         next_address(c);
         return;
     }

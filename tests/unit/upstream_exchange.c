@@ -310,38 +310,82 @@ an_origin_too_slow_is_a_504(void **state)
 }
 
 /* A listener whose backlog is full lets connections hang. */
+struct hang { int listener, fill[8]; uint16_t port; };
+
 static void
-connecting_too_long_is_a_504(void **state)
+hang_start(struct hang *h)
 {
     struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof in;
-    int l = socket(AF_INET, SOCK_STREAM, 0), fill[8];
-    struct kit k;
-    struct shot s;
 
-    (void)state;
-    assert_int_equal(bind(l, (void *)&in, sizeof in), 0);
-    assert_int_equal(listen(l, 0), 0);
-    assert_int_equal(getsockname(l, (void *)&in, &len), 0);
-    for (size_t i = 0; i < NELEM(fill); i++) {
-        fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        if (connect(fill[i], (void *)&in, sizeof in) == -1)
+    h->listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(h->listener, (void *)&in, sizeof in), 0);
+    assert_int_equal(listen(h->listener, 0), 0);
+    assert_int_equal(getsockname(h->listener, (void *)&in, &len), 0);
+    h->port = ntohs(in.sin_port);
+    for (size_t i = 0; i < NELEM(h->fill); i++) {
+        h->fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (connect(h->fill[i], (void *)&in, sizeof in) == -1)
             assert_int_equal(errno, EINPROGRESS);
     }
     nap_ms(20);
+}
+
+static void
+hang_stop(struct hang *h)
+{
+    for (size_t i = 0; i < NELEM(h->fill); i++)
+        close(h->fill[i]);
+    close(h->listener);
+}
+
+static void
+connecting_too_long_is_a_504_and_not_tried_again_on_the_only_server(void **state)
+{
+    struct hang h;
+    struct kit k;
+    struct shot s;
+    int64_t start = now_us();
+
+    (void)state;
+    hang_start(&h);
     kit_start(&k, 1);
-    kit_url(&k, "http", "127.0.0.1", ntohs(in.sin_port));
-    k.conf.connect_ms = 100;
-    k.conf.retry_attempts = 0;
+    kit_url(&k, "http", "127.0.0.1", h.port);
+    k.conf.connect_ms = 300;
     kit_open(&k);
     shot_do(&s, &k, 0, "GET");
     assert_fault(&s, 504, "connection_timeout");
     assert_false(s.fault.reached);
+    assert_int_equal(s.times.tries, 1);
+    assert_true(now_us() - start < 590000);
     shot_fini(&s);
     kit_stop(&k);
-    for (size_t i = 0; i < NELEM(fill); i++)
-        close(fill[i]);
-    close(l);
+    hang_stop(&h);
+}
+
+static void
+connecting_too_long_leaves_the_request_to_another_server(void **state)
+{
+    struct script good;
+    struct hang h;
+    struct kit k;
+    struct shot s;
+
+    (void)state;
+    hang_start(&h);
+    kit_one(&k, 1, &good, serve_ok);
+    kit_url(&k, "http", "127.0.0.1", h.port);
+    k.conf.connect_ms = 100;
+    kit_open(&k);
+    for (int i = 0; i < 4; i++) {
+        shot_do(&s, &k, 0, "GET");
+        assert_body(&s, "hello");
+        assert_string_equal(s.server, k.texts[0]);
+        assert_int_equal(s.times.tries, 1 + i % 2);
+        shot_fini(&s);
+    }
+    kit_end(&k, &good);
+    hang_stop(&h);
 }
 
 static void
@@ -737,7 +781,8 @@ main(void)
             a_response_before_the_request_ended_is_delivered_and_the_connection_closed),
         cmocka_unit_test(a_body_waits_for_100_or_a_second),
         cmocka_unit_test(an_origin_too_slow_is_a_504),
-        cmocka_unit_test(connecting_too_long_is_a_504),
+        cmocka_unit_test(connecting_too_long_is_a_504_and_not_tried_again_on_the_only_server),
+        cmocka_unit_test(connecting_too_long_leaves_the_request_to_another_server),
         cmocka_unit_test(nobody_listening_is_a_502),
         cmocka_unit_test(a_request_on_a_pooled_connection_that_closed_is_sent_once_more),
         cmocka_unit_test(a_post_is_not_sent_twice),
