@@ -85,6 +85,37 @@ out:
     return out;
 }
 
+/* Where the access log goes must be there, or can be made. Who runs check may be another than who
+ * runs weir: what only permissions say is a warning. */
+static void
+check_access_log(struct load *l)
+{
+    const char *file = l->c->log_access, *slash = strrchr(file, '/');
+    struct conf_where w = spot_where(l->root, "log.access", nowhere);
+    const char *dir = slash == NULL ? "." : slash == file ? "/" :
+        textf(l, "%.*s", (int)(slash - file), file);
+    struct stat st;
+
+    if (strcmp(file, "off") == 0 || strcmp(file, "stdout") == 0)
+        return;
+    if (stat(file, &st) == 0) {
+        if (S_ISDIR(st.st_mode))
+            problem(l, w, "log.access", "%s is a directory; a file's path, as %s/access.log, or "
+                "`stdout`, or `off`", file, strcmp(file, "/") == 0 ? "" : file);
+        else if (access(file, W_OK) == -1)
+            warning(l, w, "log.access", "%s cannot be written by this user: %s; let weir's user "
+                "write it", file, strerror(errno));
+    } else if (stat(dir, &st) == -1 || !S_ISDIR(st.st_mode)) {
+        problem(l, w, "log.access", "there is no directory %s; make it, or name a file in another",
+            dir);
+    } else if (slash != NULL && slash[1] == '\0') {
+        problem(l, w, "log.access", "%s is no file's path; a file's, or `stdout`, or `off`", file);
+    } else if (access(dir, W_OK) == -1) {
+        warning(l, w, "log.access", "no file can be made in %s by this user: %s; let weir's user "
+            "write there", dir, strerror(errno));
+    }
+}
+
 /* ---- addresses ---------------------------------------------------------------------------- */
 
 static bool
@@ -208,6 +239,7 @@ check_top(struct load *l)
             problem(l, s.where, s.path, "%s is no name server; an address such as 10.0.0.2 "
                 "or 10.0.0.2:53", shown(l, slice_of(text)));
     }
+    check_access_log(l);
     cap_object(l, &c->cache_max_object, spot_where(l->root, "cache.max_object", nowhere),
         tree_at(l->root, "cache.max_object") != NULL ? "cache.max_object" : NULL);
     for (size_t i = 0; i < c->cache_targeted.n; i++) {

@@ -3,7 +3,8 @@
  * ours -- aliases, merge keys, keys given twice -- and ${ENV} in values.
  *
  * Bounds: aliases may repeat at most ALIASED nodes in all and nest DEPTH levels, so that a small
- * file cannot unfold into a large tree; a node that contains itself is refused.
+ * file cannot unfold into a large tree; a node that contains itself is refused. libyaml's time is
+ * quadratic in the levels, so a pass over its events comes first and stops where they are too many.
  */
 #include "config/inside.h"
 
@@ -12,6 +13,7 @@
 
 #define ALIASED 200000
 #define DEPTH   32
+#define PARSED  64                      /* levels that libyaml is let into: it is quadratic in them */
 
 struct build {
     struct load     *l;
@@ -407,6 +409,35 @@ syntax(struct load *l, const yaml_parser_t *y, const char *text, size_t n)
     }
 }
 
+/* Is any document nested so deeply that composing it takes too long? Says so. What is no YAML is
+ * left to the composing that follows. */
+static bool
+too_deep(struct load *l, const char *text, size_t n)
+{
+    yaml_parser_t y;
+    yaml_event_t e;
+    bool deep = false;
+    unsigned depth = 0;
+
+    if (!yaml_parser_initialize(&y)) {
+        l->no_memory = true;
+        return true;
+    }
+    yaml_parser_set_encoding(&y, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&y, (const unsigned char *)text, n);
+    for (bool end = false; !end && !deep && yaml_parser_parse(&y, &e); yaml_event_delete(&e)) {
+        end = e.type == YAML_STREAM_END_EVENT;
+        if (e.type == YAML_SEQUENCE_START_EVENT || e.type == YAML_MAPPING_START_EVENT)
+            deep = ++depth > PARSED;
+        else if (e.type == YAML_SEQUENCE_END_EVENT || e.type == YAML_MAPPING_END_EVENT)
+            depth--;
+        if (deep)
+            problem(l, where(&e.start_mark), "", "nested too deeply; at most %d levels", DEPTH);
+    }
+    yaml_parser_delete(&y);
+    return deep;
+}
+
 /* There must be no second document behind the first. */
 static int
 end_of_stream(struct load *l, yaml_parser_t *y, const char *text, size_t n)
@@ -435,6 +466,8 @@ tree_build(struct load *l, const char *text, size_t n)
     yaml_node_t *root;
     int rc = -1;
 
+    if (too_deep(l, text, n))
+        return -1;
     if (!yaml_parser_initialize(&parser)) {
         l->no_memory = true;
         return -1;

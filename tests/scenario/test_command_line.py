@@ -178,3 +178,29 @@ def test_the_yaml_of_the_readme_passes_check(tmp_path):
     text = readme().split("```yaml\n")[1].split("```")[0]
     ended = harness.check(text, tmp_path)
     assert ended.returncode == 0 and "0 warnings" in ended.stdout, ended.stdout
+
+
+# ---- check ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [
+    "a: " + "[" * 100000, "a:\n" + " [\n" * 100000, "{a: " * 50000, "x: 1\n--- " + "[" * 100000,
+    "".join(" " * i + "a:\n" for i in range(2000)),
+], ids=["flow", "lines", "maps", "second", "block"])
+def test_a_file_nested_without_end_is_refused_at_once(tmp_path, text):
+    start = time.monotonic()
+    ended = harness.check(text, tmp_path)
+    assert ended.returncode == 1 and "nested too deeply; at most 32 levels" in ended.stdout
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("path,said", [
+    ("/tmp", "/tmp is a directory; a file's path, as /tmp/access.log"),
+    ("/nonexistent/a.log", "there is no directory /nonexistent; make it"),
+    ("/etc/passwd/a.log", "there is no directory /etc/passwd"), ("/tmp/none/", "no directory"),
+])
+def test_an_access_log_that_cannot_be_is_refused(tmp_path, path, said):
+    ended = harness.check(MINIMAL + "log: {access: %s}\n" % path, tmp_path)
+    assert ended.returncode == 1 and ":2:15: log.access: " in ended.stdout and said in ended.stdout
+    fine = harness.check(MINIMAL + "log: {access: %s/new.log}\n" % tmp_path, tmp_path)
+    assert fine.returncode == 0 and "0 warnings" in fine.stdout

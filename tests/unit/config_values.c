@@ -203,7 +203,7 @@ a_dump_reads_back_as_itself_and_shows_no_secret(void **state)
 
     (void)state;
     setenv("WEIR_TEST_SECRET", "hunter2", 1);
-    c = parse(ORIGIN "ttl: {long: 2h}\nlog: {access: \"/x/$${y}\\\\\"}\n"
+    c = parse(ORIGIN "ttl: {long: 2h}\nlog: {access: \"/tmp/$${y}\\\\\"}\n"
         "routes:\n- {path: \"/a/{id}\", ttl: long, tags: [\"x:{id}\"], negative_ttl: {404: 90s},\n"
         "   request: {set: {X-Plain: \"${WEIR_TEST_SECRET}\", Authorization: Bearer hunter2, B: "
         "\"1\"},\n"
