@@ -186,14 +186,31 @@ check_overlaps(struct load *l)
 
 /* ---- the top level ------------------------------------------------------------------------ */
 
+static int64_t
+most_of(int64_t memory)
+{
+    return memory / 8 - (memory / 64 < OBJECT_HEAD ? memory / 64 : OBJECT_HEAD);
+}
+
+void
+conf_cap_objects(struct conf *c)
+{
+    int64_t most = most_of(c->cache_memory);
+
+    if (c->cache_max_object > most)
+        c->cache_max_object = most;
+    for (size_t i = 0; i < c->nroutes; i++)
+        if (c->routes[i].max_object != CONF_UNSET && c->routes[i].max_object > most)
+            c->routes[i].max_object = most;
+}
+
 /* The store keeps nothing larger than an eighth of its memory, key and head included. A limit
  * beyond that is taken down to it here, so that what is announced as stored is stored: `*max`
  * becomes what holds. path NULL: a default, of which nobody needs to be told. */
 void
 cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path)
 {
-    int64_t memory = l->c->cache_memory;
-    int64_t head = memory / 64 < OBJECT_HEAD ? memory / 64 : OBJECT_HEAD, most = memory / 8 - head;
+    int64_t memory = l->c->cache_memory, most = most_of(memory);
 
     if (*max <= most)
         return;

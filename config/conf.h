@@ -98,6 +98,7 @@ struct conf {
     atomic_int        refs;
     struct pool      *pool;                     /* owned: everything below lives there */
     const char       *file;                     /* NULL when it came from no file */
+    const char       *waiting;                  /* lines: what a restart would change; or NULL */
 #include "config/schema/top.def"
     struct conf_ttls  ttls;                     /* the names of `ttl` */
     const char       *admin_token;              /* the content of admin_token_file, NULL without */

@@ -1,69 +1,9 @@
 /*
- * The configuration described: what a reload cannot change, and what is in force.
+ * The configuration described: what is in force.
  */
 #include "config/inside.h"
 
 #include <stdlib.h>
-
-/* ---- what needs a restart ----------------------------------------------------------------- */
-
-static void
-put_or(struct buf *b, const struct option *o, const void *base)
-{
-    if (!value_put(b, o, base))
-        buf_addz(b, "unset");
-}
-
-static size_t
-differs(const struct option *o, const struct conf *was, const struct conf *is, struct buf *b)
-{
-    struct buf x = { 0 }, y = { 0 };
-    size_t n = 0;
-
-    put_or(&x, o, was);
-    put_or(&y, o, is);
-    if (!slice_eq(buf_slice(&x), buf_slice(&y))) {
-        buf_printf(b, "%s: is %.*s and becomes %.*s with a restart\n", o->path,
-            SLICE_ARG(buf_slice(&x)),
-            SLICE_ARG(buf_slice(&y)));
-        n = 1;
-    }
-    buf_free(&x);
-    buf_free(&y);
-    return n;
-}
-
-static bool
-listens_on(const struct conf *c, const char *address)
-{
-    for (size_t i = 0; i < c->nlisteners; i++)
-        if (strcmp(c->listeners[i].address.text, address) == 0)
-            return true;
-    return false;
-}
-
-size_t
-config_restart_needed(const struct conf *was, const struct conf *is, struct buf *b)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < table_top.n; i++)
-        if (table_top.at[i].restart)
-            n += differs(&table_top.at[i], was, is, b);
-    for (size_t i = 0; i < is->nlisteners; i++) {
-        if (!listens_on(was, is->listeners[i].address.text)) {
-            buf_printf(b, "listen: %s is opened with a restart\n", is->listeners[i].address.text);
-            n++;
-        }
-    }
-    for (size_t i = 0; i < was->nlisteners; i++) {
-        if (!listens_on(is, was->listeners[i].address.text)) {
-            buf_printf(b, "listen: %s is closed with a restart\n", was->listeners[i].address.text);
-            n++;
-        }
-    }
-    return n;
-}
 
 /* ---- dump --------------------------------------------------------------------------------- */
 
@@ -132,6 +72,11 @@ dump_name(struct buf *b, const char *name)
 void
 config_dump(const struct conf *c, struct buf *b)
 {
+    struct slice rest = slice_of(c->waiting != NULL ? c->waiting : ""), line;
+
+    while (slice_cut(&rest, '\n', &line))
+        if (line.n > 0)
+            buf_printf(b, "# waits for a restart: %.*s\n", SLICE_ARG(line));
     dump_table(b, &table_top, c, 0, false);
     if (c->ttls.n > 0)
         buf_addz(b, "ttl:\n");

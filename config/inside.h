@@ -118,5 +118,7 @@ struct spot spot_item(struct load *l, const struct node *section, const char *at
 void check_all(struct load *l);
 void check_routes(struct load *l);
 void cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path);
+/* What may be stored, by the memory that there is: nobody is told. */
+void conf_cap_objects(struct conf *c);
 
 #endif

@@ -127,29 +127,41 @@ report_text(const struct config_report *r, const char *file, struct buf *b)
     free(text);
 }
 
-static int
-reload(void *arg, struct buf *text)
+/* What a reload makes of the configuration: NULL when there is none to run with. */
+static struct site *
+next_site(struct process *p, struct conf **cp, struct buf *text)
 {
     struct config_report report = { 0 };
-    struct process *p = arg;
-    const char *name = p->file != NULL ? p->file : "command line";
-    struct conf *c = load(p, &report), *was = p->conf;
-    struct site *site = NULL;
     struct err e = { 0 };
+    struct site *site = NULL;
 
-    report_text(&report, name, text);
+    *cp = load(p, &report);
+    report_text(&report, p->file != NULL ? p->file : "command line", text);
     config_report_free(&report);
-    if (c != NULL)
-        site = site_new(c, p->upstream, &e);
+    if (*cp == NULL)
+        return NULL;
+    if (config_take_over(p->conf, *cp, text) == -1)
+        err_set(&e, ENOMEM, "out of memory");
+    else
+        site = site_new(*cp, p->upstream, &e);
+    if (site == NULL) {
+        buf_printf(text, "%s\n", e.text);
+        conf_unref(cp);
+    }
+    return site;
+}
+
+static int
+take_next(struct process *p, struct buf *text)
+{
+    struct conf *c, *was = p->conf;
+    struct site *site = next_site(p, &c, text);
+
     if (site == NULL) {
         COUNT(reload_failures);
-        if (c != NULL)
-            buf_printf(text, "%s\n", e.text);
-        conf_unref(&c);
         return -1;
     }
     COUNT(reloads);
-    config_restart_needed(was, c, text);
     request_site_set(site);
     store_variants_max(p->store, (unsigned)c->cache_variants);
     front_reconfigure(p->front, c);
@@ -161,19 +173,14 @@ reload(void *arg, struct buf *text)
     return 0;
 }
 
-/* ---- signals and the tick ------------------------------------------------------------------------------ */
-
-static void
-on_reload(evutil_socket_t sig, short what, void *arg)
+/* By signal or by the admin port: the log says the same. */
+static int
+reload(void *arg, struct buf *text)
 {
-    struct process *p = arg;
-    struct buf text = { 0 };
     struct slice rest, line;
-    int rc = reload(p, &text);
+    int rc = take_next(arg, text);
 
-    (void)sig;
-    (void)what;
-    rest = buf_slice(&text);
+    rest = buf_slice(text);
     while (slice_cut(&rest, '\n', &line))
         if (line.n > 0)
             log_line(rc == 0 ? LOG_WARN : LOG_ERROR, "reload: %.*s", SLICE_ARG(line));
@@ -181,6 +188,19 @@ on_reload(evutil_socket_t sig, short what, void *arg)
         log_info("configuration loaded again");
     else
         log_error("reload refused: the configuration in force stays");
+    return rc;
+}
+
+/* ---- signals and the tick ------------------------------------------------------------------------------ */
+
+static void
+on_reload(evutil_socket_t sig, short what, void *arg)
+{
+    struct buf text = { 0 };
+
+    (void)sig;
+    (void)what;
+    reload(arg, &text);
     buf_free(&text);
 }
 

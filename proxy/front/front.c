@@ -91,11 +91,7 @@ front_reconfigure(struct front *f, struct conf *c)
 {
     struct conf *was;
 
-    if (c->nlisteners != f->nlisteners)
-        return;
-    for (size_t i = 0; i < c->nlisteners; i++)
-        if (strcmp(c->listeners[i].address.text, f->conf->listeners[i].address.text) != 0)
-            return;
+    assert(c->nlisteners == f->nlisteners);
     pthread_mutex_lock(&f->mtx);
     was = f->conf;
     f->conf = conf_ref(c);

@@ -20,7 +20,8 @@ struct front;
 struct front *front_open(struct conf *c, struct loop *const *loops, size_t n, struct err *e);
 /* Starts a thread for each loop, and accepts. */
 int  front_start(struct front *f, struct err *e);
-/* Limits, time-outs and trust of new connections, after a reload that left the addresses alone. */
+/* Limits, time-outs and trust of new connections, after a reload; its addresses are the same
+ * (config_take_over). */
 void front_reconfigure(struct front *f, struct conf *c);
 /* Stops accepting, closes idle connections; the others end after their answer. Call again to see:
  * true when none is left. */

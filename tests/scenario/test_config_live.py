@@ -1,6 +1,9 @@
 """A configuration is replaced while it runs: nothing is lost, and a bad one changes nothing."""
 import threading
 
+import yaml
+
+import harness
 from harness import eventually
 
 
@@ -112,3 +115,53 @@ def test_limits_and_trust_of_a_listener_are_taken_over_by_new_connections(origin
         w.get("/t", [("X-Forwarded-For", "192.0.2.1")])
         assert origin.last("/t").header("X-Forwarded-For") == "192.0.2.1, 127.0.0.1"
         assert old.get("/" + "a" * 200).status == 200
+
+
+def test_a_restart_is_asked_for_by_what_runs_not_by_the_last_file(origin, weir):
+    w = weir()
+    for _ in range(2):                          # each time it is asked
+        w.write_config(workers=7)
+        r = w.api("POST", "/reload")
+        assert r.json() == {"reloaded": True, "text": "workers: is 2 and becomes 7 with a restart\n"}
+        text = w.api("GET", "/config").body.decode()
+        assert text.startswith("# waits for a restart: workers: is 2 and becomes 7 with a restart\nworkers: 2\n")
+    w.write_config()
+    assert w.api("POST", "/reload").json()["text"] == ""
+    assert "restart" not in w.api("GET", "/config").body.decode()
+
+
+def test_a_listener_that_waits_for_a_restart_leaves_the_others_their_new_options(origin, weir):
+    origin.on("*", body=b"x")
+    w = weir()
+    other = harness.free_port()
+    old, new = "127.0.0.1:%d" % w.port, "127.0.0.1:%d" % other
+    for _ in range(2):
+        w.write_config(listen=[{"address": new}, {"address": old, "limits": {"uri": "100"}}])
+        text = w.api("POST", "/reload").json()["text"]
+        assert text == "listen: %s is opened with a restart\n" % new
+        assert w.get("/" + "a" * 200).status == 414
+    w.write_config(listen=[{"address": new}])
+    text = w.api("POST", "/reload").json()["text"]
+    assert text == "listen: %s is opened with a restart\nlisten: %s is closed with a restart\n" % (new, old)
+    assert w.get("/" + "a" * 200).status == 414         # what it has stays
+    config = yaml.safe_load(w.api("GET", "/config").body)
+    assert [x["address"] for x in config["listen"]] == [old] and config["listen"][0]["limits"]["uri"] == "100B"
+
+
+def test_every_way_to_reload_leaves_the_same_lines_in_the_log(origin, weir):
+    ways = (lambda w: w.reload(), lambda w: w.api("POST", "/reload"),
+            lambda w: w.cli("reload", "--admin", w.admin_url))
+    seen = []
+    for way in ways:
+        w = weir()
+        w.write_config(workers=7)
+        way(w)
+        eventually(lambda: w.log_has("configuration loaded again"))
+        with open(w.config, "w") as f:
+            f.write("slow: never\n")
+        way(w)
+        eventually(lambda: w.log_has("reload refused"))
+        lines = [x.split("reload: ", 1)[-1].replace(w.config, "FILE") for x in w.log().split("\n")]
+        seen.append([x for x in lines if "restart" in x or "FILE" in x])
+        assert any("becomes 7" in x for x in seen[-1]) and any("slow" in x for x in seen[-1])
+    assert seen[0] == seen[1] == seen[2]

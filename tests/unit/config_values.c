@@ -246,6 +246,51 @@ what_a_reload_cannot_change_is_said(void **state)
 }
 
 static void
+what_needs_a_restart_stays_as_it_runs(void **state)
+{
+    struct conf *was = parse(ORIGIN "workers: 2\ndns: {servers: [10.0.0.2, 10.0.0.3]}\n"
+        "admin: {listen: off}\ncache: {memory: 1MiB}\nlisten:\n"
+        "- {address: 127.0.0.1:0, trust: 10.0.0.0/8}\n- 127.0.0.1:0\n- 127.0.0.1:3\n", NULL);
+    struct conf *is = parse(ORIGIN "workers: 7\ndrain: 1s\ncache: {memory: 1GiB}\n"
+        "routes: [{path: \"/**\", max_object: 100MiB}]\nlisten:\n"
+        "- 127.0.0.1:9\n- {address: 127.0.0.1:3, limits: {requests: 5}}\n"
+        "- {address: 127.0.0.1:0, limits: {requests: 6}}\n", NULL), *next;
+    struct buf b = { 0 };
+
+    (void)state;
+    assert_int_equal(config_take_over(was, is, &b), 0);
+    b.n = 0;
+    conf_unref(&was);                   /* nothing of it is needed */
+    assert_int_equal(is->workers, 2);
+    assert_int_equal(is->drain_ms, 1000);
+    assert_true(is->admin_listen.off);
+    assert_string_equal(is->dns_servers.at[1], "10.0.0.3");
+    assert_int_equal(is->cache_memory, 1 << 20);
+    assert_true(is->cache_max_object <= 1 << 17 && is->routes[0].max_object <= 1 << 17);
+    assert_int_equal(is->nlisteners, 3);
+    assert_int_equal(is->listeners[0].limit_requests, 6);
+    assert_int_equal(is->listeners[0].trust.n, 0);
+    assert_string_equal(is->listeners[1].address.text, "127.0.0.1:0");
+    assert_int_equal(is->listeners[1].limit_requests, 0);
+    assert_int_equal(is->listeners[2].limit_requests, 5);
+    assert_non_null(strstr(is->waiting, "workers: is 2 and becomes 7 with a restart\n"));
+    assert_non_null(strstr(is->waiting, "listen: 127.0.0.1:9 is opened with a restart\n"));
+    assert_non_null(strstr(is->waiting, "listen: 127.0.0.1:0 is closed with a restart\n"));
+    config_dump(is, &b);
+    assert_true(slice_starts(buf_slice(&b), SLICE("# waits for a restart: workers: is 2 and ")));
+    b.n = 0;
+    next = parse(ORIGIN "workers: 2\ndns: {servers: [10.0.0.2, 10.0.0.3]}\n"
+        "admin: {listen: off}\ncache: {memory: 1MiB}\n"
+        "listen: [127.0.0.1:3, 127.0.0.1:0, 127.0.0.1:0]\n", NULL);
+    assert_int_equal(config_take_over(is, next, &b), 0);
+    assert_int_equal(b.n, 0);
+    assert_null(next->waiting);
+    buf_free(&b);
+    conf_unref(&is);
+    conf_unref(&next);
+}
+
+static void
 ten_thousand_routes_load_in_moments(void **state)
 {
     struct buf b = { 0 };
@@ -274,6 +319,7 @@ main(void)
         cmocka_unit_test(the_environment_is_expanded_in_values_alone),
         cmocka_unit_test(a_dump_reads_back_as_itself_and_shows_no_secret),
         cmocka_unit_test(what_a_reload_cannot_change_is_said),
+        cmocka_unit_test(what_needs_a_restart_stays_as_it_runs),
         cmocka_unit_test(ten_thousand_routes_load_in_moments),
     };
 
