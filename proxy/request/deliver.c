@@ -82,13 +82,11 @@ object_etag(const struct object *o)
         o->head->etag_n };
 }
 
-static enum sem_condition
-condition(const struct request *r, const struct object *o, int64_t now_ms)
+static bool
+client_has(const struct request *r, const struct object *o, int64_t now_ms)
 {
-    if (!r->rq.conditional || o->meta.status != 200)
-        return SEM_SEND;
-    return sem_condition(r->head, object_etag(o), o->meta.last_modified_s, o->meta.date_ms / 1000,
-        now_ms / 1000);
+    return r->rq.conditional && o->meta.status == 200 && sem_not_modified(r->head, object_etag(o),
+        o->meta.last_modified_s, o->meta.date_ms / 1000, now_ms / 1000);
 }
 
 static void
@@ -217,28 +215,20 @@ put_ranged(struct request *r, struct buf *b, const struct http_head *h, int64_t 
     return true;
 }
 
-/* Decides between 200, 206, 304, 412 and 416, and writes the head. */
+/* Decides between 200, 206, 304 and 416, and writes the head. */
 static enum req_state
 begin_object(struct request *r)
 {
     struct http_field fields[HTTP_FIELDS_MAX];
     struct object *o = r->object;
     int64_t now = wall_ms();
-    enum sem_condition c = condition(r, o, now);
     struct buf b = { 0 };
     struct http_head h;
 
     r->close = !conn_may_keep(r->conn) || conn_has_body(r->conn);
-    if (c == SEM_FAILED) {
-        enum stats_outcome outcome = r->outcome;
-
-        req_problem(r, 412, "the stored representation does not meet the condition");
-        r->outcome = outcome;
-        return REQ_WAIT;
-    }
     if (!stored_fields(o, &h, fields))
         return cut(r);                  /* cannot happen: it was parsed before it was stored */
-    if (c == SEM_NOT_MODIFIED) {
+    if (client_has(r, o, now)) {
         r->status = 304;
         r->nparts = 0;
         buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
@@ -297,8 +287,6 @@ deliver_object(struct request *r)
     if (!r->head_sent) {
         if (begin_object(r) != REQ_WAIT)
             return REQ_DONE;
-        if (r->answer.p != NULL)
-            return deliver_answer(r);
     }
     for (; r->part < r->nparts; r->part++) {
         struct part *p = &r->parts[r->part];
@@ -317,19 +305,19 @@ deliver_object(struct request *r)
 /* ---- from a flight ----------------------------------------------------------------------- */
 
 /* The client's own conditions against a response that was asked for whole. */
-static enum sem_condition
-live_condition(const struct request *r, const struct fill_view *v)
+static bool
+client_has_live(const struct request *r, const struct fill_view *v)
 {
     struct slice date = http_value(v->response, HF_DATE);
     int64_t now = wall_ms() / 1000, lm = HTTP_NO_DATE, made = now;
 
     if (!r->rq.conditional || v->status != 200 || r->fwd == FWD_BYPASS || v->meta == NULL)
-        return SEM_SEND;
+        return false;
     if (http_has(v->response, HF_LAST_MODIFIED))
         lm = http_date(http_value(v->response, HF_LAST_MODIFIED), now);
     if (date.p != NULL && http_date(date, now) != HTTP_NO_DATE)
         made = http_date(date, now);
-    return sem_condition(r->head, http_value(v->response, HF_ETAG), lm, made, now);
+    return sem_not_modified(r->head, http_value(v->response, HF_ETAG), lm, made, now);
 }
 
 static bool
@@ -448,15 +436,8 @@ begin_flight(struct request *r, const struct fill_view *v)
     struct buf b = { 0 };
 
     r->close = !conn_may_keep(r->conn) || (conn_has_body(r->conn) && v->complete);
-    switch (live_condition(r, v)) {
-    case SEM_NOT_MODIFIED:
+    if (client_has_live(r, v))
         return deliver_304(r, v);
-    case SEM_FAILED:
-        req_problem(r, 412, "the representation does not meet the condition");
-        return deliver_answer(r);
-    case SEM_SEND:
-        break;
-    }
     buf_adds(&b, v->head);
     put_framing(r, v, &b);
     put_waited_age(r, v, &b);

@@ -132,7 +132,7 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
     if (!plain(c, h) || target_read(h, https, &w->target, &t) == -1)
         return false;
     sem_request_read(h, &rq);
-    if (rq.conditional || (rq.cc.flags & CC_NO_STORE))
+    if (rq.conditional || rq.precondition || (rq.cc.flags & CC_NO_STORE))
         return false;
     rcu_begin();
     site = rcu_load(&w->shared->site);

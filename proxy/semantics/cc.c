@@ -358,10 +358,6 @@ sem_cc_response(const struct http_head *h, const struct sem_targets *t, struct s
 void
 sem_request_read(const struct http_head *h, struct sem_request *r)
 {
-    static const enum http_id conditions[] = {
-        HF_IF_MATCH, HF_IF_NONE_MATCH, HF_IF_MODIFIED_SINCE, HF_IF_UNMODIFIED_SINCE
-    };
-
     r->method = h->method;
     sem_cc_read(h, &r->cc);
     if (!http_has(h, HF_CACHE_CONTROL) && http_list_has(h, HF_PRAGMA, SLICE("no-cache")))
@@ -370,9 +366,8 @@ sem_request_read(const struct http_head *h, struct sem_request *r)
         r->cc.flags |= CC_NO_CACHE;     /* 5.2.1.4: in a request it takes no list */
     r->authorization = http_has(h, HF_AUTHORIZATION);
     r->range = http_has(h, HF_RANGE);
-    r->conditional = false;
-    for (size_t i = 0; i < NELEM(conditions); i++)
-        r->conditional = r->conditional || http_has(h, conditions[i]);
+    r->conditional = http_has(h, HF_IF_NONE_MATCH) || http_has(h, HF_IF_MODIFIED_SINCE);
+    r->precondition = http_has(h, HF_IF_MATCH) || http_has(h, HF_IF_UNMODIFIED_SINCE);
 }
 
 bool
@@ -383,5 +378,7 @@ sem_request_cacheable(const struct sem_request *r, const char **why)
         *why = "method";                /* RFC 9111 3, RFC 9110 9.2.3 */
     else if (r->cc.flags & CC_NO_STORE)
         *why = "request-no-store";      /* 5.2.1.5: neither stored nor looked for */
+    else if (r->precondition)
+        *why = "precondition";          /* 4.3.2: not a cache's to judge */
     return *why == NULL;
 }

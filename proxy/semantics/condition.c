@@ -53,9 +53,9 @@ sem_etag_strong_equal(struct slice a, struct slice b)
     return sem_etag_valid(a) && a.p[0] != 'W' && slice_eq(a, b);
 }
 
-/* Is etag in one value of If-Match or If-None-Match? What is malformed ends the reading. */
+/* Is etag in one value of If-None-Match? What is malformed ends the reading. */
 static bool
-etag_in(struct slice value, struct slice etag, bool weak)
+etag_in(struct slice value, struct slice etag)
 {
     while (value.n > 0) {
         size_t n;
@@ -70,7 +70,7 @@ etag_in(struct slice value, struct slice etag, bool weak)
         if (n == 0)
             return false;
         one = (struct slice){ value.p, n };
-        if (weak ? sem_etag_weak_equal(one, etag) : sem_etag_strong_equal(one, etag))
+        if (sem_etag_weak_equal(one, etag))
             return true;
         value.p += n;
         value.n -= n;
@@ -78,14 +78,15 @@ etag_in(struct slice value, struct slice etag, bool weak)
     return false;
 }
 
-/* Over all lines; "*" is any representation there is (RFC 9110 13.1.1, 13.1.2). */
+/* Over all lines; "*" is any representation there is (RFC 9110 13.1.2). */
 static bool
-tags_match(const struct http_head *request, enum http_id id, struct slice etag, bool weak)
+tags_match(const struct http_head *request, struct slice etag)
 {
     for (unsigned i = 0; i < request->nfields; i++) {
         const struct http_field *f = &request->fields[i];
 
-        if (f->id == id && (slice_eq(f->value, SLICE("*")) || etag_in(f->value, etag, weak)))
+        if (f->id == HF_IF_NONE_MATCH &&
+            (slice_eq(f->value, SLICE("*")) || etag_in(f->value, etag)))
             return true;
     }
     return false;
@@ -100,45 +101,30 @@ modified(int64_t last_modified_s, int64_t date_s)
     return last_modified_s != HTTP_NO_DATE ? last_modified_s : date_s;
 }
 
-/* The date of a condition, which is ignored when it comes twice (RFC 9110 13.1.3, 13.1.4). */
+/* Of If-Modified-Since, which is ignored when it comes twice (RFC 9110 13.1.3). */
 static int64_t
-condition_date(const struct http_head *request, enum http_id id, int64_t now_s)
+condition_date(const struct http_head *request, int64_t now_s)
 {
-    const struct http_field *first = http_find(request, id);
+    const struct http_field *first = http_find(request, HF_IF_MODIFIED_SINCE);
 
     for (const struct http_field *f = first + 1; f < request->fields + request->nfields; f++)
-        if (f->id == id)
+        if (f->id == HF_IF_MODIFIED_SINCE)
             return HTTP_NO_DATE;
     return http_date(first->value, now_s);
 }
 
-enum sem_condition
-sem_condition(const struct http_head *request, struct slice etag, int64_t last_modified_s,
+bool
+sem_not_modified(const struct http_head *request, struct slice etag, int64_t last_modified_s,
     int64_t date_s, int64_t now_s)
 {
-    bool read = request->method == HTTP_GET || request->method == HTTP_HEAD;
     int64_t since;
 
-    if (http_has(request, HF_IF_MATCH)) {                       /* step 1 */
-        if (!tags_match(request, HF_IF_MATCH, etag, false))
-            return SEM_FAILED;
-    } else if (http_has(request, HF_IF_UNMODIFIED_SINCE)) {     /* step 2 */
-        /* ignored where there is no date of modification (13.1.4); HTTP_NO_DATE is before all */
-        since = condition_date(request, HF_IF_UNMODIFIED_SINCE, now_s);
-        if (since != HTTP_NO_DATE && last_modified_s > since)
-            return SEM_FAILED;
-    }
-    if (http_has(request, HF_IF_NONE_MATCH)) {                  /* step 3 */
-        if (!tags_match(request, HF_IF_NONE_MATCH, etag, true))
-            return SEM_SEND;
-        return read ? SEM_NOT_MODIFIED : SEM_FAILED;
-    }
-    if (read && http_has(request, HF_IF_MODIFIED_SINCE)) {      /* step 4 */
-        since = condition_date(request, HF_IF_MODIFIED_SINCE, now_s);
-        if (since != HTTP_NO_DATE && modified(last_modified_s, date_s) <= since)
-            return SEM_NOT_MODIFIED;
-    }
-    return SEM_SEND;
+    if (http_has(request, HF_IF_NONE_MATCH))                    /* step 3 */
+        return tags_match(request, etag);
+    if (!http_has(request, HF_IF_MODIFIED_SINCE))               /* step 4 */
+        return false;
+    since = condition_date(request, now_s);
+    return since != HTTP_NO_DATE && modified(last_modified_s, date_s) <= since;
 }
 
 /* Only a strong validator may join parts (13.1.5). A date is one when the response was made at

@@ -43,10 +43,13 @@ void sem_cc_response(const struct http_head *h, const struct sem_targets *t, str
 struct sem_request {
     enum http_method method;
     struct sem_cc cc;               /* Pragma: no-cache counts where there is no Cache-Control (5.4) */
-    bool authorization, range, conditional;     /* conditional: any If-* but If-Range */
+    bool authorization, range;
+    bool conditional;               /* If-None-Match or If-Modified-Since: a cache judges them */
+    bool precondition;              /* If-Match or If-Unmodified-Since: the origin alone does */
 };
 void sem_request_read(const struct http_head *h, struct sem_request *r);
-/* May the answer come from the cache at all: GET or HEAD, no no-store in the request? */
+/* May the answer come from the cache at all: GET or HEAD, no no-store and no precondition for the origin in
+ * the request? */
 bool sem_request_cacheable(const struct sem_request *r, const char **why);
 
 /* ---- storing --------------------------------------------------------------------------------- */
@@ -134,10 +137,10 @@ void sem_variant(struct slice vary, const struct http_head *request, struct buf 
 
 /* ---- conditional requests and ranges at the cache -------------------------------------------- */
 
-enum sem_condition { SEM_SEND, SEM_NOT_MODIFIED, SEM_FAILED };      /* 200, 304, 412 */
-/* Against a selected stored 200 (RFC 9110 13.2.2): etag.p == NULL: none. Comparison of
- * If-None-Match is weak, of If-Match strong; date: when the response was made. */
-enum sem_condition sem_condition(const struct http_head *request, struct slice etag,
+/* Is a stored or arriving 200 what the client has already, so that a 304 is the answer to its GET or HEAD
+ * (RFC 9110 13.2.2, steps 3 and 4; RFC 9111 4.3.2)? etag.p == NULL: none. Comparison is weak; date: when
+ * the response was made. If-Match and If-Unmodified-Since are the origin's to judge. */
+bool sem_not_modified(const struct http_head *request, struct slice etag,
     int64_t last_modified_s, int64_t date_s, int64_t now_s);
 /* May Range be honoured, If-Range considered (RFC 9110 13.1.5)? True without If-Range. */
 bool sem_if_range(const struct http_head *request, struct slice etag, int64_t last_modified_s,

@@ -242,8 +242,8 @@ static const struct request_case {
     { "3.3", "GET", "Range: bytes=0-1", 0, -1, -1, -1, 0, 1, 0, NULL },
     { "RFC 9110 13.1.2", "GET", "If-None-Match: \"a\"", 0, -1, -1, -1, 0, 0, 1, NULL },
     { "RFC 9110 13.1.3", "GET", "If-Modified-Since: @0", 0, -1, -1, -1, 0, 0, 1, NULL },
-    { "RFC 9110 13.1.1", "GET", "If-Match: \"a\"", 0, -1, -1, -1, 0, 0, 1, NULL },
-    { "RFC 9110 13.1.4", "GET", "If-Unmodified-Since: @0", 0, -1, -1, -1, 0, 0, 1, NULL },
+    { "RFC 9110 13.1.1", "GET", "If-Match: \"a\"", 0, -1, -1, -1, 0, 0, 0, "precondition" },
+    { "RFC 9110 13.1.4", "GET", "If-Unmodified-Since: @0", 0, -1, -1, -1, 0, 0, 0, "precondition" },
     { "RFC 9110 13.1.5", "GET", "If-Range: \"a\"", 0, -1, -1, -1, 0, 0, 0, NULL },
 };
 

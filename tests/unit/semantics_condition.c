@@ -36,10 +36,12 @@ entity_tags_compare_as_8_8_3_2_says(void **state)
 static const struct condition_case {
     const char *clause, *method, *request, *etag;
     int64_t     modified;               /* relative to NOW_S, NONE without; made at NOW_S */
-    enum sem_condition want;
+    bool        want;
 } condition_cases[] = {
+#define SEND false
+#define NOT_MODIFIED true
 #define C(clause, request, etag, modified, want) \
-    { clause, "GET", request, etag, modified, SEM_##want }
+    { clause, "GET", request, etag, modified, want }
     C("13.2.2", "", "\"a\"", -10, SEND),
     C("13.1.2", "If-None-Match: \"a\"", "\"a\"", NONE, NOT_MODIFIED),
     C("13.1.2", "If-None-Match: \"b\"", "\"a\"", NONE, SEND),
@@ -70,22 +72,8 @@ static const struct condition_case {
     C("13.1.3, several", "If-Modified-Since: @0\nIf-Modified-Since: @-90", NULL, -50, SEND),
     C("9111 4.3.2, Date stands in", "If-Modified-Since: @0", NULL, NONE, NOT_MODIFIED),
     C("9111 4.3.2, Date stands in", "If-Modified-Since: @-1", NULL, NONE, SEND),
-    C("13.1.1", "If-Match: \"a\"", "\"a\"", NONE, SEND),
-    C("13.1.1", "If-Match: \"b\"", "\"a\"", NONE, FAILED),
-    C("13.1.1, strong", "If-Match: W/\"a\"", "W/\"a\"", NONE, FAILED),
-    C("13.1.1, any", "If-Match: *", NULL, NONE, SEND),
-    C("13.2.2, order", "If-Match: \"a\"\nIf-None-Match: \"a\"", "\"a\"", NONE, NOT_MODIFIED),
-    C("13.2.2, order", "If-Match: \"b\"\nIf-None-Match: \"a\"", "\"a\"", NONE, FAILED),
-    C("13.1.4", "If-Unmodified-Since: @-50", NULL, -50, SEND),
-    C("13.1.4", "If-Unmodified-Since: @-60", NULL, -50, FAILED),
-    C("13.1.4, ignored beside", "If-Match: \"a\"\nIf-Unmodified-Since: @-60", "\"a\"", -50, SEND),
-    C("13.1.4, no date", "If-Unmodified-Since: x", NULL, -50, SEND),
-    C("13.1.4, nothing modified", "If-Unmodified-Since: @-60", NULL, NONE, SEND),
-    C("13.1.4, twice", "If-Unmodified-Since: @-60\nIf-Unmodified-Since: @-60", NULL, -50, SEND),
     C("13.1.3, twice", "If-Modified-Since: @-50\nIf-Modified-Since: @-50", NULL, -50, SEND),
-    { "13.1.2", "HEAD", "If-None-Match: \"a\"", "\"a\"", NONE, SEM_NOT_MODIFIED },
-    { "13.2.2, 3", "PUT", "If-None-Match: \"a\"", "\"a\"", NONE, SEM_FAILED },
-    { "13.1.3", "PUT", "If-Modified-Since: @0", NULL, -50, SEM_SEND },
+    { "13.1.2", "HEAD", "If-None-Match: \"a\"", "\"a\"", NONE, NOT_MODIFIED },
 };
 
 static void
@@ -98,7 +86,7 @@ conditions_are_weighed_in_order(void **state)
         const struct condition_case *c = &condition_cases[i];
         int64_t modified = c->modified == NONE ? HTTP_NO_DATE : NOW_S + c->modified;
 
-        if (sem_condition(request_of(&h, c->method, c->request), slice_of(c->etag), modified, NOW_S,
+        if (sem_not_modified(request_of(&h, c->method, c->request), slice_of(c->etag), modified, NOW_S,
             NOW_S) != c->want)
             fail_msg("%s: %s %s", c->clause, c->method, c->request);
     }

@@ -113,7 +113,7 @@ print_stored(const struct in *in, const struct sem_meta *m)
     printf(" lifetime=%" PRId64 " age=%" PRId64, m->lifetime_ms, sem_age_ms(m, in->now_ms));
     printf(" use=%s", verdicts[sem_use(&rq, m, in->now_ms, in->soft, &why)]);
     printf(" error=%d", sem_stale_on_error(&rq, m, in->now_ms));
-    printf(" condition=%d", sem_condition(later, etag, m->last_modified_s, m->date_ms / 1000,
+    printf(" condition=%d", sem_not_modified(later, etag, m->last_modified_s, m->date_ms / 1000,
         in->now_ms / 1000));
     printf(" range=%d", sem_if_range(later, etag, m->last_modified_s, m->date_ms / 1000,
         in->now_ms / 1000));

@@ -433,8 +433,10 @@ def asks_validation(request, asked):
 
 
 def request_reusable(method, request):
-    """May the answer come from the cache: GET or HEAD (4), no no-store (Choice: semantics.h)."""
-    return method in ("GET", "HEAD") and not request.control.has("no-store")
+    """May the answer come from the cache: GET or HEAD (4), no no-store (Choice: semantics.h), no
+    precondition that is the origin's alone (4.3.2)."""
+    return method in ("GET", "HEAD") and not request.control.has("no-store") and \
+        not request.has("If-Match") and not request.has("If-Unmodified-Since")
 
 
 # ---- Vary ---------------------------------------------------------------------------------------
@@ -520,30 +522,15 @@ def tag_listed(request, name, tag, equal):
     return {True, False} if same or "*" in lines else {False}
 
 
-def condition(request, stored, now):
-    """A GET or HEAD against a stored 200 (4.3.2; RFC 9110 13): a set of send, not-modified and
-    failed."""
-    tag, modified_s, right = etag(stored.response), stored.modified_s, {"send"}
-    # Choice: RFC 9110 13.2.2 has the origin judge the first two, 13.1.1 lets a cache ignore them;
-    # ours judges them as the origin would (semantics.h, sem_condition).
-    if request.has("If-Match"):
-        met = tag_listed(request, "If-Match", tag, strong_equal)
-        if met == {False}:
-            return {"failed"}
-        right = {"send"} | ({"failed"} if False in met else set())
-    elif request.has("If-Unmodified-Since"):
-        since = lone_date_s(request, "If-Unmodified-Since", now)
-        # 13.1.4: ignored where there is no date of modification
-        if since is not None and modified_s is not None and modified_s > since:
-            return {"failed"}
+def not_modified(request, stored, now):
+    """A GET or HEAD against a stored 200 (4.3.2; RFC 9110 13.2.2): a set of bool. If-Match and
+    If-Unmodified-Since are no cache's to judge: such a request is not answered from here."""
+    tag, modified_s = etag(stored.response), stored.modified_s
     if request.has("If-None-Match"):
-        same = tag_listed(request, "If-None-Match", tag, weak_equal)
-        return (right - {"send"}) | {"not-modified" if m else "send" for m in same}
+        return tag_listed(request, "If-None-Match", tag, weak_equal)
     since = lone_date_s(request, "If-Modified-Since", now)
     made = stored.date_ms // 1000 if modified_s is None else modified_s             # 4.3.2
-    if since is not None and made <= since:
-        return (right - {"send"}) | {"not-modified"}
-    return right
+    return {since is not None and made <= since}
 
 
 def if_range(request, stored, now):
