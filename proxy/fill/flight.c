@@ -399,6 +399,7 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
     struct http_field fields[HTTP_FIELDS_MAX], merged_fields[HTTP_FIELDS_MAX];
     struct http_head old = { .fields = fields, .cap = HTTP_FIELDS_MAX };
     struct http_head merged = { .fields = merged_fields, .cap = HTTP_FIELDS_MAX };
+    struct store_parts parts;
     struct buf b = { 0 };
     struct head_marks m;
     const char *why = NULL;
@@ -420,8 +421,11 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         f->meta.lifetime_ms = 0;
     }
     put_length(&b, merged.status, f->stale->body);
-    if (b.failed || store_freshen(f->fills->store, f->stale, buf_slice(&b), m.status_n, m.etag_at,
-        m.etag_n, &f->meta, f->stamp, &f->object) != STORE_STORED)
+    parts = (struct store_parts){ .head = buf_slice(&b), .status_n = m.status_n,
+        .etag_at = m.etag_at, .etag_n = m.etag_n, .meta = f->meta, .request_ms = f->request_ms,
+        .stamp = f->stamp };
+    if (b.failed ||
+        store_freshen(f->fills->store, f->stale, &parts, &f->object) != STORE_STORED)
         goto out;
     if (!*keep)
         store_drop(f->fills->store, f->object);
@@ -634,7 +638,7 @@ publish(struct flight *f)
     struct store_parts parts = {
         .key = &f->key, .vary = f->vary, .variant = f->variant, .status_n = f->marks.status_n,
         .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body, .meta = f->meta,
-        .stamp = f->stamp, .route_id = f->route->id,
+        .request_ms = f->request_ms, .stamp = f->stamp, .route_id = f->route->id,
     };
 
     if (make_tags(f, &tags) == -1) {

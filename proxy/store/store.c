@@ -330,6 +330,38 @@ replaces(const struct node *n, const struct node *v)
     return slice_eq(node_vary(n), node_vary(v)) && slice_eq(node_variant(n), node_variant(v));
 }
 
+/* Was v's response on its way together with n's, and is it the more recent (RFC 9111 4: by Date;
+ * in one second, the one that came later)? A response that had come before n was asked for is older
+ * whatever two clocks say. What is softly purged gives way to anything. */
+static bool
+outdates(const struct node *v, const struct node *n, int64_t request_ms)
+{
+    const struct sem_meta *old = &n->o.meta, *new = &v->o.meta;
+
+    if (request_ms == 0 || new->response_ms <= request_ms || node_is_mark(v) || node_is_mark(n) ||
+        v->dead || v->soft)
+        return false;
+    return new->date_ms / 1000 > old->date_ms / 1000 || (new->date_ms / 1000 == old->date_ms / 1000 &&
+        new->response_ms > old->response_ms);
+}
+
+/* Is a newer one there that answers requests which n would? Variants of one Vary do not meet. */
+static bool
+outdated(struct store *s, const struct node *n, struct node *freshened, int64_t request_ms)
+{
+    for (struct node *v = n->older; v != NULL; v = v->older) {
+        bool apart = n->vary_n > 0 && slice_eq(node_vary(n), node_vary(v)) &&
+            !slice_eq(node_variant(n), node_variant(v));
+
+        if (v == freshened || apart)
+            continue;
+        purge_judge_locked(s, v);
+        if (outdates(v, n, request_ms))
+            return true;
+    }
+    return false;
+}
+
 /* What is replaced by n goes, and so does what is over the limit of variants, the oldest first. */
 static void
 thin(struct store *s, struct shard *sh, uint64_t hash, struct node *n, struct node *freshened)
@@ -360,15 +392,18 @@ place_for(struct shard *sh, uint64_t hash, struct node *n)
 
 /* With the shard locked and room reserved. */
 static enum store_result
-insert(struct store *s, struct shard *sh, uint64_t hash, struct node *n, struct node *freshened)
+insert(struct store *s, struct shard *sh, uint64_t hash, struct node *n, struct node *freshened,
+    int64_t request_ms)
 {
     STEP("put: locked");
     if (purge_refuses(s, n))
         return STORE_PURGED;
+    n->older = table_find(sh->table, hash, node_key(n));
+    if (outdated(s, n, freshened, request_ms))
+        return STORE_OLDER;
     if (table_reserve(s, sh) == -1)
         return STORE_NO_MEMORY;
     STEP("put: checked");
-    n->older = table_find(sh->table, hash, node_key(n));
     queue_push(sh, n, place_for(sh, hash, n));
     table_put(sh, hash, n);
     if (!node_is_mark(n)) {
@@ -394,6 +429,8 @@ counted(enum store_result r)
         COUNT(cache_stores);
     else if (r == STORE_PURGED)
         COUNT(cache_store_refused);
+    else if (r == STORE_OLDER)
+        COUNT(cache_store_older);
     else if (r == STORE_NO_MEMORY)
         COUNT(memory_failures);
     return r;
@@ -447,7 +484,7 @@ put(struct store *s, const struct store_parts *p, struct body *body, struct obje
         object_ref(&n->o);
     STEP("put: prepared");
     pthread_mutex_lock(&sh->lock);
-    r = insert(s, sh, p->key->hash, n, NULL);
+    r = insert(s, sh, p->key->hash, n, NULL, p->request_ms);
     pthread_mutex_unlock(&sh->lock);
     if (r != STORE_STORED)
         give_up(s, n);
@@ -511,7 +548,7 @@ freshen(struct store *s, struct node *was, struct store_parts *p, struct object 
     if (was->place != NODE_OUT && !was->dead) {
         r = STORE_NO_MEMORY;
         if ((n = successor(s, was, p, &k)) != NULL)
-            r = insert(s, sh, k.hash, n, was);
+            r = insert(s, sh, k.hash, n, was, p->request_ms);
     }
     if (r == STORE_STORED && out != NULL)
         *out = object_ref(&n->o);
@@ -522,12 +559,12 @@ freshen(struct store *s, struct node *was, struct store_parts *p, struct object 
 }
 
 enum store_result
-store_freshen(struct store *s, struct object *was, struct slice head, uint32_t status_n,
-    uint32_t etag_at, uint32_t etag_n, const struct sem_meta *m, uint64_t stamp,
+store_freshen(struct store *s, struct object *was, const struct store_parts *with,
     struct object **out)
 {
-    struct store_parts p = { .head = head, .status_n = status_n, .etag_at = etag_at,
-        .etag_n = etag_n, .meta = *m, .stamp = stamp };
+    struct store_parts p = { .head = with->head, .status_n = with->status_n,
+        .etag_at = with->etag_at, .etag_n = with->etag_n, .meta = with->meta,
+        .request_ms = with->request_ms, .stamp = with->stamp };
     struct key none = { 0 };
     enum store_result r;
 

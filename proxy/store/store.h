@@ -128,17 +128,19 @@ struct store_parts {
     struct body *body;              /* sealed; a reference is taken, or an exact copy made where it
                                        wastes room */
     struct sem_meta meta;
+    int64_t request_ms;             /* when its request was sent; 0: nothing is newer */
     uint64_t stamp, route_id;
     const struct slice *tags; size_t ntags; /* at most 256, more are refused; copied (interned) */
 };
-enum store_result { STORE_STORED, STORE_PURGED, STORE_TOO_LARGE, STORE_NO_MEMORY };
+enum store_result { STORE_STORED, STORE_PURGED, STORE_OLDER, STORE_TOO_LARGE, STORE_NO_MEMORY };
 /* Publishes, in place of the variant that answers the same requests. PURGED: a purge after `stamp`
- * matches, nothing stored. *out (may be NULL): a reference for the caller. */
+ * matches, nothing stored. OLDER: while this was fetched a newer response was stored that answers
+ * the same requests (RFC 9111 4: the most recent is used), nothing stored. *out (may be NULL): a
+ * reference for the caller. */
 enum store_result store_put(struct store *s, const struct store_parts *p, struct object **out);
-/* Publishes `was` anew with another head, meta and stamp, and the same body, if `was` is still
- * what the index has (PURGED otherwise, nothing stored). *out as above. */
-enum store_result store_freshen(struct store *s, struct object *was, struct slice head,
-    uint32_t status_n, uint32_t etag_at, uint32_t etag_n, const struct sem_meta *m, uint64_t stamp,
+/* Publishes `was` anew with p's head, meta, request_ms and stamp, and the same body, if `was` is
+ * still what the index has (PURGED otherwise, nothing stored; OLDER as above). *out as above. */
+enum store_result store_freshen(struct store *s, struct object *was, const struct store_parts *p,
     struct object **out);
 /* Takes this one object out of the index, if it is still there (a 404 to a validation, say). */
 void store_drop(struct store *s, struct object *o);

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import Closed, SLOW, eventually
+from harness import Closed, SLOW, eventually, http_date
 
 FRESH = ("Cache-Control", "max-age=60")
 N = 12
@@ -425,3 +425,28 @@ def test_a_fetch_of_its_own_whose_client_has_left_is_given_up_at_the_end(origin,
     began = time.monotonic()
     assert w.stop() == 0
     assert time.monotonic() - began < 0.9 * SLOW    # what is not given up is waited for a second
+
+
+def test_a_fetch_that_ends_late_does_not_replace_what_came_after_it(origin, weir):
+    """RFC 9111 4: of several stored responses the most recent is used."""
+    w = weir()
+    gate = origin.gate()
+
+    def late(req, conn):
+        conn.head(200, [FRESH, ("Date", http_date()), ("ETag", '"old"')], chunked=True)
+        conn.chunk(b"old")
+        gate.wait()
+        conn.end()
+    origin.on("/d", [late, lambda req, conn: conn.respond(
+        200, [FRESH, ("Date", http_date(2)), ("ETag", '"new"')], b"new")])
+    first = w.client()
+    first.start("GET", "/d")
+    first.wire.until(b"\r\n\r\n", "a head")
+    assert w.get("/d", [("Cache-Control", "no-cache")]).body == b"new"
+    gate.set()
+    assert first.wire.line() == b"3" and first.wire.line() == b"old" and first.wire.line() == b"0"
+    first.close()
+    eventually(lambda: w.metric("weir_cache_store_older_total") == 1)
+    after = w.get("/d")
+    assert after.body == b"new" and after.cache_status.hit
+    assert origin.count("/d") == 2

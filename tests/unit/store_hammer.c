@@ -98,7 +98,7 @@ freshen(unsigned i)
     if (o == NULL)
         return;
     if (read_body(o).version == v)      /* the origin would say 304 */
-        freshened += store_freshen(s, o, SLICE(HEAD_TEXT), 17, 0, 0, &m, stamp, NULL) ==
+        freshened += freshen_at(s, o, stamp, &m) ==
             STORE_STORED;
     else
         store_drop(s, o);

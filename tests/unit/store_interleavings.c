@@ -255,7 +255,7 @@ freshen_now(void)
     rcu_end();
     if (o == NULL)
         return;
-    store_freshen(s, o, SLICE(HEAD_TEXT), 17, 0, 0, &m, stamp, NULL);
+    freshen_at(s, o, stamp, &m);
     object_unref(&o);
 }
 

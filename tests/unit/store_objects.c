@@ -105,22 +105,113 @@ a_freshened_object_has_a_new_head_around_the_old_body(void **state)
     struct store *s = *state;
     struct object *was, *now, *again;
     struct body *body;
-    struct sem_meta m = { .status = 200, .response_ms = 7 };
+    struct store_parts p = { .head = SLICE("HTTP/1.1 200 OK\r\nX: 1\r\n"), .status_n = 17,
+        .meta = { .status = 200, .response_ms = 7 }, .stamp = store_stamp(s) };
 
     assert_int_equal(put_out(s, (struct test_put){ .key = "http://h/a", .body = "one", .stamp = 1,
         .tags = { "t" } }, &was), STORE_STORED);
     body = was->body;
-    assert_int_equal(store_freshen(s, was, SLICE("HTTP/1.1 200 OK\r\nX: 1\r\n"), 17, 0, 0, &m,
-        store_stamp(s), &now), STORE_STORED);
+    assert_int_equal(store_freshen(s, was, &p, &now), STORE_STORED);
     assert_ptr_equal(now->body, body);
     assert_int_equal(now->meta.response_ms, 7);
     assert_int_equal(now->head->n, 23);
     ASSERT_BODY(s, "http://h/a", NULL, "one");
     assert_int_equal(purge(s, STORE_PURGE_TAG, "t", false).objects, 1);
-    assert_int_equal(store_freshen(s, was, SLICE("x"), 0, 0, 0, &m, store_stamp(s), &again),
-        STORE_PURGED);
+    p.stamp = store_stamp(s);
+    assert_int_equal(store_freshen(s, was, &p, &again), STORE_PURGED);
     object_unref(&was);
     object_unref(&now);
+}
+
+/* RFC 9111 4. The one that is there was asked for at 1000, came at 5000 and is dated so. */
+static void
+of_two_fetches_at_once_the_more_recent_answer_is_kept(void **state)
+{
+    static const struct {
+        const char *what;
+        int64_t request_ms, response_ms, date_ms;
+        enum store_result then;
+    } cases[] = {
+        { "asked for before, dated before", 500, 900, 900, STORE_OLDER },
+        { "asked for before, came later, dated before", 500, 9000, 4000, STORE_OLDER },
+        { "asked for before, dated later", 500, 4000, 6000, STORE_STORED },
+        { "one date, came before", 500, 4500, 5000, STORE_OLDER },
+        { "one second, came before", 500, 4500, 5900, STORE_OLDER },
+        { "one date, came later", 4000, 6000, 5000, STORE_STORED },
+        { "asked for afterwards, dated before", 5000, 5100, 1000, STORE_STORED },
+        { "when it was asked for is not known", 0, 900, 900, STORE_STORED },
+    };
+    struct store *s = *state;
+
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        store_free(&s);
+        s = *state = store_new(64 << 20, 4, &(struct err){ 0 });
+        assert_int_equal(PUT(s, .key = "http://h/a", .body = "there", .request_ms = 1000,
+            .response_ms = 5000, .date_ms = 5000), STORE_STORED);
+        if (PUT(s, .key = "http://h/a", .body = "late", .request_ms = cases[i].request_ms,
+                .response_ms = cases[i].response_ms, .date_ms = cases[i].date_ms) != cases[i].then)
+            fail_msg("%s", cases[i].what);
+        ASSERT_BODY(s, "http://h/a", NULL, cases[i].then == STORE_STORED ? "late" : "there");
+    }
+}
+
+static void
+an_older_answer_gives_way_only_to_what_answers_the_same_requests(void **state)
+{
+    struct store *s = *state;
+
+    PUT(s, .key = "http://h/a", .language = "de", .body = "neu", .request_ms = 1000,
+        .response_ms = 5000, .date_ms = 5000);
+    assert_int_equal(PUT(s, .key = "http://h/a", .language = "en", .body = "old",
+        .request_ms = 500, .response_ms = 900, .date_ms = 900), STORE_STORED);
+    assert_int_equal(PUT(s, .key = "http://h/a", .language = "de", .body = "alt",
+        .request_ms = 500, .response_ms = 900, .date_ms = 900), STORE_OLDER);
+    assert_int_equal(PUT(s, .key = "http://h/a", .body = "without Vary", .request_ms = 500,
+        .response_ms = 900, .date_ms = 900), STORE_OLDER);
+    ASSERT_BODY(s, "http://h/a", "de", "neu");
+    ASSERT_BODY(s, "http://h/a", "en", "old");
+}
+
+static void
+what_is_softly_purged_gives_way_to_an_older_answer(void **state)
+{
+    struct store *s = *state;
+
+    PUT(s, .key = "http://h/a", .body = "new", .request_ms = 1000, .response_ms = 5000,
+        .date_ms = 5000);
+    purge(s, STORE_PURGE_URL, "http://h/a", true);
+    assert_int_equal(PUT(s, .key = "http://h/a", .body = "old", .request_ms = 500,
+        .response_ms = 900, .date_ms = 900), STORE_STORED);
+    ASSERT_BODY(s, "http://h/a", NULL, "old");
+}
+
+static void
+a_304_that_was_asked_for_earlier_does_not_hide_a_newer_answer(void **state)
+{
+    struct store *s = *state;
+    struct store_parts p = { .head = SLICE(HEAD_TEXT), .status_n = 17, .request_ms = 500,
+        .meta = { .status = 200, .response_ms = 900, .date_ms = 900 }, .stamp = store_stamp(s) };
+    struct object *was, *out = NULL;
+    struct test_request rq;
+    struct test_key k;
+    struct body *body = body_new(0);
+    struct store_parts other = { .key = key_fill(&k, "http://h/a"), .vary = SLICE("cookie"),
+        .head = SLICE(HEAD_TEXT), .status_n = 17, .body = body, .request_ms = 600,
+        .meta = { .status = 200, .response_ms = 5000, .date_ms = 5000 }, .stamp = store_stamp(s) };
+    struct buf variant = { 0 };
+
+    sem_variant(other.vary, request_fill(&rq, NULL), &variant);
+    other.variant = buf_slice(&variant);
+    assert_int_equal(body_append(body, SLICE("new")), 0);
+    assert_int_equal(put_out(s, (struct test_put){ .key = "http://h/a", .language = "de",
+        .body = "old" }, &was), STORE_STORED);
+    assert_int_equal(store_put(s, &other, NULL), STORE_STORED);
+    assert_int_equal(store_freshen(s, was, &p, &out), STORE_OLDER);
+    assert_null(out);
+    ASSERT_BODY(s, "http://h/a", "de", "new");
+    buf_free(&variant);
+    body_unref(&body);
+    object_unref(&was);
 }
 
 static void
@@ -178,6 +269,10 @@ main(void)
         TEST(the_newest_response_says_whether_it_varies),
         TEST(a_mark_answers_pass_until_its_time_or_a_put),
         TEST(a_freshened_object_has_a_new_head_around_the_old_body),
+        TEST(of_two_fetches_at_once_the_more_recent_answer_is_kept),
+        TEST(an_older_answer_gives_way_only_to_what_answers_the_same_requests),
+        TEST(what_is_softly_purged_gives_way_to_an_older_answer),
+        TEST(a_304_that_was_asked_for_earlier_does_not_hide_a_newer_answer),
         TEST(a_dropped_object_is_gone_once),
         TEST(what_is_too_large_is_not_stored),
         TEST(a_hundred_thousand_keys_are_found_and_leave_again),

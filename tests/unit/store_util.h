@@ -61,6 +61,7 @@ struct test_put {
     const char *key, *language, *body, *tags[4];
     uint64_t stamp, route_id;   /* stamp 0: now */
     size_t body_n;              /* instead of body: so many bytes */
+    int64_t request_ms, response_ms, date_ms;
 };
 
 static inline enum store_result
@@ -71,7 +72,8 @@ put_out(struct store *s, struct test_put a, struct object **out)
     struct buf variant = { 0 };
     struct slice tags[4];
     struct store_parts p = { .key = key_fill(&k, a.key), .head = SLICE(HEAD_TEXT), .status_n = 17,
-        .stamp = a.stamp != 0 ? a.stamp : store_stamp(s), .route_id = a.route_id, .tags = tags };
+        .stamp = a.stamp != 0 ? a.stamp : store_stamp(s), .route_id = a.route_id, .tags = tags,
+        .request_ms = a.request_ms, .meta.response_ms = a.response_ms, .meta.date_ms = a.date_ms };
     enum store_result r;
 
     while (p.ntags < 4 && a.tags[p.ntags] != NULL) {
@@ -101,6 +103,15 @@ put_out(struct store *s, struct test_put a, struct object **out)
 }
 
 #define PUT(s, ...) put_out((s), (struct test_put){ __VA_ARGS__ }, NULL)
+
+static inline enum store_result
+freshen_at(struct store *s, struct object *was, uint64_t stamp, const struct sem_meta *m)
+{
+    const struct store_parts p = { .head = SLICE(HEAD_TEXT), .status_n = 17, .meta = *m,
+        .stamp = stamp };
+
+    return store_freshen(s, was, &p, NULL);
+}
 
 static inline enum store_answer
 get_at(struct store *s, const char *key, const char *language, int64_t now_ms, char *body,
