@@ -3,7 +3,8 @@
  *
  * Model    A flight belongs to no client. It lives on the loop that started it (home), reads at the
  *          origin's pace into a body that only grows while the response may be stored (up to the
- *          route's max_object), and everybody who joined reads from that body as it grows. A
+ *          route's max_object, and while the store has room for all that is under way), and
+ *          everybody who joined reads from that body as it grows. A
  *          response that is not stored passes through a window: the slowest reader paces it, but
  *          one that stands still for seconds while others wait is let go (pace.c).
  *          Shared flights stand in a sharded table under their key and the request's Authorization.

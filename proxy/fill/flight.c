@@ -39,6 +39,7 @@ flight_unref(struct flight **fp)
         object_unref(&f->object);
     if (f->body != NULL)
         body_unref(&f->body);
+    store_hold(f->fills->store, &f->held, 0);
     origin_unref(&f->origin);
     route_table_unref(&f->table);
     pthread_mutex_destroy(&f->mtx);
@@ -289,18 +290,42 @@ mark_unstorable(struct flight *f, unsigned status)
     store_pass(f->fills->store, &f->key, wall_ms() + c->cache_pass_for_ms);
 }
 
+/* Too much is under way. That passes, so the key is not marked. */
+static void
+no_room(struct flight *f, const char **why)
+{
+    COUNT(cache_store_memory);
+    *why = "memory";
+    unlist(f);
+}
+
+/* A body with room of the store's for what of its length is known; without room, one that is not
+ * stored: *store is false then. NULL: memory out. */
+static struct body *
+body_for(struct flight *f, const struct http_head *h, bool *store)
+{
+    struct body *b = body_new(h->framing == HTTP_LENGTH && *store ? h->length : 0);
+
+    if (b == NULL || !*store || store_hold(f->fills->store, &f->held, body_held(b)))
+        return b;
+    *store = false;
+    body_unref(&b);
+    return body_new(0);
+}
+
 static void
 on_response(struct flight *f, const struct http_head *h)
 {
     const char *why = NULL;
-    bool store = storable(f, h, &why);
+    bool storing, store = storable(f, h, &why);
     struct head_marks m;
     struct slice live = built(f, h, false, &m), shared = live;
     const struct http_head *parsed = kept(f, h);
 
     if (store)
         shared = built(f, h, true, &m);
-    f->body = body_new(h->framing == HTTP_LENGTH && store ? h->length : 0);
+    storing = store;
+    f->body = body_for(f, h, &storing);
     if (live.p == NULL || shared.p == NULL || parsed == NULL || f->body == NULL) {
         COUNT(memory_failures);
         give_up(f, &no_memory);
@@ -312,9 +337,11 @@ on_response(struct flight *f, const struct http_head *h)
         if (f->stale != NULL && h->status < 500)
             store_drop(f->fills->store, f->stale);  /* it was replaced by what may not be stored */
     }
+    if (store && !storing)              /* no room: who waits has it all the same, nobody joins */
+        no_room(f, &why);
     pthread_mutex_lock(&f->mtx);
     f->phase = FLIGHT_HEAD;
-    atomic_store(&f->storing, store);
+    atomic_store(&f->storing, storing);
     f->shared_head = shared;
     f->marks = m;
     f->view.status = h->status;
@@ -323,7 +350,7 @@ on_response(struct flight *f, const struct http_head *h)
     f->view.framing = h->framing;
     f->view.length = h->length;
     f->view.response = parsed;
-    f->view.meta = store ? &f->meta : NULL;
+    f->view.meta = storing ? &f->meta : NULL;
     f->view.why = why;
     f->view.body = f->body;
     if (!store)
@@ -558,6 +585,29 @@ run_drain(struct loop_msg *m)
     flight_unref(&ref);
 }
 
+/* The body has grown: by too much? Then it passes through a window from here on. */
+static void
+still_storing(struct flight *f)
+{
+    uint64_t size = body_size(f->body);
+    const char *why;
+
+    if (size > (uint64_t)f->route->max_object) {
+        why = "size";
+        mark_unstorable(f, 200);
+        unlist(f);
+    } else if (size > f->held && !store_hold(f->fills->store, &f->held, body_held(f->body))) {
+        no_room(f, &why);
+    } else {
+        return;
+    }
+    pthread_mutex_lock(&f->mtx);
+    atomic_store(&f->storing, false);
+    f->view.meta = NULL;
+    f->view.why = why;
+    pthread_mutex_unlock(&f->mtx);
+}
+
 static void
 on_data(void *arg, struct slice data)
 {
@@ -568,15 +618,8 @@ on_data(void *arg, struct slice data)
         give_up(f, &no_memory);
         return;
     }
-    if (atomic_load(&f->storing) && body_size(f->body) > (uint64_t)f->route->max_object) {
-        pthread_mutex_lock(&f->mtx);
-        atomic_store(&f->storing, false);
-        f->view.meta = NULL;
-        f->view.why = "size";
-        pthread_mutex_unlock(&f->mtx);
-        mark_unstorable(f, 200);
-        unlist(f);
-    }
+    if (atomic_load(&f->storing))
+        still_storing(f);
     pthread_mutex_lock(&f->mtx);
     wake(f);
     pthread_mutex_unlock(&f->mtx);
@@ -633,11 +676,12 @@ make_tags(struct flight *f, struct tags *t)
 static void
 publish(struct flight *f)
 {
+    struct object *o = NULL;
     struct tags tags;
     struct buf b = { 0 };
     struct store_parts parts = {
         .key = &f->key, .vary = f->vary, .variant = f->variant, .status_n = f->marks.status_n,
-        .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body, .meta = f->meta,
+        .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body, .held = &f->held, .meta = f->meta,
         .request_ms = f->request_ms, .stamp = f->stamp, .route_id = f->route->id,
     };
 
@@ -650,8 +694,12 @@ publish(struct flight *f)
     parts.head = buf_slice(&b);
     parts.tags = tags.at;
     parts.ntags = tags.n;
-    if (b.failed || store_put(f->fills->store, &parts, NULL) != STORE_STORED)
+    if (b.failed || store_put(f->fills->store, &parts, &o) != STORE_STORED)
         atomic_store(&f->storing, false);
+    else if (o->body == f->body)
+        f->object = o;                  /* its bytes count as held when it is evicted before us */
+    else
+        object_unref(&o);
     buf_free(&b);
 }
 

@@ -82,6 +82,7 @@ struct flight {
     struct exchange_times times;        /* when it was over; */
     const char   *server;               /* ... of the origin's, NULL before */
     bool          again;                /* asked without conditions, after a 304 of no use */
+    uint64_t      held;                 /* of the store's room, for the body */
     struct timer  patience;             /* with readers that hold others up; */
     bool          watching;             /* ... set */
     struct loop_msg drain;

@@ -114,6 +114,8 @@ flight_pace(struct flight *f)
     all = slowest(f, true);
     if (all > 0)
         body_trim(f->body, all - 1);
+    if (f->held > body_held(f->body))
+        store_hold(f->fills->store, &f->held, body_held(f->body));
     min = slowest(f, false);
     pause = body_size(f->body) - min > WINDOW;
     if (pause && !atomic_exchange(&f->paused, true))

@@ -15,6 +15,7 @@
 
 #define SEGMENT_MIN   (4u << 10)        /* unknown length: most API answers fit one of these */
 #define SEGMENT_GROWN (256u << 10)      /* ... and grow by doubling up to this */
+#define SEGMENT_TRIMMED (32u << 10)     /* ... where the front goes as the end comes */
 #define SEGMENT_KNOWN (1u << 20)        /* known length: exact up to here, then pieces of this */
 
 /* What an allocation of n costs in size classes spaced four to a doubling, as jemalloc has them. */
@@ -88,8 +89,10 @@ body_unref(struct body **bp)
 }
 
 static uint32_t
-next_cap(const struct segment *last)
+next_cap(const struct body *b, const struct segment *last)
 {
+    if (b->trimmed > 0)
+        return SEGMENT_TRIMMED;
     if (last == NULL)
         return SEGMENT_MIN;
     if (last->cap >= SEGMENT_KNOWN)
@@ -107,7 +110,7 @@ segment_new(struct body *b, const struct segment *last)
 
     if (g == NULL)
         return NULL;
-    *g = (struct segment){ .cap = next_cap(last) };
+    *g = (struct segment){ .cap = next_cap(b, last) };
     g->p = malloc(g->cap);
     if (g->p != NULL)
         return g;

@@ -189,7 +189,8 @@ struct store {
     atomic_uint      variants;
     atomic_uint      cursor;            /* whose turn it is to evict */
     struct shard    *shards;
-    _Atomic int64_t  used;              /* bytes: nodes in the index, tables, tags */
+    _Atomic int64_t  used;              /* bytes: nodes in the index, tables, tags, holds */
+    _Atomic int64_t  holds;             /* bytes: of bodies under way */
     _Atomic int64_t  objects;
 
     _Atomic uint64_t seq;

@@ -18,6 +18,7 @@
 #define SHARDS_MAX   64
 #define SHARD_BYTES  ((int64_t)4 << 20) /* a shard is worth its lock from here */
 #define LARGEST      8                  /* an object may take one part in this many of the limit */
+#define HOLDS        2                  /* ... and all that is under way, together */
 #define FREQ_MAX     3
 #define WAITING_BASE ((int64_t)4 << 20)
 
@@ -297,16 +298,16 @@ evict_one(struct store *s)
     return false;
 }
 
-/* Reserves `bytes`, evicting as much as it takes. False when there is no room: nothing is reserved.
- * What waits for readers is gone within milliseconds, so it does not evict; but it is resident, so
- * past a bound nothing more is stored until it is gone. */
+/* Reserves `bytes` (fewer than none: gives back), evicting as much as it takes. False when there is
+ * no room: nothing is reserved. What waits for readers is gone within milliseconds, so it does not
+ * evict; but it is resident, so past a bound nothing more is stored until it is gone. */
 static bool
 make_room(struct store *s, int64_t bytes)
 {
     int64_t theirs = nodes_held();
     int64_t limit = s->limit - (theirs < s->limit / 2 ? theirs : s->limit / 2);
 
-    if (nodes_waiting() > s->limit / 16 + WAITING_BASE)
+    if (bytes > 0 && nodes_waiting() > s->limit / 16 + WAITING_BASE)
         return false;
     store_charge(s, bytes);
     while (atomic_load_explicit(&s->used, memory_order_relaxed) > limit)
@@ -315,6 +316,34 @@ make_room(struct store *s, int64_t bytes)
             return false;
         }
     return true;
+}
+
+static void
+holds_change(struct store *s, uint64_t *held, uint64_t bytes)
+{
+    int64_t more = (int64_t)bytes - (int64_t)*held;
+
+    atomic_fetch_add_explicit(&s->holds, more, memory_order_relaxed);
+    *held = bytes;
+}
+
+bool
+store_hold(struct store *s, uint64_t *held, uint64_t bytes)
+{
+    uint64_t was = *held;
+
+    CHECK(s, STORE_MAGIC);
+    if (bytes <= was) {
+        holds_change(s, held, bytes);
+        store_charge(s, -(int64_t)(was - bytes));
+        return true;
+    }
+    holds_change(s, held, bytes);
+    if (atomic_load_explicit(&s->holds, memory_order_relaxed) <= s->limit / HOLDS &&
+        make_room(s, (int64_t)(bytes - was)))
+        return true;
+    holds_change(s, held, was);
+    return false;
 }
 
 /* ---- putting in ----------------------------------------------------------------------------- */
@@ -441,6 +470,8 @@ counted(enum store_result r)
 static struct node *
 prepare(struct store *s, const struct store_parts *p, struct body *body)
 {
+    /* A copy beside the original, which its readers keep, is more. */
+    int64_t here = p->held != NULL && body == p->body ? (int64_t)*p->held : 0;
     struct tag *tags[257];
     struct node *n;
     size_t ntags;
@@ -449,7 +480,7 @@ prepare(struct store *s, const struct store_parts *p, struct body *body)
         goto no_tags;
     if ((n = node_new(p, tags, ntags, body)) == NULL)
         goto no_node;
-    if (make_room(s, (int64_t)node_charge(n)))
+    if (make_room(s, (int64_t)node_charge(n) - here))
         return n;
     n->o.body = NULL;
     node_free(n);
@@ -474,6 +505,7 @@ too_large(const struct store *s, const struct store_parts *p)
 static enum store_result
 put(struct store *s, const struct store_parts *p, struct body *body, struct object **out)
 {
+    bool over = p->held != NULL && body == p->body;
     struct shard *sh = store_shard(s, p->key->hash);
     struct node *n = prepare(s, p, body);
     enum store_result r;
@@ -486,9 +518,15 @@ put(struct store *s, const struct store_parts *p, struct body *body, struct obje
     pthread_mutex_lock(&sh->lock);
     r = insert(s, sh, p->key->hash, n, NULL, p->request_ms);
     pthread_mutex_unlock(&sh->lock);
-    if (r != STORE_STORED)
+    if (r != STORE_STORED) {
+        if (over)
+            store_charge(s, (int64_t)*p->held);     /* give_up takes the node's charge whole */
         give_up(s, n);
-    else if (out != NULL)
+        return r;
+    }
+    if (over)
+        holds_change(s, p->held, 0);    /* its bytes are the node's now */
+    if (out != NULL)
         *out = &n->o;
     return r;
 }

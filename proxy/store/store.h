@@ -120,6 +120,11 @@ void store_each(struct store *s, const struct key *k,
 
 /* ---- storing -------------------------------------------------------------------------------- */
 
+/* Bytes of bodies under way that may be stored are counted before they are: makes *held, which
+ * begins as 0, that many, evicting what it takes. false: eviction made no room, or all that is under
+ * way would be more than half of the limit; nothing changes. Fewer bytes, and 0, always go. */
+bool store_hold(struct store *s, uint64_t *held, uint64_t bytes);
+
 struct store_parts {
     const struct key *key;
     struct slice vary, variant;     /* sem_vary, sem_variant; empty when there is no Vary */
@@ -127,6 +132,8 @@ struct store_parts {
     uint32_t status_n, etag_at, etag_n;
     struct body *body;              /* sealed; a reference is taken, or an exact copy made where it
                                        wastes room */
+    uint64_t *held;                 /* for it, by store_hold; taken over, to 0, with a reference of
+                                       what is STORED; may be NULL */
     struct sem_meta meta;
     int64_t request_ms;             /* when its request was sent; 0: nothing is newer */
     uint64_t stamp, route_id;
@@ -183,6 +190,7 @@ uint64_t store_stamp(const struct store *s);        /* the purge sequence now */
  * known yet, so any purge of a tag since then counts. For joining flights. */
 bool store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint64_t route_id);
 
+/* bytes: with those held for what is under way. */
 struct store_figures { uint64_t objects, bytes, limit, entries, tags, rules; };
 void store_figures(struct store *s, struct store_figures *f);
 

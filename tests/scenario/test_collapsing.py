@@ -450,3 +450,64 @@ def test_a_fetch_that_ends_late_does_not_replace_what_came_after_it(origin, weir
     after = w.get("/d")
     assert after.body == b"new" and after.cache_status.hit
     assert origin.count("/d") == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_bodies_under_way_are_within_the_memory_of_the_cache(origin, weir, known):
+    w = weir(cache={"memory": "16MiB"}, origin={"pool": {"max": 100}})
+    gate, size, n = origin.gate(), 900000, 40
+
+    def hold(req, conn):
+        length = [("Content-Length", str(size))] if known else []
+        conn.head(200, [FRESH] + length, chunked=not known)
+        put = conn.send if known else conn.chunk
+        put(b"x" * (size - 10))
+        gate.wait()
+        put(b"y" * 10)
+        if not known:
+            conn.end()
+    origin.on("*", hold)
+    base, clients = w.rss(), [w.client() for _ in range(n)]
+    for i, c in enumerate(clients):
+        c.start("GET", "/%d" % i)
+    eventually(lambda: w.metric("weir_cache_store_memory_total") > 0)
+    eventually(lambda: w.metric("weir_flights_now") == n)
+    time.sleep(0.5)
+    assert w.metric("weir_cache_memory_bytes") <= 16 << 20
+    if not SLOW:
+        assert w.rss() - base < 1.1 * (16 << 20) + n * 200000
+    gate.set()
+    for c in clients:
+        assert c.response().body == b"x" * (size - 10) + b"y" * 10
+        c.close()
+    eventually(lambda: w.metric("weir_flights_now") == 0)
+    assert w.metric("weir_cache_memory_bytes") <= 16 << 20
+    found = [w.get("/%d" % i).cache_status.hit for i in range(n)]
+    assert any(found) and not all(found)
+
+
+def test_what_found_no_room_is_not_called_stored_and_may_be_stored_the_next_time(origin, weir):
+    w = weir(cache={"memory": "2MiB", "max_object": "256KiB"})
+    gate = origin.gate()
+
+    def hold(req, conn):
+        conn.head(200, [FRESH, ("Content-Length", "200000")])
+        conn.send(b"x" * 199990)
+        gate.wait()
+        conn.send(b"x" * 10)
+    origin.on("*", hold)
+    clients = [w.client() for _ in range(8)]
+    for i, c in enumerate(clients):
+        c.start("GET", "/%d" % i)
+        origin.wait("/%d" % i)
+    eventually(lambda: w.metric("weir_cache_store_memory_total") > 0)
+    gate.set()
+    answers = [c.response() for c in clients]
+    told = [a.cache_status for a in answers]
+    assert all(len(a.body) == 200000 for a in answers)
+    assert all(t.stored != (t.detail == "memory") for t in told)
+    last = [i for i, t in enumerate(told) if t.detail == "memory"][-1]
+    for c in clients:
+        c.close()
+    assert w.get("/%d" % last).cache_status.stored
+    assert w.get("/%d" % last).cache_status.hit

@@ -124,6 +124,66 @@ marks_are_evicted_like_objects(void **state)
     assert_int_equal(f.objects, 0);
 }
 
+/* The test's store has 64 MiB. */
+static void
+what_is_under_way_makes_room_for_itself_up_to_half_of_the_limit(void **state)
+{
+    struct store *s = *state;
+    uint64_t one = 0, other = 0;
+    struct store_figures f;
+    char key[32];
+
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "http://h/%d", i);
+        PUT(s, .key = key, .body_n = 1 << 20);
+        rcu_drain();
+    }
+    assert_true(store_hold(s, &one, 4 << 20));
+    rcu_drain();
+    assert_true(store_hold(s, &one, 8 << 20));
+    store_figures(s, &f);
+    assert_int_equal(one, 8 << 20);
+    assert_true(f.bytes <= f.limit && f.objects < 57);
+    rcu_drain();
+    assert_false(store_hold(s, &other, 25 << 20));
+    assert_int_equal(other, 0);
+    assert_true(store_hold(s, &one, 0));
+    store_figures(s, &f);
+    assert_true(f.bytes < 57 << 20);
+}
+
+static void
+what_was_held_is_the_objects_once_it_is_stored(void **state)
+{
+    struct store *s = *state;
+    struct body *body = body_new(100000);
+    char *bytes = calloc(1, 100000);
+    struct test_key k;
+    struct store_parts p = { .key = key_fill(&k, "http://h/a"), .head = SLICE(HEAD_TEXT),
+        .status_n = 17, .body = body, .stamp = store_stamp(s) };
+    struct store_figures before, held, after;
+    uint64_t hold = 0;
+
+    assert_int_equal(body_append(body, (struct slice){ bytes, 100000 }), 0);
+    store_figures(s, &before);
+    assert_true(store_hold(s, &hold, body_held(body)));
+    store_figures(s, &held);
+    assert_int_equal(held.bytes, before.bytes + 100000);
+    p.held = &hold;
+    purge(s, STORE_PURGE_ALL, "", false);
+    assert_int_equal(store_put(s, &p, NULL), STORE_PURGED);
+    store_figures(s, &after);
+    assert_int_equal(after.bytes, held.bytes);          /* refused, and held as before */
+    assert_int_equal(hold, 100000);
+    p.stamp = store_stamp(s);
+    assert_int_equal(store_put(s, &p, NULL), STORE_STORED);
+    store_figures(s, &after);
+    assert_int_equal(hold, 0);
+    assert_in_range(after.bytes, held.bytes, held.bytes + 20000);
+    body_unref(&body);
+    free(bytes);
+}
+
 #define SMALL(f) cmocka_unit_test_setup_teardown(f, start_small, stop)
 
 int
@@ -135,6 +195,8 @@ main(void)
         SMALL(what_comes_back_soon_enters_the_main_queue),
         SMALL(what_somebody_still_reads_counts_against_the_limit),
         SMALL(marks_are_evicted_like_objects),
+        TEST(what_is_under_way_makes_room_for_itself_up_to_half_of_the_limit),
+        TEST(what_was_held_is_the_objects_once_it_is_stored),
     };
 
     return RUN(eviction);
