@@ -168,6 +168,7 @@ take_next(struct process *p, struct buf *text)
     if (p->admin != NULL)
         admin_reconfigure(p->admin, c);
     apply_log(c);
+    front_look_up(c);
     p->conf = c;
     conf_unref(&was);
     return 0;
@@ -383,6 +384,7 @@ start(struct process *p)
     log_info("weir " WEIR_VERSION ": %s, admin %s, %zu workers", where.failed ? "" : where.p,
         admin_address(p->admin) != NULL ? admin_address(p->admin) : "off", p->nloops);
     buf_free(&where);
+    front_look_up(p->conf);
     p->started = true;
 }
 

@@ -34,4 +34,7 @@ void front_free(struct front **fp);
 /* "127.0.0.1:8080 [::]:8080" */
 void front_addresses(const struct front *f, struct buf *b);
 
+/* Warns of origins whose names do not resolve; in a thread of its own. */
+void front_look_up(struct conf *c);
+
 #endif

@@ -204,3 +204,13 @@ def test_an_access_log_that_cannot_be_is_refused(tmp_path, path, said):
     assert ended.returncode == 1 and ":2:15: log.access: " in ended.stdout and said in ended.stdout
     fine = harness.check(MINIMAL + "log: {access: %s/new.log}\n" % tmp_path, tmp_path)
     assert fine.returncode == 0 and "0 warnings" in fine.stdout
+
+
+def test_an_origin_whose_name_does_not_resolve_is_told_at_start(origin, weir):
+    w = weir(origins={"api": {"servers": [origin.url]},
+                      "typo": {"servers": ["http://no-such-host.invalid:8000"]}},
+             routes=[{"path": "/**", "origin": "api"}, {"path": "/t", "origin": "typo"}])
+    harness.eventually(lambda: w.log_has("origin typo: http://no-such-host.invalid:8000: the name "
+                                         "does not resolve"))
+    assert "weir.yaml:" in w.log() and "; correct it" in w.log() and "origin api:" not in w.log()
+    assert w.get("/").status == 404
