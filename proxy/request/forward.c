@@ -3,8 +3,9 @@
  *
  * Model    hop-by-hop fields stop here (RFC 9110 7.6.1). Via and CDN-Loop are appended to.
  *          Forwarded and X-Forwarded-* are appended to when the client is in the listener's
- *          `trust`, and replaced otherwise; who came through the PROXY protocol is judged by the
- *          address it gave, for the one who speaks it hands on what others wrote. Where the answer
+ *          `trust`, and replaced otherwise (X-Forwarded-Port and X-Real-IP: taken away); who came
+ *          through the PROXY protocol is judged by the address it gave, for the one who speaks it
+ *          hands on what others wrote. Where the answer
  *          may be stored the client's conditions and ranges are kept back: the whole representation
  *          is asked for, and the conditions are judged here.
  */
@@ -22,12 +23,14 @@ ours(enum http_id id)
     case HF_CONTENT_LENGTH:             /* what may be stored was asked for without a body */
     case HF_EXPECT:
     case HF_X_FORWARDED_PROTO:          /* the scheme is part of the key */
+    case HF_X_FORWARDED_PORT:           /* so is what a trusted proxy says; others say nothing */
         return SAME;
     case HF_HOST:
     case HF_X_FORWARDED_HOST:
         return BY_HOST;
     case HF_FORWARDED:
     case HF_X_FORWARDED_FOR:
+    case HF_X_REAL_IP:
     case HF_VIA:
     case HF_CDN_LOOP:
     case HF_X_REQUEST_ID:
@@ -130,6 +133,7 @@ forwarded(const struct request *r, struct buf *b, bool trusted)
 static void
 tell_who(const struct request *r, struct buf *b)
 {
+    static const enum http_id only_trusted[] = { HF_X_FORWARDED_PORT, HF_X_REAL_IP };
     bool trusted = conn_client_in(r->conn, &conn_listener(r->conn)->trust);
 
     append(r, b, HF_X_FORWARDED_FOR, trusted, r->client);
@@ -141,6 +145,10 @@ tell_who(const struct request *r, struct buf *b)
         http_put_id(b, HF_X_FORWARDED_HOST, http_value(r->head, HF_X_FORWARDED_HOST));
     else if (r->head->host.n > 0)
         http_put_id(b, HF_X_FORWARDED_HOST, r->host);
+    for (size_t i = 0; i < NELEM(only_trusted) && trusted; i++)
+        if (http_has(r->head, only_trusted[i]) &&
+            !route_edit_takes(&r->match.route->request, http_name(only_trusted[i])))
+            http_put_id(b, only_trusted[i], http_value(r->head, only_trusted[i]));
     forwarded(r, b, trusted);
 }
 

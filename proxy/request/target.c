@@ -126,7 +126,7 @@ target_key(const struct conn *c, const struct http_head *head, const struct rout
     struct slice scheme = https ? SLICE("https") : SLICE("http"), v;
 
     if (LIKELY(!http_has(head, HF_X_FORWARDED_HOST) && !http_has(head, HF_X_FORWARDED_PROTO) &&
-        !http_has(head, HF_FORWARDED)))
+        !http_has(head, HF_X_FORWARDED_PORT) && !http_has(head, HF_FORWARDED)))
         return 0;
     if (!conn_client_in(c, &conn_listener(c)->trust))
         return 0;
@@ -138,6 +138,9 @@ target_key(const struct conn *c, const struct http_head *head, const struct rout
         return -1;
     v = http_value(head, HF_X_FORWARDED_PROTO);
     if (http_has(head, HF_X_FORWARDED_PROTO) && !slice_eq(v, scheme) && key_add(k, 'p', v, b) == -1)
+        return -1;
+    v = http_value(head, HF_X_FORWARDED_PORT);
+    if (http_has(head, HF_X_FORWARDED_PORT) && key_add(k, 'o', v, b) == -1)
         return -1;
     return http_has(head, HF_FORWARDED) ? add_forwarded(head, host, scheme, b, k) : 0;
 }

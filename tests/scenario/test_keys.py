@@ -160,3 +160,29 @@ def test_an_empty_list_of_parameters_to_keep_keeps_none(origin, weir):
     assert "keep: []" in w.api("GET", "/config").body.decode()
     w.purge(url="/l?z")
     assert not is_hit(w, "/l")
+
+
+def told(req, conn):
+    names = ("X-Real-IP", "X-Forwarded-Port")
+    conn.respond(headers=FRESH, body=" ".join(req.header(n) or "-" for n in names).encode())
+
+
+@pytest.mark.parametrize("name", ["X-Real-IP", "X-Forwarded-Port", "X_Real_IP"])
+def test_what_a_stranger_says_of_address_and_port_reaches_nobody(origin, weir, name):
+    origin.on("/l", told)
+    w = weir()
+    assert w.get("/l", [(name, "81")]).body == b"- -"
+    assert w.get("/l").cache_status.hit
+    assert not any(k.lower().replace("_", "-") == name.lower() for k, _ in origin.last("/l").headers)
+
+
+def test_a_trusted_proxys_port_is_in_the_key_and_its_address_crosses(origin, weir):
+    origin.on("/l", told)
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    sent = [[], [("X-Forwarded-Port", "81"), ("X-Real-IP", "192.0.2.1")],
+            [("X-Forwarded-Port", "82")]]
+    for _ in range(2):
+        assert [w.get("/l", h).body for h in sent] == [b"- -", b"192.0.2.1 81", b"- 82"]
+    assert origin.count("/l") == 3
+    w.purge(url="/l")
+    assert not any(is_hit(w, "/l", h) for h in sent)
