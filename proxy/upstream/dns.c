@@ -3,10 +3,13 @@
  *
  * Model    one resolver for the process, on the first worker's loop: an answer serves all workers,
  *          one name is asked for once however many wait, and a handful of names a minute needs
- *          no second loop. Answers are kept for their TTL, between a second and an hour. One that is
- *          used in the last tenth of its time is asked for again ahead, so that nobody waits; one
- *          that has run out makes its user wait for the fresh one, and is used after all when that
- *          cannot be had or takes its time. What is not known is remembered for a second.
+ *          no second loop. Answers are kept for their TTL, between a second and an hour. One that
+ *          is used in the last tenth of its time is asked for again ahead, so that nobody waits;
+ *          one that has run out makes its user wait for the fresh one, and is used after all when
+ *          that cannot be had or takes its time. What is not known is remembered for a second.
+ *          While anything is connected to a name it is asked again as its time runs out, used or
+ *          not, and its user is told when an address has left the answer. A look-up that fails
+ *          changes nothing, and one that fails for a family keeps that family's addresses.
  * Threads  dns_lookup and dns_cancel: any. Everything else on the resolver's loop. Entries and
  *          waiters under mtx.
  */
@@ -35,16 +38,21 @@ struct entry {
     int64_t          failed_until_us;
     bool             asking;
     int64_t          asked_us;
+    bool             ahead;             /* asked while the answer that we have was good */
     struct dns_wait *waiters;
 
     /* resolver's loop only */
     struct addrs     fresh;
     int64_t          ttl_us;
     int              missing;           /* answers to come: A, AAAA */
+    bool             lost;              /* one of them did not come: the name may have more */
+    struct deadline  again;             /* to ask when its time is up */
+    bool             again_ready;
 };
 
 struct dns {
     struct loop       *loop;            /* borrowed */
+    struct dns_user    user;
     struct evdns_base *base;            /* owned; made on the loop at first use */
     char             **servers;         /* owned */
     size_t             nservers;
@@ -55,13 +63,14 @@ struct dns {
 static void on_ask(struct loop_msg *m);
 
 struct dns *
-dns_new(struct loop *l, const struct conf_strings *servers)
+dns_new(struct loop *l, const struct conf_strings *servers, const struct dns_user *u)
 {
     struct dns *d = calloc(1, sizeof *d);
 
     if (d == NULL)
         return NULL;
     d->loop = l;
+    d->user = *u;
     pthread_mutex_init(&d->mtx, NULL);
     if (servers == NULL || servers->n == 0)
         return d;
@@ -86,6 +95,8 @@ dns_free(struct dns **dp)
         evdns_base_free(d->base, 0);
     for (struct entry *e = d->entries, *next; e != NULL; e = next) {
         next = e->next;
+        if (e->again_ready)
+            deadline_fini(&e->again);
         free(e->name);
         free(e);
     }
@@ -139,6 +150,7 @@ ask(struct entry *e)                    /* under mtx */
         return;
     e->asking = true;
     e->asked_us = now_us();
+    e->ahead = e->asked_us < e->until_us;
     e->ask.run = on_ask;
     loop_post(e->d->loop, &e->ask);
 }
@@ -150,7 +162,14 @@ usable(const struct entry *e, int64_t now)
     if (e->addrs.n == 0)
         return false;
     return now < e->until_us || now < e->failed_until_us ||
-        (e->asking && now > e->asked_us + PATIENCE_US);
+        (e->asking && (e->ahead || now > e->asked_us + PATIENCE_US));
+}
+
+/* When to ask so that the answer is there as the time of the last one runs out. */
+static int64_t
+ahead_of(int64_t until_us, int64_t ttl_us)
+{
+    return until_us - ttl_us / 10;
 }
 
 enum dns_answer
@@ -171,7 +190,7 @@ dns_lookup(struct dns *d, const char *host, struct dns_wait *w, struct addrs *ol
     } else if (usable(e, now)) {
         w->addrs = e->addrs;
         a = DNS_FOUND;
-        if (now >= e->until_us - (e->until_us - e->got_us) / 10 && now >= e->failed_until_us)
+        if (now >= ahead_of(e->until_us, e->until_us - e->got_us) && now >= e->failed_until_us)
             ask(e);
     } else if (e->addrs.n == 0 && now < e->failed_until_us) {
         a = DNS_FAILED;
@@ -214,17 +233,87 @@ on_wait(struct loop_msg *m)
     w->run(w);
 }
 
+static bool
+lists(const struct addrs *in, const struct addr *a)
+{
+    size_t len = a->family == AF_INET ? 4 : 16;
+
+    for (size_t i = 0; i < in->n; i++)
+        if (in->at[i].family == a->family && memcmp(in->at[i].bytes, a->bytes, len) == 0)
+            return true;
+    return false;
+}
+
+bool
+dns_has(struct dns *d, const char *host, const struct addr *a)
+{
+    bool has = true;                    /* literal, or never answered: it is what was told */
+
+    pthread_mutex_lock(&d->mtx);
+    for (struct entry *e = d->entries; e != NULL; e = e->next)
+        if (strcasecmp(e->name, host) == 0)
+            has = e->addrs.n == 0 || lists(&e->addrs, a);
+    pthread_mutex_unlock(&d->mtx);
+    return has;
+}
+
+/* One question had an answer, the other had none, not even that there is nothing: what is known of
+ * that family stays. */
+static void
+keep_lost(struct entry *e)              /* under mtx */
+{
+    uint8_t have = e->fresh.n > 0 ? e->fresh.at[0].family : 0;
+
+    for (size_t i = 0; e->lost && have != 0 && i < e->addrs.n && e->fresh.n < ADDRS_MAX; i++)
+        if (e->addrs.at[i].family != have)
+            e->fresh.at[e->fresh.n++] = e->addrs.at[i];
+}
+
+static bool
+one_left(const struct entry *e)
+{
+    for (size_t i = 0; i < e->addrs.n; i++)
+        if (!lists(&e->fresh, &e->addrs.at[i]))
+            return true;
+    return false;
+}
+
+static void
+on_again(void *arg)
+{
+    struct entry *e = arg;
+    struct dns *d = e->d;
+
+    if (!d->user.in_use(d->user.arg, e->name))
+        return;                         /* who uses it next asks */
+    pthread_mutex_lock(&d->mtx);
+    ask(e);
+    pthread_mutex_unlock(&d->mtx);
+}
+
+static void
+ask_again(struct entry *e, int64_t at_us)
+{
+    if (!e->again_ready)
+        deadline_init(&e->again, loop_base(e->d->loop), on_again, e);
+    e->again_ready = true;
+    deadline_set(&e->again, at_us);
+}
+
 static void
 answered(struct entry *e)
 {
     struct dns *d = e->d;
     int64_t now = now_us(), ttl = e->ttl_us;
     struct dns_wait *w, *next;
+    bool left = false;
 
     ttl = ttl < TTL_MIN_US ? TTL_MIN_US : ttl > TTL_MAX_US ? TTL_MAX_US : ttl;
     pthread_mutex_lock(&d->mtx);
     e->asking = false;
     if (e->fresh.n > 0) {
+        keep_lost(e);
+        left = one_left(e);
         e->addrs = e->fresh;
         e->got_us = now;
         e->until_us = now + ttl;
@@ -240,6 +329,9 @@ answered(struct entry *e)
         loop_post(w->loop, &w->msg);
     }
     pthread_mutex_unlock(&d->mtx);
+    ask_again(e, e->fresh.n > 0 ? ahead_of(now + ttl, ttl) : now + FAILED_US);
+    if (left)
+        d->user.left(d->user.arg, e->name);
     if (e->fresh.n == 0) {
         static struct log_limit limit;
 
@@ -277,6 +369,9 @@ on_answer(int result, char type, int count, int ttl, void *addresses, void *arg)
 
         add_addresses(&e->fresh, type == DNS_IPv4_A ? AF_INET : AF_INET6, addresses, count);
         e->ttl_us = us < e->ttl_us ? us : e->ttl_us;
+    } else if (result != DNS_ERR_NONE && result != DNS_ERR_NODATA &&
+        result != DNS_ERR_NOTEXIST) {
+        e->lost = true;
     }
     if (--e->missing == 0)
         answered(e);
@@ -340,6 +435,7 @@ on_ask(struct loop_msg *m)
 
     COUNT(dns_lookups);
     e->fresh.n = 0;
+    e->lost = false;
     e->ttl_us = TTL_MAX_US;
     if (from_hosts(e) || !start_base(d)) {
         answered(e);

@@ -67,12 +67,19 @@ struct dns_wait {
     bool             posted;            /* under the resolver's mutex */
     struct dns_wait *next;
 };
-struct dns *dns_new(struct loop *l, const struct conf_strings *servers);
+/* Who uses the names; both are called on the resolver's loop. */
+struct dns_user {
+    bool (*in_use)(void *arg, const char *host);        /* is anything connected to it? */
+    void (*left)(void *arg, const char *host);          /* an address is no longer its own */
+    void  *arg;                                         /* borrowed */
+};
+struct dns *dns_new(struct loop *l, const struct conf_strings *servers, const struct dns_user *u);
 void dns_free(struct dns **dp);                         /* its loop has stopped */
 /* FOUND: w->addrs is filled. LATER: w->run comes on w->loop, unless dns_cancel was in time; *old is
  * an answer that has run out, if there is one, for use should the fresh one take too long. */
 enum dns_answer dns_lookup(struct dns *d, const char *host, struct dns_wait *w, struct addrs *old);
 bool dns_cancel(struct dns *d, struct dns_wait *w);     /* false: w->run will still come */
+bool dns_has(struct dns *d, const char *host, const struct addr *a);    /* by the last answer */
 
 /* ---- servers ----------------------------------------------------------------------------- */
 
@@ -117,6 +124,7 @@ struct server {
     struct exchange *granted;           /* their turn came, but they do not know yet; under mtx */
     atomic_uint      waiting;           /* their number; written under mtx */
     atomic_uint      good;              /* the address that last worked */
+    atomic_uint      moves;             /* how often an address ceased to be its own */
 
     /* ejection */
     atomic_uint      fails, ejections;  /* consecutive */
@@ -220,6 +228,8 @@ struct wire {
     struct deadline  limit;
     int64_t          opened_us, connect_until_us;
     size_t           try, tries;        /* addresses */
+    struct addr      addr;              /* the one in use */
+    unsigned         moves;             /* the server's when addr was last known to be its own */
     unsigned         uses;              /* changes when it passes to another exchange */
     struct buf       rest;              /* read and not yet taken */
     bool             failed;            /* before it was up: `why` is told in the loop's next round */
@@ -235,6 +245,7 @@ void wire_close(struct wire *c);                        /* gives its permit back
 void wire_abandon(struct wire *c);                      /* the loops have stopped */
 void wire_close_keep(struct wire *c);                   /* the permit stays taken: the caller's now */
 void wire_use(struct wire *c, struct exchange *x);      /* it was idle */
+bool wire_moved(struct wire *c);                        /* the server's name has left its address */
 bool wire_stale(struct wire *c);                        /* the peer closed or wrote? asks the kernel */
 /* Bytes taken, 0 when it would block (exchange_on_writable comes), -1 with errno. */
 ssize_t wire_write(struct wire *c, const struct iovec *iov, int n);

@@ -229,7 +229,7 @@ pool_take(struct exchange *x, struct slot *sl, bool fresh, struct wire **cp)
         while (!fresh && (c = sl->idle) != NULL) {
             pool_idle_remove(c);
             wire_use(c, x);
-            if (x->idempotent || !wire_stale(c)) {
+            if (!wire_moved(c) && (x->idempotent || !wire_stale(c))) {
                 *cp = c;
                 return POOL_CONN;
             }
@@ -289,7 +289,8 @@ pool_give(struct wire *c)
     struct server *s = c->s;
 
     c->used = true;
-    if (atomic_load(&s->closing) || atomic_load(&s->conns) > atomic_load(&s->max) || !c->reading) {
+    if (atomic_load(&s->closing) || atomic_load(&s->conns) > atomic_load(&s->max) || !c->reading ||
+        wire_moved(c)) {
         wire_close(c);
         return;
     }
@@ -313,6 +314,16 @@ warm_up(void *arg)
         deadline_set(&sl->warm, now_us() + SECOND_US);
 }
 
+static void
+close_moved(struct slot *sl)
+{
+    for (struct wire *c = sl->idle, *next; c != NULL; c = next) {
+        next = c->idle_next;
+        if (wire_moved(c))
+            wire_close(c);
+    }
+}
+
 void
 pool_look(struct slot *sl)
 {
@@ -329,6 +340,7 @@ pool_look(struct slot *sl)
             wire_close(c);
         return;
     }
+    close_moved(sl);
     while (atomic_load(&s->waiting) > 0 && (c = sl->idle) != NULL)
         pool_offer(c);
     warm_up(sl);

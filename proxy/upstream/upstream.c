@@ -223,6 +223,44 @@ server_drop(struct upstream *u, struct server **sp)
     server_unref(sp);
 }
 
+/* ---- names ------------------------------------------------------------------------------- */
+
+static bool
+has_name(const struct server *s, const char *host)      /* and is in service: under u->mtx */
+{
+    return s->users > 0 && strcasecmp(s->host, host) == 0;
+}
+
+static bool
+name_in_use(void *arg, const char *host)
+{
+    struct upstream *u = arg;
+    bool used = false;
+
+    pthread_mutex_lock(&u->mtx);
+    for (struct server *s = u->servers; s != NULL && !used; s = s->next)
+        used = has_name(s, host) && atomic_load(&s->conns) > 0;
+    pthread_mutex_unlock(&u->mtx);
+    return used;
+}
+
+/* Idle connections to where the name no longer points are closed, busy ones when they are done. */
+static void
+name_left(void *arg, const char *host)
+{
+    struct upstream *u = arg;
+
+    pthread_mutex_lock(&u->mtx);
+    for (struct server *s = u->servers; s != NULL; s = s->next) {
+        if (!has_name(s, host))
+            continue;
+        atomic_fetch_add(&s->moves, 1);
+        for (unsigned i = 0; i < s->nslots; i++)
+            server_look(&s->slots[i]);
+    }
+    pthread_mutex_unlock(&u->mtx);
+}
+
 /* ---- upstream ---------------------------------------------------------------------------- */
 
 static void
@@ -259,7 +297,7 @@ upstream_new(struct loop *const *loops, size_t n, const struct conf_strings *dns
         w->loop = loops[i];
         w->base = loop_base(loops[i]);
     }
-    u->dns = dns_new(loops[0], dns);
+    u->dns = dns_new(loops[0], dns, &(struct dns_user){ name_in_use, name_left, u });
     if (u->dns == NULL)
         goto fail;
     register_figures(u);

@@ -269,7 +269,8 @@ next_address(struct wire *c)
             c->why = WIRE_TIMEOUT;
             break;
         }
-        if (connect_to(c, &all->at[(atomic_load(&c->s->good) + c->try - 1) % all->n]) == 0) {
+        c->addr = all->at[(atomic_load(&c->s->good) + c->try - 1) % all->n];
+        if (connect_to(c, &c->addr) == 0) {
             wire_limit(c, now + (until - now) / (int64_t)left);
             return;
         }
@@ -416,6 +417,7 @@ wire_open(struct worker *w, struct server *s, struct exchange *x)
     c->connect_until_us = c->opened_us + atomic_load(&s->connect_us);
     c->dns.loop = w->loop;
     c->dns.run = on_name;
+    c->moves = atomic_load(&s->moves);  /* before the name is looked up */
     deadline_init(&c->limit, w->base, on_limit, c);
     assign_events(c, -1);
     event_assign(&c->soon, w->base, -1, 0, on_soon, c);
@@ -655,6 +657,19 @@ wire_use(struct wire *c, struct exchange *x)
     c->state = WIRE_BUSY;
     c->x = x;
     c->uses++;
+}
+
+bool
+wire_moved(struct wire *c)
+{
+    unsigned moves = atomic_load(&c->s->moves);
+
+    if (c->moves == moves || c->s->u->dns == NULL)
+        return false;
+    if (!dns_has(c->s->u->dns, c->s->host, &c->addr))
+        return true;
+    c->moves = moves;
+    return false;
 }
 
 /* An idle connection that the peer closed is seen by its read event, but perhaps not yet. */

@@ -70,9 +70,9 @@ script_accept(void *arg)
 }
 
 static UNUSED void
-script_start(struct script *s, void (*serve)(struct script *, int, unsigned))
+script_start_at(struct script *s, uint32_t address, void (*serve)(struct script *, int, unsigned))
 {
-    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(address) };
     socklen_t len = sizeof in;
 
     memset(s, 0, sizeof *s);
@@ -83,6 +83,12 @@ script_start(struct script *s, void (*serve)(struct script *, int, unsigned))
     assert_int_equal(getsockname(s->listener, (void *)&in, &len), 0);
     s->port = ntohs(in.sin_port);
     assert_int_equal(pthread_create(&s->acceptor, NULL, script_accept, s), 0);
+}
+
+static UNUSED void
+script_start(struct script *s, void (*serve)(struct script *, int, unsigned))
+{
+    script_start_at(s, INADDR_LOOPBACK, serve);
 }
 
 static UNUSED void

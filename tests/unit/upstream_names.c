@@ -17,6 +17,7 @@ struct names {
     int                     fd;
     char                    address[64];
     atomic_int              asked, mode;    /* mode 0: answers, 1: server failure, 2: silence */
+    atomic_uint             a;              /* the address of api.test, 127.0.0.1 */
     atomic_bool             stopping;
 };
 
@@ -24,7 +25,7 @@ static void
 on_question(struct evdns_server_request *req, void *arg)
 {
     struct names *n = arg;
-    struct in_addr a = { htonl(INADDR_LOOPBACK) };
+    struct in_addr a = { htonl(atomic_load(&n->a)) };
 
     atomic_fetch_add(&n->asked, 1);
     if (atomic_load(&n->mode) == 2) {
@@ -63,6 +64,7 @@ names_start(struct names *n)
     socklen_t len = sizeof in;
 
     memset(n, 0, sizeof *n);
+    atomic_store(&n->a, INADDR_LOOPBACK);
     n->base = event_base_new();
     n->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     assert_int_equal(bind(n->fd, (void *)&in, sizeof in), 0);
@@ -96,18 +98,25 @@ serve_and_close(struct script *s, int fd, unsigned nth)
 }
 
 static void
-kit_names(struct kit *k, struct script *sc, struct names *n, const char *host)
+kit_names_with(struct kit *k, struct script *sc, struct names *n, const char *host,
+    void (*serve)(struct script *, int, unsigned))
 {
     const char *servers[1];
     struct conf_strings dns = { servers, 1 };
 
     names_start(n);
     servers[0] = n->address;
-    script_start(sc, serve_and_close);
+    script_start_at(sc, INADDR_ANY, serve);
     kit_start_dns(k, 2, &dns);
     kit_url(k, "http", host, sc->port);
     k->conf.connect_ms = 1000;
     kit_open(k);
+}
+
+static void
+kit_names(struct kit *k, struct script *sc, struct names *n, const char *host)
+{
+    kit_names_with(k, sc, n, host, serve_and_close);
 }
 
 static void
@@ -218,12 +227,126 @@ a_silent_name_server_is_a_504_within_the_connect_time(void **state)
     kit_names_stop(&k, &sc, &n);        /* with the question still open */
 }
 
+/* Says at which address, and keeps the connection; with step 1 set, says so when it is 0 again. */
+static void
+serve_address(struct script *s, int fd, unsigned nth)
+{
+    struct sockaddr_in in;
+    socklen_t len = sizeof in;
+    char head[8192], text[128];
+
+    (void)nth;
+    if (getsockname(fd, (void *)&in, &len) == -1)
+        return;
+    snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%u",
+        ntohl(in.sin_addr.s_addr) & 0xff);
+    while (read_head(s, fd, head, sizeof head)) {
+        while (atomic_load(&s->step) == 1 && !atomic_load(&s->stopping))
+            nap_ms(5);
+        say(fd, text);
+    }
+}
+
+static void
+move(struct names *n, unsigned last)
+{
+    atomic_store(&n->a, (INADDR_LOOPBACK & ~0xffu) | last);
+    nap_ms(1300);                       /* the TTL is a second */
+}
+
+static void
+served_by(struct kit *k, unsigned loop, const char *last, bool reused)
+{
+    struct shot s;
+
+    shot_do(&s, k, loop, "GET");
+    assert_int_equal(s.faults, 0);
+    assert_body(&s, last);
+    assert_int_equal(s.times.reused, reused);
+    shot_fini(&s);
+}
+
+static void
+a_name_in_use_is_asked_again_and_connections_to_addresses_it_left_are_closed(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+    struct shot busy;
+
+    (void)state;
+    kit_names_with(&k, &sc, &n, "api.test", serve_address);
+    for (int i = 0; i < 4; i++)
+        served_by(&k, (unsigned)i % 2, "1", i > 1);
+    move(&n, 2);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);
+    for (int i = 0; i < 4; i++)
+        served_by(&k, (unsigned)i % 2, "2", i > 1);
+    move(&n, 2);                        /* nothing new: they stay */
+    for (int i = 0; i < 4; i++)
+        served_by(&k, (unsigned)i % 2, "2", true);
+    atomic_store(&sc.step, 1);
+    shot_init(&busy, &k, 0, "GET");
+    shot_begin(&busy);
+    move(&n, 3);
+    atomic_store(&sc.step, 0);
+    shot_wait(&busy);                   /* it ends where it began */
+    assert_body(&busy, "2");
+    shot_fini(&busy);
+    for (int i = 0; i < 4; i++)
+        served_by(&k, (unsigned)i % 2, "3", i > 1);
+    kit_names_stop(&k, &sc, &n);
+}
+
+static void
+a_look_up_that_fails_keeps_addresses_and_connections(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+    uint64_t failures;
+
+    (void)state;
+    kit_names_with(&k, &sc, &n, "api.test", serve_address);
+    served_by(&k, 0, "1", false);
+    failures = stats_counter(STATS_dns_failures);
+    atomic_store(&n.mode, 1);
+    nap_ms(1300);
+    assert_true(stats_counter(STATS_dns_failures) > failures);
+    served_by(&k, 0, "1", true);
+    served_by(&k, 1, "1", false);
+    atomic_store(&n.mode, 0);
+    move(&n, 2);
+    nap_ms(1000);
+    served_by(&k, 0, "2", false);
+    kit_names_stop(&k, &sc, &n);
+}
+
+static void
+a_name_that_nothing_is_connected_to_is_not_asked_again(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+
+    (void)state;
+    kit_names(&k, &sc, &n, "api.test");
+    shot_hello(&k, 0);
+    nap_ms(2500);
+    assert_int_equal(atomic_load(&n.asked), 2);
+    kit_names_stop(&k, &sc, &n);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(localhost_needs_no_name_server),
         cmocka_unit_test(an_answer_is_kept_for_its_ttl_and_used_longer_when_no_other_is_to_be_had),
+        cmocka_unit_test(
+            a_name_in_use_is_asked_again_and_connections_to_addresses_it_left_are_closed),
+        cmocka_unit_test(a_look_up_that_fails_keeps_addresses_and_connections),
+        cmocka_unit_test(a_name_that_nothing_is_connected_to_is_not_asked_again),
         cmocka_unit_test(a_name_without_address_is_a_502),
         cmocka_unit_test(a_silent_name_server_is_a_504_within_the_connect_time),
     };
