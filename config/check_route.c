@@ -255,6 +255,17 @@ check_pass(struct load *l, size_t i)
     }
 }
 
+/* Does the prefix stand in no path that the template takes? */
+static bool
+strips_nothing(const char *path, const char *strip)
+{
+    size_t fixed = strcspn(path, "{*"), n = strlen(strip);
+
+    if (path[fixed] == '\0' && n > fixed)
+        return true;
+    return strncmp(path, strip, n < fixed ? n : fixed) != 0;
+}
+
 static void
 check_effect(struct load *l, size_t i)
 {
@@ -264,6 +275,11 @@ check_effect(struct load *l, size_t i)
     if (r->ttl_ms != CONF_UNSET && r->force_ttl_ms != CONF_UNSET) {
         s = route_spot(l, i, "ttl");
         warning(l, s.where, s.path, "has no effect beside force_ttl; one of them");
+    }
+    if (r->rewrite_strip != NULL && r->path != NULL && strips_nothing(r->path, r->rewrite_strip)) {
+        s = route_spot(l, i, "rewrite.strip");
+        warning(l, s.where, s.path, "is in no path that %s takes, so nothing is stripped; a "
+            "beginning of that path", shown(l, slice_of(r->path)));
     }
     if (r->query_ignore.n > 0 && r->query_keep.at != NULL) {
         s = route_spot(l, i, "query.ignore");

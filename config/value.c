@@ -105,6 +105,8 @@ host_pattern(struct load *l, struct slice s)
 {
     struct slice h = s;
 
+    if (memchr(s.p, '/', s.n) != NULL)
+        return textf(l, "%s is a URL or has a path; the host alone, as example.com", shown(l, s));
     if (slice_starts(h, SLICE("*.")))
         h = (struct slice){ s.p + 2, s.n - 2 };
     if (h.n > 0 && h.p[h.n - 1] != ']' && memchr(h.p, ':', h.n) != NULL)

@@ -73,6 +73,23 @@ static const char *const openings[] = {
     "host", "path.", "query.", "header.", "response.header.", "request.body.", "response.body.",
 };
 
+/* Names all that are known, the route's own first. */
+static int
+unknown_any(struct slice inside, const char *const *params, size_t nparams, struct err *e)
+{
+    struct buf b = { 0 };
+
+    for (size_t i = 0; i < nparams; i++)
+        buf_printf(&b, "{%s}, ", params[i]);
+    for (size_t i = 0; i < NELEM(openings); i++)
+        buf_printf(&b, "%s{%s%s}", i > 0 ? ", " : "", openings[i],
+            strchr(openings[i], '.') != NULL ? "NAME" : "");
+    err_set(e, 0, "unknown placeholder {%.*s}; known are %.*s", SLICE_ARG(inside),
+        SLICE_ARG(buf_slice(&b)));
+    buf_free(&b);
+    return -1;
+}
+
 static int
 unknown(struct slice inside, const char *const *params, size_t nparams, struct err *e)
 {
@@ -95,6 +112,8 @@ unknown(struct slice inside, const char *const *params, size_t nparams, struct e
             best = one;
         }
     }
+    if (least > inside.n / 2)           /* no slip of the pen */
+        return unknown_any(inside, params, nparams, e);
     return err_set(e, 0, "unknown placeholder {%.*s}; did you mean {%s%s}?", SLICE_ARG(inside),
         best, best[strlen(best) - 1] == '.' ? "NAME" : "");
 }

@@ -214,3 +214,20 @@ def test_an_origin_whose_name_does_not_resolve_is_told_at_start(origin, weir):
                                          "does not resolve"))
     assert "weir.yaml:" in w.log() and "; correct it" in w.log() and "origin api:" not in w.log()
     assert w.get("/").status == 404
+
+
+@pytest.mark.parametrize("route,said", [
+    ("{host: 'http://x'}", '"http://x" is a URL or has a path; the host alone'),
+    ("{path: '/a/{id}', tags: 'x{nope}'}", "unknown placeholder {nope}; known are {id}, {host}, "),
+    ("{tags: 'x{}'}", "unknown placeholder {}; known are {host}, {path.NAME}, {query.NAME}, "),
+    ("{path: '/v1/{x}', rewrite: {strip: /api}}", "rewrite.strip: is in no path that"),
+    ("{path: /a, rewrite: {strip: /a/b}}", "rewrite.strip: is in no path that"),
+])
+def test_check_names_the_remedy(tmp_path, route, said):
+    assert said in harness.check(MINIMAL + "routes: [%s]\n" % route, tmp_path).stdout
+
+
+@pytest.mark.parametrize("path", ["/api/{x}", "/**", "/{x}/b", "/api", "/api/v1/**"])
+def test_a_prefix_that_may_be_stripped_is_not_warned_of(tmp_path, path):
+    text = MINIMAL + "routes: [{path: '%s', rewrite: {strip: /api}}]\n" % path
+    assert "0 warnings" in harness.check(text, tmp_path).stdout
