@@ -195,9 +195,9 @@ forward_fields(void *request, struct buf *b)
         buf_printf(b, "Max-Forwards: %llu\r\n", (unsigned long long)hops - 1);
     tell_who(r, b);
     buf_addz(&via, r->head->minor > 0 ? "1.1 " : "1.0 ");
-    buf_adds(&via, r->site->via);
+    buf_adds(&via, r->site->hop);
     append(r, b, HF_VIA, true, buf_slice(&via));
-    append(r, b, HF_CDN_LOOP, true, r->site->via);
+    append(r, b, HF_CDN_LOOP, true, r->site->hop);
     if (r->id.n > 0)
         http_put_id(b, HF_X_REQUEST_ID, r->id);
     trace(r, b);
@@ -216,7 +216,7 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
         .origin = r->site->origins[c->to - r->site->conf->origins],
         .key = &r->key, .target = r->target, .request = r->head, .request_bytes = r->bytes,
         .semantics = r->rq, .vary = r->vary, .why = r->why, .https = r->https, .host = r->host,
-        .via = r->site->via, .fields = forward_fields, .fields_arg = r,
+        .via = r->site->hop, .fields = forward_fields, .fields_arg = r,
         .sent = sent,
     };
 }

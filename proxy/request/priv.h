@@ -37,7 +37,8 @@ struct site {
     struct conf        *conf;           /* owned reference */
     struct route_table *table;          /* owned reference */
     struct origin     **origins;        /* of conf->origins, owned references */
-    struct slice        via;
+    struct slice        via;            /* our name, as people see it */
+    struct slice        hop;            /* as Via and CDN-Loop have it */
 };
 
 /* Why a request went forward (RFC 9211 2.2). */

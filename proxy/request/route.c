@@ -17,13 +17,13 @@ passed_here(const struct request *r)
         slice_cut(&member, ' ', &word);             /* the protocol */
         if (member.p != NULL)
             member = slice_trim(member);
-        if (member.p != NULL && slice_cut(&member, ' ', &word) && slice_ieq(word, r->site->via))
+        if (member.p != NULL && slice_cut(&member, ' ', &word) && slice_ieq(word, r->site->hop))
             return true;
     }
     it = (struct http_list){ 0 };
     while (http_list_next(r->head, HF_CDN_LOOP, &it, &member)) {
         slice_cut(&member, ';', &word);
-        if (slice_ieq(slice_trim(word), r->site->via))
+        if (slice_ieq(slice_trim(word), r->site->hop))
             return true;
     }
     return false;

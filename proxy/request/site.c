@@ -1,11 +1,34 @@
 /*
  * A site: one configuration made ready to answer from.
+ *
+ * Threads  sites are made on the main thread alone.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "request/priv.h"
 #include "request/worker.h"
+
+#define VIA_DEFAULT "weir"              /* of config/schema/top.def */
+
+/* A name that was chosen stands in Via as it is. The default would be the same in every Weir, and two
+ * in a row would take each other for a loop; so it is followed by a number that is this process's. */
+static struct slice
+hop_name(const char *via)
+{
+    static char own[32];
+    uint64_t number;
+
+    if (strcmp(via, VIA_DEFAULT) != 0)
+        return slice_of(via);
+    if (own[0] == '\0') {
+        random_bytes(&number, sizeof number);
+        snprintf(own, sizeof own, VIA_DEFAULT "-%016" PRIx64, number);
+    }
+    return slice_of(own);
+}
 
 struct site *
 site_new(struct conf *c, struct upstream *u, struct err *e)
@@ -20,6 +43,7 @@ site_new(struct conf *c, struct upstream *u, struct err *e)
     atomic_init(&s->refs, 1);
     s->conf = conf_ref(c);
     s->via = slice_of(c->via);
+    s->hop = hop_name(c->via);
     s->origins = calloc(c->norigins + 1, sizeof *s->origins);
     s->table = s->origins != NULL ? route_table_new(c, stats_route_slot, e) : NULL;
     if (s->table == NULL)

@@ -751,16 +751,40 @@ def test_a_stranger_cannot_speak_the_proxy_protocol(origin, weir):
 # ---- loops, identity, traces ---------------------------------------------------------------------------------
 
 def test_a_loop_gets_508(origin, weir):
-    w = weir()
+    w = weir(via="edge")
     origin.on("*", body=b"x")
-    for field in (("Via", "1.1 weir"), ("Via", "1.1 other, 1.0 Weir (comment)"), ("CDN-Loop", "weir"),
-                  ("CDN-Loop", "other; a=b, weir; x=y")):
+    for field in (("Via", "1.1 edge"), ("Via", "1.1 other, 1.0 Edge (comment)"), ("CDN-Loop", "edge"),
+                  ("CDN-Loop", "other; a=b, edge; x=y")):
         r = w.get("/", [field])
         assert r.status == 508 and r.header("Content-Type") == "application/problem+json", field
         assert w.request("POST", "/", [field], b"x").status == 508
     assert origin.count() == 0
-    for field in (("Via", "1.1 weir2"), ("Via", "weir other"), ("CDN-Loop", "weir2")):
+    for field in (("Via", "1.1 edge2"), ("Via", "edge other"), ("CDN-Loop", "edge2")):
         assert w.get("/", [field]).status == 200, field
+
+
+def test_two_with_the_default_name_stand_in_a_row_and_each_knows_itself(origin, weir):
+    origin.on("/a", headers=[("Cache-Control", "max-age=60")], body=b"x")
+    inner = weir()
+    outer = weir(yaml="""
+listen: {listen}
+admin: {listen: "{admin}"}
+origins: {api: {servers: "%s"}}
+routes: [{path: /**, origin: api}]
+""" % inner.url)
+    first = outer.get("/a")
+    assert first.status == 200 and outer.get("/a").cache_status.hit
+    hops = origin.last("/a").header("Via").split(", ")
+    assert len(set(hops)) == 2 and all(re.fullmatch("1.1 weir-[0-9a-f]{16}", h) for h in hops)
+    assert first.header("Via").split(", ") == hops[::-1]
+    assert origin.last("/a").header("CDN-Loop").split(", ") == [h[4:] for h in hops]
+    assert first.header("Cache-Status").count("weir; ") == 2
+    outer.write_config(yaml=open(outer.config).read())
+    outer.reload()                              # keeps its name
+    for w, hop in (outer, hops[0]), (inner, hops[1]):
+        for field in ("Via", hop), ("CDN-Loop", hop[4:].upper()):
+            assert w.get("/b", [field]).status == 508
+        assert w.get("/b", [("Via", "1.1 weir")]).status == 404
 
 
 def test_a_proxy_that_leads_to_itself_is_noticed(origin, weir):
