@@ -107,6 +107,7 @@ struct fill_view {
     const struct http_head *response;       /* parsed, whole: for purges and conditions */
     const struct sem_meta *meta;            /* when it may be stored, else NULL */
     const char *why;                        /* ... and why not */
+    bool tags_later;            /* ... and whether it is, only the whole body tells */
     const struct body *body;
     bool complete, broken, stored;
     bool half_closed;           /* a tunnel's origin has said all it will, and still listens */

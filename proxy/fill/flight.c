@@ -213,6 +213,47 @@ learn_vary(struct flight *f, const struct http_head *h)
     return true;
 }
 
+/* ---- tags of the response's body ------------------------------------------------------------- */
+
+#define TAGS_MAX      256
+#define BODY_SEEN_MAX 65536             /* of JSON that placeholders look at */
+#define TELL_US       60000000
+
+static bool
+tags_need_body(const struct route *r)
+{
+    unsigned needs = 0;
+
+    for (size_t i = 0; i < r->ntags; i++)
+        needs |= key_template_needs(r->tags[i]);
+    return (needs & KEY_NEEDS_RESPONSE_BODY) != 0;
+}
+
+/* As far as the head tells. */
+static bool
+body_has_tags(const struct flight *f, const struct http_head *h)
+{
+    return !tags_need_body(f->route) ||
+        (!sem_coded(h) && (h->framing != HTTP_LENGTH || h->length <= BODY_SEEN_MAX));
+}
+
+/* Its tags cannot be made: stored without them, no purge would find the response. Told at most once
+ * a minute for a route. */
+static const char *
+untagged(const struct flight *f)
+{
+    static _Atomic int64_t next_us[256];
+    _Atomic int64_t *next = &next_us[f->route->id % NELEM(next_us)];
+    int64_t now = now_us(), at = atomic_load(next);
+
+    COUNT(cache_store_untagged);
+    if (now >= at && atomic_compare_exchange_strong(next, &at, now + TELL_US))
+        log_warn("route %s: the tags of %.*s cannot be made, it is not stored (they need a body of "
+            "at most 64 KiB of JSON that is not coded, and are at most 256)", f->route->name,
+            SLICE_ARG(f->send.target));
+    return "tags";
+}
+
 /* May the response be stored, as far as its head tells? Fills f->meta. */
 static bool
 storable(struct flight *f, const struct http_head *h, const char **why)
@@ -231,6 +272,10 @@ storable(struct flight *f, const struct http_head *h, const char **why)
     }
     if (f->stale != NULL && h->status >= 500) {
         *why = "error";                 /* what is stored stays, stale: RFC 9111 4.3.3 */
+        return false;
+    }
+    if (!body_has_tags(f, h)) {
+        *why = untagged(f);
         return false;
     }
     if (!learn_vary(f, h)) {
@@ -351,6 +396,7 @@ on_response(struct flight *f, const struct http_head *h)
     f->view.length = h->length;
     f->view.response = parsed;
     f->view.meta = storing ? &f->meta : NULL;
+    f->view.tags_later = storing && tags_need_body(f->route);
     f->view.why = why;
     f->view.body = f->body;
     if (!store)
@@ -637,10 +683,7 @@ on_drain(void *arg)
     pthread_mutex_unlock(&f->mtx);
 }
 
-#define TAGS_MAX      256
-#define BODY_SEEN_MAX 65536             /* of JSON that placeholders look at */
-
-struct tags { struct flight *f; struct slice at[TAGS_MAX]; size_t n; };
+struct tags { struct flight *f; struct slice at[TAGS_MAX]; size_t n; bool lost; };
 
 static void
 add_tag(void *arg, struct slice text)
@@ -649,10 +692,11 @@ add_tag(void *arg, struct slice text)
 
     if (t->n < TAGS_MAX && (t->at[t->n] = pool_slice(t->f->pool, text)).p != NULL)
         t->n++;
+    else
+        t->lost = true;
 }
 
-/* -1: a tag's template needs a body that is not to be had. Stored without it, no purge would find
- * the response. */
+/* -1: a tag's template needs a body that is not to be had, or there are too many. */
 static int
 make_tags(struct flight *f, struct tags *t)
 {
@@ -663,14 +707,31 @@ make_tags(struct flight *f, struct tags *t)
 
     t->f = f;
     t->n = 0;
+    t->lost = false;
     if (r->ntags == 0)
         return 0;
-    if ((r->needs & KEY_NEEDS_RESPONSE_BODY) && !http_has(f->view.response, HF_CONTENT_ENCODING))
+    if (tags_need_body(r) && !sem_coded(f->view.response))
         facts.response_body = body_text(f->body, f->pool, BODY_SEEN_MAX);
     for (size_t i = 0; i < r->ntags; i++)
         if (key_template_expand(r->tags[i], &facts, add_tag, t) == -1)
             return -1;
-    return 0;
+    return t->lost ? -1 : 0;
+}
+
+/* Only now it is known that the response cannot be stored: the key is marked like others. */
+static void
+drop_untagged(struct flight *f)
+{
+    const char *why = untagged(f);
+
+    mark_unstorable(f, f->view.status);
+    if (f->stale != NULL)
+        store_drop(f->fills->store, f->stale);
+    pthread_mutex_lock(&f->mtx);
+    atomic_store(&f->storing, false);
+    f->view.meta = NULL;
+    f->view.why = why;
+    pthread_mutex_unlock(&f->mtx);
 }
 
 static void
@@ -681,12 +742,12 @@ publish(struct flight *f)
     struct buf b = { 0 };
     struct store_parts parts = {
         .key = &f->key, .vary = f->vary, .variant = f->variant, .status_n = f->marks.status_n,
-        .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body, .held = &f->held, .meta = f->meta,
-        .request_ms = f->request_ms, .stamp = f->stamp, .route_id = f->route->id,
+        .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body,
+        .held = &f->held, .meta = f->meta, .request_ms = f->request_ms, .stamp = f->stamp, .route_id = f->route->id,
     };
 
     if (make_tags(f, &tags) == -1) {
-        atomic_store(&f->storing, false);
+        drop_untagged(f);
         return;
     }
     buf_adds(&b, f->shared_head);

@@ -244,7 +244,7 @@ take_off(struct request *r)
         r->body_ended = true;
     if (wants_websocket(r->head))
         w.upgrade = SLICE("websocket");
-    r->body_lost = http_has(r->head, HF_CONTENT_ENCODING);
+    r->body_lost = sem_coded(r->head);
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &ignored);
     if (r->fill == NULL)
         return -1;

@@ -39,7 +39,7 @@ purge_now(struct request *r, const struct fill_view *v)
     if (v != NULL && route->npurge > 0) {
         facts.response = v->response;
         if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && v->complete &&
-            !http_has(v->response, HF_CONTENT_ENCODING))
+            !sem_coded(v->response))
             facts.response_body = body_text(v->body, r->pool, BODY_SEEN_MAX);
     }
     purge_templates(req_store(), r->site->table, route, &facts, buf_slice(&b));
@@ -57,7 +57,7 @@ do_purge(struct request *r)
     if (!any && !sem_invalidates(r->head->method, v.status))
         return REQ_DELIVER;
     if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && route->npurge > 0 && !v.complete && !v.broken &&
-        body_size(v.body) < BODY_SEEN_MAX && !http_has(v.response, HF_CONTENT_ENCODING)) {
+        body_size(v.body) < BODY_SEEN_MAX && !sem_coded(v.response)) {
         if (conn_has_body(r->conn) && !fill_full(r->fill))
             conn_body(r->conn, true);   /* the origin may want it before it goes on */
         return REQ_WAIT;            /* the body's beginning, before the head of the answer leaves */

@@ -100,6 +100,18 @@ sem_in_304(const struct http_field *f)
     }
 }
 
+bool
+sem_coded(const struct http_head *h)
+{
+    struct http_list it = { 0 };
+    struct slice coding;
+
+    while (http_list_next(h, HF_CONTENT_ENCODING, &it, &coding))
+        if (!slice_ieq(coding, SLICE("identity")))
+            return true;
+    return false;
+}
+
 /* ---- invalidation -------------------------------------------------------------------------- */
 
 /* 4.4: a non-error response to a method that is unsafe, or of which we do not know. */

@@ -108,6 +108,9 @@ bool sem_304_selects(const struct http_head *stored, const struct http_head *r30
  * ETag of another strength aside (3.2). */
 bool sem_304_updates(const struct http_head *r304, const struct sem_cc *cc, const struct http_field *f);
 
+/* Is the content coded (RFC 9110 8.4)? `identity` is no coding (12.5.3). */
+bool sem_coded(const struct http_head *h);
+
 /* ---- reusing --------------------------------------------------------------------------------- */
 
 int64_t sem_age_ms(const struct sem_meta *m, int64_t now_ms);       /* current_age (4.2.3), >= 0 */

@@ -370,8 +370,9 @@ outdates(const struct node *v, const struct node *n, int64_t request_ms)
     if (request_ms == 0 || new->response_ms <= request_ms || node_is_mark(v) || node_is_mark(n) ||
         v->dead || v->soft)
         return false;
-    return new->date_ms / 1000 > old->date_ms / 1000 || (new->date_ms / 1000 == old->date_ms / 1000 &&
-        new->response_ms > old->response_ms);
+    if (new->date_ms / 1000 != old->date_ms / 1000)
+        return new->date_ms > old->date_ms;
+    return new->response_ms > old->response_ms;
 }
 
 /* Is a newer one there that answers requests which n would? Variants of one Vary do not meet. */

@@ -1,7 +1,9 @@
 """What is stored and for how long: RFC 9111 3 and 4.2, and what a route adds to it."""
+import time
+
 import pytest
 
-from harness import http_date
+from harness import eventually, http_date
 
 FRESH = ("Cache-Control", "max-age=60")
 AGED = [("Cache-Control", "max-age=10"), ("Age", "100")]        # stored, and stale at once
@@ -386,3 +388,73 @@ def test_a_routes_query_rules_make_entries_one(origin, weir, rule, one, other):
     origin.on("*", headers=[FRESH], body=b"x")
     w.get(one)
     assert w.get(other).cache_status.hit
+
+
+ITEMS = b'{"items": [{"id": 1}]}'
+
+def at_once(conn, headers, body):
+    """Head and body in one packet: the answer is complete when its head is passed on."""
+    lines = "".join("%s: %s\r\n" % h for h in [FRESH, *headers, ("Content-Length", len(body))])
+    conn.send(b"HTTP/1.1 200 OK\r\n%s\r\n%s" % (lines.encode(), body))
+
+
+TAGGED = {"routes": [{"path": "/**", "name": "tagged", "tags": ["id:{response.body.items[].id}"]}]}
+
+
+@pytest.mark.parametrize("headers, body, chunked", [
+    ([("Content-Encoding", "gzip")], ITEMS, False),
+    ([], b'{"pad": "%s"}' % (b"x" * 70000), False),
+    ([], b'{"pad": "%s"}' % (b"x" * 70000), True),
+    ([], b"<html>", False), ([], b"<html>", True),
+    ([], b'{"items": [%s]}' % b",".join(b'{"id": %d}' % i for i in range(257)), False),
+], ids=["coded", "too long", "chunked and too long", "no JSON", "chunked and no JSON", "too many"])
+def test_what_is_not_stored_for_want_of_its_tags_is_not_called_stored(origin, weir, headers, body,
+                                                                     chunked):
+    w = weir(**TAGGED)
+
+    def handler(req, conn):
+        if not chunked:
+            return at_once(conn, headers, body)
+        conn.head(200, [FRESH] + headers, chunked=True)
+        conn.chunk(body[:3])
+        time.sleep(0.05)
+        conn.chunk(body[3:])
+        conn.end()
+    origin.on("/a", handler)
+    answers = [w.get("/a") for _ in range(3)]
+    assert origin.count("/a") == 3 and all(a.body == body for a in answers)
+    assert not any(a.cache_status.stored for a in answers)
+    eventually(lambda: w.metric("weir_cache_store_untagged_total") == 3)
+    assert w.api("GET", "/explain?url=http://%s/a" % w.host).json()["answer"] == "pass"
+    assert w.log().count("route tagged: the tags of /a cannot be made") == 1
+    if not chunked:
+        assert all(a.cache_status.detail == "tags" for a in answers)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_its_body_gives_tags_to_is_stored_and_called_so_when_that_is_known(origin, weir,
+                                                                               chunked):
+    w = weir(**TAGGED)
+    gate = origin.gate()
+
+    def handler(req, conn):
+        if not chunked:
+            return at_once(conn, [("Content-Encoding", "identity")], ITEMS)
+        conn.head(200, [FRESH], chunked=True)
+        conn.chunk(ITEMS[:3])
+        gate.wait()
+        conn.chunk(ITEMS[3:])
+        conn.end()
+    origin.on("/a", handler)
+    c = w.client()
+    c.start("GET", "/a")
+    if chunked:
+        origin.wait("/a")
+        time.sleep(0.1)
+    gate.set()
+    first = c.response()
+    c.close()
+    assert first.body == ITEMS and first.cache_status.stored == (not chunked)
+    eventually(lambda: w.get("/a").cache_status.hit)
+    w.purge(tags=["id:1"])
+    assert not w.get("/a").cache_status.hit

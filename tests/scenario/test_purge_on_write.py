@@ -293,6 +293,16 @@ def test_a_request_body_that_cannot_be_read_purges_the_whole_route(origin, weir,
     assert not is_hit(w, "/r/1") and is_hit(w, "/other")
 
 
+def test_a_body_that_says_it_is_not_coded_is_read(origin, weir):
+    origin.on("/r/w", by_method(POST=dict(body=b'{"id": 1}',
+                                          headers=[("Content-Encoding", "identity")])))
+    w = weir(routes=[{"path": "/r/{id}", "tags": ["thing:{id}"],
+                      "purge": ["thing:{request.body.id}", "thing:{response.body.id}"]}])
+    fill(origin, w, "/r/1", "/r/2", "/r/3")
+    w.post("/r/w", b'{"id": 2}', [("Content-Encoding", "identity")])
+    assert [is_hit(w, "/r/%d" % i) for i in (1, 2, 3)] == [False, False, True]
+
+
 def test_a_purge_names_what_the_client_sees_not_what_the_origin_sees(origin, weir):
     origin.on("/v2/a", by_method(POST=dict(status=200)))
     w = weir(routes=[{"path": "/api/**", "rewrite": {"strip": "/api", "prefix": "/v2"}}])

@@ -255,6 +255,25 @@ only_the_same_origin_is_invalidated(void **state)
     assert_false(sem_same_origin(SLICE(""), SLICE("")));
 }
 
+static void
+identity_is_no_coding(void **state)
+{
+    static const struct { const char *lines; bool coded; } cases[] = {
+        { "", false }, { "Content-Encoding: identity", false },
+        { "Content-Encoding: Identity, ", false }, { "Content-Encoding: gzip", true },
+        { "Content-Encoding: identity\nContent-Encoding: br", true },
+        { "Content-Encoding: identity, gzip", true }, { "Content-Encoding:", false },
+    };
+    struct head h;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        response_of(&h, 200, cases[i].lines);
+        if (sem_coded(&h.h) != cases[i].coded)
+            fail_msg("%s", cases[i].lines);
+    }
+}
+
 int
 main(void)
 {
@@ -267,6 +286,7 @@ main(void)
         cmocka_unit_test(an_entity_tag_that_is_private_does_not_come_in_by_a_304),
         cmocka_unit_test(unsafe_methods_that_succeed_invalidate),
         cmocka_unit_test(only_the_same_origin_is_invalidated),
+        cmocka_unit_test(identity_is_no_coding),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
