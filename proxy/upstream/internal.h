@@ -200,10 +200,14 @@ bool budget_retry(struct budget *b, double share, int64_t now);
 
 /* ---- connections ------------------------------------------------------------------------- */
 
-enum wire_state { WIRE_RESOLVING, WIRE_CONNECTING, WIRE_HANDSHAKE, WIRE_IDLE, WIRE_BUSY, WIRE_CLOSED };
+enum wire_state {
+    WIRE_RESOLVING, WIRE_CONNECTING, WIRE_HANDSHAKE, WIRE_IDLE, WIRE_BUSY, WIRE_CLOSED
+};
 
-enum wire_trouble { WIRE_EOF, WIRE_RESET, WIRE_REFUSED, WIRE_UNREACHABLE, WIRE_TIMEOUT, WIRE_NO_NAME,
-    WIRE_NAME_TIMEOUT, WIRE_TLS, WIRE_CERTIFICATE, WIRE_NO_MEMORY };
+enum wire_trouble {
+    WIRE_EOF, WIRE_RESET, WIRE_REFUSED, WIRE_UNREACHABLE, WIRE_TIMEOUT, WIRE_NO_NAME,
+    WIRE_NAME_TIMEOUT, WIRE_TLS, WIRE_CERTIFICATE, WIRE_NO_MEMORY
+};
 
 struct wire {
     uint32_t         magic;
@@ -232,10 +236,10 @@ struct wire {
     unsigned         moves;             /* the server's when addr was last known to be its own */
     unsigned         uses;              /* changes when it passes to another exchange */
     struct buf       rest;              /* read and not yet taken */
-    bool             failed;            /* before it was up: `why` is told in the loop's next round */
+    bool             failed;            /* before it was up: `why` is told next round */
     enum wire_trouble why;
     struct dns_wait  dns;
-    struct addrs     old;               /* an answer that has run out, while a fresh one is awaited */
+    struct addrs     old;               /* has run out, while a fresh one is awaited */
 };
 
 /* A connection to s for x, or to be idle when x is NULL. Takes the permit, also when it fails
@@ -243,10 +247,10 @@ struct wire {
 struct wire *wire_open(struct worker *w, struct server *s, struct exchange *x);
 void wire_close(struct wire *c);                        /* gives its permit back */
 void wire_abandon(struct wire *c);                      /* the loops have stopped */
-void wire_close_keep(struct wire *c);                   /* the permit stays taken: the caller's now */
+void wire_close_keep(struct wire *c);                   /* the permit stays taken: the caller's */
 void wire_use(struct wire *c, struct exchange *x);      /* it was idle */
 bool wire_moved(struct wire *c);                        /* the server's name has left its address */
-bool wire_stale(struct wire *c);                        /* the peer closed or wrote? asks the kernel */
+bool wire_stale(struct wire *c);                        /* the peer closed or wrote? (a call) */
 /* Bytes taken, 0 when it would block (exchange_on_writable comes), -1 with errno. */
 ssize_t wire_write(struct wire *c, const struct iovec *iov, int n);
 void wire_finish(struct wire *c);                       /* no more bytes from us */
@@ -255,8 +259,8 @@ void wire_read(struct wire *c, bool on);
 void wire_limit(struct wire *c, int64_t at_us);
 void wire_idle(struct wire *c);                         /* state, limit */
 void wire_idle_over(struct wire *c);                    /* pool.c: idle for pool.idle */
-void wire_depart(struct wire *c);                       /* plain, hold == 0: leaves its worker ... */
-void wire_arrive(struct wire *c, struct worker *w);     /* ... and comes to another, on its thread */
+void wire_depart(struct wire *c);                       /* plain, hold == 0: leaves its worker, */
+void wire_arrive(struct wire *c, struct worker *w);     /* and comes to another, on its thread */
 void wire_enter(struct wire *c);
 void wire_leave(struct wire *c);                        /* and does what was put off */
 /* For tls.c: what the transport found. */
@@ -276,13 +280,13 @@ void tls_pump(struct wire *c);                          /* takes what is decrypt
 /* ---- pool -------------------------------------------------------------------------------- */
 
 enum pool_answer { POOL_FAILED = -1, POOL_WAIT, POOL_CONN, POOL_PERMIT, POOL_FULL };
-/* A connection for x on its worker: CONN: *c is it. PERMIT: open one. WAIT: exchange_on_grant comes.
- * FULL: too many wait. `fresh`: none that was used before. */
+/* A connection for x on its worker: CONN: *c is it. PERMIT: open one. WAIT: exchange_on_grant
+ * comes. FULL: too many wait. `fresh`: none that was used before. */
 enum pool_answer pool_take(struct exchange *x, struct slot *sl, bool fresh, struct wire **c);
 void pool_give(struct wire *c);                         /* it may be used again */
 void pool_offer(struct wire *c);                        /* to those who wait, if it is idle */
 void pool_permit_back(struct server *s);                /* a connection less */
-bool pool_leave(struct exchange *x);                    /* stop waiting; false: a grant is under way */
+bool pool_leave(struct exchange *x);                    /* waits no more; false: a grant comes */
 void pool_idle_remove(struct wire *c);
 struct slot *pool_slot(struct server *s, struct worker *w);
 void pool_look(struct slot *sl);                        /* on its worker */

@@ -2,8 +2,8 @@
  * Time limits that cost nothing while they move.
  *
  * Model    a limit is set for each phase of each request, and nearly always moves on before it
- *          rings. So the libevent timer is armed only when there is none that rings in time; when it
- *          rings for a limit that has moved away, it is armed again for where that is now.
+ *          rings. So the libevent timer is armed only when there is none that rings in time; when
+ *          it rings for a limit that has moved away, it is armed again for where that is now.
  * Threads  the loop's own.
  */
 #include "upstream/internal.h"
