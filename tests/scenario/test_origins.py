@@ -34,6 +34,18 @@ RUBBISH = {
     "white space before a colon": b"HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\na",
     "an endless head": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50000,
     "an endless line": b"HTTP/1.1 200 OK\r\nA: " + b"b" * 500000,
+    "a flood of interim responses": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 70 + b"HTTP/1.1 200 OK\r\n"
+                                    b"Content-Length: 1\r\n\r\na",
+    "an interim response with a body": b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello"
+                                       b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+    "a protocol nobody asked for": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
+                                   b"Upgrade: websocket\r\n\r\nabc",
+    "a chunk without a size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n;a\r\na\r\n0\r\n\r\n",
+    "an endless chunk extension": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+                                  + b"a" * 10000,
+    "endless trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+                        + b"A: b\r\n" * 5000,
+    "chunks in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
     "nothing": b"",
     "half a head": b"HTTP/1.1 200 OK\r\nContent-",
 }
@@ -177,6 +189,66 @@ def test_connections_are_kept_and_used_again(origin, weir):
             assert c.get("/a").body == b"x"
             assert c.request("POST", "/a", body=b"y").body == b"x"
     assert origin.connections == 1
+
+
+@pytest.mark.parametrize("raw, kept", [
+    (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", True),
+    (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", False),
+    (b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nok", False),
+    (b"HTTP/1.1 200 OK\r\nConnection: x, close\r\nTransfer-Encoding: chunked\r\n\r\n"
+     b"2;a;b=\"c\"\r\nok\r\n0;d\r\nX-A: b\r\n\r\n", False),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a;b=\"c\"\r\nok\r\n0\r\n\r\n", True),
+])
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_a_connection_is_kept_as_the_answer_says_however_it_is_cut(origin, weir, raw, kept, bytewise):
+    def answer(req, conn):
+        for i in range(0, len(raw), 1 if bytewise else len(raw)):
+            conn.send(raw[i:i + 1] if bytewise else raw)
+            time.sleep(0.0005)
+    origin.on("/a", answer)
+    w = weir(workers=1, routes=PASS)
+    for _ in range(3):
+        r = w.get("/a")
+        assert r.status == 200 and r.body == b"ok"
+    assert len({q.conn for q in origin.of("/a")}) == (1 if kept else 3)
+
+
+def test_an_answer_before_the_request_is_complete_is_passed_on_and_the_connection_closed(weir):
+    early = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(socket.create_server(("127.0.0.1", 0))))
+        w = weir(origin={"servers": ["http://127.0.0.1:%d" % listener.getsockname()[1]]}, workers=1,
+                 routes=PASS)
+        for closes in (False, True):
+            c = stack.enter_context(w.client())
+            c.send(b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+            sock = listener.accept()[0]
+            got = b""
+            while b"x" not in got:
+                got += sock.recv(65536)
+            sock.sendall(early)
+            r = c.response()
+            assert r.status == 413 and r.body == b"big"
+            if not closes:
+                while sock.recv(65536):                     # Weir closes
+                    pass
+            sock.close()
+
+
+def test_a_reset_behind_the_head_is_no_end(origin, weir):
+    def cut(req, conn):
+        conn.send(FRESH + (b"Content-Length: 5\r\n" if req.target == "/length" else b"") + b"\r\nhel")
+        time.sleep(0.05)
+        conn.reset()
+    origin.on("*", cut)
+    w = weir()
+    for target in ("/length", "/until-close"):
+        for n in (1, 2):
+            with w.client() as c:
+                c.start("GET", target)
+                with pytest.raises(Closed):
+                    c.response()
+            assert origin.count(target) == n                # nothing was stored
 
 
 def test_a_kept_connection_that_the_origin_closed_costs_no_error(origin, weir):
