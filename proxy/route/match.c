@@ -6,6 +6,9 @@
  * specific one, and what fails falls back to the next best. The trie is a tree, so a walk sees a
  * node at most once and never more than two for each choice that the templates themselves offer.
  *
+ * Many routes of one path that only `headers` tell apart are found by the request's fields
+ * (fields.c).
+ *
  * The same walk, with a callback, finds all routes that could take a GET: it goes on behind those
  * that ask for fields.
  */
@@ -63,11 +66,43 @@ name_each(const struct walk *w, const struct entries *es)
     return false;
 }
 
+/* The first of a chain that takes the request, if it is before `best`; else best. */
+static uint32_t
+first_of(const struct walk *w, const struct entries *es, uint32_t i, uint32_t best)
+{
+    for (; i < best; i = es->fields->next[i]) {
+        const struct entry *e = es->at[i];
+
+        if (method_taken(w, e) && (e->nheaders == 0 || fields_present(w->head, e)))
+            return i;
+    }
+    return best;
+}
+
+static bool
+pick_by_field(struct walk *w, const struct entries *es)
+{
+    uint32_t best = first_of(w, es, es->fields->plain.first, NO_ENTRY);
+
+    for (unsigned i = 0; w->head != NULL && i < w->head->nfields; i++) {
+        struct slice name = w->head->fields[i].name;
+        const struct chain *c = field_chain(es->fields, name, field_hash(name));
+
+        if (c->name.p != NULL)
+            best = first_of(w, es, c->first, best);
+    }
+    if (best != NO_ENTRY)
+        w->found = es->at[best];
+    return best != NO_ENTRY;
+}
+
 static bool
 pick(struct walk *w, const struct entries *es)
 {
     if (UNLIKELY(w->each != NULL))
         return name_each(w, es);
+    if (UNLIKELY(es->fields != NULL))
+        return pick_by_field(w, es);
     for (size_t i = 0; i < es->n; i++) {
         const struct entry *e = es->at[i];
 

@@ -309,6 +309,27 @@ by_name(const void *a, const void *b)
 }
 
 static int
+index_below(struct node *n, struct pool *p)
+{
+    if (entries_index(&n->here, p) == -1 || entries_index(&n->rest, p) == -1 ||
+        (n->any != NULL && index_below(n->any, p) == -1))
+        return -1;
+    for (uint32_t i = 0; i < n->literal.cap; i++)
+        if (n->literal.at[i].node != NULL && index_below(n->literal.at[i].node, p) == -1)
+            return -1;
+    return 0;
+}
+
+static int
+index_hosts(struct children *hosts, struct pool *p)
+{
+    for (uint32_t i = 0; i < hosts->cap; i++)
+        if (hosts->at[i].node != NULL && index_below(hosts->at[i].node, p) == -1)
+            return -1;
+    return 0;
+}
+
+static int
 fill(struct route_table *t, unsigned (*slot)(const char *name), struct err *e)
 {
     const struct conf *c = t->conf;
@@ -330,6 +351,9 @@ fill(struct route_table *t, unsigned (*slot)(const char *name), struct err *e)
         t->by_name[i] = &t->routes[i];
     }
     qsort(t->by_name, t->n, sizeof *t->by_name, by_name);
+    if (index_hosts(&t->exact, t->pool) == -1 || index_hosts(&t->wild, t->pool) == -1 ||
+        index_below(&t->anywhere, t->pool) == -1)
+        return no_memory(e);
     return 0;
 }
 

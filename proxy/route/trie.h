@@ -39,7 +39,26 @@ struct entry {
     uint8_t       param_at[ROUTE_PARAMS_MAX];       /* which segment is the i-th parameter */
 };
 
-struct entries { struct entry **at; size_t n, cap; };      /* the most specific first */
+struct entries {
+    struct entry **at; size_t n, cap;   /* the most specific first */
+    struct by_field *fields;            /* NULL while those that ask for fields are few */
+};
+
+/* Many entries of one path that ask for fields, found by the fields that a request has: each stands
+ * in the chain of one name that it asks for, the rarest; those that ask for none have their own. */
+#define FIELDED_FEW 8
+#define NO_ENTRY    UINT32_MAX
+struct by_field {
+    struct chain { struct slice name; uint64_t hash; uint32_t uses, first, last; } *at;
+    uint32_t  mask;                     /* open addressing, at most half full */
+    uint32_t *next;                     /* of each entry: the next of its chain, or NO_ENTRY */
+    struct chain plain;
+};
+/* The hash of a name in lower case; the chain of a name, or the free place for it. */
+uint64_t field_hash(struct slice name);
+struct chain *field_chain(const struct by_field *f, struct slice name, uint64_t hash);
+/* Makes es->fields where it pays. -1: memory is out. */
+int entries_index(struct entries *es, struct pool *p);
 
 struct node;
 

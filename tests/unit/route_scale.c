@@ -169,12 +169,94 @@ backtracking_is_bounded_by_what_the_templates_offer(void **state)
     buf_free(&path);
 }
 
+/* One path, n routes that ask for fields: F0, F0 and F1, F1, F1 and F2, ... and one for the rest. */
+static struct route_table *
+table_by_fields(size_t n)
+{
+    struct pool *p = pool_new();
+    struct conf *c = pool_zalloc(p, sizeof *c);
+    struct route_table *t;
+    char text[32];
+
+    c->magic = CONF_MAGIC;
+    atomic_init(&c->refs, 1);
+    c->pool = p;
+    c->routes = pool_zalloc(p, (n + 1) * sizeof *c->routes);
+    for (; c->nroutes <= n; c->nroutes++) {
+        struct conf_route *r = &c->routes[c->nroutes];
+        size_t k = c->nroutes / 2, want = c->nroutes == n ? 0 : 1 + c->nroutes % 2;
+        int len = snprintf(text, sizeof text, "%zu,%zu", k, want);
+
+        r->path = "/one";
+        r->name = pool_dup(p, text, (size_t)len);
+        r->headers = (struct conf_strings){ pool_alloc(p, 2 * sizeof(char *)), want };
+        for (size_t i = 0; i < want; i++) {
+            len = snprintf(text, sizeof text, "X-F%zu", k + i);
+            r->headers.at[i] = pool_dup(p, text, (size_t)len);
+        }
+        r->ttl_ms = r->force_ttl_ms = r->swr_ms = r->sie_ms = r->max_object = CONF_UNSET;
+    }
+    t = route_table_new(c, NULL, NULL);
+    assert_non_null(t);
+    conf_unref(&c);
+    return t;
+}
+
+static const char *
+route_by_fields(const struct route_table *t, const char *lines, uint64_t *cost)
+{
+    struct http_field fields[16];
+    struct http_head h = { .cap = 16, .fields = fields };
+    struct route_match m;
+    uint64_t from;
+
+    assert_int_equal(http_parse_fields(lines, strlen(lines), &h), 0);
+    h.method = HTTP_GET;
+    *cost = UINT64_MAX;
+    for (int i = 0; i < 50; i++) {
+        from = cost_now();
+        (void)route_match(t, SLICE("h"), SLICE("/one"), &h, &m);
+        from = cost_now() - from;
+        *cost = from < *cost ? from : *cost;
+    }
+    return m.route != NULL ? m.route->name : "-";
+}
+
+static void
+routes_that_fields_tell_apart_cost_by_the_fields_of_the_request(void **state)
+{
+    static const struct { const char *lines, *route; } samples[] = {
+        { "Accept: a\r\nUser-Agent: b\r\n", "%zu,0" }, { "X-F3: 1\r\n", "3,1" },
+        { "x-f4: 1\r\nA: 1\r\nX-F3: 1\r\n", "3,2" },
+        { "X-F2: 1\r\nX-F4: 1\r\n", "2,1" },
+        { "X-F4: 1\r\nX-F2: 1\r\nX-F1: 1\r\n", "1,2" },
+    };
+    struct route_table *few = table_by_fields(20), *many = table_by_fields(10000);
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(samples); i++) {
+        char name[32];
+        uint64_t a, b;
+
+        snprintf(name, sizeof name, samples[i].route, (size_t)10);
+        assert_string_equal(route_by_fields(few, samples[i].lines, &a), name);
+        snprintf(name, sizeof name, samples[i].route, (size_t)5000);
+        assert_string_equal(route_by_fields(many, samples[i].lines, &b), name);
+        print_message("%llu with 20 routes, %llu with 10,000\n", (unsigned long long)a,
+            (unsigned long long)b);
+        assert_true(b < a * 2 + 2000);
+    }
+    route_table_unref(&few);
+    route_table_unref(&many);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_thousand_routes_match_as_fast_as_ten),
         cmocka_unit_test(a_single_route_of_all_paths_costs_nearly_nothing),
+        cmocka_unit_test(routes_that_fields_tell_apart_cost_by_the_fields_of_the_request),
         cmocka_unit_test(backtracking_is_bounded_by_what_the_templates_offer),
     };
 
