@@ -126,11 +126,19 @@ is_loopback(const struct conf_address *a)
 
     if (a->sa.ss_family == AF_INET)
         return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
-    return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) ||
-        (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) && v6->sin6_addr.s6_addr[12] == 127);
+    return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }
 
-/* Would binding both fail or share connections? The wildcard address contains the others. */
+static bool
+is_mapped(const struct conf_address *a)
+{
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->sa;
+
+    return !a->off && a->sa.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+}
+
+/* Would binding both fail or share connections? The wildcard address contains the others of its
+ * family: sockets of IPv6 take nothing else (IPV6_V6ONLY). */
 static bool
 overlap(const struct conf_address *a, const struct conf_address *b)
 {
@@ -172,7 +180,10 @@ check_overlaps(struct load *l)
     all[n].address = &c->probe_listen;
     all[n].where = spot_where(l->root, "probe.listen", nowhere);
     all[n++].path = "probe.listen";
-    for (size_t i = 1; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
+        if (is_mapped(all[i].address))
+            problem(l, all[i].where, all[i].path, "%s is an IPv4 address in IPv6 dress, which is "
+                "not listened on; the IPv4 address, as 127.0.0.1:8080", all[i].address->text);
         for (size_t k = 0; k < i; k++) {
             if (overlap(all[i].address, all[k].address)) {
                 problem(l, all[i].where, all[i].path,

@@ -102,6 +102,8 @@ bind_port(const struct conf_address *at, const char *option, struct err *e)
     if (fd == -1)
         return err_set(e, errno, "%s: %s: %s", option, at->text, strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (at->sa.ss_family == AF_INET6)               /* as front/ has it: the same port beside it */
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     /* accepted sockets inherit it */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (bind(fd, (const struct sockaddr *)&at->sa, at->len) == 0 && listen(fd, BACKLOG) == 0)

@@ -1,7 +1,8 @@
 /*
  * Listening and accepting.
  *
- * A second server on our port is found by binding once without SO_REUSEPORT. At the connection
+ * An address is what it says: [::] is IPv6 alone, whatever the system's default, so that 0.0.0.0
+ * can stand beside it. A second server on our port is found by binding once without SO_REUSEPORT. At the connection
  * limit a client is told 503 and when to come back. When file descriptors run out, one that is kept
  * in spare is given up to accept and close, so that clients are not left hanging, and the listener
  * rests a little.
@@ -29,6 +30,8 @@ new_socket(const struct conf_address *a, bool shared)
     if (fd == -1)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (a->sa.ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
     if (shared)
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
     return fd;
@@ -44,6 +47,8 @@ remedy(int code)
         return "; ports below 1024 need CAP_NET_BIND_SERVICE";
     case EADDRNOTAVAIL:
         return "; this machine has no such address";
+    case EAFNOSUPPORT:
+        return "; this machine has no IPv6: leave the address out";
     default:
         return "";
     }

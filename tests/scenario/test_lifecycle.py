@@ -235,3 +235,26 @@ routes: [{path: /**, origin: api}]
         assert c.get("/" + "x" * 100).status == 404
     answers = w.parallel(40, lambda i: w.get("/"))
     assert all(r.status == 200 for r in answers)
+
+
+def test_ipv4_and_ipv6_listen_on_one_port_each_for_itself(origin, weir):
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    origin.on("/a", body=b"x")
+    both, six, probe = free_port(), free_port(), free_port()
+    weir(listen=["0.0.0.0:%d" % both, "[::]:%d" % both, "[::]:%d" % six, "127.0.0.1:%d" % probe],
+         probe={"listen": "[::]:%d" % probe})
+    for port, family, host, served in ((both, socket.AF_INET, "127.0.0.1", True), (both, socket.AF_INET6, "::1", True),
+                                       (six, socket.AF_INET6, "::1", True), (six, socket.AF_INET, "127.0.0.1", False)):
+        with socket.socket(family) as s:
+            s.settimeout(harness.TIMEOUT)
+            if not served:
+                with pytest.raises(ConnectionRefusedError):
+                    s.connect((host, port))
+                continue
+            s.connect((host, port))
+            s.sendall(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert s.recv(4096).startswith(b"HTTP/1.1 200"), (host, port)

@@ -162,6 +162,13 @@ addresses_and_urls_are_strict(void **state)
         { ORIGIN "listen: [0.0.0.0:8080, 127.0.0.1:8080]\n",
             "f:2:24: listen[1]: 127.0.0.1:8080 is taken by listen[0] already (0.0.0.0:8080); "
             "another port\n" },
+        /* IPv6 takes nothing else, so that each family may have the port */
+        { ORIGIN "listen: [\"0.0.0.0:80\", \"[::]:80\", \"[::]:8081\"]\n", "" },
+        { ORIGIN "listen: [\"[::]:80\", \"[::1]:80\"]\n",
+            "f:2:21: listen[1]: [::1]:80 is taken by listen[0] already ([::]:80); another port\n" },
+        { ORIGIN "listen: \"[::ffff:127.0.0.1]:80\"\n", "f:2:9: listen: [::ffff:127.0.0.1]:80 is "
+            "an IPv4 address in IPv6 dress, which is not listened on; the IPv4 address, as "
+            "127.0.0.1:8080\n" },
         { ORIGIN "listen: 127.0.0.1:8081\n", "f:1:1: admin.listen: 127.0.0.1:8081 is taken by "
         "listen already (127.0.0.1:8081); another port\n" },
         { ORIGIN "listen: {trust: [10.1.2.3/8, x]}\n", "f:2:18: listen.trust[0]: \"10.1.2.3/8\" "
