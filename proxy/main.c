@@ -49,6 +49,7 @@ struct process {
     struct event   *signals[4];
     size_t          nsignals;
     int64_t         drain_until_us;     /* 0: not draining */
+    bool            hurried;            /* a second signal ended the wait */
     int64_t         cut_until_us;       /* 0: not cutting what is left */
     unsigned        ticks;
     bool            started;
@@ -224,7 +225,7 @@ on_terminate(evutil_socket_t sig, short what, void *arg)
 
     (void)what;
     if (p->drain_until_us != 0) {
-        log_warn("second signal: not waiting any longer");
+        p->hurried = true;
         p->drain_until_us = 1;
         timer_set(&p->tick, 1);
         return;
@@ -249,7 +250,8 @@ drain_step(struct process *p)
         return;
     }
     if (p->cut_until_us == 0 && now >= p->drain_until_us) {
-        log_warn("drain: time is up, %lld connections and %lld fetches are cut",
+        log_warn("drain: %s, %lld connections and %lld fetches are cut",
+            p->hurried ? "a second signal ends it" : "time is up",
             (long long)stats_gauge(GAUGE_client_connections), (long long)stats_gauge(GAUGE_flights_now));
         front_cut(p->front);
         fills_stop(p->fills);

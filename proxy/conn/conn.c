@@ -772,15 +772,26 @@ conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len
     return new_conn(w, fd, sa, len, conf, index, count) != NULL ? 0 : -1;
 }
 
+static const char too_many[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+    "Content-Type: application/problem+json\r\nContent-Length: 98\r\nConnection: close\r\n\r\n"
+    "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
+    "\"detail\":\"too many connections\"}\n";
+
+void
+conn_turn_away(struct conn_worker *w, int fd)
+{
+    /* what the client has sent already is read: closing over it would reset the answer away */
+    if (send(fd, too_many, sizeof too_many - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0 &&
+        shutdown(fd, SHUT_WR) == 0)
+        recv(fd, w->buffer, sizeof w->buffer, MSG_DONTWAIT);
+    close(fd);
+}
+
 int
 conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len,
     struct conf *conf, unsigned index, atomic_uint *count)
 {
-    static const char text[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
-        "Content-Type: application/problem+json\r\nContent-Length: 98\r\nConnection: close\r\n\r\n"
-        "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
-        "\"detail\":\"too many connections\"}\n";
-    struct iovec iov = { (char *)(uintptr_t)text, sizeof text - 1 };
+    struct iovec iov = { (char *)(uintptr_t)too_many, sizeof too_many - 1 };
     struct conn *c = new_conn(w, fd, sa, len, conf, index, count);
 
     if (c == NULL)

@@ -56,6 +56,9 @@ int conn_new(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t
 int conn_reject(struct conn_worker *w, int fd, const struct sockaddr *sa, socklen_t len,
     struct conf *conf, unsigned listener, atomic_uint *slot);
 
+/* Says that to a client for whom there is no descriptor but for this moment, and closes fd. */
+void conn_turn_away(struct conn_worker *w, int fd);
+
 /* ---- for the one who answers ------------------------------------------------------------- */
 
 struct loop *conn_loop(const struct conn *c);

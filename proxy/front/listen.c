@@ -4,8 +4,8 @@
  * An address is what it says: [::] is IPv6 alone, whatever the system's default, so that 0.0.0.0
  * can stand beside it. A second server on our port is found by binding once without SO_REUSEPORT. At the connection
  * limit a client is told 503 and when to come back. When file descriptors run out, one that is kept
- * in spare is given up to accept and close, so that clients are not left hanging, and the listener
- * rests a little.
+ * in spare is given up to accept, to say the same and to close, so that clients are not left
+ * hanging, and the listener rests a little.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -121,7 +121,7 @@ on_rested(void *arg)
         event_add(l->ev, NULL);
 }
 
-/* No file descriptor left: whoever waits is closed with the spare one's help, and we rest. */
+/* No file descriptor left: whoever waits is told 503 with the spare one's help, and we rest. */
 static void
 exhausted(struct listener *l)
 {
@@ -137,7 +137,7 @@ exhausted(struct listener *l)
         close(l->worker->spare);
     fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd != -1)
-        close(fd);
+        conn_turn_away(l->worker->conns, fd);
     l->worker->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     event_del(l->ev);
     timer_set(&l->rest, REST_US);

@@ -75,6 +75,8 @@ def test_a_second_signal_does_not_wait(origin, weir):
         assert w.process.poll() is None
         assert w.stop() == 0
         assert c.closed()
+    assert w.log_has("drain: a second signal ends it, 2 connections and ")
+    assert not w.log_has("time is up")
 
 
 def test_a_drain_waits_for_a_pipelined_request_that_came_before(origin, weir):

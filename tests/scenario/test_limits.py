@@ -179,6 +179,14 @@ def test_file_descriptors_may_run_out_and_the_listener_lives(origin, weir):
         s.connect(("127.0.0.1", w.port))
         crowd.append(s)
     eventually(lambda: w.log_has("raise the limit of open files"))
+
+    def told(s):
+        s.setblocking(False)
+        try:
+            return s.recv(4096).startswith(b"HTTP/1.1 503 ")
+        except OSError:
+            return False
+    eventually(lambda: any(told(s) for s in crowd))         # not closed without a word
     for s in crowd:
         s.close()
 
