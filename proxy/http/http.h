@@ -192,9 +192,12 @@ enum http_ranges http_range(struct slice value, uint64_t size, struct http_range
 
 /* Appends path and query in the form that RFC 3986 6.2.2 calls equivalent: percent-encoded
  * unreserved characters decoded, other escapes in upper case, dot segments removed from the path.
+ * Characters that stand in no URI and are sent all the same (such as |) become escapes.
  * Nothing else: "//" stays, %2F stays, the order of parameters stays. The empty path is "/".
  * query.p == NULL: no '?' is written. */
 void http_uri_normalise(struct buf *b, struct slice path, struct slice query);
+/* The same for a part of either, as it stands: its escapes and such characters alone. */
+void http_escapes_normalise(struct buf *b, struct slice s);
 /* Appends host[:port] in lower case, without the scheme's default port and without dots at the end
  * of the name; percent-encoded unreserved characters decoded, other escapes in upper case. */
 void http_host_normalise(struct buf *b, struct slice host, bool https);

@@ -148,6 +148,7 @@ http_reason(unsigned status)
 }
 
 #define VT (C_VALUE | C_TARGET)
+#define ODD (VT | C_REWRITTEN)          /* neither reserved nor unreserved (RFC 3986 2) */
 #define SUB (VT | C_NAME)               /* a sub-delim */
 #define TSUB (SUB | C_TOKEN)            /* ... that is a token character */
 #define UNRESERVED (TSUB | C_UNRESERVED)
@@ -160,10 +161,10 @@ const uint8_t http_class[256] = {
     ['-'] = UNRESERVED, ['.'] = UNRESERVED, ['_'] = UNRESERVED, ['~'] = UNRESERVED,
     ['!'] = TSUB, ['$'] = TSUB, ['&'] = TSUB, ['\''] = TSUB, ['*'] = TSUB, ['+'] = TSUB,
     ['('] = SUB, [')'] = SUB, [','] = SUB, [';'] = SUB, ['='] = SUB,
-    ['^'] = VT | C_TOKEN, ['`'] = VT | C_TOKEN, ['|'] = VT | C_TOKEN,
-    ['"'] = VT, ['/'] = VT, [':'] = VT, ['<'] = VT, ['>'] = VT, ['@'] = VT, ['['] = VT,
-    ['\\'] = VT, [']'] = VT, ['{'] = VT, ['}'] = VT,
-    ['#'] = C_VALUE | C_TOKEN, ['%'] = C_VALUE | C_TOKEN, ['?'] = C_VALUE,
+    ['^'] = ODD | C_TOKEN, ['`'] = ODD | C_TOKEN, ['|'] = ODD | C_TOKEN,
+    ['"'] = ODD, ['<'] = ODD, ['>'] = ODD, ['\\'] = ODD, ['{'] = ODD, ['}'] = ODD,
+    ['/'] = VT, [':'] = VT, ['@'] = VT, ['['] = VT, [']'] = VT,
+    ['#'] = C_VALUE | C_TOKEN, ['%'] = C_VALUE | C_TOKEN | C_REWRITTEN, ['?'] = C_VALUE,
 };
 
 bool

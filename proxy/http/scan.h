@@ -17,6 +17,7 @@ enum {
     C_HEX        = 8,
     C_UNRESERVED = 16,                  /* RFC 3986 2.3 */
     C_NAME       = 32,                  /* reg-name without escapes: unreserved and sub-delims */
+    C_REWRITTEN  = 64,                  /* '%', and what is sent in targets but stands in no URI */
 };
 extern const uint8_t http_class[256];
 

@@ -3,7 +3,7 @@
  *
  * Model    the bytes of the target were checked by the parser: printable ASCII, no fragment, good
  *          escapes. Characters that RFC 3986 would have escaped but that clients send as they are
- *          (such as "|" and "[") pass, unchanged.
+ *          pass: "[" and "]" unchanged, others (such as "|") as escapes (uri.c).
  */
 #include "http/scan.h"
 

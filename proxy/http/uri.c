@@ -3,6 +3,12 @@
  *
  * Model    only what section 6.2.2 calls equivalent for every URI is made the same. In particular
  *          %2F is not "/", "//" is not "/", and a parameter's place matters.
+ * Strays   " < > \ ^ ` { | } stand in no URI, but browsers and API clients send them as they are,
+ *          and nginx, HAProxy, Varnish and Envoy let them pass. Their one valid spelling is the
+ *          escape, so that is their normal form: the key and the origin get %7C for |. A backslash
+ *          is thereby never taken for "/". [ and ] are reserved (2.2), where an escape is another
+ *          thing: they stay. Controls, space, DEL, # and what is not ASCII are refused by the
+ *          parser, as HAProxy and Envoy do.
  */
 #include "http/scan.h"
 
@@ -44,44 +50,57 @@ remove_dots(char *path, size_t n)
     return out;
 }
 
+static void
+put_code(char *to, unsigned char c)
+{
+    static const char hex[] = "0123456789ABCDEF";
+
+    to[0] = '%';
+    to[1] = hex[c >> 4];
+    to[2] = hex[c & 15];
+}
+
 /* The escape at p in its normal form: 6.2.2.1 and 6.2.2.2. How many bytes. */
 static size_t
 put_escape(char *to, const char *p, bool lower)
 {
-    static const char hex[] = "0123456789ABCDEF";
     unsigned char c = (unsigned char)(hex_value(p[1]) << 4 | hex_value(p[2]));
 
     if (is_class((char)c, C_UNRESERVED)) {
         *to = lower ? to_lower((char)c) : (char)c;
         return 1;
     }
-    to[0] = '%';
-    to[1] = hex[c >> 4];
-    to[2] = hex[c & 15];
+    put_code(to, c);
     return 3;
 }
 
-/* What is no escape stays as it is. */
-static void
-put_escapes(struct buf *b, struct slice s)
+/* A '%' that begins no escape stays as it is. */
+void
+http_escapes_normalise(struct buf *b, struct slice s)
 {
     const char *p = s.p, *end;
     char *out, *start;
+    unsigned any = 0;
 
-    if (s.n == 0 || memchr(s.p, '%', s.n) == NULL) {
-        buf_adds(b, s);                 /* nearly all targets: nothing to look at byte by byte */
+    for (size_t i = 0; i < s.n; i++)
+        any |= http_class[(unsigned char)s.p[i]];
+    if (LIKELY((any & C_REWRITTEN) == 0)) {
+        buf_adds(b, s);
         return;
     }
-    out = start = buf_reserve(b, s.n);
+    out = start = buf_reserve(b, s.n * 3);
     if (out == NULL)
         return;
     for (end = p + s.n; p < end;) {
-        if (!is_escape(p, end)) {
+        if (is_escape(p, end)) {
+            out += put_escape(out, p, false);
+            p += 3;
+        } else if (is_class(*p, C_REWRITTEN) && *p != '%') {
+            put_code(out, (unsigned char)*p++);
+            out += 3;
+        } else {
             *out++ = *p++;
-            continue;
         }
-        out += put_escape(out, p, false);
-        p += 3;
     }
     b->n += (size_t)(out - start);
 }
@@ -93,13 +112,13 @@ http_uri_normalise(struct buf *b, struct slice path, struct slice query)
 
     if (path.n == 0)
         buf_addc(b, '/');
-    put_escapes(b, path);
+    http_escapes_normalise(b, path);
     if (!b->failed && b->p[from] == '/' && memchr(b->p + from, '.', b->n - from) != NULL)
         b->n = from + remove_dots(b->p + from, b->n - from);
     if (query.p == NULL)
         return;
     buf_addc(b, '?');
-    put_escapes(b, query);
+    http_escapes_normalise(b, query);
 }
 
 /* Where the host ends and its port, if any, begins with ':'. */

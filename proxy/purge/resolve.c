@@ -224,18 +224,39 @@ resolve_url(const struct route_table *t, const struct purge_item *item, struct r
     return 0;
 }
 
-/* Escapes as keys have them (RFC 3986 6.2.2). All of it is taken for a query: which `?` is one byte
- * and which begins a query nobody knows, and `..` in a query is no dot segment. */
+/* Escapes as keys have them (RFC 3986 6.2.2), but for the pattern's own backslashes: one that makes
+ * no `*` or `?` stand for itself is a byte of the URL, which keys have as an escape. Dot segments
+ * stay: which `?` is one byte and which begins a query nobody knows. */
+static void
+put_pattern(struct buf *b, struct slice text)
+{
+    struct slice piece;
+
+    while (slice_cut(&text, '\\', &piece)) {
+        http_escapes_normalise(b, piece);
+        if (text.p == NULL)
+            return;
+        if (text.n > 0 && (*text.p == '*' || *text.p == '?')) {
+            buf_addc(b, '\\');
+            buf_addc(b, *text.p);
+        } else {
+            buf_addz(b, "%5C");
+        }
+        if (text.n > 0 && memchr("*?\\", *text.p, 3) != NULL)
+            text.p++, text.n--;
+    }
+}
+
 static int
 resolve_pattern(struct slice text, struct resolved *r, struct err *e)
 {
     if (text.n == 0 || (text.p[0] != '/' && text.p[0] != '*'))
         return err_set(e, EINVAL, "pattern \"%.*s\" matches nothing: it is compared with path and "
             "query, so it starts with / or *", SLICE_ARG(text));
-    http_uri_normalise(&r->text, (struct slice){ NULL, 0 }, text);
+    put_pattern(&r->text, text);
     if (r->text.failed)
         return err_set(e, ENOMEM, "memory is out");
-    r->purge.text = (struct slice){ r->text.p + 2, r->text.n - 2 };     /* behind "/?" */
+    r->purge.text = buf_slice(&r->text);
     return 0;
 }
 

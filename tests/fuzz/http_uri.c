@@ -1,5 +1,6 @@
 /*
- * URIs. Normalising what is valid changes nothing the second time and leaves no dot segment; a
+ * URIs. Normalising what is valid changes nothing the second time and leaves no dot segment, and
+ * never a printable character that stands in no URI; a
  * resolved reference is an absolute URI that resolves to itself; decoding never makes longer.
  */
 #include "http/http.h"
@@ -41,7 +42,9 @@ normalised(struct slice s)
 
     split(s, &path, &query);
     http_uri_normalise(&once, path, query);
-    require(once.n > 0 && once.n <= s.n + 1);
+    require(once.n > 0 && once.n <= s.n * 3 + 1);
+    for (size_t i = 0; i < once.n; i++)
+        require(strchr("\"<>\\^`{|}", once.p[i]) == NULL || once.p[i] == '\0');
     if (escapes_are_good(s)) {
         split(buf_slice(&once), &path, &query);
         http_uri_normalise(&twice, path, query);

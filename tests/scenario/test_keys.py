@@ -186,3 +186,36 @@ def test_a_trusted_proxys_port_is_in_the_key_and_its_address_crosses(origin, wei
     assert origin.count("/l") == 3
     w.purge(url="/l")
     assert not any(is_hit(w, "/l", h) for h in sent)
+
+
+STRAYS = '"<>\\^`{|}'
+
+
+@pytest.mark.parametrize("raw", ["/s/%s" % STRAYS, "/s?q=%s" % STRAYS, '/s?filter={"a":[1]}&x[0]=b|c', "/s/a\\..\\b"])
+def test_characters_that_stand_in_no_uri_have_one_spelling_which_the_origin_gets(origin, weir, raw):
+    origin.on("*", headers=FRESH, body=b"x")
+    w = weir()
+    escaped = "".join("%%%02X" % ord(c) if c in STRAYS else c for c in raw)
+    assert not w.get(raw).cache_status.hit and w.get(escaped).cache_status.hit
+    assert [r.target for r in origin.requests] == [escaped]
+    for purge in ({"url": raw}, {"prefix": raw[:-1]}, {"pattern": raw.replace("\\", "\\\\").replace("?", "\\?")},
+                  {"pattern": raw[:3] + "*" + raw[-1]}):
+        w.get(raw)
+        assert is_hit(w, raw) and is_hit(w, escaped)
+        w.purge(**purge)
+        assert not is_hit(w, escaped), purge
+
+
+def test_a_template_takes_a_stray_character_by_its_escape(origin, weir):
+    origin.on("*", body=b"x")
+    w = weir(routes=[{"path": "/a%7Cb"}])
+    assert w.get("/a|b").status == 200 and w.get("/a%7cb").status == 200
+
+
+@pytest.mark.parametrize("byte", [b"\xc3\xa9", b"\x7f", b"\x01", b"\t", b"#", b"%", b"%4"])
+def test_controls_fragments_and_what_is_not_ascii_are_refused_in_a_target(origin, weir, byte):
+    origin.on("*", body=b"x")
+    w = weir()
+    for target in b"/a" + byte, b"/a?b=" + byte:
+        assert w.raw(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target).startswith(b"HTTP/1.1 400 ")
+    assert origin.count() == 0
