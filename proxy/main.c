@@ -619,9 +619,13 @@ main(int argc, char **argv)
     struct process p = { 0 };
     struct buf text = { 0 };
     struct nearest near;
+    int rc;
 
-    if (argc < 2 || argv[1][0] == '-')
-        return do_run(&p, argc, argv);
+    if (argc < 2 || argv[1][0] == '-') {
+        rc = do_run(&p, argc, argv);
+        buf_free(&p.overrides);
+        return rc;
+    }
     near = (struct nearest){ .to = slice_of(argv[1]) };
     for (size_t i = 0; i < NELEM(verbs); i++) {
         nearest_try(&near, verbs[i].name);
@@ -629,7 +633,9 @@ main(int argc, char **argv)
             continue;
         if (verbs[i].alone && argc > 2)
             return bad_usage("not understood: ", argv[2]);
-        return verbs[i].run(&p, argc - 1, argv + 1);
+        rc = verbs[i].run(&p, argc - 1, argv + 1);
+        buf_free(&p.overrides);
+        return rc;
     }
     buf_printf(&text, near.word != NULL ? "%s; did you mean %s" : "%s", argv[1], near.word);
     buf_addc(&text, '\0');
