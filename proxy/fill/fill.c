@@ -380,7 +380,7 @@ superseded(struct fills *fs, const struct fill_want *w, bool waits)
     return newer;
 }
 
-enum boarding { JOINED, STARTED, SUPERSEDED, NO_MEMORY };
+enum boarding { JOINED, STARTED, SUPERSEDED, NONE_TO_JOIN, NO_MEMORY };
 
 /* Finds a flight to join, or makes a new one (*fp) and lists it. r: the reader to attach, NULL for
  * none. */
@@ -401,6 +401,8 @@ join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct
         how = JOINED;
     } else if (s != NULL && superseded(fs, w, r != NULL)) {
         how = SUPERSEDED;
+    } else if (w->join_only) {
+        how = NONE_TO_JOIN;
     } else if ((f = flight_new(fs, l, w)) != NULL) {
         how = STARTED;
         if (sibling != NULL || w->vary.n > 0)
@@ -437,6 +439,9 @@ fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
         break;
     case SUPERSEDED:
         break;
+    case NONE_TO_JOIN:
+        free(r);
+        return NULL;
     case NO_MEMORY:
         COUNT(memory_failures);
         free(r);

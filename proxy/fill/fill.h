@@ -60,6 +60,7 @@ struct fill_want {
     struct object *stale;                   /* to be validated; a reference is taken; may be NULL */
     struct slice vary;              /* what other variants of this URL vary by, as far as known */
     const char *why;                        /* PRIVATE: why it is not stored, for Cache-Status */
+    bool join_only;                         /* starts none */
     bool https;
     struct slice host;                      /* normalised */
     struct slice via;                       /* our name */
@@ -77,7 +78,7 @@ struct fill_want {
 
 /* Joins a flight or starts one; *collapsed tells which. on_change(arg) comes after every change of
  * what fill_look tells. Where one has just landed and left what this request may use, neither:
- * fill_look says FILL_AGAIN from the start. NULL: memory out. */
+ * fill_look says FILL_AGAIN from the start. NULL: memory out, or none to join (join_only). */
 struct fill *fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
     void (*on_change)(void *arg), void *arg, bool *collapsed);
 /* Starts one that nobody waits for (revalidation behind a stale answer), unless one is under way

@@ -539,7 +539,7 @@ deliver_flight(struct request *r)
     complete = v.complete;              /* before the body is looked at: it grows in the meantime */
     if (bodiless(r, v.status) && v.status != 101) {
         fill_consumed(r->fill, body_size(v.body));
-        return complete || v.stored || v.meta != NULL ? end_flight(r, &v) :
+        return complete || v.stored || v.meta != NULL || r->get != NULL ? end_flight(r, &v) :
             v.broken ? cut(r) : REQ_WAIT;
     }
     if (conn_has_body(r->conn) && !fill_full(r->fill))

@@ -32,6 +32,15 @@ take_off(struct request *r)
     struct fill_want w;
 
     request_want(r, r->alone ? FILL_ALONE : FILL_SHARED, &w);
+    if (r->head->method == HTTP_HEAD) {
+        if (r->get == NULL && (r->get = pool_alloc(r->pool, sizeof *r->get)) == NULL)
+            return -1;
+        *r->get = *r->head;
+        r->get->method = w.semantics.method = HTTP_GET;
+        r->get->method_name = SLICE("GET");
+        w.request = r->get;
+    }
+    w.join_only = r->waits;
     w.stale = r->stale;
     w.semantics.range = false;          /* the whole is asked for */
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &r->collapsed);
@@ -97,6 +106,22 @@ look_again(struct request *r, const struct fill_view *v)
     return REQ_LOOKUP;
 }
 
+/* The whole is on its way to the store: a part of it is answered from there. What does not get
+ * there is asked for again, as it stands and by this request alone. */
+static enum req_state
+wait_for_whole(struct request *r, const struct fill_view *v)
+{
+    bool collapsed = r->collapsed;
+    enum req_state next;
+
+    if (v->meta != NULL && !v->complete && !v->broken)
+        return REQ_WAIT;
+    r->alone = !v->stored;
+    next = look_again(r, v);
+    r->collapsed = collapsed;
+    return next;
+}
+
 static enum req_state
 failed(struct request *r, const struct exchange_fault *f)
 {
@@ -112,7 +137,12 @@ do_fetch(struct request *r)
 {
     struct fill_view v;
 
-    if (r->fill == NULL && take_off(r) == -1)
+    if (r->fill == NULL && take_off(r) == -1 && r->waits) {
+        r->why = "range";
+        r->outcome = OUTCOME_PASS;
+        return REQ_FORWARD;
+    }
+    if (r->fill == NULL)
         return req_problem_retry(r, 503, "out of memory", 1);
     fill_look(r->fill, &v);
     forward_interim(r, &v);
@@ -120,6 +150,8 @@ do_fetch(struct request *r)
     case FILL_WAITING:
         return REQ_WAIT;
     case FILL_HEAD:
+        if (r->waits)
+            return wait_for_whole(r, &v);
         return arrived(r, &v);
     case FILL_OBJECT:
         return freshened(r, &v);

@@ -18,7 +18,21 @@ note_vary(void *arg, const struct object *o, struct slice vary, bool soft)
         r->vary = pool_slice(r->pool, vary);
 }
 
-/* Nothing usable is stored. */
+/* As it stands, for this client alone. */
+static enum req_state
+forward(struct request *r, const char *why)
+{
+    r->why = why;
+    r->get = NULL;
+    r->collapsed = false;
+    r->outcome = OUTCOME_PASS;
+    if (r->stale != NULL)
+        object_unref(&r->stale);
+    return REQ_FORWARD;
+}
+
+/* Nothing usable is stored. What this request may have is fetched for all; a part of it that nobody
+ * fetches whole, and the answer to a HEAD that would not be stored, are asked for as they are. */
 static enum req_state
 miss(struct request *r, enum fwd why)
 {
@@ -27,14 +41,13 @@ miss(struct request *r, enum fwd why)
         return req_problem(r, 504, "only-if-cached: nothing usable is stored");
     if (r->fwd == FWD_NONE)
         r->fwd = why;
-    if (r->head->method == HTTP_HEAD || (r->rq.range && r->stale == NULL)) {
-        r->why = r->head->method == HTTP_HEAD ? "head" : "range";
-        if (r->stale != NULL)
-            object_unref(&r->stale);
-        return REQ_FORWARD;
-    }
     if (r->rq.cc.flags & CC_NO_CACHE)
         r->alone = true;                /* its answer must be younger than the request */
+    if (r->alone && r->head->method == HTTP_HEAD)
+        return forward(r, "head");
+    r->waits = r->head->method == HTTP_GET && r->rq.range && r->stale == NULL;
+    if (r->alone && r->waits)
+        return forward(r, "range");
     r->outcome = OUTCOME_MISS;
     return REQ_FETCH;
 }
@@ -78,7 +91,7 @@ static enum req_state
 serve(struct request *r, enum sem_use use, const char *why)
 {
     r->status = r->object->meta.status;
-    r->outcome = use == SEM_FRESH ? OUTCOME_HIT : OUTCOME_STALE;
+    r->outcome = use != SEM_FRESH ? OUTCOME_STALE : r->collapsed ? OUTCOME_COLLAPSED : OUTCOME_HIT;
     if (use == SEM_FRESH) {
         COUNT(cache_hits);
     } else {
@@ -146,6 +159,7 @@ do_lookup(struct request *r)
     }
     if (use == SEM_CANNOT) {
         object_unref(&found);
+        r->alone = r->alone || r->head->method == HTTP_HEAD;    /* what is stored stays */
         return miss(r, FWD_REQUEST);
     }
     r->stale = found;

@@ -80,6 +80,8 @@ struct request {
     struct slice       vary;            /* of other variants */
     unsigned           rounds;
     bool               alone, collapsed, revalidated;
+    bool               waits;           /* for another's fetch alone: it wants a part of the whole */
+    struct http_head  *get;             /* in the pool: what a HEAD that may fill the cache asks with */
     struct slice       cookies;         /* Set-Cookie lines of a 304, for the client that caused it alone */
     const char        *why;             /* not stored because */
     enum fwd           fwd;

@@ -200,12 +200,46 @@ def test_a_head_is_answered_from_a_stored_get_with_its_length(origin, weir):
     assert origin.count("/a") == 1
 
 
-def test_the_answer_to_a_head_is_not_stored_as_that_to_a_get(origin, weir):
+def test_a_head_that_finds_nothing_asks_with_get_and_fills_the_cache(origin, weir):
     w = weir()
-    origin.on("/a", headers=[FRESH], body=b"hello")
-    assert w.request("HEAD", "/a").header("Content-Length") == "5"
+    origin.on("/a", headers=[FRESH, ("ETag", '"1"')], body=b"hello")
+    first = w.request("HEAD", "/a", [("Range", "bytes=1-2")])
+    assert first.status == 200 and first.header("Content-Length") == "5" and first.body == b""
+    assert first.cache_status.fwd == "uri-miss" and first.cache_status.stored
+    eventually(lambda: w.request("HEAD", "/a").cache_status.hit)
     assert w.get("/a").body == b"hello"
-    assert [r.method for r in origin.of("/a")] == ["HEAD", "GET"]
+    assert [(r.method, r.header("Range")) for r in origin.of("/a")] == [("GET", None)]
+
+
+def test_a_head_of_what_is_stale_validates_it(origin, weir):
+    w = weir()
+    origin.on("/a", [lambda req, conn: conn.respond(200, AGED + [("ETag", '"1"')], b"hello"),
+                     lambda req, conn: conn.respond(304, [FRESH, ("ETag", '"1"')])])
+    w.get("/a")
+    r = w.request("HEAD", "/a")
+    assert r.status == 200 and r.header("Content-Length") == "5"
+    assert r.cache_status.params["fwd-status"] == "304"
+    assert origin.of("/a")[1].header("If-None-Match") == '"1"'
+    assert w.get("/a").cache_status.hit
+
+
+def test_a_head_of_what_is_not_stored_stays_a_head_and_does_not_wait_for_the_body(origin, weir):
+    w = weir(cache={"max_object": "1MiB"})
+    gate = origin.gate()
+
+    def handler(req, conn):
+        conn.head(200, [FRESH], length=8 << 20)
+        if req.method == "GET":
+            conn.send(b"x" * (1 << 20))
+            gate.wait()
+    origin.on("/big", handler)
+    for method in ("GET", "HEAD", "HEAD"):
+        r = w.request("HEAD", "/big")
+        assert r.header("Content-Length") == str(8 << 20) and not r.cache_status.stored
+        assert origin.of("/big")[-1].method == method
+    eventually(lambda: w.metric("weir_flights_now") == 0)
+    assert w.request("HEAD", "/other", [("Cache-Control", "no-cache")]).status == 404
+    assert origin.of("/other")[-1].method == "HEAD"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "X-FOO"])

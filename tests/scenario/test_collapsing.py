@@ -511,3 +511,58 @@ def test_what_found_no_room_is_not_called_stored_and_may_be_stored_the_next_time
         c.close()
     assert w.get("/%d" % last).cache_status.stored
     assert w.get("/%d" % last).cache_status.hit
+
+
+def test_heads_and_gets_wait_for_one_fetch(origin, weir):
+    w = weir(workers=2)
+    gate = behind_a_gate(origin)
+    answers = w.parallel(N, lambda i: w.request("HEAD" if i % 2 else "GET", "/a"),
+                         meanwhile=lambda: (collapsed(w, N - 1), gate.set()))
+    assert [r.method for r in origin.of("/a")] == ["GET"]
+    assert all(a.header("Content-Length") == "5" for a in answers)
+    assert [a.body for a in answers] == [b"" if i % 2 else b"hello" for i in range(N)]
+
+
+def test_a_range_waits_for_the_whole_that_is_on_its_way(origin, weir):
+    w = weir(workers=2)
+    gate = behind_a_gate(origin)
+    first = w.client()
+    first.start("GET", "/a")
+    origin.wait("/a")
+    answers = w.parallel(4, lambda i: w.get("/a", [("Range", "bytes=%d-3" % i)]),
+                         meanwhile=lambda: (collapsed(w, 4), gate.set()))
+    assert origin.count("/a") == 1 and first.response().body == b"hello"
+    assert [(a.status, a.body) for a in answers] == [(206, b"hello"[i:4]) for i in range(4)]
+    assert all(a.cache_status.fwd == "uri-miss" and a.cache_status.collapsed for a in answers)
+    first.close()
+
+
+def test_a_range_of_what_turns_out_not_to_be_stored_is_asked_for_itself(origin, weir):
+    w = weir()
+    gate = origin.gate()
+
+    def handler(req, conn):
+        if req.header("Range"):
+            return conn.respond(206, [("Content-Range", "bytes 1-2/5")], b"el", "Partial Content")
+        gate.wait()
+        conn.respond(200, [("Cache-Control", "no-store")], b"hello")
+    origin.on("/a", handler)
+    first = w.client()
+    first.start("GET", "/a")
+    origin.wait("/a")
+    answers = w.parallel(3, lambda i: w.get("/a", [("Range", "bytes=1-2")]),
+                         meanwhile=lambda: (collapsed(w, 3), gate.set()))
+    assert all(a.status == 206 and a.body == b"el" for a in answers)
+    assert not any(a.cache_status.collapsed for a in answers)
+    assert origin.count("/a") == 4
+    assert first.response().body == b"hello"
+    first.close()
+
+
+def test_a_range_that_nobody_fetches_whole_is_asked_for_as_it_is(origin, weir):
+    w = weir()
+    origin.on("/a", lambda req, conn: conn.respond(206, [("Content-Range", "bytes 1-2/5")], b"el",
+                                                   "Partial Content"))
+    answer = w.get("/a", [("Range", "bytes=1-2")])
+    assert answer.status == 206 and answer.cache_status.detail == "range"
+    assert [r.header("Range") for r in origin.of("/a")] == ["bytes=1-2"]
