@@ -17,15 +17,15 @@
 
 static const char usage_text[] =
     "usage: weir purge [--url U] [--prefix P] [--pattern G] [--tag T] [--route R] [--all]\n"
-    "                  [--soft] [--dry-run]\n"
+    "                  [--group G [--origin O]] [--soft] [--dry-run]\n"
     "       weir stats\n"
     "       weir explain URL [-H 'Name: value']\n"
     "       weir reload\n"
     "All take --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"
-    "(30). --url, --prefix, --pattern, --tag, --route and -H may be given several times.\n";
+    "(30). --url, --prefix, --pattern, --tag, --route, --group and -H may be given several times.\n";
 
-enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_ALL,
-    OPT_SOFT, OPT_DRY, OPT_WAIT, OPT_HELP };
+enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP, OPT_ORIGIN,
+    OPT_ALL, OPT_SOFT, OPT_DRY, OPT_WAIT, OPT_HELP };
 
 static const struct option options[] = {
     { "admin", required_argument, NULL, OPT_ADMIN },
@@ -35,6 +35,8 @@ static const struct option options[] = {
     { "pattern", required_argument, NULL, OPT_PATTERN },
     { "tag", required_argument, NULL, OPT_TAG },
     { "route", required_argument, NULL, OPT_ROUTE },
+    { "group", required_argument, NULL, OPT_GROUP },
+    { "origin", required_argument, NULL, OPT_ORIGIN },
     { "all", no_argument, NULL, OPT_ALL },
     { "soft", no_argument, NULL, OPT_SOFT },
     { "dry-run", no_argument, NULL, OPT_DRY },
@@ -46,7 +48,8 @@ static const struct option options[] = {
 struct command {
     struct client client;
     const char   *url;                  /* of explain */
-    struct buf    lists[5];             /* url prefix pattern tags route: insides of JSON lists */
+    struct buf    lists[6];             /* url prefix pattern tags route groups: insides of JSON lists */
+    struct buf    origin;               /* of the groups, as JSON */
     struct buf    query;                /* explain's headers */
     bool          all, soft, dry;
 };
@@ -121,7 +124,12 @@ take_option(struct command *k, int opt, const char *value)
     case OPT_TOKEN:
         return read_token(&k->client, value) == 0 ? 0 : 1;
     case OPT_URL: case OPT_PREFIX: case OPT_PATTERN: case OPT_TAG: case OPT_ROUTE:
+    case OPT_GROUP:
         add_text(&k->lists[opt - OPT_URL], value);
+        return 0;
+    case OPT_ORIGIN:
+        k->origin.n = 0;
+        admin_json_text(&k->origin, slice_of(value));
         return 0;
     case OPT_ALL:
         k->all = true;
@@ -165,7 +173,7 @@ finish(const struct command *k, int status, struct buf *out)
 static int
 run_purge(struct command *k)
 {
-    static const char *const members[] = { "url", "prefix", "pattern", "tags", "route" };
+    static const char *const members[] = { "url", "prefix", "pattern", "tags", "route", "groups" };
     struct buf body = { 0 }, out = { 0 };
     int rc, n = k->all;
 
@@ -178,10 +186,12 @@ run_purge(struct command *k)
             buf_printf(&body, ", \"%s\": [%.*s]", members[i], SLICE_ARG(buf_slice(&k->lists[i])));
             n++;
         }
+    if (k->origin.n > 0)
+        buf_printf(&body, ", \"origin\": %.*s", SLICE_ARG(buf_slice(&k->origin)));
     buf_addz(&body, "}");
     if (n == 0) {
         fprintf(stderr,
-            "weir purge: say what: --url, --prefix, --pattern, --tag, --route or --all\n");
+            "weir purge: say what: --url, --prefix, --pattern, --tag, --group, --route or --all\n");
         rc = 2;
     } else {
         rc = finish(k, client_exchange(&k->client, "POST", "/purge", buf_slice(&body), &out), &out);
@@ -281,6 +291,7 @@ admin_client(int argc, char **argv)
 out:
     for (size_t i = 0; i < NELEM(k.lists); i++)
         buf_free(&k.lists[i]);
+    buf_free(&k.origin);
     buf_free(&k.query);
     free(k.client.token);
     return rc;

@@ -1,11 +1,11 @@
 /*
  * POST /purge.
  *
- *   {"url": U, "prefix": P, "pattern": G, "tags": T, "route": R, "all": true,
- *    "soft": bool, "dry_run": bool}
+ *   {"url": U, "prefix": P, "pattern": G, "tags": T, "groups": C, "route": R, "all": true,
+ *    "origin": O, "soft": bool, "dry_run": bool}
  *
- * each of the first five a text or a list of texts ("tag" is taken for "tags"), at least one of the
- * first six. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items": [{"tag":
+ * each of the first six a text or a list of texts ("tag" is taken for "tags", "group" for "groups"), at
+ * least one of the first seven; "origin" says of which origin the groups are, else they are those of all. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items": [{"tag":
  * "x", "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]}, where exact:
  * false says that it is done by generation: in force now, freed and counted later.
  *
@@ -22,11 +22,13 @@ static const struct { const char *member, *item; enum store_purge_kind kind; } k
     { "url", "url", STORE_PURGE_URL },             { "prefix", "prefix", STORE_PURGE_PREFIX },
     { "pattern", "pattern", STORE_PURGE_PATTERN }, { "tags", "tag", STORE_PURGE_TAG },
     { "tag", "tag", STORE_PURGE_TAG },             { "route", "route", STORE_PURGE_ROUTE },
+    { "groups", "group", STORE_PURGE_GROUP },      { "group", "group", STORE_PURGE_GROUP },
 };
 
 struct purge_request {
     struct purge_item *items;           /* owned; texts are the document's */
     size_t n, cap;
+    struct slice origin;                /* of its groups */
     bool soft, dry, failed;             /* failed: memory is out */
     struct buf faults;                  /* members of not_understood */
 };
@@ -64,7 +66,7 @@ add_item(struct purge_request *q, enum store_purge_kind kind, struct slice text)
         q->items = items;
         q->cap = cap;
     }
-    q->items[q->n++] = (struct purge_item){ kind, text };
+    q->items[q->n++] = (struct purge_item){ .kind = kind, .text = text };
 }
 
 static void
@@ -107,10 +109,30 @@ read_member(struct purge_request *q, const char *member, const json_t *v)
         read_flag(q, member, v, &all);
         if (all)
             add_item(q, STORE_PURGE_ALL, SLICE(""));
+    } else if (strcmp(member, "origin") == 0) {
+        if (json_string_length(v) > 0)
+            q->origin = (struct slice){ json_string_value(v), json_string_length(v) };
+        else
+            fault(q, slice_of(member), "a text, as https://host, is wanted");
     } else {
-        fault(q, slice_of(member),
-            "not understood; known are url, prefix, pattern, tags, route, all, soft and dry_run");
+        fault(q, slice_of(member), "not understood; known are url, prefix, pattern, tags, groups, "
+            "origin, route, all, soft and dry_run");
     }
+}
+
+/* The origin goes with the groups, wherever in the document it stands. */
+static void
+place_origin(struct purge_request *q)
+{
+    bool groups = false;
+
+    for (size_t i = 0; i < q->n; i++)
+        if (q->items[i].kind == STORE_PURGE_GROUP) {
+            q->items[i].origin = q->origin;
+            groups = true;
+        }
+    if (!groups && q->origin.n > 0)
+        fault(q, SLICE("origin"), "it says of which origin groups are, and there are none");
 }
 
 static json_t *
@@ -130,9 +152,10 @@ read_document(struct admin_request *r, struct purge_request *q)
     } else {
         json_object_foreach(doc, member, v)
             read_member(q, member, v);
+        place_origin(q);
         if (q->n == 0 && q->faults.n == 0 && !q->failed)
             fault(q, SLICE(""),
-                "nothing to purge: url, prefix, pattern, tags, route or \"all\": true is wanted");
+                "nothing to purge: url, prefix, pattern, tags, groups, route or \"all\": true is wanted");
     }
     return doc;
 }

@@ -407,6 +407,36 @@ on_response(struct flight *f, const struct http_head *h)
     pthread_mutex_unlock(&f->mtx);
 }
 
+/* ---- groups of the response (RFC 9875) -------------------------------------------------------- */
+
+struct groups { struct flight *f; struct slice at[STORE_GROUPS_MAX]; size_t n; bool lost; };
+
+/* Two responses share a group only when they share the origin of their URIs too (2.1). */
+static void
+add_group(void *arg, struct slice group)
+{
+    struct groups *g = arg;
+    struct slice origin = { g->f->key.bytes.p, g->f->key.path_at };
+    char *text = g->n < STORE_GROUPS_MAX ? pool_alloc(g->f->pool, origin.n + 1 + group.n) : NULL;
+
+    if (text == NULL) {
+        g->lost = g->lost || g->n < STORE_GROUPS_MAX;   /* over the limit they are ignored (2) */
+        return;
+    }
+    memcpy(text, origin.p, origin.n);
+    text[origin.n] = '\0';
+    if (group.n > 0)
+        memcpy(text + origin.n + 1, group.p, group.n);
+    g->at[g->n++] = (struct slice){ text, origin.n + 1 + group.n };
+}
+
+/* -1: memory is out. */
+static int
+make_groups(const struct http_head *h, struct groups *g)
+{
+    return sem_groups(h, HF_CACHE_GROUPS, add_group, g) == -1 || g->lost ? -1 : 0;
+}
+
 /* ---- a 304 to our own conditions ------------------------------------------------------------- */
 
 /* Asks once more, without conditions: the 304 was about something that we do not have any more. */
@@ -468,6 +498,7 @@ judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
 static int
 freshen(struct flight *f, const struct http_head *r304, bool *keep)
 {
+    struct groups groups = { .f = f };
     struct stored_head *sh = f->stale->head;
     struct http_field fields[HTTP_FIELDS_MAX], merged_fields[HTTP_FIELDS_MAX];
     struct http_head old = { .fields = fields, .cap = HTTP_FIELDS_MAX };
@@ -494,9 +525,13 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         f->meta.lifetime_ms = 0;
     }
     put_length(&b, merged.status, f->stale->body);
+    if (make_groups(r304, &groups) == -1)
+        goto out;
     parts = (struct store_parts){ .head = buf_slice(&b), .status_n = m.status_n,
         .etag_at = m.etag_at, .etag_n = m.etag_n, .meta = f->meta, .request_ms = f->request_ms,
-        .stamp = f->stamp };
+        .stamp = f->stamp, .regroup = http_has(r304, HF_CACHE_GROUPS) };
+    parts.groups = groups.at;
+    parts.ngroups = groups.n;
     if (b.failed ||
         store_freshen(f->fills->store, f->stale, &parts, &f->object) != STORE_STORED)
         goto out;
@@ -737,6 +772,7 @@ drop_untagged(struct flight *f)
 static void
 publish(struct flight *f)
 {
+    struct groups groups = { .f = f };
     struct object *o = NULL;
     struct tags tags;
     struct buf b = { 0 };
@@ -755,6 +791,10 @@ publish(struct flight *f)
     parts.head = buf_slice(&b);
     parts.tags = tags.at;
     parts.ntags = tags.n;
+    parts.groups = groups.at;
+    if (make_groups(f->view.response, &groups) == -1)
+        b.failed = true;
+    parts.ngroups = groups.n;
     if (b.failed || store_put(f->fills->store, &parts, &o) != STORE_STORED)
         atomic_store(&f->storing, false);
     else if (o->body == f->body)

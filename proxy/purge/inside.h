@@ -21,6 +21,9 @@ struct purge_forms {                    /* zero-initialise */
  * f->text.failed) memory is out. */
 int  purge_forms_of(const struct route_table *t, struct slice url, bool any_host,
     struct purge_forms *f);
+/* The purges of a group (RFC 9875) of the origin of an absolute URL: of what is stored for that
+ * origin, and of what is stored for every host. -1 as above. */
+int  purge_forms_of_group(struct slice url, struct slice group, struct purge_forms *f);
 void purge_forms_free(struct purge_forms *f);
 
 /* Calls each(arg, route) for the routes that could take a GET for this absolute URL, as route_each

@@ -14,8 +14,9 @@
 
 struct purge_item {
     enum store_purge_kind kind;
-    struct slice text;              /* url, prefix, pattern, tag, or the name of a route, as the
+    struct slice text;              /* url, prefix, pattern, tag, group, or the name of a route, as the
                                        operator wrote it */
+    struct slice origin;            /* of a group: "https://host"; empty: of every one */
 };
 struct purge_result { bool exact; uint64_t objects; };
 
@@ -34,8 +35,9 @@ int purge_run(struct store *s, const struct route_table *t, const struct purge_i
 void purge_templates(struct store *s, const struct route_table *t, const struct route *route,
     const struct key_facts *f, struct slice target);
 
-/* The target of a write, and its Location and Content-Location when they are of the same origin
- * (RFC 9111 4.4), under every key that a route could have given them. target: absolute,
+/* The target of a write, its Location and Content-Location when they are of the same origin
+ * (RFC 9111 4.4), under every key that a route could have given them, and the groups that its
+ * Cache-Group-Invalidation names (RFC 9875 3). target: absolute,
  * normalised. response may be NULL (fate unknown). */
 void purge_target(struct store *s, const struct route_table *t, struct slice target,
     const struct http_head *response);

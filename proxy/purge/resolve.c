@@ -142,6 +142,17 @@ form_all(struct forming *g, const struct key *plain)
         (struct slice){ plain->bytes.p + from, n - from });
 }
 
+/* Sets the texts, which the buffer holds one behind the other. */
+static int
+finish_forms(struct purge_forms *f)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < f->n && !f->text.failed; at += f->at[i++].text.n)
+        f->at[i].text.p = f->text.p + at;
+    return f->text.failed ? -1 : 0;
+}
+
 int
 purge_forms_of(const struct route_table *t, struct slice url, bool any_host,
     struct purge_forms *f)
@@ -149,7 +160,6 @@ purge_forms_of(const struct route_table *t, struct slice url, bool any_host,
     struct forming g = { .forms = f, .url = url, .any_host = any_host };
     struct buf b = { 0 };
     struct key plain;
-    size_t at = 0;
 
     if (key_of_url(NULL, url, &b, &plain) == -1) {
         f->text.failed = b.failed;
@@ -161,11 +171,36 @@ purge_forms_of(const struct route_table *t, struct slice url, bool any_host,
         form_by(&g, NULL);              /* no route takes it; an earlier configuration's may have */
     if (g.over)
         form_all(&g, &plain);
-    for (size_t i = 0; i < f->n && !f->text.failed; at += f->at[i++].text.n)
-        f->at[i].text.p = f->text.p + at;
     buf_free(&g.one);
     buf_free(&b);
-    return f->text.failed ? -1 : 0;
+    return finish_forms(f);
+}
+
+int
+purge_forms_of_group(struct slice url, struct slice group, struct purge_forms *f)
+{
+    struct buf b = { 0 }, text = { 0 };
+    struct key k;
+    const char *host;
+
+    if (key_of_url(NULL, url, &b, &k) == -1) {
+        f->text.failed = b.failed;
+        buf_free(&b);
+        return -1;
+    }
+    host = (const char *)memchr(b.p, ':', k.path_at) + 3;       /* "https://" stands before it */
+    for (size_t n = k.path_at, scheme = (size_t)(host - b.p); n > 0; n = n > scheme ? scheme : 0) {
+        text.n = 0;
+        buf_add(&text, b.p, n);
+        buf_addc(&text, '\0');
+        buf_adds(&text, group);
+        f->text.failed = f->text.failed || text.failed;
+        if (!f->text.failed)
+            add_form(f, STORE_PURGE_GROUP, buf_slice(&text));
+    }
+    buf_free(&text);
+    buf_free(&b);
+    return finish_forms(f);
 }
 
 void
@@ -260,6 +295,27 @@ resolve_pattern(struct slice text, struct resolved *r, struct err *e)
     return 0;
 }
 
+/* Without an origin, of every one. */
+static int
+resolve_group(const struct purge_item *item, struct resolved *r, struct err *e)
+{
+    struct http_uri u;
+
+    if (item->origin.n == 0) {
+        buf_addc(&r->text, '\0');
+        buf_adds(&r->text, item->text);
+        r->purge.text = buf_slice(&r->text);
+    } else if (http_uri_parse(item->origin, &u) == -1 || u.query.p != NULL || u.path.n > 1 ||
+        (purge_forms_of_group(item->origin, item->text, &r->forms) == -1 &&
+        !r->forms.text.failed)) {
+        return err_set(e, EINVAL, "origin \"%.*s\" is none: write http://host or https://host:port",
+            SLICE_ARG(item->origin));
+    }
+    if (r->text.failed || r->forms.text.failed)
+        return err_set(e, ENOMEM, "memory is out");
+    return 0;
+}
+
 static size_t
 least(size_t a, size_t b, size_t c)
 {
@@ -340,6 +396,8 @@ resolve_item(const struct route_table *t, const struct purge_item *item, struct 
         return resolve_pattern(item->text, r, e);
     case STORE_PURGE_TAG:
         return item->text.n > 0 ? 0 : err_set(e, EINVAL, "a tag is empty");
+    case STORE_PURGE_GROUP:
+        return resolve_group(item, r, e);
     case STORE_PURGE_ROUTE:
         return resolve_route(t, item->text, &r->purge, e);
     case STORE_PURGE_ALL:

@@ -5,6 +5,8 @@
  *          invalidated, and so are the URIs in Location and Content-Location when their origin is
  *          the target's. The same bound holds for absolute URLs that a template gives, since their
  *          parts come from messages: what lies under another origin is left alone.
+ *          Groups (RFC 9875 3) are those of the target's origin. What they invalidate may be in other
+ *          groups too; those stay (2.2.1 would allow more).
  * Threads  any.
  */
 #include "purge/inside.h"
@@ -37,6 +39,23 @@ purge_reference(struct store *s, const struct route_table *t, struct slice targe
     buf_free(&url);
 }
 
+struct grouped { struct store *store; struct slice target; };
+
+static void
+purge_group(void *arg, struct slice group)
+{
+    struct grouped *g = arg;
+    struct purge_forms f = { 0 };
+    struct store_purged done;
+
+    if (purge_forms_of_group(g->target, group, &f) == 0)
+        for (size_t i = 0; i < f.n; i++)
+            (void)store_purge(g->store, &f.at[i], &done);
+    else if (f.text.failed)
+        (void)store_purge(g->store, &(struct store_purge){ .kind = STORE_PURGE_ALL }, &done);
+    purge_forms_free(&f);
+}
+
 void
 purge_target(struct store *s, const struct route_table *t, struct slice target,
     const struct http_head *response)
@@ -50,6 +69,10 @@ purge_target(struct store *s, const struct route_table *t, struct slice target,
         for (size_t f = 0; f < response->nfields; f++)
             if (response->fields[f].id == points[i])
                 purge_reference(s, t, target, response->fields[f].value);
+    if (sem_groups(response, HF_CACHE_GROUP_INVALIDATION, purge_group,
+        &(struct grouped){ s, target }) == -1)
+        (void)store_purge(s, &(struct store_purge){ .kind = STORE_PURGE_ALL },
+            &(struct store_purged){ 0 });
 }
 
 struct named {

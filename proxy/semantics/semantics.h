@@ -1,5 +1,5 @@
 /*
- * semantics -- what HTTP caching says (RFC 9111, 9110, 5861, 8246, 9213), as pure functions.
+ * semantics -- what HTTP caching says (RFC 9111, 9110, 5861, 8246, 9213, 9875), as pure functions.
  *
  * Values and `now` in, a decision out: no I/O, no clock, no allocation (struct buf where one is
  * passed). Any thread. Times: _ms since 1970 unless they say seconds. Each function cites its
@@ -160,5 +160,14 @@ bool sem_in_304(const struct http_field *f);
 bool sem_invalidates(enum http_method m, unsigned status);
 /* Same origin (scheme, host, port)? Both absolute and normalised. */
 bool sem_same_origin(struct slice a, struct slice b);
+
+/* ---- groups (RFC 9875) ------------------------------------------------------------------------- */
+
+#define SEM_GROUP_MAX 1024              /* bytes of a group; longer ones are ignored (2: 32 at least) */
+/* Calls each(arg, group) for the groups that the field (Cache-Groups, Cache-Group-Invalidation) lists; for none
+ * where it is no list of strings. A group is good until each returns. -1: memory is out; it may have been called
+ * for some. */
+int sem_groups(const struct http_head *response, enum http_id field,
+    void (*each)(void *arg, struct slice group), void *arg);
 
 #endif

@@ -138,7 +138,12 @@ void queue_ghost(struct shard *sh, uint64_t hash);
 
 /* ---- purge state ---------------------------------------------------------------------------- */
 
-enum tag_kind { TAG_NAMED, TAG_URL };   /* URL: implicit, of keys that have parts behind the URL */
+enum tag_kind {
+    TAG_NAMED,
+    TAG_URL,                            /* implicit, of keys that have parts behind the URL */
+    TAG_GROUP,                          /* origin, NUL, group; and NUL, group */
+};
+#define NODE_TAGS_MAX (256 + 2 * STORE_GROUPS_MAX + 1)
 
 struct tag {
     union {
@@ -231,18 +236,23 @@ void store_unlink(struct store *s, struct shard *sh, uint64_t hash, struct node 
 
 int  tags_init(struct store *s);
 void tags_fini(struct store *s);
-/* Interns the tags of a put, and the URL where the key has parts; out has room for ntags + 1.
+/* Interns the tags and groups of a put, and the URL where the key has parts; out has room for
+ * NODE_TAGS_MAX.
  * Counts one more node on each. *n of them; -1: memory out. */
 int  tags_take(struct store *s, const struct store_parts *p, struct tag **out, size_t *n);
-/* For another node. */
-void tags_again(struct store *s, struct tag **tags, size_t n, uint64_t stamp);
+/* Those of `was` for the node that follows it; with p->regroup, p's groups instead of its own. As
+ * above. */
+int  tags_again(struct store *s, const struct node *was, const struct store_parts *p,
+    struct tag **out, size_t *n);
+/* The kind of tags that this kind of purge is about. */
+enum tag_kind tag_kind_of(enum store_purge_kind kind);
 void tags_give(struct store *s, struct tag **tags, size_t n, uint64_t stamp);
 uint64_t tag_hash(enum tag_kind kind, struct slice text); /* of a URL: key_hash, as key.url_hash */
 /* Marks the tag, if it is there, as purged by seq; how many live nodes that hits. */
 uint64_t tags_purge(struct store *s, enum tag_kind kind, struct slice text, uint64_t seq,
     bool soft);
 uint64_t tags_count(struct store *s, enum tag_kind kind, struct slice text);
-bool tags_carry(const struct node *n, struct slice named);      /* under its shard's lock */
+bool tags_carry(const struct node *n, enum tag_kind kind, struct slice text);      /* under its shard's lock */
 
 /* Brings the node's soft and dead up to the purge sequence now: in a read section, or under the
  * shard's lock. */

@@ -89,6 +89,7 @@ text_matches(enum store_purge_kind kind, struct slice text, struct slice url)
     case STORE_PURGE_PATH_PREFIX:
         return slice_starts(path_of(url), text);
     case STORE_PURGE_TAG:
+    case STORE_PURGE_GROUP:
     case STORE_PURGE_ROUTE:
     case STORE_PURGE_ALL:
         break;
@@ -103,8 +104,8 @@ purge_matches(const struct store_purge *p, const struct node *n)
         return true;
     if (p->kind == STORE_PURGE_ROUTE)
         return n->o.route_id == p->id;
-    if (p->kind == STORE_PURGE_TAG)
-        return tags_carry(n, p->text);
+    if (p->kind == STORE_PURGE_TAG || p->kind == STORE_PURGE_GROUP)
+        return tags_carry(n, tag_kind_of(p->kind), p->text);
     return text_matches(p->kind, p->text, node_url(n));
 }
 
@@ -317,10 +318,11 @@ publish_rule(struct store *s, const struct store_purge *p, uint64_t q)
 static int
 publish(struct store *s, const struct store_purge *p, uint64_t q, uint64_t *tagged)
 {
-    enum tag_kind kind = p->kind == STORE_PURGE_URL ? TAG_URL : TAG_NAMED;
+    enum tag_kind kind = tag_kind_of(p->kind);
 
     switch (p->kind) {
     case STORE_PURGE_TAG:
+    case STORE_PURGE_GROUP:
         set(&s->tag_last, q);
         /* fallthrough */
     case STORE_PURGE_URL:

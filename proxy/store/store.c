@@ -473,7 +473,7 @@ prepare(struct store *s, const struct store_parts *p, struct body *body)
 {
     /* A copy beside the original, which its readers keep, is more. */
     int64_t here = p->held != NULL && body == p->body ? (int64_t)*p->held : 0;
-    struct tag *tags[257];
+    struct tag *tags[NODE_TAGS_MAX];
     struct node *n;
     size_t ntags;
 
@@ -500,7 +500,7 @@ too_large(const struct store *s, const struct store_parts *p)
     if (p->body != NULL)
         bytes += body_size(p->body);
     return bytes > (uint64_t)s->limit / LARGEST || p->head.n > UINT32_MAX || p->ntags > 256 ||
-        p->vary.n > UINT16_MAX || p->status_n > UINT16_MAX || p->etag_n > UINT16_MAX;
+        p->ngroups > STORE_GROUPS_MAX || p->vary.n > UINT16_MAX || p->status_n > UINT16_MAX || p->etag_n > UINT16_MAX;
 }
 
 static enum store_result
@@ -559,16 +559,21 @@ store_pass(struct store *s, const struct key *k, int64_t until_ms)
 static struct node *
 successor(struct store *s, struct node *was, struct store_parts *p, const struct key *k)
 {
+    struct tag *tags[NODE_TAGS_MAX];
     struct node *n;
+    size_t ntags;
 
     p->key = k;
     p->vary = node_vary(was);
     p->variant = node_variant(was);
     p->route_id = was->o.route_id;
-    if ((n = node_new(p, node_tags(was), was->ntags, was->o.body)) == NULL)
+    if (tags_again(s, was, p, tags, &ntags) == -1)
         return NULL;
+    if ((n = node_new(p, tags, ntags, was->o.body)) == NULL) {
+        tags_give(s, tags, ntags, p->stamp);
+        return NULL;
+    }
     body_ref(was->o.body);
-    tags_again(s, node_tags(was), was->ntags, p->stamp);
     store_charge(s, (int64_t)node_charge(n));
     return n;
 }
@@ -603,7 +608,8 @@ store_freshen(struct store *s, struct object *was, const struct store_parts *wit
 {
     struct store_parts p = { .head = with->head, .status_n = with->status_n,
         .etag_at = with->etag_at, .etag_n = with->etag_n, .meta = with->meta,
-        .request_ms = with->request_ms, .stamp = with->stamp };
+        .request_ms = with->request_ms, .stamp = with->stamp, .regroup = with->regroup,
+        .groups = with->groups, .ngroups = with->regroup ? with->ngroups : 0 };
     struct key none = { 0 };
     enum store_result r;
 

@@ -125,6 +125,8 @@ void store_each(struct store *s, const struct key *k,
  * way would be more than half of the limit; nothing changes. Fewer bytes, and 0, always go. */
 bool store_hold(struct store *s, uint64_t *held, uint64_t bytes);
 
+#define STORE_GROUPS_MAX 128            /* RFC 9875 2 asks for 32 */
+
 struct store_parts {
     const struct key *key;
     struct slice vary, variant;     /* sem_vary, sem_variant; empty when there is no Vary */
@@ -138,6 +140,9 @@ struct store_parts {
     int64_t request_ms;             /* when its request was sent; 0: nothing is newer */
     uint64_t stamp, route_id;
     const struct slice *tags; size_t ntags; /* at most 256, more are refused; copied (interned) */
+    const struct slice *groups; size_t ngroups; /* each: origin, NUL, group (RFC 9875 2.1); at most
+                                                   STORE_GROUPS_MAX, more are refused; copied */
+    bool regroup;                   /* store_freshen: these groups, instead of those that it had */
 };
 enum store_result { STORE_STORED, STORE_PURGED, STORE_OLDER, STORE_TOO_LARGE, STORE_NO_MEMORY };
 /* Publishes, in place of the variant that answers the same requests. PURGED: a purge after `stamp`
@@ -163,6 +168,7 @@ enum store_purge_kind {
     STORE_PURGE_PREFIX,     /* text: the beginning of the URL part, "http://host/api/" */
     STORE_PURGE_PATTERN,    /* text: glob over path and query, any host */
     STORE_PURGE_TAG,        /* text: the tag */
+    STORE_PURGE_GROUP,      /* text: as store_parts.groups; with an empty origin, of every one */
     STORE_PURGE_ROUTE,      /* id: route.id */
     STORE_PURGE_ALL,
     STORE_PURGE_PATH,       /* text: path and query, exactly, under any host */

@@ -229,7 +229,8 @@ store_purge(struct store *s, const struct store_purge *p, struct store_purged *r
         keyed = purge_key(s, p->text, seq, p->soft);
     if (keyed > 0 && !p->soft)
         COUNT_N(purged_objects, keyed);
-    r->exact = p->kind == STORE_PURGE_URL || p->kind == STORE_PURGE_TAG;
+    r->exact = p->kind == STORE_PURGE_URL || p->kind == STORE_PURGE_TAG ||
+        p->kind == STORE_PURGE_GROUP;
     r->objects = r->exact ? tagged + keyed : 0;
     if (!r->exact || tagged > 0)
         sweep_kick(s);
@@ -269,9 +270,9 @@ store_purge_count(struct store *s, const struct store_purge *p)
     struct count c = { .p = p };
 
     CHECK(s, STORE_MAGIC);
-    if (p->kind == STORE_PURGE_TAG || p->kind == STORE_PURGE_URL) {
+    if (p->kind == STORE_PURGE_TAG || p->kind == STORE_PURGE_URL || p->kind == STORE_PURGE_GROUP) {
         bool url = p->kind == STORE_PURGE_URL;
-        uint64_t tagged = tags_count(s, url ? TAG_URL : TAG_NAMED, p->text);
+        uint64_t tagged = tags_count(s, tag_kind_of(p->kind), p->text);
 
         if (tagged == 0 || !sweep_pending(s))
             return tagged + (url ? count_key(s, p->text) : 0);

@@ -6,7 +6,8 @@
  *          lives while a node in the index carries it; a new one starts with the sequence of its
  *          cell (see state.c), so that a purge from before it was made counts for what is in
  *          flight. The URL of a key that has the recipe's parts behind it is such a record too, of
- *          a kind of its own: that is how a purge by URL finds them. `live` counts nodes whose
+ *          a kind of its own: that is how a purge by URL finds them. So are groups (RFC 9875), twice
+ *          each: under their origin, and for purges of a group whatever its origin. `live` counts nodes whose
  *          stamp is not older than the last hard purge of the tag.
  * Threads  the table: its lock. hard and soft: any thread, in a read section.
  */
@@ -148,19 +149,45 @@ add(struct store *s, enum tag_kind kind, struct slice text, uint64_t stamp, stru
     return 0;
 }
 
+enum tag_kind
+tag_kind_of(enum store_purge_kind kind)
+{
+    return kind == STORE_PURGE_URL ? TAG_URL : kind == STORE_PURGE_GROUP ? TAG_GROUP : TAG_NAMED;
+}
+
+static int
+add_groups(struct store *s, const struct store_parts *p, struct tag **out, size_t *n)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < p->ngroups && rc == 0; i++) {
+        struct slice g = p->groups[i];
+        const char *wall = memchr(g.p, '\0', g.n);
+
+        assert(wall != NULL);
+        rc = add(s, TAG_GROUP, g, p->stamp, out, n);
+        if (rc == 0)
+            rc = add(s, TAG_GROUP, (struct slice){ wall, (size_t)(g.p + g.n - wall) }, p->stamp,
+                out, n);
+    }
+    return rc;
+}
+
 int
 tags_take(struct store *s, const struct store_parts *p, struct tag **out, size_t *n)
 {
     int rc = 0;
 
     *n = 0;
-    if (p->ntags == 0 && p->key->bytes.n == p->key->url_n)
+    if (p->ntags == 0 && p->ngroups == 0 && p->key->bytes.n == p->key->url_n)
         return 0;
     pthread_mutex_lock(&s->tags.lock);
     for (size_t i = 0; i < p->ntags && rc == 0; i++)
         rc = add(s, TAG_NAMED, p->tags[i], p->stamp, out, n);
     if (rc == 0 && p->key->bytes.n > p->key->url_n)
         rc = add(s, TAG_URL, (struct slice){ p->key->bytes.p, p->key->url_n }, p->stamp, out, n);
+    if (rc == 0)
+        rc = add_groups(s, p, out, n);
     if (rc == -1)
         while (*n > 0)
             give(s, out[--*n], p->stamp);
@@ -168,15 +195,31 @@ tags_take(struct store *s, const struct store_parts *p, struct tag **out, size_t
     return rc;
 }
 
-void
-tags_again(struct store *s, struct tag **tags, size_t n, uint64_t stamp)
+int
+tags_again(struct store *s, const struct node *was, const struct store_parts *p, struct tag **out,
+    size_t *n)
 {
-    if (n == 0)
-        return;
+    int rc = 0;
+
+    *n = 0;
+    if (was->ntags == 0 && p->ngroups == 0)
+        return 0;
     pthread_mutex_lock(&s->tags.lock);
-    for (size_t i = 0; i < n; i++)
-        hold(tags[i], stamp);
+    for (size_t i = 0; i < was->ntags; i++) {
+        struct tag *g = node_tags(was)[i];
+
+        if (p->regroup && g->text[0] == TAG_GROUP)
+            continue;
+        hold(g, p->stamp);
+        out[(*n)++] = g;
+    }
+    if (p->regroup)
+        rc = add_groups(s, p, out, n);
+    if (rc == -1)
+        while (*n > 0)
+            give(s, out[--*n], p->stamp);
     pthread_mutex_unlock(&s->tags.lock);
+    return rc;
 }
 
 void
@@ -221,13 +264,13 @@ tags_count(struct store *s, enum tag_kind kind, struct slice text)
 }
 
 bool
-tags_carry(const struct node *n, struct slice named)
+tags_carry(const struct node *n, enum tag_kind kind, struct slice text)
 {
     for (size_t i = 0; i < n->ntags; i++) {
         const struct tag *g = node_tags(n)[i];
 
-        if (g->text[0] == TAG_NAMED &&
-            slice_eq((struct slice){ g->text + 1, g->text_n - 1 }, named))
+        if (g->text[0] == (char)kind &&
+            slice_eq((struct slice){ g->text + 1, g->text_n - 1 }, text))
             return true;
     }
     return false;

@@ -127,10 +127,10 @@ def test_an_explanation_names_route_key_and_freshness(origin, weir):
 def test_what_is_not_understood_in_a_purge_is_listed_and_nothing_goes(origin, weir):
     w = weir()
     warm(origin, w)
-    r = w.api("POST", "/purge", {"all": True, "groups": ["g"], "route": "none", "colour": 1})
+    r = w.api("POST", "/purge", {"all": True, "flocks": ["g"], "route": "none", "colour": 1})
     assert r.status == 400
     assert r.header("Content-Type") == "application/problem+json"
-    assert {f["item"] for f in r.json()["not_understood"]} == {"groups", "none", "colour"}
+    assert {f["item"] for f in r.json()["not_understood"]} == {"flocks", "none", "colour"}
     assert w.get("/a").cache_status.hit
 
 

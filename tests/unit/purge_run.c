@@ -14,6 +14,8 @@
 #include "purge/purge.h"
 #include "stats/stats.h"
 
+#define ITEM(is, what) { .kind = is, .text = what }
+
 static struct store *s;
 static struct route_table *t;
 
@@ -112,7 +114,7 @@ has(const char *url)
 static int
 run(enum store_purge_kind kind, const char *text, bool dry, struct purge_result *r, struct err *e)
 {
-    struct purge_item item = { kind, slice_of(text) };
+    struct purge_item item = { .kind = kind, .text = slice_of(text) };
     size_t bad;
 
     return purge_run(s, t, &item, 1, false, dry, r, &bad, e);
@@ -166,13 +168,64 @@ each_item_purges_what_a_person_means(void **state)
 }
 
 static void
+put_grouped(const char *url, uint32_t path_at)
+{
+    struct key k = { .bytes = slice_of(url), .url_n = (uint32_t)strlen(url), .path_at = path_at,
+        .hash = key_hash(slice_of(url)), .url_hash = key_hash(slice_of(url)) };
+    char text[64];
+    struct slice group = { text, path_at + 2 };
+    struct store_parts p = { .key = &k, .head = SLICE("HTTP/1.1 200 OK\r\n"), .status_n = 17,
+        .body = body_new(0), .stamp = store_stamp(s), .groups = &group, .ngroups = 1 };
+
+    memcpy(text, url, path_at);
+    memcpy(text + path_at, "\0g", 2);
+    assert_int_equal(store_put(s, &p, NULL), STORE_STORED);
+    body_unref(&p.body);
+}
+
+/* Stored for one host, for another port of it, for all hosts, by https. */
+static void
+a_group_is_of_an_origin_or_of_all(void **state)
+{
+    static const struct { struct slice origin; bool goes[4]; } grouped[] = {
+        { SLICE("http://h"), { true, false, true, false } },
+        { SLICE("HTTP://H:80/"), { true, false, true, false } },
+        { SLICE("http://h:81"), { false, true, true, false } },
+        { SLICE("https://h"), { false, false, false, true } },
+        { SLICE("http://i"), { false, false, true, false } },
+        { SLICE(""), { true, true, true, true } },
+    };
+    static const struct { const char *url; uint32_t path_at; } stored[] = {
+        { "http://h/a", 8 }, { "http://h:81/a", 11 }, { "http:///a", 7 }, { "https://h/a", 9 },
+    };
+    struct purge_result r;
+    struct err e;
+    size_t bad;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(grouped); i++) {
+        struct purge_item item = { STORE_PURGE_GROUP, SLICE("g"), grouped[i].origin };
+
+        for (size_t k = 0; k < NELEM(stored); k++)
+            put_grouped(stored[k].url, stored[k].path_at);
+        assert_int_equal(purge_run(s, t, &item, 1, false, false, &r, &bad, &e), 0);
+        for (size_t k = 0; k < NELEM(stored); k++)
+            if (has(stored[k].url) == grouped[i].goes[k])
+                fail_msg("%.*s: %s", SLICE_ARG(grouped[i].origin), stored[k].url);
+    }
+}
+
+static void
 one_item_that_is_not_understood_purges_nothing(void **state)
 {
     static const struct purge_item bad[] = {
-        { STORE_PURGE_URL, SLICE("ftp://h/") }, { STORE_PURGE_URL, SLICE("") },
-        { STORE_PURGE_URL, SLICE("h/a") }, { STORE_PURGE_PREFIX, SLICE("http:///a b") },
-        { STORE_PURGE_PATTERN, SLICE("http://h/*") }, { STORE_PURGE_TAG, SLICE("") },
-        { STORE_PURGE_ROUTE, SLICE("citys") }, { STORE_PURGE_PATH, SLICE("/a") },
+        ITEM(STORE_PURGE_URL, SLICE("ftp://h/")), ITEM(STORE_PURGE_URL, SLICE("")),
+        ITEM(STORE_PURGE_URL, SLICE("h/a")), ITEM(STORE_PURGE_PREFIX, SLICE("http:///a b")),
+        ITEM(STORE_PURGE_PATTERN, SLICE("http://h/*")), ITEM(STORE_PURGE_TAG, SLICE("")),
+        ITEM(STORE_PURGE_ROUTE, SLICE("citys")), ITEM(STORE_PURGE_PATH, SLICE("/a")),
+        { STORE_PURGE_GROUP, SLICE("g"), SLICE("h") },
+        { STORE_PURGE_GROUP, SLICE("g"), SLICE("http://h/a") },
+        { STORE_PURGE_GROUP, SLICE("g"), SLICE("http://h/?") },
     };
     struct purge_result r[2];
     struct err e;
@@ -181,7 +234,7 @@ one_item_that_is_not_understood_purges_nothing(void **state)
     (void)state;
     put("http://h/a", NULL);
     for (size_t i = 0; i < NELEM(bad); i++) {
-        struct purge_item items[] = { { STORE_PURGE_ALL, { 0 } }, bad[i] };
+        struct purge_item items[] = { ITEM(STORE_PURGE_ALL, { 0 }), bad[i] };
 
         assert_int_equal(purge_run(s, t, items, 2, false, false, r, &at, &e), -1);
         assert_int_equal(at, 1);
@@ -330,6 +383,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(each_item_purges_what_a_person_means),
+        TEST(a_group_is_of_an_origin_or_of_all),
         TEST(one_item_that_is_not_understood_purges_nothing),
         TEST(a_write_purges_its_target_and_where_its_response_points),
         TEST(templates_give_tags_and_paths_of_the_same_origin),

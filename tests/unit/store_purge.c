@@ -65,6 +65,61 @@ a_tag_takes_what_carries_it(void **state)
     assert_int_equal(purge(*state, STORE_PURGE_TAG, "y", false).objects, 1);
 }
 
+/* Text with its NUL. */
+static struct store_purged
+purge_group(struct store *s, struct slice text, bool dry)
+{
+    struct store_purge p = { .kind = STORE_PURGE_GROUP, .text = text };
+    struct store_purged r = { 0 };
+
+    if (dry)
+        r.objects = store_purge_count(s, &p);
+    else
+        assert_int_equal(store_purge(s, &p, &r), 0);
+    return r;
+}
+
+static const struct slice a_x = SLICE("http://a\0x"), a_y = SLICE("http://a\0y"),
+    b_x = SLICE("http://b\0x"), any_x = SLICE("\0x");
+
+static void
+a_group_takes_what_is_in_it_under_its_origin_or_under_all(void **state)
+{
+    for (int any = 0; any < 2; any++) {
+        PUT(*state, .key = "http://a/1", .groups = { a_x, a_y });
+        PUT(*state, .key = "http://a/2|part", .groups = { a_y }, .tags = { "x" });
+        PUT(*state, .key = "http://b/1", .groups = { b_x, b_x });
+        assert_int_equal(purge(*state, STORE_PURGE_TAG, "x", false).objects, 1);
+        assert_int_equal(purge_group(*state, any ? any_x : a_x, true).objects, any ? 2 : 1);
+        assert_int_equal(purge_group(*state, any ? any_x : a_x, false).objects, any ? 2 : 1);
+        assert_int_equal(get(*state, "http://a/1"), STORE_MISS);
+        assert_int_equal(get(*state, "http://b/1"), any ? STORE_MISS : STORE_HIT);
+        sweep_wait(*state);
+    }
+}
+
+static void
+a_304_may_change_the_groups_and_keeps_the_tags(void **state)
+{
+    struct store_parts p = { .head = SLICE(HEAD_TEXT), .status_n = 17, .stamp = store_stamp(*state),
+        .groups = &a_y, .ngroups = 1 };
+    struct object *o, *next;
+
+    assert_int_equal(put_out(*state, (struct test_put){ .key = "http://a/1", .groups = { a_x },
+        .tags = { "t" } }, &o), STORE_STORED);
+    assert_int_equal(store_freshen(*state, o, &p, &next), STORE_STORED);    /* it named none */
+    object_unref(&o);
+    assert_int_equal(purge_group(*state, a_x, true).objects, 1);
+    assert_int_equal(purge_group(*state, a_y, true).objects, 0);
+    p.regroup = true;
+    assert_int_equal(store_freshen(*state, next, &p, NULL), STORE_STORED);
+    object_unref(&next);
+    assert_int_equal(purge_group(*state, a_x, false).objects, 0);
+    assert_int_equal(get(*state, "http://a/1"), STORE_HIT);
+    assert_int_equal(purge(*state, STORE_PURGE_TAG, "t", false).objects, 1);
+    assert_int_equal(get(*state, "http://a/1"), STORE_MISS);
+}
+
 /* kind, text, and which of the keys it matches */
 static const struct { enum store_purge_kind kind; const char *text; bool match[5]; } texts[] = {
     { STORE_PURGE_PREFIX, "http://h/a/", { true, true, false, false, false } },
@@ -306,6 +361,8 @@ main(void)
         TEST(a_url_goes_with_all_its_variants),
         TEST(a_url_goes_with_thousands_of_keys_that_have_parts),
         TEST(a_tag_takes_what_carries_it),
+        TEST(a_group_takes_what_is_in_it_under_its_origin_or_under_all),
+        TEST(a_304_may_change_the_groups_and_keeps_the_tags),
         TEST(each_text_matches_what_it_says),
         TEST(a_route_takes_what_it_brought),
         TEST(a_soft_purge_leaves_it_stale_until_it_comes_anew),

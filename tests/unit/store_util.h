@@ -59,6 +59,7 @@ request_fill(struct test_request *r, const char *language)
 
 struct test_put {
     const char *key, *language, *body, *tags[4];
+    struct slice groups[4];
     uint64_t stamp, route_id;   /* stamp 0: now */
     size_t body_n;              /* instead of body: so many bytes */
     int64_t request_ms, response_ms, date_ms;
@@ -80,6 +81,9 @@ put_out(struct store *s, struct test_put a, struct object **out)
         tags[p.ntags] = slice_of(a.tags[p.ntags]);
         p.ntags++;
     }
+    p.groups = a.groups;
+    while (p.ngroups < 4 && a.groups[p.ngroups].p != NULL)
+        p.ngroups++;
     if (a.language != NULL) {
         p.vary = SLICE("accept-language");
         sem_variant(p.vary, request_fill(&rq, a.language), &variant);
