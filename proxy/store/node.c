@@ -4,7 +4,7 @@
  * Model    the index holds one reference. Out of the index, a node waits until the readers that
  *          may see it have left (rcu_after), then the index's reference is dropped; whoever took
  *          one keeps the memory longer. Both kinds are counted, because they are resident though
- *          no longer stored: `waiting` and `held`, for all stores of the process together.
+ *          no longer stored: `waiting` and `kept_out`, for all stores of the process together.
  * Threads  any.
  */
 #include "store/inside.h"
@@ -15,7 +15,7 @@
 _Static_assert(offsetof(struct node, o) == 0, "an object is the face of a node");
 _Static_assert(sizeof(struct node) % sizeof(void *) == 0, "tags behind a node are aligned");
 
-static _Atomic int64_t waiting, held;
+static _Atomic int64_t waiting, kept_out;
 
 static char *
 append(char *at, struct slice s)
@@ -78,7 +78,7 @@ readers_left(struct rcu_node *r)
     struct object *o = &n->o;
     int64_t charge = (int64_t)node_charge(n);
 
-    atomic_fetch_add_explicit(&held, charge, memory_order_relaxed);
+    atomic_fetch_add_explicit(&kept_out, charge, memory_order_relaxed);
     atomic_fetch_sub_explicit(&waiting, charge, memory_order_relaxed);
     object_unref(&o);
 }
@@ -101,7 +101,7 @@ nodes_waiting(void)
 int64_t
 nodes_held(void)
 {
-    return atomic_load_explicit(&held, memory_order_relaxed);
+    return atomic_load_explicit(&kept_out, memory_order_relaxed);
 }
 
 struct object *
@@ -125,6 +125,6 @@ object_unref(struct object **op)
     CHECK(o, OBJECT_MAGIC);
     if (atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) > 1)
         return;
-    atomic_fetch_sub_explicit(&held, (int64_t)node_charge(n), memory_order_relaxed);
+    atomic_fetch_sub_explicit(&kept_out, (int64_t)node_charge(n), memory_order_relaxed);
     node_free(n);
 }

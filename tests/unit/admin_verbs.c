@@ -89,11 +89,11 @@ what_is_not_understood_is_listed_and_nothing_is_purged(void **state)
 
     (void)state;
     store_one("/a", "red", "", "");
-    a = purge("{\"tags\": \"red\", \"groups\": [\"x\"], \"route\": [\"no-such\"], "
+    a = purge("{\"tags\": \"red\", \"flocks\": [\"x\"], \"route\": [\"no-such\"], "
         "\"url\": \"nonsense\", \"soft\": 1}");
     assert_int_equal(kit_status(a), 400);
     assert_non_null(strstr(a, "application/problem+json"));
-    assert_non_null(strstr(a, "{\"item\": \"groups\""));
+    assert_non_null(strstr(a, "{\"item\": \"flocks\""));
     assert_non_null(strstr(a, "{\"item\": \"no-such\""));
     assert_non_null(strstr(a, "{\"item\": \"nonsense\""));
     assert_non_null(strstr(a, "{\"item\": \"soft\""));
