@@ -23,4 +23,10 @@ bool sem_heuristic_status(unsigned status);
  * there are several that differ. */
 int64_t sem_date(const struct http_head *h, enum http_id id, int64_t now_s);
 
+/* Appends what the request says in Accept, Accept-Encoding or Accept-Language, in one form. false:
+ * the field's grammar does not make it, nothing is appended. */
+bool accept_put(enum http_id id, const struct http_head *request, struct buf *b);
+/* Does an Accept-Language in that form prefer a response in this language to all others? */
+bool accept_prefers(struct slice accepted, struct slice language);
+
 #endif

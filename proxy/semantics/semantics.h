@@ -134,9 +134,19 @@ bool sem_stale_on_error(const struct sem_request *rq, const struct sem_meta *m, 
  * ','; nothing for none. false when it has `*` in any spelling (such a response matches nothing
  * later, 4.1) or the list is malformed. */
 bool sem_vary(const struct http_head *response, struct buf *b);
-/* Appends the request's values for a canonical Vary list, normalised by white space and list
- * syntax (4.1), each preceded by its length, an absent field told apart from an empty one. Two requests match when these are equal. */
+/* Appends the request's values for a canonical Vary list, normalised (4.1): Accept, Accept-Encoding
+ * and Accept-Language by their grammar, others by white space and list syntax as far as the field's
+ * allows. Each is preceded by its length, an absent field told apart from an empty one. Two requests
+ * match when these are equal. */
 void sem_variant(struct slice vary, const struct http_head *request, struct buf *b);
+/* Can a variant be selected by its language at all under this Vary list: does it name
+ * Accept-Language? */
+bool sem_by_language(struct slice vary);
+/* Two variants for one Vary list differ. Does the stored one answer all the same, because they
+ * differ in Accept-Language alone and what is asked there prefers the stored response's one
+ * Content-Language to all others (RFC 9110 12.5.4, RFC 4647 3.3.1)? */
+bool sem_language_selects(struct slice vary, struct slice stored, struct slice asked,
+    struct slice language);
 
 /* ---- conditional requests and ranges at the cache -------------------------------------------- */
 

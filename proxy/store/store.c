@@ -4,7 +4,8 @@
  * Model    a shard's table leads from a key to its newest node; older variants hang behind it. What
  *          is put goes in front and what it replaces is taken out behind it, so that a reader
  *          always finds one. The newest response says how its resource varies: one without Vary
- *          replaces all variants, one with Vary replaces the one without.
+ *          replaces all variants, one with Vary replaces the one without. Where no variant matches a
+ *          request, the newest answers whose language it prefers to all others, if there is one.
  *          Room is made before a node is published, by evicting from the shards in turn, one lock
  *          at a time. What clients still hold of evicted objects counts against the limit.
  * Threads  store_get: a read section, no lock. All else: any thread, the shard's lock.
@@ -122,56 +123,6 @@ store_variants_max(struct store *s, unsigned n)
 
 /* ---- lookups -------------------------------------------------------------------------------- */
 
-static pthread_key_t scratch_key;
-static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
-static _Thread_local struct buf scratch;
-static _Thread_local bool scratch_known;
-
-static void
-scratch_free(void *b)
-{
-    buf_free(b);
-}
-
-static void
-scratch_init(void)
-{
-    pthread_key_create(&scratch_key, scratch_free);
-}
-
-/* The request's variant for `vary`, in the thread's scratch space; .p == NULL: memory out. */
-static struct slice
-variant_of(struct slice vary, const struct http_head *req)
-{
-    if (!scratch_known) {
-        pthread_once(&scratch_once, scratch_init);
-        pthread_setspecific(scratch_key, &scratch);
-        scratch_known = true;
-    }
-    scratch.n = 0;
-    sem_variant(vary, req, &scratch);
-    if (scratch.failed) {
-        buf_free(&scratch);
-        return (struct slice){ 0 };
-    }
-    return buf_slice(&scratch);
-}
-
-struct choice { struct slice vary, variant; };
-
-/* Computes the request's variant once for each distinct Vary. */
-static bool
-variant_matches(const struct node *n, const struct http_head *req, struct choice *c)
-{
-    struct slice vary = node_vary(n);
-
-    if (c->vary.p == NULL || !slice_eq(vary, c->vary)) {
-        c->vary = vary;
-        c->variant = variant_of(vary, req);
-    }
-    return c->variant.p != NULL && slice_eq(node_variant(n), c->variant);
-}
-
 static inline void
 visited(struct node *n)
 {
@@ -185,7 +136,8 @@ static enum store_answer
 choose(struct store *s, struct node *n, const struct http_head *req, int64_t now_ms,
     struct object **obj, bool *soft)
 {
-    struct choice c = { 0 };
+    struct store_choice c = { 0 };
+    struct node *by_language = NULL;
     bool pass = false, others = false;
 
     for (; n != NULL; n = rcu_load(&n->older)) {
@@ -198,16 +150,20 @@ choose(struct store *s, struct node *n, const struct http_head *req, int64_t now
             pass |= now_ms < n->o.meta.response_ms;
             continue;
         }
-        if (n->vary_n > 0 && !variant_matches(n, req, &c)) {
+        if (n->vary_n > 0 && !choice_matches(n, req, &c)) {
             others = true;
+            if (by_language == NULL && choice_prefers(n, &c))
+                by_language = n;
             continue;
         }
-        visited(n);
-        *soft = atomic_load_explicit(&n->soft, memory_order_relaxed);
-        *obj = &n->o;
-        return STORE_HIT;
+        break;
     }
-    return pass ? STORE_PASS : others ? STORE_VARY_MISS : STORE_MISS;
+    if (n == NULL && (n = by_language) == NULL)
+        return pass ? STORE_PASS : others ? STORE_VARY_MISS : STORE_MISS;
+    visited(n);
+    *soft = atomic_load_explicit(&n->soft, memory_order_relaxed);
+    *obj = &n->o;
+    return STORE_HIT;
 }
 
 enum store_answer

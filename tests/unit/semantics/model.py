@@ -458,10 +458,20 @@ def plain(request, name):
     return members(values) if values else None
 
 
+SINGLE = {"cookie", "user-agent"}           # known, and no lists: RFC 6265 4.2.1, RFC 9110 10.1.5
+
+
 def joined(request, name):
-    """An unknown field: how it is spread over lines is no difference (4.1; RFC 9110 5.3)."""
+    """A field that is no list of content negotiation: how it is spread over lines is no difference
+    (4.1; RFC 9110 5.3). Who puts lines into one parts them by a comma and optional white space, so
+    that, in what may be a list, white space beside a comma outside quoted strings is none either."""
     values = request.all(name)
-    return {s.join(values) for s in (", ", ",")} if values else None
+    if not values:
+        return None
+    text = {s.join(values) for s in (", ", ",")}
+    if name in SINGLE or any(QUOTED.sub("", t).count('"') for t in text):
+        return text
+    return {",".join(p.strip(" \t") for p in pieces(t)) for t in text}
 
 
 def meaning(request, name):
@@ -477,8 +487,22 @@ def meaning(request, name):
             m = re.fullmatch(r"q[ \t]*=[ \t]*([01](?:\.\d{0,3})?)", p)
             if m:
                 weight = float(m.group(1))
+        if name == "accept-encoding" and parts[0] in ("x-gzip", "x-compress"):
+            parts[0] = parts[0][2:]         # RFC 9110 8.4.1
         out.add((parts[0], weight) + tuple(sorted(p for p in parts[1:] if not p.startswith("q"))))
     return out
+
+
+RANGE = re.compile(r"(\*|[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)"
+                   r"(?:[ \t]*;[ \t]*[qQ]=(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?")
+
+
+def languages(request):
+    """Choice: what RFC 9110 12.4.2 and 12.5.4 and RFC 4647 2.1 call equal is known as equal, where
+    the value is made by their grammar and names no range twice."""
+    ranges = [RANGE.fullmatch(m) for m in plain(request, "accept-language") or []]
+    names = [m.group(1).lower() for m in ranges if m]
+    return None not in ranges and len(names) == len(set(names))
 
 
 def selects(response, first, second):
@@ -495,6 +519,8 @@ def selects(response, first, second):
                 continue
             if meaning(first, name) != meaning(second, name):
                 return {False}
+            if name == "accept-language" and languages(first) and languages(second):
+                continue
         elif not (joined(first, name) or set()) & (joined(second, name) or set()):
             return {False}
         right = {True, False}               # 4.1 lets a cache know the syntax of a field

@@ -124,7 +124,8 @@ TAGS = ['"a"', '"a"', '"a"', 'W/"a"', '"b"', 'W/"b"', '""', 'W/""', "a", "w/\"a\
 TENANTS = ["a", "a", "A", "a,b", "a, b", "a,,b", " a ,\tb ", "b, a", '"a,b"', '"a, b"', '"a', "",
            ","]
 LANGUAGES = ["en", "en", "EN", "en, de", "en,de", "de, en", "en;q=1", "en;q=0.5, de",
-             "de;q=0.5, en", "de, en;q=0.5", "*", "", "fr", "en, de;q=0"]
+             "de;q=0.5, en", "de, en;q=0.5", "*", "", "fr", "en, de;q=0", "dE ;Q=0.50,en",
+             "en, en", "en;q=0.5, en", "en, e_n", "e_n, en", "en;q=1.1"]
 AGENTS = ["x/1", "x/1", "X/1", "x/2", "x/1 (a, b)"]
 VARIES = ["Accept-Language", "X-Tenant", "Accept-Language", "X-Tenant", "User-Agent", "Cookie",
           "x-tenant, accept-language", "X-TENANT,,User-Agent", "User-Agent", "*", "X-Tenant, *",

@@ -1,0 +1,106 @@
+/*
+ * Accept, Accept-Encoding, Accept-Language and an unknown field: the first byte says which, the rest
+ * is the value; what follows the first LF is a language.
+ *
+ * Held to: the form of a value has itself as its form, so that no two values meet in it that would
+ * part again; the order of members makes no difference where there is a form; a language that
+ * is preferred no longer is when it is forbidden as well.
+ */
+#include "semantics/priv.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+require(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+static const struct { enum http_id id; struct slice name, vary; } kinds[] = {
+    { HF_ACCEPT, { "Accept", 6 }, { "accept", 6 } },
+    { HF_ACCEPT_ENCODING, { "Accept-Encoding", 15 }, { "accept-encoding", 15 } },
+    { HF_ACCEPT_LANGUAGE, { "Accept-Language", 15 }, { "accept-language", 15 } },
+    { HF_NONE, { "X-Own", 5 }, { "x-own", 5 } },
+};
+
+/* The form of one field with this value; the value behind its length. false: no field value. */
+static bool
+form(size_t kind, struct slice value, struct buf *out)
+{
+    struct http_field fields[4];
+    struct http_head h = { .method = HTTP_GET, .cap = 4, .fields = fields };
+    struct buf text = { 0 };
+    bool ok;
+
+    http_put(&text, kinds[kind].name, value);
+    ok = http_is_field_value(value) && http_parse_fields(text.p, text.n, &h) == 0 && h.nfields == 1;
+    if (ok)
+        sem_variant(kinds[kind].vary, &h, out);
+    buf_free(&text);
+    return ok && !out->failed;
+}
+
+static void
+check_order(size_t kind, struct slice value, struct slice formed)
+{
+    struct slice members[64], rest = value;
+    struct buf turned = { 0 }, again = { 0 };
+    size_t n = 0;
+
+    while (n < NELEM(members) && http_member(&rest, &members[n]))
+        n++;
+    for (size_t i = n; i-- > 0;) {
+        buf_adds(&turned, members[i]);
+        if (i > 0)
+            buf_addz(&turned, " ,\t");
+    }
+    if (rest.n == 0 && form(kind, buf_slice(&turned), &again))
+        require(slice_eq(buf_slice(&again), formed));
+    buf_free(&turned);
+    buf_free(&again);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct buf one = { 0 }, two = { 0 }, fields = { 0 };
+    struct slice value, language = { "de-AT", 5 }, formed;
+    const char *gap;
+    size_t kind;
+
+    if (size == 0)
+        return 0;
+    kind = data[0] % NELEM(kinds);
+    value = (struct slice){ (const char *)data + 1, size - 1 };
+    if (value.n > 0 && (gap = memchr(value.p, '\n', value.n)) != NULL) {
+        language = (struct slice){ gap + 1, (size_t)(value.p + value.n - gap - 1) };
+        value.n = (size_t)(gap - value.p);
+    }
+    if (form(kind, value, &one)) {
+        struct http_field field;
+        struct http_head h = { .cap = 1, .fields = &field };
+
+        formed = (struct slice){ one.p + 4, one.n - 4 };
+        require(form(kind, formed, &two) && slice_eq(buf_slice(&two), buf_slice(&one)));
+        http_put(&fields, kinds[kind].name, value);
+        two.n = 0;
+        if (kind < 3 && http_parse_fields(fields.p, fields.n, &h) == 0 &&
+            accept_put(kinds[kind].id, &h, &two))
+            check_order(kind, value, buf_slice(&one));
+        if (kind == 2 && accept_prefers(formed, language)) {
+            two.n = 0;
+            buf_adds(&two, formed);
+            buf_addc(&two, ',');
+            buf_adds(&two, language);
+            buf_addz(&two, ";q=0");
+            require(!accept_prefers(buf_slice(&two), language));
+        }
+    }
+    buf_free(&one);
+    buf_free(&two);
+    buf_free(&fields);
+    return 0;
+}
