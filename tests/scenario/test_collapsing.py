@@ -209,6 +209,24 @@ def test_known_variants_collapse_apart_from_the_start(origin, weir):
     assert origin.count("/a") == 3
 
 
+def test_spellings_of_one_language_preference_collapse_into_one_fetch(origin, weir):
+    w = weir(workers=2)
+    vary = [FRESH, ("Vary", "Accept-Language")]
+    origin.on("/a", lambda q, c: c.respond(200, vary, b"known"))
+    w.get("/a", [("Accept-Language", "xx")])
+    gate = origin.gate()
+
+    def handler(req, conn):
+        gate.wait()
+        conn.respond(200, vary, b"new")
+    origin.on("/a", handler)
+    langs = ["de, en", "en, de", "EN,DE", "de;q=1.0, en", "en;q=0.5, de", "de, en;q=0.50"]
+    answers = w.parallel(6, lambda i: w.get("/a", [("Accept-Language", langs[i])]),
+                         meanwhile=lambda: (origin.wait("/a", 3), collapsed(w, 4), gate.set()))
+    assert [a.body for a in answers] == [b"new"] * 6
+    assert origin.count("/a") == 3
+
+
 def test_a_stale_key_is_validated_once_for_all(origin, weir):
     w = weir(workers=2)
     gate = origin.gate()

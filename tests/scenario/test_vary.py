@@ -55,8 +55,70 @@ def test_white_space_and_list_syntax_make_no_difference_in_a_list(origin, weir, 
     assert w.get("/a", [("Accept-Language", "a"), ("Accept-Language", "b")]).cache_status.hit
 
 
-@pytest.mark.parametrize("name", ["X-Own", "Cookie"])
-def test_what_is_not_known_to_be_a_list_is_compared_byte_by_byte(origin, weir, name):
+# RFC 9110 12.4.2, 12.5.1, 12.5.3, 12.5.4; not what these do not call equal
+@pytest.mark.parametrize("name, stored, same, other", [
+    ("Accept-Language", "en, de", ["de, en", "eN, De", "de;q=1.0 ,en;q=1"], "de, en;q=0.9"),
+    ("Accept-Language", "de-AT, de;q=0.9, en;q=0.5", ["en;q=0.50, de-at, de;q=0.900"], "de-AT, de"),
+    ("Accept-Encoding", "gzip, deflate, br", ["br,deflate , GZIP", "x-gzip, br, deflate"], "gzip"),
+    ("Accept-Encoding", "gzip;q=1.0, *;q=0", ["*;q=0.0, gzip"], "gzip"),
+    ("Accept", "text/html, */*;q=0.8", ["*/*;q=0.80,Text/HTML"], "text/html;level=1, */*;q=0.8"),
+    ("Accept", "a/b;charset=utf-8", ["a/b; Charset=\"UTF-8\""], "a/b"),
+])
+def test_fields_of_content_negotiation_are_compared_by_what_they_mean(origin, weir, name, stored,
+                                                                      same, other):
+    w = weir()
+    origin.on("/a", by(name))
+    w.get("/a", [(name, stored)])
+    for value in same:
+        again = w.get("/a", [(name, value)])
+        assert again.cache_status.hit and again.body == stored.encode(), value
+    assert w.get("/a", [(name, other)]).body == other.encode()
+
+
+def test_a_stored_language_answers_who_prefers_it_to_all_others(origin, weir):
+    w = weir()
+    origin.on("/a", by("Accept-Language", "X-A", extra=[("Content-Language", "de")]))
+    first = w.get("/a", [("Accept-Language", "en, de")]).body
+    for lang in ("de", "fr;q=0.5, de;q=1.0", "DE, *;q=0.1"):
+        again = w.get("/a", [("Accept-Language", lang)])
+        assert again.cache_status.hit and again.body == first, lang
+    assert origin.count("/a") == 1
+    for fields in ([("Accept-Language", "fr, de;q=0.5")], [("Accept-Language", "de, fr")], [],
+                   [("Accept-Language", "de-AT")], [("Accept-Language", "de"), ("X-A", "1")]):
+        assert w.get("/a", fields).cache_status.fwd == "vary-miss", fields
+
+
+def test_a_stale_response_selected_by_its_language_is_validated(origin, weir):
+    w = weir()
+
+    def handler(req, conn):
+        if req.header("If-None-Match"):
+            conn.respond(304, [FRESH, ("ETag", '"1"')], reason="Not Modified")
+        else:
+            by("Accept-Language", cc="max-age=10", extra=[
+                ("Content-Language", "de"), ("ETag", '"1"'), ("Age", "100")])(req, conn)
+    origin.on("/a", handler)
+    first = w.get("/a", [("Accept-Language", "en, de")]).body
+    second = w.get("/a", [("Accept-Language", "de")])
+    assert second.body == first and second.cache_status.fwd == "stale"
+    for lang in ("de", "en, de", "de, sv;q=0.2"):
+        third = w.get("/a", [("Accept-Language", lang)])
+        assert third.cache_status.hit and third.body == first
+    assert origin.count("/a") == 2
+
+
+def test_white_space_beside_commas_makes_no_difference_in_an_unknown_field(origin, weir):
+    w = weir()
+    origin.on("/a", by("X-Own"))
+    w.get("/a", [("X-Own", '1,"a, b"')])
+    for fields in ([("X-Own", ' 1 , "a, b" ')], [("X-Own", "1"), ("X-Own", '"a, b"')]):
+        assert w.get("/a", fields).cache_status.hit
+    for other in ('1,"a,b"', '1,,"a, b"', '1,"a, b",', '"a, b",1'):
+        assert w.get("/a", [("X-Own", other)]).body == other.encode()
+
+
+@pytest.mark.parametrize("name", ["Cookie", "User-Agent"])
+def test_what_is_known_to_be_no_list_is_compared_byte_by_byte(origin, weir, name):
     w = weir()
     origin.on("/a", by(name))
     w.get("/a", [(name, "a=1, b")])
@@ -85,7 +147,7 @@ def test_the_number_of_variants_is_limited(origin, weir):
 
 def test_vary_star_is_never_stored(origin, weir):
     w = weir()
-    for i, star in enumerate(["*", "X-A, *", "*, *"]):
+    for i, star in enumerate(["*", "X-A, *", "*, *", ",*", "*,", '"*"', "*;q=1"]):
         origin.on("/%d" % i, headers=[FRESH, ("Vary", star)], body=b"x")
         w.get("/%d" % i)
         second = w.get("/%d" % i)

@@ -57,6 +57,47 @@ each_variant_answers_its_own_requests(void **state)
     ASSERT_BODY(*state, "http://h/a", "en", "one");
 }
 
+#define IN(language) HEAD_TEXT "content-LANGUAGE:" language "\r\n"
+
+static void
+a_variant_in_the_language_that_is_preferred_to_all_others_answers(void **state)
+{
+    bool soft;
+
+    PUT(*state, .key = "http://h/a", .language = "en, de", .body = "eins", .head = IN(" de"));
+    ASSERT_BODY(*state, "http://h/a", "fr;q=0.5, de;q=1.0", "eins");
+    assert_int_equal(get_at(*state, "http://h/a", "fr, de;q=0.5", 0, NULL, NULL), STORE_VARY_MISS);
+    assert_int_equal(get_at(*state, "http://h/a", NULL, 0, NULL, NULL), STORE_VARY_MISS);
+    /* The newest of them, but what matches before all. */
+    PUT(*state, .key = "http://h/a", .language = "de, it", .body = "zwei", .head = IN("de \t"));
+    ASSERT_BODY(*state, "http://h/a", "de", "zwei");
+    ASSERT_BODY(*state, "http://h/a", "de, en", "eins");
+    PUT(*state, .key = "http://h/a", .language = "de", .body = "drei", .head = IN("de"));
+    PUT(*state, .key = "http://h/a", .language = "de, el", .body = "vier", .head = IN("de"));
+    ASSERT_BODY(*state, "http://h/a", "DE;q=1", "drei");
+    /* A purge takes it, as any other. */
+    assert_int_equal(store_purge(*state, &(struct store_purge){ .kind = STORE_PURGE_URL,
+        .text = SLICE("http://h/a"), .soft = true }, &(struct store_purged){ 0 }), 0);
+    assert_int_equal(get_at(*state, "http://h/a", "de, sv;q=0.1", 0, NULL, &soft), STORE_HIT);
+    assert_true(soft);
+    assert_int_equal(store_purge(*state, &(struct store_purge){ .kind = STORE_PURGE_URL,
+        .text = SLICE("http://h/a") }, &(struct store_purged){ 0 }), 0);
+    assert_int_equal(get_at(*state, "http://h/a", "de, sv;q=0.1", 0, NULL, NULL), STORE_MISS);
+}
+
+static void
+a_variant_that_says_no_one_language_answers_its_own_requests_alone(void **state)
+{
+    static const char *const heads[] = { HEAD_TEXT, IN(""), IN("de, en"),
+        IN("de") "Content-Language: en\r\n", HEAD_TEXT "X-Content-Language: de\r\n" };
+
+    for (size_t i = 0; i < NELEM(heads); i++) {
+        PUT(*state, .key = "http://h/a", .language = "en, de", .head = heads[i]);
+        assert_int_equal(get_at(*state, "http://h/a", "de", 0, NULL, NULL), STORE_VARY_MISS);
+        assert_int_equal(get_at(*state, "http://h/a", "de, en", 0, NULL, NULL), STORE_HIT);
+    }
+}
+
 static void
 the_oldest_variant_goes_when_there_are_too_many(void **state)
 {
@@ -265,6 +306,8 @@ main(void)
         TEST(keys_of_one_hash_are_told_apart),
         TEST(the_newer_replaces_the_older),
         TEST(each_variant_answers_its_own_requests),
+        TEST(a_variant_in_the_language_that_is_preferred_to_all_others_answers),
+        TEST(a_variant_that_says_no_one_language_answers_its_own_requests_alone),
         TEST(the_oldest_variant_goes_when_there_are_too_many),
         TEST(the_newest_response_says_whether_it_varies),
         TEST(a_mark_answers_pass_until_its_time_or_a_put),

@@ -63,6 +63,7 @@ struct test_put {
     uint64_t stamp, route_id;   /* stamp 0: now */
     size_t body_n;              /* instead of body: so many bytes */
     int64_t request_ms, response_ms, date_ms;
+    const char *head;           /* instead of HEAD_TEXT */
 };
 
 static inline enum store_result
@@ -72,7 +73,8 @@ put_out(struct store *s, struct test_put a, struct object **out)
     struct test_request rq;
     struct buf variant = { 0 };
     struct slice tags[4];
-    struct store_parts p = { .key = key_fill(&k, a.key), .head = SLICE(HEAD_TEXT), .status_n = 17,
+    struct store_parts p = { .key = key_fill(&k, a.key), .status_n = 17,
+        .head = slice_of(a.head != NULL ? a.head : HEAD_TEXT),
         .stamp = a.stamp != 0 ? a.stamp : store_stamp(s), .route_id = a.route_id, .tags = tags,
         .request_ms = a.request_ms, .meta.response_ms = a.response_ms, .meta.date_ms = a.date_ms };
     enum store_result r;
