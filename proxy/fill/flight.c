@@ -779,7 +779,8 @@ publish(struct flight *f)
     struct store_parts parts = {
         .key = &f->key, .vary = f->vary, .variant = f->variant, .status_n = f->marks.status_n,
         .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body,
-        .held = &f->held, .meta = f->meta, .request_ms = f->request_ms, .stamp = f->stamp, .route_id = f->route->id,
+        .held = &f->held, .meta = f->meta, .request_ms = f->request_ms, .stamp = f->stamp,
+        .route_id = f->route->id,
     };
 
     if (make_tags(f, &tags) == -1) {

@@ -319,6 +319,47 @@ failed(struct request *r, const struct exchange_fault *f)
     return req_fault(r, f);
 }
 
+/* The stored response to a GET that this request could have had, if there is one. */
+static struct object *
+stored_for(const struct request *r)
+{
+    struct object *o = NULL;
+    bool soft;
+
+    if (r->key.bytes.n == 0 || r->match.route->conf->policy == POLICY_PASS)
+        return NULL;
+    rcu_begin();
+    if (store_get(req_store(), &r->key, r->head, wall_ms(), &o, &soft) == STORE_HIT)
+        o = object_ref(o);
+    else
+        o = NULL;
+    rcu_end();
+    return o;
+}
+
+/* A HEAD that went to the origin may tell that what is stored has changed (RFC 9111 4.3.5). Both
+ * are compared as the route has edited them. */
+static void
+learn_from_head(struct request *r, const struct fill_view *v)
+{
+    struct http_field fields[HTTP_FIELDS_MAX], stored_fields[HTTP_FIELDS_MAX];
+    struct http_head head = { .fields = fields, .cap = HTTP_FIELDS_MAX };
+    struct http_head stored = { .fields = stored_fields, .cap = HTTP_FIELDS_MAX };
+    struct object *o = v->status == 200 ? stored_for(r) : NULL;
+    bool length = http_has(v->response, HF_CONTENT_LENGTH) &&
+        !http_has(v->response, HF_TRANSFER_ENCODING);
+
+    if (o == NULL)
+        return;
+    if (o->meta.status == 200 &&
+        http_parse_fields(v->head.p + v->status_n, v->head.n - v->status_n, &head) == 0 &&
+        http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n,
+            &stored) == 0 &&
+        !sem_head_agrees(&stored, body_size(o->body), &head, length ? (int64_t)v->length : -1))
+        store_soften(req_store(), o);
+    object_unref(&o);
+}
+
 enum req_state
 do_forward(struct request *r)
 {
@@ -339,6 +380,8 @@ do_forward(struct request *r)
         r->status = v.status;
         r->fwd_status = v.status;
         r->why = v.why;
+        if (r->head->method == HTTP_HEAD)
+            learn_from_head(r, &v);
         return r->unsafe ? REQ_PURGE : REQ_DELIVER;
     case FILL_FAULT:
         return failed(r, v.fault);

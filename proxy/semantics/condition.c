@@ -164,3 +164,18 @@ sem_304_selects(const struct http_head *stored, const struct http_head *r304)
         return true;
     return slice_eq(date, http_value(stored, HF_LAST_MODIFIED));
 }
+
+/* ---- a 200 to a HEAD (RFC 9111 4.3.5) ------------------------------------------------------- */
+
+bool
+sem_head_agrees(const struct http_head *stored, uint64_t body, const struct http_head *head,
+    int64_t length)
+{
+    static const enum http_id validators[] = { HF_ETAG, HF_LAST_MODIFIED };
+
+    for (size_t i = 0; i < NELEM(validators); i++)
+        if (http_has(head, validators[i]) &&
+            !slice_eq(http_value(head, validators[i]), http_value(stored, validators[i])))
+            return false;
+    return length < 0 || (uint64_t)length == body;
+}

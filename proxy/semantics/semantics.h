@@ -111,6 +111,12 @@ bool sem_304_updates(const struct http_head *r304, const struct sem_cc *cc, cons
 /* Is the content coded (RFC 9110 8.4)? `identity` is no coding (12.5.3). */
 bool sem_coded(const struct http_head *h);
 
+/* Is the 200 to a HEAD about the stored response to a GET (4.3.5): does each validator that it has
+ * equal the stored one, and its Content-Length (-1: it has none) the stored body's? Else that is
+ * stale from now on. */
+bool sem_head_agrees(const struct http_head *stored, uint64_t body, const struct http_head *head,
+    int64_t length);
+
 /* ---- reusing --------------------------------------------------------------------------------- */
 
 int64_t sem_age_ms(const struct sem_meta *m, int64_t now_ms);       /* current_age (4.2.3), >= 0 */

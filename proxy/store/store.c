@@ -583,6 +583,14 @@ store_freshen(struct store *s, struct object *was, const struct store_parts *wit
 }
 
 void
+store_soften(struct store *s, struct object *o)
+{
+    CHECK(s, STORE_MAGIC);
+    CHECK(o, OBJECT_MAGIC);
+    atomic_store_explicit(&((struct node *)(void *)o)->soft, 1, memory_order_relaxed);
+}
+
+void
 store_drop(struct store *s, struct object *o)
 {
     struct node *n = (struct node *)(void *)o;

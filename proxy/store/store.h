@@ -121,8 +121,8 @@ void store_each(struct store *s, const struct key *k,
 /* ---- storing -------------------------------------------------------------------------------- */
 
 /* Bytes of bodies under way that may be stored are counted before they are: makes *held, which
- * begins as 0, that many, evicting what it takes. false: eviction made no room, or all that is under
- * way would be more than half of the limit; nothing changes. Fewer bytes, and 0, always go. */
+ * begins as 0, that many, evicting what it takes. false: eviction made no room, or all that is
+ * under way would be more than half of the limit; nothing changes. Fewer bytes always go. */
 bool store_hold(struct store *s, uint64_t *held, uint64_t bytes);
 
 #define STORE_GROUPS_MAX 128            /* RFC 9875 2 asks for 32 */
@@ -154,6 +154,8 @@ enum store_result store_put(struct store *s, const struct store_parts *p, struct
  * still what the index has (PURGED otherwise, nothing stored; OLDER as above). *out as above. */
 enum store_result store_freshen(struct store *s, struct object *was, const struct store_parts *p,
     struct object **out);
+/* As a soft purge of this one object: stale from now on. */
+void store_soften(struct store *s, struct object *o);
 /* Takes this one object out of the index, if it is still there (a 404 to a validation, say). */
 void store_drop(struct store *s, struct object *o);
 /* Until `until_ms` (wall) store_get answers STORE_PASS for this key where it has no object.

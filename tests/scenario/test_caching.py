@@ -223,6 +223,24 @@ def test_a_head_of_what_is_stale_validates_it(origin, weir):
     assert w.get("/a").cache_status.hit
 
 
+@pytest.mark.parametrize("headers, body, changed", [
+    ([("ETag", '"1"')], b"hello", False), ([("ETag", '"2"')], b"hello", True),
+    ([("ETag", '"1"')], b"hello!", True), ([], b"hello", False),
+    ([("Last-Modified", http_date(-5))], b"hello", True),
+], ids=["the same", "another tag", "another length", "no validator", "a date it did not have"])
+def test_a_head_that_shows_a_change_makes_what_is_stored_stale(origin, weir, headers, body,
+                                                              changed):
+    """RFC 9111 4.3.5."""
+    w = weir()
+    origin.on("/a", [lambda req, conn: conn.respond(200, [FRESH, ("ETag", '"1"')], b"hello"),
+                     lambda req, conn: conn.respond(200, [FRESH] + headers, body)])
+    w.get("/a")
+    r = w.request("HEAD", "/a", [("Cache-Control", "no-cache")])
+    assert [q.method for q in origin.of("/a")] == ["GET", "HEAD"] and r.body == b""
+    after = w.get("/a").cache_status
+    assert after.fwd == "stale" if changed else after.hit
+
+
 def test_a_head_of_what_is_not_stored_stays_a_head_and_does_not_wait_for_the_body(origin, weir):
     w = weir(cache={"max_object": "1MiB"})
     gate = origin.gate()

@@ -274,6 +274,28 @@ identity_is_no_coding(void **state)
     }
 }
 
+/* RFC 9111 4.3.5. The stored one has five bytes. */
+static void
+a_head_agrees_where_each_validator_it_has_and_its_length_do(void **state)
+{
+#define BOTH "ETag: \"a\"\nLast-Modified: @-9"
+    static const struct { const char *stored, *head; int64_t length; bool agrees; } cases[] = {
+        { BOTH, BOTH, 5, true }, { BOTH, BOTH, -1, true }, { BOTH, BOTH, 6, false },
+        { BOTH, "", -1, true }, { BOTH, "", 5, true }, { BOTH, "", 0, false },
+        { BOTH, "ETag: \"a\"", 5, true }, { BOTH, "ETag: \"b\"", 5, false },
+        { BOTH, "ETag: W/\"a\"", 5, false }, { BOTH, "Last-Modified: @-9", 5, true },
+        { BOTH, "Last-Modified: @-8", 5, false }, { "", "ETag: \"a\"", 5, false },
+        { BOTH, "ETag: \"a\"\nLast-Modified: @-8", 5, false }, { "", "", 5, true },
+    };
+    struct head stored, head;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++)
+        if (sem_head_agrees(response_of(&stored, 200, cases[i].stored), 5,
+                response_of(&head, 200, cases[i].head), cases[i].length) != cases[i].agrees)
+            fail_msg("%s against %s, %d", cases[i].head, cases[i].stored, (int)cases[i].length);
+}
+
 int
 main(void)
 {
@@ -287,6 +309,7 @@ main(void)
         cmocka_unit_test(unsafe_methods_that_succeed_invalidate),
         cmocka_unit_test(only_the_same_origin_is_invalidated),
         cmocka_unit_test(identity_is_no_coding),
+        cmocka_unit_test(a_head_agrees_where_each_validator_it_has_and_its_length_do),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
