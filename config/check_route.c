@@ -6,6 +6,7 @@
 #include "http/http.h"
 #include "key/key.h"
 #include "route/route.h"
+#include "semantics/semantics.h"
 
 #include <stdlib.h>
 
@@ -188,6 +189,25 @@ has_name(const struct conf_strings *list, const char *name)
     return false;
 }
 
+static void
+check_replay(struct load *l, size_t i)
+{
+    const struct conf_strings *list = &l->c->routes[i].response_replay;
+
+    for (size_t k = 0; k < list->n; k++) {
+        struct slice name = slice_of(list->at[k]);
+        const struct http_field f = { .name = name, .id = http_id(name) };
+        struct spot s = item_spot(l, i, "response.replay", list->at[k]);
+
+        if (!sem_of_one_exchange(&f))
+            problem(l, s.where, s.path, "%s is stored and replayed anyway, or never; a field of one "
+                "exchange such as Set-Cookie or Clear-Site-Data", shown(l, name));
+        else if (f.id == HF_SET_COOKIE)
+            warning(l, s.where, s.path, "gives everybody the cookie of whoever asked first; make "
+                "sure that it tells nobody apart, or leave it out");
+    }
+}
+
 /* Configurations that show one client what is another's. */
 static void
 check_leaks(struct load *l, size_t i)
@@ -305,6 +325,7 @@ check_route(struct load *l, size_t i)
     check_tokens(l, i, "headers", &r->headers, "a field name such as X-Tenant");
     check_tokens(l, i, "key.headers", &r->key_headers, "a field name such as X-Tenant");
     check_tokens(l, i, "key.cookies", &r->key_cookies, "a cookie's name");
+    check_replay(l, i);
     check_edits(l, i, "request.set", &r->request_set, true, true);
     check_edits(l, i, "request.add", &r->request_add, true, false);
     check_removes(l, i, "request.remove", &r->request_remove, true);

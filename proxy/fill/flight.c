@@ -469,7 +469,7 @@ speaks(const struct flight *f, const struct http_head *h)
 {
     struct sem_cc cc;
 
-    sem_cc_response(h, &f->route->rules.targets, &cc);
+    sem_cc_response(h, &f->route->rules, &cc);
     return cc.targeted || http_has(h, HF_CACHE_CONTROL) || http_has(h, HF_EXPIRES);
 }
 

@@ -45,7 +45,7 @@ head_build(const struct flight *f, const struct http_head *h, bool stored, struc
 
     *m = (struct head_marks){ 0 };
     if (stored)
-        sem_cc_response(h, &f->route->rules.targets, &cc);
+        sem_cc_response(h, &f->route->rules, &cc);
     buf_addz(b, "HTTP/1.1 ");
     buf_addu(b, h->status);
     buf_addc(b, ' ');
@@ -94,7 +94,7 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     struct sem_cc cc;
 
     *m = (struct head_marks){ 0 };
-    sem_cc_response(r304, &f->route->rules.targets, &cc);
+    sem_cc_response(r304, &f->route->rules, &cc);
     buf_adds(b, old_status);
     m->status_n = (uint32_t)b->n;
     for (unsigned i = 0; i < old->nfields; i++)

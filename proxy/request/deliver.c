@@ -241,7 +241,7 @@ begin_object(struct request *r)
         buf_add(&b, o->head->bytes, o->head->n);
     }
     put_age(&b, o, now);
-    buf_adds(&b, r->cookies);
+    buf_adds(&b, r->own);
     status_put(r, &b, NULL);
     put_connection(r, &b);
     buf_addz(&b, "\r\n");

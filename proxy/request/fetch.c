@@ -61,16 +61,22 @@ arrived(struct request *r, const struct fill_view *v)
     return REQ_DELIVER;
 }
 
-/* What is stored never has them; the origin's answer to this client's request may. */
+/* What the origin says with a 304 to this client alone; a stored head does not have it. */
 static void
-take_cookies(struct request *r, const struct http_head *r304)
+take_own(struct request *r, const struct http_head *r304)
 {
     struct buf b = { 0 };
+    struct sem_cc cc;
 
-    for (unsigned i = 0; i < r304->nfields; i++)
-        if (r304->fields[i].id == HF_SET_COOKIE)
-            http_put_id(&b, HF_SET_COOKIE, r304->fields[i].value);
-    r->cookies = pool_slice(r->pool, buf_slice(&b));
+    sem_cc_response(r304, &r->match.route->rules, &cc);
+    for (unsigned i = 0; i < r304->nfields; i++) {
+        const struct http_field *f = &r304->fields[i];
+
+        if (sem_of_one_exchange(f) && http_forwards(r304, f) && !sem_keeps(r304, &cc, f) &&
+            !route_edit_takes(&r->match.route->response, f->name))
+            http_put(&b, f->name, f->value);
+    }
+    r->own = pool_slice(r->pool, buf_slice(&b));
     buf_free(&b);
 }
 
@@ -81,7 +87,7 @@ freshened(struct request *r, const struct fill_view *v)
     r->object = object_ref((struct object *)(uintptr_t)v->object);
     rcu_end();
     if (!r->collapsed)
-        take_cookies(r, v->response);
+        take_own(r, v->response);
     fill_close(&r->fill);
     r->status = r->object->meta.status;
     r->fwd_status = 304;

@@ -82,7 +82,7 @@ struct request {
     bool               alone, collapsed, revalidated;
     bool               waits;           /* for another's fetch alone: it wants a part of the whole */
     struct http_head  *get;             /* in the pool: what a HEAD that may fill the cache asks with */
-    struct slice       cookies;         /* Set-Cookie lines of a 304, for the client that caused it alone */
+    struct slice       own;             /* lines of a 304 for the client that caused it alone */
     const char        *why;             /* not stored because */
     enum fwd           fwd;
     unsigned           fwd_status;

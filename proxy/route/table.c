@@ -241,6 +241,19 @@ or_none(int64_t v)
 }
 
 static int
+names_compile(const struct conf_strings *list, struct pool *p, struct sem_names *out)
+{
+    struct slice *names = pool_alloc(p, (list->n + 1) * sizeof *names);
+
+    if (names == NULL)
+        return -1;
+    for (size_t i = 0; i < list->n; i++)
+        names[i] = slice_of(list->at[i]);
+    *out = (struct sem_names){ names, list->n };
+    return 0;
+}
+
+static int
 rules_compile(const struct route_table *t, const struct conf_route *c, struct sem_rules *rules)
 {
     struct sem_status_ttl *negative = pool_alloc(t->pool, (c->negative_ttl.n + 1) * sizeof *negative);
@@ -260,7 +273,7 @@ rules_compile(const struct route_table *t, const struct conf_route *c, struct se
         .nnegative = c->negative_ttl.n,
         .targets = t->targets,
     };
-    return 0;
+    return names_compile(&c->response_replay, t->pool, &rules->replay);
 }
 
 static struct route_edit
@@ -334,13 +347,8 @@ fill(struct route_table *t, unsigned (*slot)(const char *name), struct err *e)
 {
     const struct conf *c = t->conf;
 
-    struct slice *targets = pool_alloc(t->pool, (c->cache_targeted.n + 1) * sizeof *targets);
-
-    if (targets == NULL)
+    if (names_compile(&c->cache_targeted, t->pool, &t->targets) == -1)
         return no_memory(e);
-    for (size_t i = 0; i < c->cache_targeted.n; i++)
-        targets[i] = slice_of(c->cache_targeted.at[i]);
-    t->targets = (struct sem_targets){ targets, c->cache_targeted.n };
     t->routes = pool_zalloc(t->pool, (c->nroutes + 1) * sizeof *t->routes);
     t->by_name = pool_alloc(t->pool, (c->nroutes + 1) * sizeof(struct route *));
     if (t->routes == NULL || t->by_name == NULL)

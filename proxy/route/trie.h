@@ -88,7 +88,7 @@ struct route_table {
     struct children wild;               /* of `*.example.com`: "example.com" */
     struct node     anywhere;           /* routes without a host */
     struct route  **by_name;            /* sorted by name */
-    struct sem_targets targets;
+    struct sem_names targets;
 };
 
 static inline struct node *

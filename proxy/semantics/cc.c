@@ -344,13 +344,20 @@ read_targeted(const struct http_head *h, struct slice name, struct sem_cc *cc)
     return cc->targeted;
 }
 
-void
-sem_cc_response(const struct http_head *h, const struct sem_targets *t, struct sem_cc *cc)
+static void
+read_response(const struct http_head *h, const struct sem_rules *rules, struct sem_cc *cc)
 {
-    for (size_t i = 0; i < t->n; i++)
-        if (read_targeted(h, t->names[i], cc))
+    for (size_t i = 0; i < rules->targets.n; i++)
+        if (read_targeted(h, rules->targets.names[i], cc))
             return;
     sem_cc_read(h, cc);
+}
+
+void
+sem_cc_response(const struct http_head *h, const struct sem_rules *rules, struct sem_cc *cc)
+{
+    read_response(h, rules, cc);
+    cc->replay = &rules->replay;
 }
 
 /* ---- the request --------------------------------------------------------------------------- */

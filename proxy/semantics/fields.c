@@ -14,14 +14,14 @@ name_starts(struct slice name, struct slice prefix)
 }
 
 /* What the origin says of one exchange and one client: a cookie (RFC 9111 7.3), what it allows that
- * client still, how long it took, where it was traced, an answer to credentials (RFC 9110 11.6.3).
- * Clear-Site-Data would belong here; an origin that calls it fresh for all is taken at its word. */
+ * client still, how long it took, where it was traced, an answer to credentials (RFC 9110 11.6.3),
+ * that the client is to forget what it has of the site. */
 bool
 sem_of_one_exchange(const struct http_field *f)
 {
     static const struct slice names[] = {
         SLICE("Server-Timing"), SLICE("Traceresponse"), SLICE("RateLimit"),
-        SLICE("Authentication-Info"),
+        SLICE("Authentication-Info"), SLICE("Clear-Site-Data"),
     }, families[] = {
         SLICE("RateLimit-"), SLICE("X-RateLimit-"), SLICE("X-Rate-Limit-"),
     };
@@ -37,12 +37,20 @@ sem_of_one_exchange(const struct http_field *f)
     return false;
 }
 
+static bool
+replayed(const struct sem_cc *cc, struct slice name)
+{
+    for (size_t i = 0; cc->replay != NULL && i < cc->replay->n; i++)
+        if (slice_ieq(name, cc->replay->names[i]))
+            return true;
+    return false;
+}
+
 bool
 sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struct http_field *f)
 {
     switch (f->id) {
-    case HF_AGE:                        /* 5.1, RFC 9211: written anew for each answer */
-    case HF_CACHE_STATUS:
+    case HF_AGE:                        /* 5.1: written anew for each answer */
     case HF_CONTENT_LENGTH:             /* written from the content that is stored */
     case HF_X_REQUEST_ID:               /* of the one request that it answered */
     case HF_TRAILER:                    /* announces trailer fields, which are not stored */
@@ -50,8 +58,8 @@ sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struc
     default:
         break;
     }
-    if (sem_of_one_exchange(f) || !http_forwards(response, f) ||
-        name_starts(f->name, SLICE("Proxy-")))
+    if (!http_forwards(response, f) || name_starts(f->name, SLICE("Proxy-")) ||
+        (sem_of_one_exchange(f) && !replayed(cc, f->name)))
         return false;
     return !(cc->flags & (CC_NO_CACHE_FIELDS | CC_PRIVATE_FIELDS)) ||
         !sem_cc_names(response, cc, f->name);

@@ -27,16 +27,17 @@ struct sem_cc {
     int64_t max_age, s_maxage, max_stale, min_fresh, swr, sie;
     bool targeted;                  /* read from a targeted field: Cache-Control and Expires do not count */
     struct slice listed[2];         /* ... and what its no-cache= and private= list */
+    const struct sem_names *replay; /* of the route's rules, NULL for none */
 };
 /* Over all lines of Cache-Control. Duplicate directives: the most restrictive. Unknown ones are
  * ignored; arguments as token or quoted string (5.2). */
 void sem_cc_read(const struct http_head *h, struct sem_cc *cc);
 
-/* Names of targeted fields (RFC 9213), the one that goes first in front. */
-struct sem_targets { const struct slice *names; size_t n; };
-/* What a response says to us: the first of the targeted fields that is there, valid and not empty (RFC 9213 2.2),
- * else Cache-Control. */
-void sem_cc_response(const struct http_head *h, const struct sem_targets *t, struct sem_cc *cc);
+struct sem_names { const struct slice *names; size_t n; };
+struct sem_rules;
+/* What a response says to us: the first of the rules' targeted fields that is there, valid and not
+ * empty (RFC 9213 2.2), else Cache-Control. */
+void sem_cc_response(const struct http_head *h, const struct sem_rules *rules, struct sem_cc *cc);
 
 /* ---- the request ---------------------------------------------------------------------------- */
 
@@ -60,7 +61,8 @@ struct sem_rules {
     bool    heuristic;
     const struct sem_status_ttl { unsigned status; int64_t ttl_ms; } *negative;
     size_t  nnegative;
-    struct sem_targets targets;
+    struct sem_names targets;       /* targeted fields (RFC 9213), the one that goes first in front */
+    struct sem_names replay;        /* fields of one exchange that are kept all the same */
 };
 
 enum {                              /* sem_meta.flags */
@@ -87,18 +89,17 @@ struct sem_meta {
  * sending the request and of receiving the head. false with *why. With rules->force_ttl_ms >= 0 the
  * response's own word is overridden for the statuses below 400 that RFC 9110 15.1 calls cacheable
  * (no rule stores 1xx, 206, 304, 412, 416, 417, nor what RFC 6585 forbids). With Set-Cookie the
- * response needs freshness of the origin's own, public, or force_ttl; the field itself is never
- * kept. */
+ * response needs freshness of the origin's own, public, or force_ttl. */
 bool sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why);
 
 /* Is it about one exchange with one client: Set-Cookie, Server-Timing, traceresponse, RateLimit,
- * RateLimit-*, X-RateLimit-*, Authentication-Info? The client that caused the fetch gets it, nobody
+ * RateLimit-*, X-RateLimit-*, Authentication-Info, Clear-Site-Data? The client that caused the fetch gets it, nobody
  * else. */
 bool sem_of_one_exchange(const struct http_field *f);
 /* Is this field of the response kept in a stored head? Not: hop-by-hop, Connection's, those of one
- * exchange, Age, Cache-Status (written anew), those of private= and no-cache= (3.1, 5.2.2.4, 5.2.2.7),
+ * exchange but for those that cc->replay names, Age (written anew), those of private= and no-cache= (3.1, 5.2.2.4, 5.2.2.7),
  * Content-Length (written from the body), Proxy-*. */
 bool sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struct http_field *f);
 

@@ -287,7 +287,7 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
     struct sem_meta new = { .status = (uint16_t)response->status };
     struct sem_cc cc;
 
-    sem_cc_response(response, &rules->targets, &cc);
+    sem_cc_response(response, rules, &cc);
     *why = refused_always(rq, response);
     if (*why == NULL && !forced)
         *why = refused_by_response(rq, &cc, response->status);

@@ -53,7 +53,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         http_parse_fields(p + at, size - at, &response) == -1)
         return 0;
     sem_request_read(&request, &rq);
-    sem_cc_response(&response, &rules.targets, &cc);
+    sem_cc_response(&response, &rules, &cc);
     assert(cc.max_age >= -1 && cc.max_age <= (int64_t)1 << 31);
     assert(cc.s_maxage >= -1 && cc.s_maxage <= (int64_t)1 << 31);
     check_stored(&rq, &response, &cc);

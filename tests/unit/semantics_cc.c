@@ -167,13 +167,13 @@ a_valid_targeted_field_replaces_cache_control(void **state)
         const struct targeted_case *c = &targeted_cases[i];
 
         head_fields(&h, c->lines);
-        sem_cc_response(&h.h, &no_rules.targets, &cc);
+        sem_cc_response(&h.h, &no_rules, &cc);
         if (cc.flags != c->flags || cc.max_age != c->max_age || cc.targeted != c->targeted)
             fail_msg("%s: %s: targeted %d flags %x max-age %lld", c->clause, c->lines, cc.targeted,
                 cc.flags, (long long)cc.max_age);
     }
     head_fields(&h, "My-Cache-Control: no-store");
-    sem_cc_response(&h.h, &no_rules.targets, &cc);
+    sem_cc_response(&h.h, &no_rules, &cc);
     assert_true(cc.targeted && cc.flags == CC_NO_STORE);
 }
 
@@ -182,7 +182,7 @@ kept(const struct head *h, const char *name)
 {
     struct sem_cc cc;
 
-    sem_cc_response(&h->h, &no_rules.targets, &cc);
+    sem_cc_response(&h->h, &no_rules, &cc);
     for (unsigned i = 0; i < h->h.nfields; i++)
         if (slice_ieq(h->h.fields[i].name, slice_of(name)))
             return sem_keeps(&h->h, &cc, &h->h.fields[i]);

@@ -161,7 +161,7 @@ static const struct { const char *line; bool kept, updates, in_304; } field_case
     { "Content-Digest: md5=:YQ==:", true, false, false },
     { "Content-Language: de", true, true, false }, { "Link: <a>", true, true, false },
     { "Set-Cookie: a=b", false, false, false }, { "Age: 9", false, false, false },
-    { "Cache-Status: x; hit", false, false, false }, { "Trailer: a", false, false, false },
+    { "Cache-Status: x; hit", true, true, false }, { "Trailer: a", false, false, false },
     { "Connection: close", false, false, false }, { "Keep-Alive: timeout=5", false, false, false },
     { "TE: trailers", false, false, false }, { "Transfer-Encoding: chunked", false, false, false },
     { "Upgrade: h2c", false, false, false }, { "Proxy-Authenticate: Basic", false, false, false },
@@ -177,6 +177,7 @@ static const struct { const char *line; bool kept, updates, in_304; } field_case
     { "ratelimit-remaining: 9", false, false, false },
     { "X-RateLimit-Limit: 9", false, false, false },
     { "X-Rate-Limit-Reset: 9", false, false, false },
+    { "Clear-Site-Data: \"cache\"", false, false, false },
     { "Authentication-Info: a", false, false, false }, { "RateLimits: 9", true, true, false },
     { "Server-Timings: 9", true, true, false }, { "X-Also: 1", false, false, false },
     { "max-age: 1", true, true, false },
@@ -204,6 +205,25 @@ fields_are_kept_and_replaced_as_3_1_and_3_2_say(void **state)
         if (sem_in_304(&h.h.fields[0]) != field_cases[i].in_304)
             fail_msg("in a 304: %s", field_cases[i].line);
     }
+}
+
+static void
+what_a_route_replays_is_kept_unless_it_is_private(void **state)
+{
+    static const struct slice names[] = { SLICE("set-cookie"), SLICE("Clear-Site-Data") };
+    struct sem_rules rules = no_rules;
+    struct sem_cc cc;
+    struct head h;
+
+    (void)state;
+    rules.replay = (struct sem_names){ names, 2 };
+    response_of(&h, 200, "Set-Cookie: a=b\nClear-Site-Data: \"*\"\nServer-Timing: a\n"
+        "Cache-Control: private=clear-site-data");
+    sem_cc_response(&h.h, &rules, &cc);
+    assert_true(sem_keeps(&h.h, &cc, &h.h.fields[0]));
+    assert_true(sem_304_updates(&h.h, &cc, &h.h.fields[0]));
+    assert_false(sem_keeps(&h.h, &cc, &h.h.fields[1]));
+    assert_false(sem_keeps(&h.h, &cc, &h.h.fields[2]));
 }
 
 static void
@@ -305,6 +325,7 @@ main(void)
         cmocka_unit_test(a_range_is_joined_only_by_a_strong_validator),
         cmocka_unit_test(a_304_freshens_what_has_its_validator),
         cmocka_unit_test(fields_are_kept_and_replaced_as_3_1_and_3_2_say),
+        cmocka_unit_test(what_a_route_replays_is_kept_unless_it_is_private),
         cmocka_unit_test(an_entity_tag_that_is_private_does_not_come_in_by_a_304),
         cmocka_unit_test(unsafe_methods_that_succeed_invalidate),
         cmocka_unit_test(only_the_same_origin_is_invalidated),

@@ -224,7 +224,7 @@ static const struct rule_case {
     int32_t     swr, sie;
 } rule_cases[] = {
 #define RULES(ttl, force, swr, sie, heuristic) \
-    { ttl, force, swr, sie, heuristic, negative, NELEM(negative), { NULL, 0 } }
+    { ttl, force, swr, sie, heuristic, negative, NELEM(negative), { NULL, 0 }, { NULL, 0 } }
 #define TTL RULES(7000, -1, -1, -1, true)
 #define FORCE RULES(-1, 9000, -1, -1, true)
     { "ttl where nothing is said", "", 200, "Date: @0", TTL, NULL, 7000, 0, -1, -1 },

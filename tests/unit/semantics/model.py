@@ -610,7 +610,7 @@ def keeps(stored, name):
     if listed == {False}:
         return {True, False} if stored.forced else listed
     # Choice: never replayed, or written anew (semantics.h, sem_keeps)
-    if name in ("age", "cache-status", "content-length", "x-request-id") or of_one_exchange(name):
+    if name in ("age", "content-length", "x-request-id") or of_one_exchange(name):
         return {False}
     return listed
 
@@ -618,7 +618,7 @@ def keeps(stored, name):
 def of_one_exchange(name):
     """Choice: what is about one exchange with one client is not replayed (semantics.h)."""
     return name in ("set-cookie", "server-timing", "traceresponse", "ratelimit",
-                    "authentication-info") or \
+                    "authentication-info", "clear-site-data") or \
         name.startswith(("ratelimit-", "x-ratelimit-", "x-rate-limit-"))
 
 
