@@ -275,30 +275,30 @@ make_room(struct store *s, int64_t bytes)
 }
 
 static void
-holds_change(struct store *s, uint64_t *held, uint64_t bytes)
+holds_change(struct store *s, uint64_t *mine, uint64_t bytes)
 {
-    int64_t more = (int64_t)bytes - (int64_t)*held;
+    int64_t more = (int64_t)bytes - (int64_t)*mine;
 
     atomic_fetch_add_explicit(&s->holds, more, memory_order_relaxed);
-    *held = bytes;
+    *mine = bytes;
 }
 
 bool
-store_hold(struct store *s, uint64_t *held, uint64_t bytes)
+store_hold(struct store *s, uint64_t *mine, uint64_t bytes)
 {
-    uint64_t was = *held;
+    uint64_t was = *mine;
 
     CHECK(s, STORE_MAGIC);
     if (bytes <= was) {
-        holds_change(s, held, bytes);
+        holds_change(s, mine, bytes);
         store_charge(s, -(int64_t)(was - bytes));
         return true;
     }
-    holds_change(s, held, bytes);
+    holds_change(s, mine, bytes);
     if (atomic_load_explicit(&s->holds, memory_order_relaxed) <= s->limit / HOLDS &&
         make_room(s, (int64_t)(bytes - was)))
         return true;
-    holds_change(s, held, was);
+    holds_change(s, mine, was);
     return false;
 }
 

@@ -122,7 +122,7 @@ values_of_the_wrong_kind_say_what_is_allowed(void **state)
         "understood; a size such as 64KiB, 256MiB, 1GiB, within 1MiB..16TiB\n" },
         { ORIGIN "cache: 5\n", "f:2:8: cache: a single value; a mapping of its options\n" },
         { ORIGIN "routes:\n  - path: /a\n    response: {replay: [X-A]}\n",
-            "f:4:24: routes[0].response.replay[0]: \"X-A\" is stored and replayed anyway, or never; a "
+            "f:4:25: routes[0].response.replay[0]: \"X-A\" is stored and replayed anyway, or never; a "
             "field of one exchange such as Set-Cookie or Clear-Site-Data\n" },
         { ORIGIN "cache: {targeted: [CDN-Cache-Control, a b]}\n",
             "f:2:39: cache.targeted[1]: \"a b\" is none; a field name such as CDN-Cache-Control\n" },

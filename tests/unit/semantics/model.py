@@ -628,8 +628,7 @@ def updates(r304, name):
     if name in HOP or name == "content-length" or name in named_by_connection(r304):
         return {False}
     listed = listing(r304, name)
-    if listed == {False} or of_one_exchange(name) or \
-            name in ("age", "cache-status", "x-request-id"):
+    if listed == {False} or of_one_exchange(name) or name in ("age", "x-request-id"):
         return {False}
     if name in ("content-encoding", "content-range", "etag"):
         return {True, False}
