@@ -492,7 +492,7 @@ def test_bodies_under_way_are_within_the_memory_of_the_cache(origin, weir, known
     eventually(lambda: w.metric("weir_flights_now") == n)
     time.sleep(0.5)
     assert w.metric("weir_cache_memory_bytes") <= 16 << 20
-    if not SLOW:
+    if SLOW == 1:                       # sanitizers keep what was freed
         assert w.rss() - base < 1.1 * (16 << 20) + n * 200000
     gate.set()
     for c in clients:
