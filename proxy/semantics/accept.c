@@ -37,8 +37,12 @@ struct member {
 static void
 add_lower(struct buf *b, struct slice s)
 {
-    for (size_t i = 0; i < s.n; i++)
-        buf_addc(b, s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i]);
+    char *to = buf_reserve(b, s.n);
+
+    for (size_t i = 0; to != NULL && i < s.n; i++)
+        to[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
+    if (to != NULL)
+        b->n += s.n;
 }
 
 /* qvalue (12.4.2) in thousandths; -1: it is none. */
@@ -219,7 +223,7 @@ insert_member(const char *p, struct member *all, size_t *n, const struct member 
     size_t at = *n;
 
     for (size_t i = 0; i < *n; i++)
-        if (member_order(p, &all[i], m) == 0)
+        if (all[i].n == m->n && memcmp(p + all[i].at, p + m->at, m->n) == 0)
             return all[i].q == m->q;
     if (*n == MEMBERS_MAX)
         return false;
