@@ -154,6 +154,7 @@ struct origin {
     struct upstream  *u;                /* one reference */
     const char       *host;             /* owned; NULL: the client's */
     enum conf_balance balance;
+    bool              discard_surplus;
     int64_t           wait_us, first_byte_us, between_us, eject_for_us;
     unsigned          retry_attempts, eject_errors;
     double            retry_budget;

@@ -71,7 +71,7 @@ got_switch(struct exchange *x, struct http_head *h)
 }
 
 /* More than was promised: whose bytes those are nobody can tell (RFC 9112 9.2), and so nor whether
- * those before them are right. */
+ * those before them are right. An operator who knows may have them discarded. */
 static void
 too_much(struct exchange *x)
 {
@@ -92,6 +92,8 @@ wrong_already(struct exchange *x, const struct http_head *h, struct slice in)
     http_chunked_free(&c);
     if (got == HTTP_CHUNK_BAD)
         bad(x, BAD_CHUNKS);
+    else if (x->o->discard_surplus)
+        return false;
     else if ((h->framing == HTTP_NO_BODY || got == HTTP_CHUNK_END) ? in.n > 0
         : h->framing == HTTP_LENGTH && in.n > h->length)
         too_much(x);
@@ -164,10 +166,10 @@ take_head(struct exchange *x, struct slice *in)
 static void
 body_done(struct exchange *x, const struct slice *in, struct slice trailer)
 {
-    if (in->n > 0)
+    if (in->n > 0 && !x->o->discard_surplus)
         too_much(x);
     else
-        exchange_complete(x, true, trailer);
+        exchange_complete(x, in->n == 0, trailer);
 }
 
 static bool

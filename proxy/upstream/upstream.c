@@ -459,6 +459,7 @@ origin_open(struct upstream *u, const struct conf_origin *c, struct err *e)
     o->u = u;
     atomic_fetch_add(&u->refs, 1);
     o->balance = c->balance;
+    o->discard_surplus = c->discard_surplus;
     o->wait_us = c->pool_wait_ms * 1000;
     o->first_byte_us = c->first_byte_ms * 1000;
     o->between_us = c->between_bytes_ms * 1000;

@@ -140,9 +140,12 @@ async function startWeir (options, work, port) {
 admin: {listen: 127.0.0.1:${admin}}
 workers: 1
 origins:
-  suite: {servers: ["http://127.0.0.1:${port}"]}
+  suite: {servers: ["http://127.0.0.1:${port}"], discard_surplus: true}
 routes:
-  - {path: /**, origin: suite}
+  - path: /**
+    origin: suite
+    stale_if_error: 1h
+    response: {replay: [Set-Cookie, Clear-Site-Data]}
 `)
   const child = start(options.weir, ['run', '-c', config], {}, path.join(work, 'weir.log'))
   await await200(`http://127.0.0.1:${admin}/readyz`, child)

@@ -133,6 +133,18 @@ def test_more_than_was_promised_is_a_502_and_never_the_next_answer(origin, weir,
     assert len({q.conn for q in origin.of("/more")}) == 3
 
 
+@pytest.mark.parametrize("name", MORE)
+def test_surplus_may_be_discarded_and_its_connection_is_never_used_again(origin, weir, name):
+    origin.on("/more", raw=MORE[name].replace(b"OK\r\n", b"OK\r\nCache-Control: max-age=60\r\n", 1))
+    origin.on("/good", body=b"good")
+    w = weir(origin={"pool": {"max": 1}, "discard_surplus": True})
+    assert w.get("/more").body in (b"ok", b"")
+    assert w.get("/good").body == b"good"
+    assert origin.of("/more")[0].conn != origin.of("/good")[0].conn
+    if "204" not in name:
+        assert w.get("/more").cache_status.hit
+
+
 def test_a_body_to_head_and_bytes_behind_a_304_are_502(origin, weir):
     origin.on("/head", raw=FRESH + b"Content-Length: 5\r\n\r\nhello")
     w = weir(routes=PASS)
