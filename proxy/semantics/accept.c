@@ -17,9 +17,9 @@
  *          reading. A value that its grammar does not make is compared as a mere list
  *          (vary.c). The form has itself as its form, so that no such list looks like one.
  * Choice   where stored and asked values differ in Accept-Language alone, a response in one
- *          language answers when one range alone has the highest weight and covers that language
- *          (RFC 4647 3.3.1: "de" covers "de-AT", not the reverse), and no other range covers it
- *          more closely. Among equals the server chooses, and "*" prefers nothing.
+ *          language answers when one range alone has the highest weight and is that language.
+ *          "de" does not take what is stored in "de-AT", which it would cover (RFC 4647 3.3.1):
+ *          the server may have one that it prefers. Among equals the server chooses.
  * Threads  pure functions.
  */
 #include "semantics/priv.h"
@@ -278,15 +278,6 @@ accept_put(enum http_id id, const struct http_head *request, struct buf *b)
 
 /* ---- the language that is preferred ---------------------------------------------------------- */
 
-/* RFC 4647 3.3.1: the range is the language, or its first subtags. */
-static bool
-covers(struct slice range, struct slice language)
-{
-    return slice_eq(range, SLICE("*")) ||
-        (range.n <= language.n && slice_ieq(range, (struct slice){ language.p, range.n }) &&
-            (range.n == language.n || language.p[range.n] == '-'));
-}
-
 /* The next member of a canonical value. false: its end, or it is not canonical (*bad). */
 static bool
 next_range(struct slice *rest, struct slice *range, int *q, bool *bad)
@@ -320,10 +311,5 @@ accept_prefers(struct slice accepted, struct slice language)
         if (q > highest)
             highest = q;
     }
-    if (bad || best.p == NULL || slice_eq(best, SLICE("*")) || !covers(best, language))
-        return false;
-    for (rest = accepted; next_range(&rest, &range, &q, &bad);)
-        if (range.p != best.p && range.n >= best.n && covers(range, language))
-            return false;
-    return true;
+    return !bad && best.p != NULL && slice_ieq(best, language);
 }

@@ -151,7 +151,7 @@ void sem_variant(struct slice vary, const struct http_head *request, struct buf 
 bool sem_by_language(struct slice vary);
 /* Two variants for one Vary list differ. Does the stored one answer all the same, because they
  * differ in Accept-Language alone and what is asked there prefers the stored response's one
- * Content-Language to all others (RFC 9110 12.5.4, RFC 4647 3.3.1)? */
+ * Content-Language to all others (RFC 9110 12.5.4)? */
 bool sem_language_selects(struct slice vary, struct slice stored, struct slice asked,
     struct slice language);
 
