@@ -1,5 +1,5 @@
 /*
- * key/priv.h -- between the files of this room: the JSON path reader.
+ * key/priv.h -- between the files of this room: the JSON path reader, content in its normal form.
  */
 #ifndef WEIR_KEY_PRIV_H
 #define WEIR_KEY_PRIV_H
@@ -33,5 +33,10 @@ struct json_values {
  * without elements gives no value and lacks none. 0, or -1 when the document is no JSON or memory
  * is out (text.failed). */
 int json_find(struct slice document, const struct json_path *path, struct json_values *out);
+
+/* Append the normal form of a JSON document, of a form. false: it has none, or memory is out, and
+ * nothing was appended. */
+bool content_json(struct slice content, struct buf *out);
+bool content_form(struct slice content, struct buf *out);
 
 #endif
