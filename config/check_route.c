@@ -104,6 +104,31 @@ check_methods(struct load *l, size_t i)
     }
 }
 
+/* Each is a promise about the origin, which no look at a message can check. */
+static void
+check_cache_methods(struct load *l, size_t i)
+{
+    const struct conf_route *r = &l->c->routes[i];
+
+    for (size_t k = 0; k < r->cache_methods.n; k++) {
+        enum http_method m = http_method(slice_of(r->cache_methods.at[k]));
+        struct spot s = item_spot(l, i, "cache_methods", r->cache_methods.at[k]);
+
+        if (!http_is_token(slice_of(r->cache_methods.at[k])))
+            problem(l, s.where, s.path, "%s is none; a method such as POST",
+                shown(l, slice_of(r->cache_methods.at[k])));
+        else if (m == HTTP_GET || m == HTTP_HEAD || m == HTTP_QUERY)
+            warning(l, s.where, s.path, "is answered from the cache anyway; leave it out");
+        else if (m != HTTP_POST && m != HTTP_OTHER)
+            problem(l, s.where, s.path, "%s does not ask for anything that could be stored; POST, "
+                "or a method of the origin's own that only reads", r->cache_methods.at[k]);
+        else if (r->policy != POLICY_PASS)
+            warning(l, s.where, s.path, "promises that the origin changes nothing on %s here: one "
+                "whose content was seen before does not reach it while the answer is fresh, and "
+                "none purges; make sure, or leave it out", r->cache_methods.at[k]);
+    }
+}
+
 /* Fields that say how a message is framed or where it goes: an edit of them would let two readers
  * disagree about one message (RFC 9112 11.2), or does nothing. NULL: may be edited. */
 static const char *
@@ -261,6 +286,7 @@ check_pass(struct load *l, size_t i)
         { "stale_if_error", r->sie_ms != CONF_UNSET },
         { "max_object", r->max_object != CONF_UNSET },
         { "tags", r->tags.n > 0 },
+        { "cache_methods", r->cache_methods.n > 0 },
         { "key", r->key_headers.n > 0 || r->key_cookies.n > 0 },
         { "query", r->query_ignore.n > 0 || r->query_keep.at != NULL || r->query_sort },
     };
@@ -322,6 +348,7 @@ check_route(struct load *l, size_t i)
         return;
     resolve(l, i);
     check_methods(l, i);
+    check_cache_methods(l, i);
     check_tokens(l, i, "headers", &r->headers, "a field name such as X-Tenant");
     check_tokens(l, i, "key.headers", &r->key_headers, "a field name such as X-Tenant");
     check_tokens(l, i, "key.cookies", &r->key_cookies, "a cookie's name");

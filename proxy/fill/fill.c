@@ -273,10 +273,14 @@ copy_want(struct flight *f, const struct fill_want *w)
     f->host = pool_slice(f->pool, w->host);
     f->via = pool_slice(f->pool, w->via);
     f->send.upgrade = pool_slice(f->pool, w->upgrade);
+    if (w->content.p != NULL) {
+        f->content = pool_slice(f->pool, w->content);
+        ok = f->content.p != NULL;
+    }
     if (w->key != NULL) {
         f->key = *w->key;
         f->key.bytes = pool_slice(f->pool, w->key->bytes);
-        ok = f->key.bytes.p != NULL;
+        ok = ok && f->key.bytes.p != NULL;
     }
     for (size_t i = 0; i < w->match->route->nparams; i++) {
         f->match.values[i] = pool_slice(f->pool, w->match->values[i]);
@@ -284,8 +288,8 @@ copy_want(struct flight *f, const struct fill_want *w)
     }
     w->fields(w->fields_arg, &b);
     f->conditions_at = b.n;
-    if (w->stale != NULL)
-        put_conditions(w->stale, &b);
+    if (w->stale != NULL && !w->semantics.promised)
+        put_conditions(w->stale, &b);   /* else the answer were 412 (RFC 9110 13.1.2) */
     f->send.fields = pool_slice(f->pool, buf_slice(&b));
     ok = ok && !b.failed && f->request != NULL && f->send.target.p != NULL && f->host.p != NULL &&
         f->via.p != NULL && f->send.fields.p != NULL;
@@ -318,6 +322,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->route = w->match->route;
     f->match.route = f->route;
     f->semantics = w->semantics;
+    f->also = w->also;
     f->https = w->https;
     f->view.why = w->why;
     f->send.body = w->body;

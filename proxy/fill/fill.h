@@ -65,6 +65,9 @@ struct fill_want {
     struct slice host;                      /* normalised */
     struct slice via;                       /* our name */
     enum http_framing body; uint64_t length;        /* of the request */
+    struct slice content;       /* ... the whole of it, copied: the flight sends it, again if it must;
+                                   .p NULL: fill_send does */
+    bool also;                  /* fill_store_as may be said of it */
     struct slice upgrade;
     bool expect;
     /* Appends the field lines for the origin; called only when a fetch starts. */
@@ -122,6 +125,12 @@ struct fill_view {
 void fill_look(struct fill *f, struct fill_view *v);
 /* Body bytes before `at` are done with. */
 void fill_consumed(struct fill *f, uint64_t at);
+
+/* The response, once it is whole, is also what a GET of this key gets, as of this purge sequence,
+ * if it may be stored so; at once where it is whole already. By the starter, on its loop, once the
+ * head came; nothing without `also`. */
+void fill_store_as(struct fill *f, const struct key *key, uint64_t stamp);
+uint64_t fill_stamp(const struct fill *f);  /* the purge sequence before its request was sent */
 
 /* The request body, for the one who started a flight with one; on the flight's loop. */
 void fill_send(struct fill *f, struct slice data);

@@ -189,8 +189,8 @@ vary_by_clients(const struct flight *f, struct buf *vary)
 }
 
 /* Sets vary and variant from the response. false: it varies by everything, or memory is out. */
-static bool
-learn_vary(struct flight *f, const struct http_head *h)
+bool
+flight_may_vary(struct flight *f, const struct http_head *h)
 {
     struct buf vary = { 0 }, variant = { 0 };
     struct slice v = { NULL, 0 }, w = { NULL, 0 };
@@ -278,7 +278,7 @@ storable(struct flight *f, const struct http_head *h, const char **why)
         *why = untagged(f);
         return false;
     }
-    if (!learn_vary(f, h)) {
+    if (!flight_may_vary(f, h)) {
         *why = "vary";
         return false;
     }
@@ -362,14 +362,14 @@ static void
 on_response(struct flight *f, const struct http_head *h)
 {
     const char *why = NULL;
-    bool storing, store = storable(f, h, &why);
+    bool storing, store = storable(f, h, &why), also = also_judge(f, h, store);
     struct head_marks m;
     struct slice live = built(f, h, false, &m), shared = live;
     const struct http_head *parsed = kept(f, h);
 
     if (store)
         shared = built(f, h, true, &m);
-    storing = store;
+    storing = store || also;
     f->body = body_for(f, h, &storing);
     if (live.p == NULL || shared.p == NULL || parsed == NULL || f->body == NULL) {
         COUNT(memory_failures);
@@ -395,8 +395,8 @@ on_response(struct flight *f, const struct http_head *h)
     f->view.framing = h->framing;
     f->view.length = h->length;
     f->view.response = parsed;
-    f->view.meta = storing ? &f->meta : NULL;
-    f->view.tags_later = storing && tags_need_body(f->route);
+    f->view.meta = store && storing ? &f->meta : NULL;
+    f->view.tags_later = store && storing && tags_need_body(f->route);
     f->view.why = why;
     f->view.body = f->body;
     if (!store)
@@ -611,7 +611,7 @@ on_head(void *arg, const struct http_head *h)
 {
     struct flight *f = arg;
 
-    if (h->status == 304 && f->stale != NULL)
+    if (h->status == 304 && f->stale != NULL && !f->semantics.promised)
         on_not_modified(f, h);
     else
         on_response(f, h);
@@ -740,6 +740,9 @@ make_tags(struct flight *f, struct tags *t)
     struct key_facts facts = { .request = f->request, .response = f->view.response, .path = &params,
         .host = f->host, .query = f->request->query };
 
+    if (f->content.p != NULL && f->content.n <= BODY_SEEN_MAX && !sem_coded(f->request))
+        facts.request_body = f->content;
+
     t->f = f;
     t->n = 0;
     t->lost = false;
@@ -769,40 +772,57 @@ drop_untagged(struct flight *f)
     pthread_mutex_unlock(&f->mtx);
 }
 
+int
+flight_publish(struct flight *f, struct store_parts *p, struct slice head, struct object **o)
+{
+    struct groups groups = { .f = f };
+    int r = STORE_NO_MEMORY;
+    struct tags tags;
+    struct buf b = { 0 };
+
+    if (make_tags(f, &tags) == -1)
+        return -1;
+    buf_adds(&b, head);
+    put_length(&b, p->meta.status, f->body);
+    p->head = buf_slice(&b);
+    p->vary = f->vary;
+    p->variant = f->variant;
+    p->body = f->body;
+    p->held = f->held > 0 ? &f->held : NULL;
+    p->request_ms = f->request_ms;
+    p->route_id = f->route->id;
+    p->tags = tags.at;
+    p->ntags = tags.n;
+    p->groups = groups.at;
+    if (make_groups(f->view.response, &groups) == -1)
+        b.failed = true;
+    p->ngroups = groups.n;
+    if (!b.failed)
+        r = (int)store_put(f->fills->store, p, o);
+    buf_free(&b);
+    return r;
+}
+
 static void
 publish(struct flight *f)
 {
-    struct groups groups = { .f = f };
     struct object *o = NULL;
-    struct tags tags;
-    struct buf b = { 0 };
     struct store_parts parts = {
-        .key = &f->key, .vary = f->vary, .variant = f->variant, .status_n = f->marks.status_n,
-        .etag_at = f->marks.etag_at, .etag_n = f->marks.etag_n, .body = f->body,
-        .held = &f->held, .meta = f->meta, .request_ms = f->request_ms, .stamp = f->stamp,
-        .route_id = f->route->id,
+        .key = &f->key, .status_n = f->marks.status_n, .etag_at = f->marks.etag_at,
+        .etag_n = f->marks.etag_n, .meta = f->meta, .stamp = f->stamp,
     };
+    int r = flight_publish(f, &parts, f->shared_head, &o);
 
-    if (make_tags(f, &tags) == -1) {
+    if (r == -1) {
         drop_untagged(f);
         return;
     }
-    buf_adds(&b, f->shared_head);
-    put_length(&b, f->view.status, f->body);
-    parts.head = buf_slice(&b);
-    parts.tags = tags.at;
-    parts.ntags = tags.n;
-    parts.groups = groups.at;
-    if (make_groups(f->view.response, &groups) == -1)
-        b.failed = true;
-    parts.ngroups = groups.n;
-    if (b.failed || store_put(f->fills->store, &parts, &o) != STORE_STORED)
+    if (r != STORE_STORED)
         atomic_store(&f->storing, false);
     else if (o->body == f->body)
         f->object = o;                  /* its bytes count as held when it is evicted before us */
     else
         object_unref(&o);
-    buf_free(&b);
 }
 
 /* Gives unused room back, which may move bytes: only while nobody reads, and nobody can join. With
@@ -842,14 +862,17 @@ on_end(void *arg, struct slice trailer)
         landed(f);
         return;
     }
-    if (storing) {
+    f->also_whole = storing;
+    if (storing)
         seal(f);
+    if (storing && f->mode != FILL_PRIVATE)
         publish(f);
-    }
+    if (storing)
+        also_ended(f);
     trailer = pool_slice(f->pool, trailer);
     pthread_mutex_lock(&f->mtx);
     f->view.complete = true;
-    f->view.stored = atomic_load(&f->storing);
+    f->view.stored = f->mode != FILL_PRIVATE && atomic_load(&f->storing);
     f->view.trailer = trailer.p != NULL ? trailer : (struct slice){ NULL, 0 };
     wake(f);
     pthread_mutex_unlock(&f->mtx);
@@ -880,6 +903,10 @@ flight_take_off(struct flight *f)
         x.fields.n = f->conditions_at;      /* they stand last */
     f->request_ms = wall_ms();
     f->x = exchange_start(f->origin, f->home, &x, &events, f);
+    if (f->x != NULL && f->content.p != NULL) {
+        exchange_send(f->x, f->content);
+        exchange_send_end(f->x, (struct slice){ NULL, 0 });
+    }
     if (f->x != NULL)
         return;
     fail(f, &no_memory);

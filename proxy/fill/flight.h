@@ -67,6 +67,7 @@ struct flight {
     struct sem_request semantics;
     struct exchange_request send;       /* slices lie in the pool; fields: conditions last */
     size_t        conditions_at;
+    struct slice  content;              /* of the request, all of it; .p NULL: the starter sends it */
     struct slice  host, via;
     bool          https;
     uint64_t      stamp;
@@ -76,6 +77,15 @@ struct flight {
     struct flight *next;
     bool          listed;
     struct slice  vary, variant;        /* presumed, then known; in pool_shared */
+
+    /* home loop only: also.c */
+    bool          also;                 /* wanted */
+    bool          also_whole;           /* the body is all there */
+    struct slice  also_head;            /* .p NULL: it is not to be */
+    struct head_marks also_marks;
+    struct sem_meta also_meta;
+    struct key    also_key;             /* bytes .p NULL: not told yet */
+    uint64_t      also_stamp;
 
     /* home loop only */
     struct exchange *x;
@@ -109,6 +119,14 @@ void flight_take_off(struct flight *f);             /* home: sends the request *
 void flight_unref(struct flight **fp);
 void flight_list(struct flight *f);                 /* under its shard's mtx: into the table */
 void flight_drain(struct flight *f);                /* any thread: a reader moved on or left */
+/* Home: what the response varies by; false: by what tells nothing of a later request. */
+bool flight_may_vary(struct flight *f, const struct http_head *h);
+/* Home, the body is whole: puts it under p's key, with p's meta, stamp and marks of `head`. What
+ * store_put says, or -1: its tags cannot be made. */
+int  flight_publish(struct flight *f, struct store_parts *p, struct slice head, struct object **o);
+/* also.c, home */
+bool also_judge(struct flight *f, const struct http_head *h, bool stored);
+void also_ended(struct flight *f);
 /* pace.c */
 void flight_pace(struct flight *f);     /* home: frees what all have, holds the origin back */
 /* head.c */

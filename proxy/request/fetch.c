@@ -58,6 +58,8 @@ arrived(struct request *r, const struct fill_view *v)
     r->outcome = r->collapsed ? OUTCOME_COLLAPSED : OUTCOME_MISS;
     if (v->meta == NULL)
         r->why = v->why;
+    if (r->head->method == HTTP_QUERY && !r->collapsed)
+        also_query(r, v);
     return REQ_DELIVER;
 }
 

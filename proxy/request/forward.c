@@ -20,7 +20,7 @@ static enum { NOT_OURS, SAME, BY_HOST, EACH }
 ours(enum http_id id)
 {
     switch (id) {
-    case HF_CONTENT_LENGTH:             /* what may be stored was asked for without a body */
+    case HF_CONTENT_LENGTH:
     case HF_EXPECT:
     case HF_X_FORWARDED_PROTO:          /* the scheme is part of the key */
     case HF_X_FORWARDED_PORT:           /* so is what a trusted proxy says; others say nothing */
@@ -80,8 +80,8 @@ sent(const struct route *route, struct slice name)
     enum http_id id = http_id(name);
 
     switch (ours(id)) {
-    case SAME:
-        return FILL_FIELD_SAME;
+    case SAME:                          /* length: the same where there is no content */
+        return id == HF_CONTENT_LENGTH ? FILL_FIELD_CLIENTS : FILL_FIELD_SAME;
     case EACH:
         return FILL_FIELD_EACH;
     case BY_HOST:
@@ -219,6 +219,12 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
         .via = r->site->hop, .fields = forward_fields, .fields_arg = r,
         .sent = sent,
     };
+    if (r->rq.content && r->state != REQ_FORWARD) {
+        w->body = r->head->framing == HTTP_NO_BODY ? HTTP_NO_BODY : HTTP_LENGTH;
+        w->length = r->content.n;
+        w->content = buf_slice(&r->content);
+        w->also = r->head->method == HTTP_QUERY;
+    }
 }
 
 /* ---- FORWARD ----------------------------------------------------------------------------- */
@@ -239,7 +245,9 @@ take_off(struct request *r)
     request_want(r, FILL_PRIVATE, &w);
     w.body = r->head->framing;
     w.length = r->head->length;
-    w.expect = (r->head->flags & HTTP_EXPECT) != 0;
+    w.expect = (r->head->flags & HTTP_EXPECT) != 0 && r->content.p == NULL;
+    r->stamp = store_stamp(req_store());
+    r->also = w.also = also_write_may(r);
     if (w.body == HTTP_LENGTH && w.length == 0)
         r->body_ended = true;
     if (wants_websocket(r->head))
@@ -248,6 +256,10 @@ take_off(struct request *r)
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &ignored);
     if (r->fill == NULL)
         return -1;
+    if (r->content.n > 0)               /* what BODY read of it */
+        fill_send(r->fill, buf_slice(&r->content));
+    if (r->body_ended && r->content.p != NULL)
+        fill_send_end(r->fill, trailer_request(r, r->trailer));
     if (!w.expect && conn_has_body(r->conn)) {
         conn_continue(r->conn);
         conn_body(r->conn, true);
@@ -273,6 +285,8 @@ void
 forward_body(struct request *r, struct slice data)
 {
     r->bytes_in += data.n;
+    if (r->state == REQ_BODY)
+        body_collect(r, data);
     if (r->fill == NULL)
         return;
     if (!r->tunnel && (r->match.route->needs & KEY_NEEDS_REQUEST_BODY) && !r->body_lost) {
@@ -291,6 +305,8 @@ void
 forward_body_end(struct request *r, struct slice trailer)
 {
     r->body_ended = true;
+    if (r->state == REQ_BODY)
+        body_collected(r, trailer);
     if (r->fill != NULL)
         fill_send_end(r->fill, trailer_request(r, trailer));
 }
@@ -372,7 +388,8 @@ do_forward(struct request *r)
     if (conn_has_body(r->conn) && !fill_full(r->fill)) {
         if (v.want_body)
             conn_continue(r->conn);
-        if (v.want_body || (r->head->flags & HTTP_EXPECT) == 0)
+        if (v.want_body || (r->head->flags & HTTP_EXPECT) == 0 ||
+            r->content.p != NULL)
             conn_body(r->conn, true);
     }
     switch (v.state) {

@@ -69,19 +69,22 @@ learn_own_vary(struct request *r, const struct object *o)
     store_each(req_store(), &r->key, note_own_vary, &(struct own_vary){ r, o });
 }
 
-/* Asks for the whole with GET, whatever part of it this request wanted. */
+/* Asks for the whole with GET, whatever part of it this request wanted; a question by content again
+ * as it was. */
 static void
 revalidate_behind(struct request *r, struct object *o)
 {
     struct http_head get = *r->head;
     struct fill_want w;
 
-    get.method = HTTP_GET;
-    get.method_name = SLICE("GET");
     learn_own_vary(r, o);
     request_want(r, FILL_SHARED, &w);
-    w.request = &get;
-    w.semantics.method = HTTP_GET;
+    if (!r->rq.content) {
+        get.method = HTTP_GET;
+        get.method_name = SLICE("GET");
+        w.request = &get;
+        w.semantics.method = HTTP_GET;
+    }
     w.semantics.range = false;
     w.stale = o;
     fill_behind(req_fills(), conn_loop(r->conn), &w);

@@ -10,7 +10,8 @@
 
 /*    state    handler     may enter next (ABORT always) */
 #define REQ_STATES(X)                                                                              \
-    X(ROUTE,   do_route,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
+    X(ROUTE,   do_route,   BIT(REQ_BODY) | BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))  \
+    X(BODY,    do_body,    BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
     X(LOOKUP,  do_lookup,  BIT(REQ_FETCH) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                   \
     X(FETCH,   do_fetch,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
     X(FORWARD, do_forward, BIT(REQ_PURGE) | BIT(REQ_DELIVER))                                      \
@@ -64,6 +65,7 @@ struct request {
     struct http_head  *head;
     struct slice       bytes;           /* that head's slices point in here */
     struct slice       host, path, query;       /* normalised */
+    struct slice       route_host;      /* the host without its port */
     struct slice       target;          /* for the origin */
     struct slice       id;              /* X-Request-Id */
     struct slice       client;          /* its address */
@@ -72,6 +74,11 @@ struct request {
     struct key         key;
     struct sem_request rq;
     bool               https, unsafe;
+
+    /* BODY */
+    struct buf         content;         /* of the request, or as much as was read of one too long */
+    struct slice       trailer;         /* behind it */
+    bool               too_long;        /* for the key */
 
     /* LOOKUP, FETCH, FORWARD */
     struct object     *stale;           /* owned reference: to be validated */
@@ -103,6 +110,8 @@ struct request {
     uint64_t           bytes_out;
     enum stats_outcome outcome;
     bool               purged;
+    bool               also;            /* the answer may be one to a GET as well: also.c */
+    uint64_t           stamp;           /* purge sequence before it was sent, then */
 };
 
 /* request.c */
@@ -125,6 +134,7 @@ void req_introduce(struct request *r);  /* its client and its id; once, while th
 
 /* one file each */
 enum req_state do_route(struct request *r);
+enum req_state do_body(struct request *r);
 enum req_state do_lookup(struct request *r);
 enum req_state do_fetch(struct request *r);
 enum req_state do_forward(struct request *r);
@@ -160,6 +170,16 @@ void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 /* trailer.c: the lines of a trailer section that pass. */
 struct slice trailer_request(const struct request *r, struct slice lines);
 struct slice trailer_response(const struct request *r, const struct fill_view *v);
+
+/* body.c: what comes of the content in BODY. */
+void body_collect(struct request *r, struct slice data);
+void body_collected(struct request *r, struct slice trailer);
+
+/* also.c: responses that are answers to GETs too. */
+bool also_write_may(const struct request *r);       /* before it is sent */
+/* Purges what the write changed, and keeps its answer where that is what a GET gets now. */
+void also_write_purge(struct request *r, const struct fill_view *v);
+void also_query(struct request *r, const struct fill_view *v);  /* its head came */
 
 /* hops.c */
 bool hops_left(const struct http_head *h, uint64_t *left);

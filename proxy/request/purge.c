@@ -62,6 +62,9 @@ do_purge(struct request *r)
             conn_body(r->conn, true);   /* the origin may want it before it goes on */
         return REQ_WAIT;            /* the body's beginning, before the head of the answer leaves */
     }
-    purge_now(r, &v);
+    if (r->also)
+        also_write_purge(r, &v);
+    else
+        purge_now(r, &v);
     return REQ_DELIVER;
 }

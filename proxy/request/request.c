@@ -382,6 +382,7 @@ req_finish(struct request *r)
     if (r->object != NULL)
         object_unref(&r->object);
     buf_free(&r->body);
+    buf_free(&r->content);
     site_unref(&r->site);
     r->magic = 0;
     pool_free(&(struct pool *){ r->pool });

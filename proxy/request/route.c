@@ -55,7 +55,7 @@ req_introduce(struct request *r)
 }
 
 static int
-read_target(struct request *r, struct slice *route_host)
+read_target(struct request *r)
 {
     struct buf b = { 0 };
     struct target t;
@@ -66,7 +66,7 @@ read_target(struct request *r, struct slice *route_host)
     p = pool_dup(r->pool, b.p, b.n);
     if (p != NULL) {
         r->host = (struct slice){ p, t.host.n };
-        *route_host = (struct slice){ p, t.route_host.n };
+        r->route_host = (struct slice){ p, t.route_host.n };
         r->path = (struct slice){ p + (t.path.p - b.p), t.path.n };
         if (t.query.p != NULL)
             r->query = (struct slice){ p + (t.query.p - b.p), t.query.n };
@@ -184,10 +184,21 @@ purges_here(const struct request *r)
     return r->head->method == HTTP_PURGE && conn_listener(r->conn)->purge_networks.n > 0;
 }
 
+/* Is the method safe here by the route's word, `cache_methods`? */
+static bool
+promised(const struct request *r)
+{
+    const struct conf_route *c = r->match.route->conf;
+
+    for (size_t i = 0; i < c->cache_methods.n && !http_method_safe(r->head->method); i++)
+        if (slice_eq(slice_of(c->cache_methods.at[i]), r->head->method_name))
+            return c->policy != POLICY_PASS;
+    return false;
+}
+
 enum req_state
 do_route(struct request *r)
 {
-    struct slice route_host;
     const char *why = NULL;
     uint64_t hops;
 
@@ -195,7 +206,7 @@ do_route(struct request *r)
     req_introduce(r);
     if ((r->head->flags & HTTP_HTTPS) != 0 && !r->https)
         return req_problem(r, 421, "an https target on a connection without TLS");
-    if (read_target(r, &route_host) == -1)
+    if (read_target(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
     if (!target_host_plain(r->host))
         return req_problem(r, 400, "the host has percent-escapes that no name of a host has");
@@ -208,23 +219,28 @@ do_route(struct request *r)
         return hops_answer(r);
     if (purges_here(r))
         return purge_method(r);
-    if (route_match(r->site->table, route_host, r->path, r->head, &r->match) == NULL)
+    if (route_match(r->site->table, r->route_host, r->path, r->head, &r->match) == NULL)
         return req_problem(r, 404, "no route takes this host, path and method");
     if (rewrite(r) == -1 || make_key(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
     sem_request_read(r->head, &r->rq);
-    r->unsafe = !http_method_safe(r->head->method);
+    if (promised(r))
+        r->rq.content = r->rq.promised = true;
+    r->unsafe = !http_method_safe(r->head->method) && !r->rq.promised;
     if (r->match.route->conf->policy == POLICY_PASS) {
         r->fwd = FWD_BYPASS;
         r->why = "pass";
     } else if (!sem_request_cacheable(&r->rq, &why)) {
         r->fwd = FWD_METHOD;
-        if (r->head->method == HTTP_GET || r->head->method == HTTP_HEAD)
+        if (r->head->method == HTTP_GET || r->head->method == HTTP_HEAD || r->rq.content)
             r->fwd = FWD_REQUEST;
         r->why = why;
-    } else if (conn_has_body(r->conn) || (r->head->flags & HTTP_UPGRADING) != 0) {
+    } else if ((conn_has_body(r->conn) && !r->rq.content) ||
+        (r->head->flags & HTTP_UPGRADING) != 0) {
         r->fwd = FWD_BYPASS;
         r->why = conn_has_body(r->conn) ? "request-body" : "upgrade";
+    } else if (r->rq.content) {
+        return REQ_BODY;
     } else {
         return REQ_LOOKUP;
     }

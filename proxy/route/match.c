@@ -49,19 +49,25 @@ fields_present(const struct http_head *h, const struct entry *e)
     return true;
 }
 
-/* Names those that take a GET or HEAD. Behind one that takes every GET no other ever has one. */
+/* Names those that take what they may store: GET, HEAD, QUERY, and `cache_methods`. Behind one that
+ * takes every GET no other ever has one, and so on; behind one for all methods nobody has any. */
 static bool
-name_each(const struct walk *w, const struct entries *es)
+name_each(struct walk *w, const struct entries *es)
 {
+    const unsigned ask = 1u << HTTP_GET | 1u << HTTP_HEAD | 1u << HTTP_QUERY;
+
     for (size_t i = 0; i < es->n; i++) {
         const struct entry *e = es->at[i];
         bool all = e->methods == 0 && e->nothers == 0;
 
-        if (!all && (e->methods & (1u << HTTP_GET | 1u << HTTP_HEAD)) == 0)
+        if (((all ? ask : e->methods & ask) & w->method) != 0 ||
+            e->route->conf->cache_methods.n > 0)
+            w->each(w->arg, e->route);
+        if (e->nheaders > 0)
             continue;
-        w->each(w->arg, e->route);
-        if (e->nheaders == 0 && (all || (e->methods & 1u << HTTP_GET) != 0))
+        if (all)
             return true;
+        w->method &= ~e->methods;
     }
     return false;
 }
@@ -176,8 +182,10 @@ static void
 under_each(struct walk *w, const struct children *hosts, struct slice path)
 {
     for (uint32_t i = 0; i < hosts->cap; i++)
-        if (hosts->at[i].node != NULL)
+        if (hosts->at[i].node != NULL) {
+            w->method = ~0u;
             in_trie(w, hosts->at[i].node, path);
+        }
 }
 
 const struct route *
@@ -203,7 +211,7 @@ void
 route_each(const struct route_table *t, const struct slice *host, struct slice path,
     void (*each)(void *arg, const struct route *r), void *arg)
 {
-    struct walk w = { .each = each, .arg = arg };
+    struct walk w = { .each = each, .arg = arg, .method = ~0u };
 
     CHECK(t, ROUTE_TABLE_MAGIC);
     if (host != NULL) {
@@ -212,5 +220,6 @@ route_each(const struct route_table *t, const struct slice *host, struct slice p
     }
     under_each(&w, &t->exact, path);
     under_each(&w, &t->wild, path);
+    w.method = ~0u;
     in_trie(&w, &t->anywhere, path);
 }

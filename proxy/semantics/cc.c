@@ -366,6 +366,8 @@ void
 sem_request_read(const struct http_head *h, struct sem_request *r)
 {
     r->method = h->method;
+    r->content = h->method == HTTP_QUERY;
+    r->promised = false;
     sem_cc_read(h, &r->cc);
     if (!http_has(h, HF_CACHE_CONTROL) && http_list_has(h, HF_PRAGMA, SLICE("no-cache")))
         r->cc.flags |= CC_NO_CACHE;     /* RFC 9111 5.4 */
@@ -381,11 +383,15 @@ bool
 sem_request_cacheable(const struct sem_request *r, const char **why)
 {
     *why = NULL;
-    if (r->method != HTTP_GET && r->method != HTTP_HEAD)
-        *why = "method";                /* RFC 9111 3, RFC 9110 9.2.3 */
+    if (r->method != HTTP_GET && r->method != HTTP_HEAD && !r->content)
+        *why = "method";                /* RFC 9111 3, RFC 9110 9.2.3, RFC 10008 2.7 */
     else if (r->cc.flags & CC_NO_STORE)
         *why = "request-no-store";      /* 5.2.1.5: neither stored nor looked for */
     else if (r->precondition)
         *why = "precondition";          /* 4.3.2: not a cache's to judge */
+    else if (r->content && r->range)
+        *why = "range";                 /* of a result that was not asked for whole */
+    else if (r->promised && r->conditional)
+        *why = "condition";             /* RFC 9110 13.1.2: 412 is what it asks for, not 304 */
     return *why == NULL;
 }

@@ -47,10 +47,12 @@ struct sem_request {
     bool authorization, range;
     bool conditional;               /* If-None-Match or If-Modified-Since: a cache judges them */
     bool precondition;              /* If-Match or If-Unmodified-Since: the origin alone does */
+    bool content;                   /* its content is part of the question: QUERY (RFC 10008) */
+    bool promised;                  /* ... of a method that is safe by the route's promise alone */
 };
 void sem_request_read(const struct http_head *h, struct sem_request *r);
-/* May the answer come from the cache at all: GET or HEAD, no no-store and no precondition for the origin in
- * the request? */
+/* May the answer come from the cache at all: GET, HEAD, or a method that is asked by content; no no-store and no
+ * precondition for the origin in the request? */
 bool sem_request_cacheable(const struct sem_request *r, const char **why);
 
 /* ---- storing --------------------------------------------------------------------------------- */
@@ -93,6 +95,13 @@ struct sem_meta {
 bool sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why);
+
+/* The same for the answer to a request of another method, which is to answer GETs: to a POST or PUT
+ * whose Content-Location is its own target (RFC 9110 8.7, 9.3.3), to a QUERY with that of its result
+ * (RFC 10008 2.3). Only with freshness that the origin itself states; a 201 becomes a 200. The caller
+ * compared Content-Location. */
+bool sem_store_as_get(const struct sem_request *rq, const struct http_head *response,
+    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms, struct sem_meta *m);
 
 /* Is it about one exchange with one client: Set-Cookie, Server-Timing, traceresponse, RateLimit,
  * RateLimit-*, X-RateLimit-*, Authentication-Info, Clear-Site-Data? The client that caused the fetch gets it, nobody

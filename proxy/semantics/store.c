@@ -91,7 +91,7 @@ varies_on_all(const struct http_head *response)
 static const char *
 refused_always(const struct sem_request *rq, const struct http_head *response)
 {
-    if (rq->method != HTTP_GET)
+    if (rq->method != HTTP_GET && !rq->content)
         return "method";                /* 3: understood for HEAD too, but that brings no content */
     if (status_never(response->status) || (rq->range && response->status != 200))
         return "status";
@@ -264,10 +264,11 @@ take_times(struct sem_meta *m, const struct http_head *response, int64_t request
 /* Stored, it could answer nobody: it is never fresh, cannot be validated, and may not be served
  * stale. Not storing it costs nothing and lets those who wait for it go. */
 static bool
-is_useless(const struct sem_meta *m, const struct http_head *response)
+is_useless(const struct sem_request *rq, const struct sem_meta *m, const struct http_head *response)
 {
-    bool validator = m->last_modified_s != HTTP_NO_DATE ||
-        sem_etag_valid(http_value(response, HF_ETAG));
+    /* With a method that is not safe to all the answer to a condition is 412 (RFC 9110 13.1.2). */
+    bool validator = !rq->promised && (m->last_modified_s != HTTP_NO_DATE ||
+        sem_etag_valid(http_value(response, HF_ETAG)));
 
     if (validator)
         return false;
@@ -312,9 +313,41 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
         *why = "status";
     else if (!(new.flags & (META_EXPLICIT | META_FORCED)))
         *why = is_for_one(response, &cc);
-    if (*why == NULL && is_useless(&new, response))
+    /* RFC 9110 9.3.3: a POST's never without; nor is anything guessed of another's promise. */
+    if (*why == NULL && rq->promised && !(new.flags & (META_EXPLICIT | META_FORCED)) &&
+        (new.lifetime_ms == 0 || (new.flags & META_HEURISTIC)))
+        *why = "no-freshness";
+    if (*why == NULL && is_useless(rq, &new, response))
         *why = new.flags & META_NO_CACHE ? "no-cache" : "no-freshness";
     if (*why != NULL)
+        return false;
+    *m = new;
+    return true;
+}
+
+/* What the rules assume does not count: RFC 9110 9.3.3 wants freshness that is said. force_ttl may
+ * still replace how long that is, as with a GET. */
+bool
+sem_store_as_get(const struct sem_request *rq, const struct http_head *response,
+    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms, struct sem_meta *m)
+{
+    const struct sem_rules said = { .ttl_ms = -1, .force_ttl_ms = -1, .swr_ms = rules->swr_ms,
+        .sie_ms = rules->sie_ms, .targets = rules->targets };
+    struct sem_request get = *rq;
+    struct http_head ok = *response;
+    struct sem_meta new;
+    const char *why;
+
+    if (response->status != 200 && response->status != 201)
+        return false;
+    ok.status = 200;
+    get.method = HTTP_GET;
+    get.content = get.promised = get.range = false;
+    if (!sem_store(&get, &ok, &said, request_ms, response_ms, &new, &why) ||
+        !(new.flags & META_EXPLICIT) || new.lifetime_ms <= 0 || (new.flags & META_NO_CACHE))
+        return false;
+    if (rules->force_ttl_ms >= 0 &&
+        !sem_store(&get, &ok, rules, request_ms, response_ms, &new, &why))
         return false;
     *m = new;
     return true;

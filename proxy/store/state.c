@@ -344,6 +344,14 @@ publish(struct store *s, const struct store_purge *p, uint64_t q, uint64_t *tagg
     return publish_rule(s, p, q);
 }
 
+static _Thread_local uint64_t made;
+
+uint64_t
+store_purges_made(void)
+{
+    return made;
+}
+
 int
 purge_publish(struct store *s, const struct store_purge *p, uint64_t *seq, uint64_t *tagged)
 {
@@ -357,6 +365,7 @@ purge_publish(struct store *s, const struct store_purge *p, uint64_t *seq, uint6
         set(p->soft ? &s->all_soft : &s->all_hard, *seq);
     STEP("purge: state written");
     atomic_store_explicit(&s->seq, *seq, memory_order_release);
+    made++;
     pthread_mutex_unlock(&s->purge_lock);
     STEP("purge: published");
     return rc;

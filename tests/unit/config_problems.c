@@ -402,6 +402,17 @@ configurations_that_leak_are_warned_of(void **state)
         "hosts match and share their entries: one is answered with what another said; keep it "
         "true, or name one host\n" },
         { ORIGIN "routes: [{host: a, key: {host: false}}]\n", "" },
+        { ORIGIN "routes: [{cache_methods: [POST]}]\n", "f:2:27: warning: "
+            "routes[0].cache_methods[0]: promises that the origin changes nothing on POST here: "
+            "one whose content was seen before does not reach it while the answer is fresh, and "
+            "none purges; make sure, or leave it out\n" },
+        { ORIGIN "routes: [{cache_methods: [PUT]}]\n", "f:2:27: routes[0].cache_methods[0]: PUT "
+            "does not ask for anything that could be stored; POST, or a method of the origin's "
+            "own that only reads\n" },
+        { ORIGIN "routes: [{cache_methods: [QUERY]}]\n", "f:2:27: warning: "
+            "routes[0].cache_methods[0]: is answered from the cache anyway; leave it out\n" },
+        { ORIGIN "routes: [{cache_methods: [SEARCH], policy: pass}]\n", "f:2:26: warning: "
+            "routes[0].cache_methods: has no effect with policy pass; leave it out\n" },
         { ORIGIN "routes: [{response: {set: {Vary: User-Agent}}}]\n", "f:2:28: warning: "
         "routes[0].response.set.Vary: Vary with unboundedly many values: hardly a request finds "
         "another's answer; vary on what has few values\n" },

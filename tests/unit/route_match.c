@@ -380,9 +380,10 @@ add_name(void *arg, const struct route *r)
     buf_addz(b, r->name);
 }
 
-/* For a purge: what could have stored a GET, whatever the fields of the request were. */
+/* For a purge: what could have stored a GET, a QUERY or what is promised to be safe, whatever the
+ * fields of the request were. */
 static void
-all_routes_that_could_take_a_get_are_named(void **state)
+all_routes_that_could_have_stored_it_are_named(void **state)
 {
     const struct conf_route routes[] = {
         { .path = "/**", .name = "any" }, { .path = "/a", .name = "post", .methods = LIST("POST") },
@@ -392,11 +393,16 @@ all_routes_that_could_take_a_get_are_named(void **state)
         { .path = "/a", .name = "h", .hosts = LIST("h") },
         { .path = "/a", .name = "hx", .hosts = LIST("h"), .headers = LIST("X") },
         { .path = "/{p}", .name = "wx", .hosts = LIST("*.w"), .headers = LIST("X") },
+        { .path = "/s", .name = "both", .methods = LIST("GET", "QUERY") },
+        { .path = "/s", .name = "search", .methods = LIST("POST"), .headers = LIST("Y"),
+          .cache_methods = LIST("POST") },
+        { .path = "/s/**", .name = "rest", .methods = LIST("GET", "QUERY", "PUT") },
     };
     static const struct { const char *host, *path, *names; } asks[] = {
-        { "h", "/a", "hx h" }, { "i", "/a", "head x one" }, { "v.w", "/a", "wx head x one" },
-        { "i", "/b", "one" }, { "h", "/b/c", "any" }, { NULL, "/a", "hx h wx head x one" },
-        { NULL, "/b/c", "any" },
+        { "h", "/a", "hx h" }, { "i", "/a", "head x one any" },
+        { "v.w", "/a", "wx head x one any" }, { "i", "/b", "one any" }, { "h", "/b/c", "any" },
+        { NULL, "/a", "hx h wx head x one any" }, { NULL, "/b/c", "any" },
+        { "i", "/s", "search both" },
     };
     struct route_table *t = table_of(routes, NELEM(routes));
     struct buf b = { 0 };
@@ -428,7 +434,7 @@ main(void)
         cmocka_unit_test(a_table_knows_its_routes),
         cmocka_unit_test(a_bad_template_gives_no_table),
         cmocka_unit_test(malformed_templates_say_what_is_wrong),
-        cmocka_unit_test(all_routes_that_could_take_a_get_are_named),
+        cmocka_unit_test(all_routes_that_could_have_stored_it_are_named),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,6 +218,9 @@ static const struct request_case {
     { "3", "PUT", "", 0, -1, -1, -1, 0, 0, 0, "method" },
     { "3", "DELETE", "", 0, -1, -1, -1, 0, 0, 0, "method" },
     { "3", "OPTIONS", "", 0, -1, -1, -1, 0, 0, 0, "method" },
+    { "RFC 10008 2.7", "QUERY", "", 0, -1, -1, -1, 0, 0, 0, NULL },
+    { "RFC 10008 2.6", "QUERY", "If-None-Match: \"a\"", 0, -1, -1, -1, 0, 0, 1, NULL },
+    { "RFC 10008 2.7", "QUERY", "Range: bytes=0-1", 0, -1, -1, -1, 0, 1, 0, "range" },
     { "3, unknown", "BREW", "", 0, -1, -1, -1, 0, 0, 0, "method" },
     { "RFC 9110 9.1, case", "get", "", 0, -1, -1, -1, 0, 0, 0, "method" },
     { "5.2.1.5", "GET", "Cache-Control: no-store", CC_NO_STORE, -1, -1, -1, 0, 0, 0,
@@ -266,6 +269,25 @@ a_request_is_read_as_the_clauses_say(void **state)
     }
 }
 
+static void
+what_a_route_promises_to_be_safe_is_asked_as_a_query_but_for_conditions(void **state)
+{
+    static const struct { const char *lines, *why; } t[] = {
+        { "", "" }, { "Cache-Control: no-store", "request-no-store" }, { "Range: bytes=0-1", "range" },
+        { "If-None-Match: *", "condition" }, { "If-Match: *", "precondition" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(t); i++) {
+        struct sem_request r = asked("POST", t[i].lines);
+        const char *why;
+
+        r.content = r.promised = true;
+        (void)sem_request_cacheable(&r, &why);
+        assert_string_equal(why != NULL ? why : "", t[i].why);
+    }
+}
+
 int
 main(void)
 {
@@ -274,6 +296,7 @@ main(void)
         cmocka_unit_test(a_valid_targeted_field_replaces_cache_control),
         cmocka_unit_test(fields_that_a_targeted_field_lists_are_not_kept),
         cmocka_unit_test(a_request_is_read_as_the_clauses_say),
+        cmocka_unit_test(what_a_route_promises_to_be_safe_is_asked_as_a_query_but_for_conditions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

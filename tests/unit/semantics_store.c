@@ -45,6 +45,11 @@ static const struct store_case {
     { "3", "PUT", "", 200, FRESH, "method", 0, 0 },
     { "3", "OPTIONS", "", 200, FRESH, "method", 0, 0 },
     { "3", "BREW", "", 200, FRESH, "method", 0, 0 },
+    { "RFC 10008 2.7", "QUERY", "", 200, FRESH, NULL, 60, META_EXPLICIT },
+    { "RFC 10008 2.7", "QUERY", "", 200, GUESS, NULL, 3600, META_HEURISTIC },
+    { "RFC 10008 2.7, to validate", "QUERY", "", 200, "Date: @0\nETag: \"a\"", NULL, 0, 0 },
+    { "RFC 10008 2.7", "QUERY", "", 200, "Cache-Control: private, max-age=9", "private", 0, 0 },
+    { "RFC 10008 2.7", "QUERY", "Authorization: x", 200, FRESH, "authorization", 0, 0 },
     /* requests */
     { "5.2.1.5", "GET", "Cache-Control: no-store", 200, FRESH, "request-no-store", 0, 0 },
     { "5.2.1.4", "GET", "Cache-Control: no-cache", 200, FRESH, NULL, 60, META_EXPLICIT },
@@ -376,6 +381,77 @@ age_is_counted_as_4_2_3_says(void **state)
     }
 }
 
+/* ---- by a route's promise, and as the answer to a GET -------------------------------------- */
+
+static void
+what_is_safe_by_a_promise_is_stored_with_freshness_that_is_said(void **state)
+{
+    static const struct { const char *response; struct sem_rules rules; const char *why; } t[] = {
+        { FRESH, RULES(-1, -1, -1, -1, true), NULL },
+        { "Date: @0\nExpires: @9", RULES(-1, -1, -1, -1, true), NULL },
+        { GUESS, RULES(-1, -1, -1, -1, true), "no-freshness" },
+        { TAG "Cache-Control: no-cache, max-age=9", RULES(-1, -1, -1, -1, true), "no-cache" },
+        { TAG "Date: @0", RULES(-1, -1, -1, 5000, true), "no-freshness" },
+        { TAG "Cache-Control: max-age=0", RULES(-1, -1, -1, -1, true), "no-freshness" },
+        { "Cache-Control: max-age=0, stale-if-error=9", RULES(-1, -1, -1, -1, true), NULL },
+        { GUESS, TTL, NULL }, { "Cache-Control: no-store", TTL, "no-store" },
+        { "Cache-Control: no-store", FORCE, NULL }, { "Date: @0\nSet-Cookie: a=b", TTL, "set-cookie" },
+    };
+    struct head h;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(t); i++) {
+        struct sem_request rq = asked("POST", "");
+        struct sem_meta m;
+        const char *why;
+
+        rq.content = rq.promised = true;
+        (void)sem_store(&rq, response_of(&h, 200, t[i].response), &t[i].rules, NOW_MS, NOW_MS, &m,
+            &why);
+        assert_string_equal(why != NULL ? why : "", t[i].why != NULL ? t[i].why : "");
+    }
+}
+
+static void
+an_answer_to_a_post_is_one_to_a_get_with_freshness_of_the_origins_own(void **state)
+{
+    static const struct {
+        const char *request; unsigned status; const char *response; int64_t lifetime_s;
+    } t[] = {                           /* -1: it is not */
+        { "", 200, FRESH, 60 }, { "", 201, FRESH, 60 }, { "", 202, FRESH, -1 },
+        { "", 204, FRESH, -1 }, { "", 303, FRESH, -1 }, { "", 404, FRESH, -1 },
+        { "", 200, GUESS, -1 }, { "", 200, TAG "Date: @0", -1 }, { "", 201, "Date: @0", -1 },
+        { "", 200, TAG "Cache-Control: max-age=0", -1 },
+        { "", 200, TAG "Cache-Control: max-age=9, no-cache", -1 },
+        { "", 200, "Cache-Control: max-age=9, private", -1 },
+        { "", 200, "Cache-Control: max-age=9, no-store", -1 }, { "", 200, FRESH "\nVary: *", -1 },
+        { "Cache-Control: no-store", 200, FRESH, -1 }, { AUTH, 200, FRESH, -1 },
+        { AUTH, 200, "Cache-Control: s-maxage=9", 9 },
+        { "If-Match: \"a\"", 200, FRESH, 60 },
+    };
+    const struct sem_rules forced = FORCE, ttl = TTL;
+    struct head h;
+    struct sem_meta m;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(t); i++) {
+        struct sem_request rq = asked("POST", t[i].request);
+        bool is = sem_store_as_get(&rq, response_of(&h, t[i].status, t[i].response), &ttl, NOW_MS,
+            NOW_MS, &m);
+
+        assert_int_equal(is, t[i].lifetime_s >= 0);
+        if (is) {
+            assert_int_equal(m.status, 200);
+            assert_int_equal(m.lifetime_ms, t[i].lifetime_s * 1000);
+        }
+        if (is && t[i].request[0] == '\0') {
+            assert_true(sem_store_as_get(&rq, response_of(&h, t[i].status, t[i].response), &forced,
+                NOW_MS, NOW_MS, &m));
+            assert_int_equal(m.lifetime_ms, 9000);      /* as that of a GET would be */
+        }
+    }
+}
+
 int
 main(void)
 {
@@ -383,6 +459,8 @@ main(void)
         cmocka_unit_test(responses_are_stored_as_the_clauses_say),
         cmocka_unit_test(a_route_adds_where_the_origin_says_nothing),
         cmocka_unit_test(age_is_counted_as_4_2_3_says),
+        cmocka_unit_test(what_is_safe_by_a_promise_is_stored_with_freshness_that_is_said),
+        cmocka_unit_test(an_answer_to_a_post_is_one_to_a_get_with_freshness_of_the_origins_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -354,6 +354,35 @@ the_figure_of_memory_is_true_once_the_sweeper_has_freed(void **state)
     assert_in_range(f.bytes, 0, empty + 50000);
 }
 
+static void *
+purge_elsewhere(void *arg)
+{
+    struct store_purged r;
+
+    store_purge(arg, &(struct store_purge){ .kind = STORE_PURGE_ALL }, &r);
+    return NULL;
+}
+
+/* Who purges tells by it whether anybody else did meanwhile. */
+static void
+a_thread_counts_its_own_purges(void **state)
+{
+    struct store *s = *state;
+    uint64_t made = store_purges_made(), stamp = store_stamp(s);
+    struct store_purged r;
+    pthread_t t;
+
+    for (int i = 0; i < 3; i++)
+        store_purge(s, &(struct store_purge){ .kind = STORE_PURGE_URL, .text = SLICE("http://h/") },
+            &r);
+    assert_int_equal(store_purges_made() - made, 3);
+    assert_int_equal(store_stamp(s) - stamp, 3);
+    assert_int_equal(pthread_create(&t, NULL, purge_elsewhere, s), 0);
+    pthread_join(t, NULL);
+    assert_int_equal(store_purges_made() - made, 3);
+    assert_int_equal(store_stamp(s) - stamp, 4);
+}
+
 int
 main(void)
 {
@@ -369,6 +398,7 @@ main(void)
         TEST(what_is_in_flight_during_a_purge_is_not_stored),
         TEST(another_purge_does_not_touch_what_is_in_flight),
         TEST(a_purge_ends_a_mark),
+        TEST(a_thread_counts_its_own_purges),
         TEST(the_sweeper_frees_the_bytes),
         TEST(rules_are_forgotten_and_still_refuse_what_they_could_match),
         TEST(more_rules_than_can_be_swept_purge_everything),

@@ -253,10 +253,10 @@ class Stored:
     # 3
     def _store(self, method, request, status):
         asked, said = request.control, self.control
-        if method != "GET":
-            # Choice: only GET is stored. The door leaves room for POST with Content-Location
-            # (RFC 9110 9.3.3) and QUERY (RFC 10008), which nothing here calls wrong.
-            open_ = method in ("POST", "QUERY", "HEAD")
+        if method not in ("GET", "QUERY"):                          # RFC 10008 2.7
+            # Choice: nothing else is stored. POST with Content-Location (RFC 9110 9.3.3) is judged
+            # as a GET, elsewhere; nothing here calls it wrong.
+            open_ = method in ("POST", "HEAD")
             return {False, True} if open_ else {False}, "3 method"
         if status < 200:
             return {False}, "3 final"
@@ -433,9 +433,11 @@ def asks_validation(request, asked):
 
 
 def request_reusable(method, request):
-    """May the answer come from the cache: GET or HEAD (4), no no-store (Choice: semantics.h), no
-    precondition that is the origin's alone (4.3.2)."""
-    return method in ("GET", "HEAD") and not request.control.has("no-store") and \
+    """May the answer come from the cache: GET, HEAD (4) or a QUERY for the whole (RFC 10008 2.7), no
+    no-store (Choice: semantics.h), no precondition that is the origin's alone (4.3.2)."""
+    if method == "QUERY" and request.has("Range"):
+        return False
+    return method in ("GET", "HEAD", "QUERY") and not request.control.has("no-store") and \
         not request.has("If-Match") and not request.has("If-Unmodified-Since")
 
 
@@ -672,7 +674,8 @@ def forbidden(stored, first_method, first, method, request, now, soft, failed=Fa
     the MUST NOTs alone, whatever was chosen above where they leave a choice. `failed`: the origin
     did not answer."""
     said, asked = stored.control, request.control
-    if method not in ("GET", "HEAD") or first_method not in ("GET", method):
+    if method not in ("GET", "HEAD", "QUERY") or first_method not in ("GET", method) or \
+            (method == "QUERY" and first_method != "QUERY"):
         return "4 method"
     if stored.status < 200 or stored.status in NEVER:
         return "3 status"

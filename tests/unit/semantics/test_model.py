@@ -131,7 +131,7 @@ VARIES = ["Accept-Language", "X-Tenant", "Accept-Language", "X-Tenant", "User-Ag
           "x-tenant, accept-language", "X-TENANT,,User-Agent", "User-Agent", "*", "X-Tenant, *",
           ",*", " , ,", "", "Accept Language", "X-Tenant;a", '"X-Tenant"', "Cookie", "X-Absent",
           "**", "*, *"]
-METHODS = ["GET"] * 100 + ["HEAD", "HEAD", "POST", "PUT", "OPTIONS", "PROPFIND", "DELETE", "get"]
+METHODS = ["GET"] * 100 + ["HEAD", "HEAD", "QUERY", "POST", "PUT", "OPTIONS", "PROPFIND", "DELETE", "get"]
 STATUSES = [200] * 60 + [203, 204, 300, 301, 404, 410] * 3 + [
     100, 199, 201, 202, 205, 206, 207, 226, 299, 302, 303, 304, 306, 307, 308, 400, 401, 403, 405,
     412, 414, 416, 417, 418, 425, 428, 429, 451, 499, 500, 501, 502, 503, 504, 511, 599, 600, 777,
@@ -307,7 +307,8 @@ def judge(response, exchange, of_response, of_exchange, got):
         yield "updates " + name, digit, flags(updates(r304, name))
     if got["store"] == "0":
         return
-    if got["reusable"] == "1" and got["match"] == "1":
+    one_key = (method == "QUERY") == (later_method == "QUERY")      # else their keys differ
+    if got["reusable"] == "1" and got["match"] == "1" and one_key:
         around = (stored, method, asked, later_method, after, now)
         if got["use"] in ("fresh", "stale", "behind"):
             yield "forbidden", forbidden(*around, soft), {None}
