@@ -75,8 +75,8 @@ send_head(struct request *r, struct buf *b)
 
 /* ---- from a stored object ---------------------------------------------------------------- */
 
-static struct slice
-object_etag(const struct object *o)
+struct slice
+deliver_etag(const struct object *o)
 {
     return (struct slice){ o->head->etag_n > 0 ? o->head->bytes + o->head->etag_at : NULL,
         o->head->etag_n };
@@ -85,7 +85,7 @@ object_etag(const struct object *o)
 static bool
 client_has(const struct request *r, const struct object *o, int64_t now_ms)
 {
-    return r->rq.conditional && o->meta.status == 200 && sem_not_modified(r->head, object_etag(o),
+    return r->rq.conditional && o->meta.status == 200 && sem_not_modified(r->head, deliver_etag(o),
         o->meta.last_modified_s, o->meta.date_ms / 1000, now_ms / 1000);
 }
 
@@ -97,8 +97,8 @@ put_age(struct buf *b, const struct object *o, int64_t now_ms)
 
 /* A head of another status made from the stored one: 304 with the fields that belong there, 206
  * and 416 with all but Content-Length (and Content-Type when `type` is false). */
-static void
-put_fields(struct buf *b, const struct http_head *h, bool only_304, bool type)
+void
+deliver_fields(struct buf *b, const struct http_head *h, bool only_304, bool type)
 {
     for (unsigned i = 0; i < h->nfields; i++) {
         const struct http_field *f = &h->fields[i];
@@ -119,100 +119,12 @@ stored_fields(const struct object *o, struct http_head *h, struct http_field *fi
     return http_parse_fields(s->bytes + s->status_n, s->n - s->status_n, h) == 0;
 }
 
-static bool
-set_parts(struct request *r, size_t n)
+bool
+deliver_parts(struct request *r, size_t n)
 {
     r->parts = pool_zalloc(r->pool, (n + 1) * sizeof *r->parts);
     r->nparts = n;
     return r->parts != NULL;
-}
-
-/* Several ranges: multipart/byteranges (RFC 9110 14.6). Sets the parts, and gives the length of
- * them all; 0: memory out. */
-static uint64_t
-multipart(struct request *r, const struct http_range *ranges, size_t n, struct slice type,
-    uint64_t size, char boundary[17])
-{
-    uint64_t total = 0;
-    struct buf b = { 0 };
-
-    snprintf(boundary, 17, "%016llx", (unsigned long long)random_fast());
-    if (!set_parts(r, n + 1))
-        return 0;
-    for (size_t i = 0; i <= n; i++) {
-        struct part *p = &r->parts[i];
-
-        b.n = 0;
-        buf_printf(&b, i < n ? "\r\n--%s\r\n" : "\r\n--%s--\r\n", boundary);
-        if (i < n) {
-            if (type.n > 0)
-                http_put_id(&b, HF_CONTENT_TYPE, type);
-            buf_printf(&b, "Content-Range: bytes %llu-%llu/%llu\r\n\r\n",
-                (unsigned long long)ranges[i].first, (unsigned long long)ranges[i].last,
-                (unsigned long long)size);
-            p->at = ranges[i].first;
-            p->n = ranges[i].last - ranges[i].first + 1;
-        }
-        p->text = pool_slice(r->pool, buf_slice(&b));
-        if (b.failed || p->text.p == NULL) {
-            total = 0;
-            break;
-        }
-        total += p->text.n + p->n;
-    }
-    buf_free(&b);
-    return total;
-}
-
-/* Writes the status line and what stands in the head for the ranges. false: ignore the range. */
-static bool
-put_ranged(struct request *r, struct buf *b, const struct http_head *h, int64_t now_ms)
-{
-    const struct object *o = r->object;
-    uint64_t size = body_size(o->body), total;
-    struct http_range ranges[RANGES_MAX];
-    char boundary[17];
-    size_t n = 0;
-
-    if (!r->rq.range || o->meta.status != 200 || r->head->method != HTTP_GET ||
-        !sem_if_range(r->head, object_etag(o), o->meta.last_modified_s, o->meta.date_ms / 1000,
-            now_ms / 1000))
-        return false;
-    switch (http_range(http_value(r->head, HF_RANGE), size, ranges, RANGES_MAX, &n)) {
-    case HTTP_RANGE_IGNORE:
-        return false;
-    case HTTP_RANGE_UNSATISFIABLE:
-        r->status = 416;
-        r->nparts = 0;
-        buf_printf(b, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */%llu\r\n"
-            "Content-Length: 0\r\n", (unsigned long long)size);
-        put_fields(b, h, true, false);
-        return true;
-    case HTTP_RANGE_OK:
-        break;
-    }
-    r->status = 206;
-    buf_addz(b, "HTTP/1.1 206 Partial Content\r\n");
-    if (n == 1) {
-        if (!set_parts(r, 1))
-            return false;
-        r->parts[0].at = ranges[0].first;
-        r->parts[0].n = ranges[0].last - ranges[0].first + 1;
-        put_fields(b, h, false, true);
-        buf_printf(b, "Content-Range: bytes %llu-%llu/%llu\r\nContent-Length: %llu\r\n",
-            (unsigned long long)ranges[0].first, (unsigned long long)ranges[0].last,
-            (unsigned long long)size, (unsigned long long)r->parts[0].n);
-        return true;
-    }
-    total = multipart(r, ranges, n, http_value(h, HF_CONTENT_TYPE), size, boundary);
-    if (total == 0) {
-        b->failed = true;
-        return true;
-    }
-    put_fields(b, h, false, false);
-    buf_printf(b, "Content-Type: multipart/byteranges; boundary=%s\r\nContent-Length: %llu\r\n",
-        boundary, (unsigned long long)total);
-    return true;
 }
 
 /* Decides between 200, 206, 304 and 416, and writes the head. */
@@ -232,9 +144,9 @@ begin_object(struct request *r)
         r->status = 304;
         r->nparts = 0;
         buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
-        put_fields(&b, &h, true, true);
-    } else if (!put_ranged(r, &b, &h, now)) {
-        if (!set_parts(r, 1))
+        deliver_fields(&b, &h, true, true);
+    } else if (!range_put(r, &b, &h, now)) {
+        if (!deliver_parts(r, 1))
             b.failed = true;
         else if (r->head->method != HTTP_HEAD)
             r->parts[0].n = body_size(o->body);
@@ -382,7 +294,7 @@ deliver_304(struct request *r, const struct fill_view *v)
         return cut(r);                  /* cannot happen: it was made from parsed fields */
     r->status = 304;
     buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
-    put_fields(&b, &h, true, true);
+    deliver_fields(&b, &h, true, true);
     put_waited_age(r, v, &b);
     status_put(r, &b, v);
     put_connection(r, &b);

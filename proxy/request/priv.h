@@ -167,6 +167,17 @@ void forward_interim(struct request *r, const struct fill_view *v);
 void forward_given_up(struct request *r);           /* the client left while its request was at the origin */
 void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 
+/* deliver.c */
+struct slice deliver_etag(const struct object *o);
+/* The fields of h that belong into an answer made from it: all but Content-Length; those of a 304
+ * alone; without Content-Type. */
+void deliver_fields(struct buf *b, const struct http_head *h, bool only_304, bool type);
+bool deliver_parts(struct request *r, size_t n);    /* n of them; false: memory out */
+
+/* range.c: writes the status line and fields of a 206 or 416 out of r->object, whose head is h, and
+ * sets r's parts. false: the range does not count. */
+bool range_put(struct request *r, struct buf *b, const struct http_head *h, int64_t now_ms);
+
 /* trailer.c: the lines of a trailer section that pass. */
 struct slice trailer_request(const struct request *r, struct slice lines);
 struct slice trailer_response(const struct request *r, const struct fill_view *v);
