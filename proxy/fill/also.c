@@ -29,7 +29,7 @@ also_judge(struct flight *f, const struct http_head *h, bool stored)
         ok.status = 200;
         ok.reason = slice_of(http_reason(200));
     }
-    if (head_build(f, &ok, true, &b, &f->also_marks) == 0)
+    if (head_build(f, &ok, HEAD_OTHERS, &b, &f->also_marks) == 0)
         f->also_head = pool_slice(f->pool, buf_slice(&b));
     buf_free(&b);
     return f->also_head.p != NULL;

@@ -212,7 +212,8 @@ static bool
 same_key(const struct flight *f, const struct fill_want *w)
 {
     return f->mode == FILL_SHARED && f->key.hash == w->key->hash &&
-        slice_eq(f->key.bytes, w->key->bytes);
+        slice_eq(f->key.bytes, w->key->bytes) && slice_eq(f->range, w->range) &&
+        slice_eq(f->if_range, w->if_range);
 }
 
 /* Under the shard's mtx: may this request wait for that flight? */
@@ -286,10 +287,19 @@ copy_want(struct flight *f, const struct fill_want *w)
         f->match.values[i] = pool_slice(f->pool, w->match->values[i]);
         ok = ok && f->match.values[i].p != NULL;
     }
+    f->range = pool_slice(f->pool, w->range);
+    f->if_range = pool_slice(f->pool, w->if_range);
+    ok = ok && f->range.n == w->range.n && f->if_range.n == w->if_range.n;
     w->fields(w->fields_arg, &b);
+    if (f->range.n > 0)
+        http_put_id(&b, HF_RANGE, f->range);
+    if (f->if_range.n > 0)
+        http_put_id(&b, HF_IF_RANGE, f->if_range);
     f->conditions_at = b.n;
     if (w->stale != NULL && !w->semantics.promised)
         put_conditions(w->stale, &b);   /* else the answer were 412 (RFC 9110 13.1.2) */
+    else if (w->part != NULL && part_ask(w->part, w->match->route->max_object, &b))
+        f->part = w->part;
     f->send.fields = pool_slice(f->pool, buf_slice(&b));
     ok = ok && !b.failed && f->request != NULL && f->send.target.p != NULL && f->host.p != NULL &&
         f->via.p != NULL && f->send.fields.p != NULL;
@@ -338,6 +348,8 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->table = route_table_ref(w->table);
     f->origin = origin_ref(w->origin);
     f->stale = w->stale != NULL ? object_ref(w->stale) : NULL;
+    if (f->part != NULL)
+        object_ref(f->part);
     f->stamp = store_stamp(fs->store);
     atomic_init(&f->refs, 1);                       /* the exchange's */
     stats_gauge_add(GAUGE_flights_now, 1);

@@ -9,6 +9,9 @@
  *          one that stands still for seconds while others wait is let go (pace.c).
  *          Shared flights stand in a sharded table under their key and the request's Authorization.
  *          Nobody joins one that a purge since its start could match.
+ *          A range is asked for by who wants one and has nothing stored (range), and only those
+ *          who want the very same join; a 206 is stored as a part (part.c). Who wants the whole of
+ *          what is stored in part asks for the rest, and gets one 200 of both.
  *          When the response varies, those whose variant differs are told to look again, and
  *          collapse again by variant. When it may not be stored, all who joined are let go
  *          together.
@@ -58,6 +61,8 @@ struct fill_want {
     struct slice request_bytes;             /* ... its slices point in here */
     struct sem_request semantics;
     struct object *stale;                   /* to be validated; a reference is taken; may be NULL */
+    struct object *part;            /* fresh: only the rest is asked for; likewise */
+    struct slice range, if_range;   /* what alone is asked for: the client's fields; empty: the whole */
     struct slice vary;              /* what other variants of this URL vary by, as far as known */
     const char *why;                        /* PRIVATE: why it is not stored, for Cache-Status */
     bool join_only;                         /* starts none */

@@ -16,6 +16,8 @@
 
 static const struct exchange_fault no_memory = { .status = 503, .cause = "proxy_internal_error",
     .detail = "out of memory", .retry_after_s = 1 };
+static const struct exchange_fault cut_short = { .status = 502, .cause = "http_response_body_size",
+    .detail = "the rest of a stored part was not all of the rest" };
 
 static struct shard *
 shard_of(const struct flight *f)
@@ -33,8 +35,8 @@ flight_unref(struct flight **fp)
     if (atomic_fetch_sub(&f->refs, 1) > 1)
         return;
     assert(f->x == NULL && !f->listed);
-    if (f->stale != NULL)
-        object_unref(&f->stale);
+    object_unref(&f->stale);
+    object_unref(&f->part);
     if (f->object != NULL)
         object_unref(&f->object);
     if (f->body != NULL)
@@ -270,6 +272,10 @@ storable(struct flight *f, const struct http_head *h, const char **why)
         *why = "size";
         return false;
     }
+    if (h->status == 206 && !part_storable(f, h)) {
+        *why = "content-range";
+        return false;
+    }
     if (f->stale != NULL && h->status >= 500) {
         *why = "error";                 /* what is stored stays, stale: RFC 9111 4.3.3 */
         return false;
@@ -286,12 +292,12 @@ storable(struct flight *f, const struct http_head *h, const char **why)
 }
 
 static struct slice
-built(struct flight *f, const struct http_head *h, bool stored, struct head_marks *m)
+built(struct flight *f, const struct http_head *h, enum head_for who, struct head_marks *m)
 {
     struct buf b = { 0 };
     struct slice s = { NULL, 0 };
 
-    if (head_build(f, h, stored, &b, m) == 0)
+    if (head_build(f, h, who, &b, m) == 0)
         s = pool_slice(f->pool, buf_slice(&b));
     buf_free(&b);
     return s;
@@ -330,7 +336,7 @@ mark_unstorable(struct flight *f, unsigned status)
 {
     const struct conf *c = route_table_conf(f->table);
 
-    if (f->mode != FILL_SHARED || status >= 500 || c->cache_pass_for_ms <= 0)
+    if (f->mode != FILL_SHARED || f->range.n > 0 || status >= 500 || c->cache_pass_for_ms <= 0)
         return;
     store_pass(f->fills->store, &f->key, wall_ms() + c->cache_pass_for_ms);
 }
@@ -358,20 +364,32 @@ body_for(struct flight *f, const struct http_head *h, bool *store)
     return body_new(0);
 }
 
-static void
-on_response(struct flight *f, const struct http_head *h)
-{
-    const char *why = NULL;
-    bool storing, store = storable(f, h, &why), also = also_judge(f, h, store);
-    struct head_marks m;
-    struct slice live = built(f, h, false, &m), shared = live;
-    const struct http_head *parsed = kept(f, h);
+/* As readers see it, and as it is stored. */
+struct heads { struct slice live, shared, stored; uint32_t status_n; struct head_marks marks; };
 
+static bool
+build_heads(struct flight *f, const struct http_head *h, bool store, struct heads *to)
+{
+    to->live = built(f, h, HEAD_STARTER, &to->marks);
+    to->status_n = to->marks.status_n;
+    to->shared = to->stored = to->live;
     if (store)
-        shared = built(f, h, true, &m);
-    storing = store || also;
+        to->shared = to->stored = built(f, h, HEAD_OTHERS, &to->marks);
+    if (store && h->status == 206)
+        to->stored = built(f, h, HEAD_STORED, &to->marks);
+    return to->live.p != NULL && to->shared.p != NULL && to->stored.p != NULL;
+}
+
+/* h is the response's head, to be stored or not; the heads are made of it. */
+static void
+begin(struct flight *f, const struct http_head *h, bool store, bool also,
+    const char *why, const struct heads *heads)
+{
+    const struct http_head *parsed = kept(f, h);
+    bool storing = store || also;
+
     f->body = body_for(f, h, &storing);
-    if (live.p == NULL || shared.p == NULL || parsed == NULL || f->body == NULL) {
+    if (parsed == NULL || f->body == NULL || (f->joins && part_front(f) == -1)) {
         COUNT(memory_failures);
         give_up(f, &no_memory);
         return;
@@ -381,17 +399,20 @@ on_response(struct flight *f, const struct http_head *h)
         unlist(f);
         if (f->stale != NULL && h->status < 500)
             store_drop(f->fills->store, f->stale);  /* it was replaced by what may not be stored */
+        if (f->part != NULL && h->status < 500)
+            store_drop(f->fills->store, f->part);
     }
     if (store && !storing)              /* no room: who waits has it all the same, nobody joins */
         no_room(f, &why);
     pthread_mutex_lock(&f->mtx);
     f->phase = FLIGHT_HEAD;
     atomic_store(&f->storing, storing);
-    f->shared_head = shared;
-    f->marks = m;
+    f->shared_head = heads->shared;
+    f->stored_head = heads->stored;
+    f->marks = heads->marks;
     f->view.status = h->status;
-    f->view.head = live;
-    f->view.status_n = m.status_n;
+    f->view.head = heads->live;
+    f->view.status_n = heads->status_n;
     f->view.framing = h->framing;
     f->view.length = h->length;
     f->view.response = parsed;
@@ -405,6 +426,71 @@ on_response(struct flight *f, const struct http_head *h)
         release_variants(f);
     wake(f);
     pthread_mutex_unlock(&f->mtx);
+}
+
+static void
+on_response(struct flight *f, const struct http_head *h)
+{
+    const char *why = NULL;
+    bool store = storable(f, h, &why);
+    struct heads heads;
+
+    if (!build_heads(f, h, store, &heads)) {
+        COUNT(memory_failures);
+        give_up(f, &no_memory);
+        return;
+    }
+    begin(f, h, store, also_judge(f, h, store), why, &heads);
+}
+
+/* ---- the rest of what is stored in part ------------------------------------------------------- */
+
+/* Where the route edits Cache-Control the joined head does not tell the origin's word, the 206's own
+ * fields do (RFC 9110 15.3.7: it has them whatever the condition). */
+static bool
+judge_joined(struct flight *f, const struct http_head *h206, const struct http_head *whole,
+    const char **why)
+{
+    struct http_head h = *h206;
+
+    h.status = 200;
+    h.framing = HTTP_LENGTH;
+    h.length = whole->length;
+    if (f->route->rules.force_ttl_ms < 0 &&
+        route_edit_takes(&f->route->response, SLICE("Cache-Control")))
+        return storable(f, &h, why);
+    return storable(f, whole, why);
+}
+
+/* One 200 of what is stored and what h brings. The client that caused it gets h's cookies too. */
+static void
+on_rest(struct flight *f, const struct http_head *h)
+{
+    struct http_field fields[HTTP_FIELDS_MAX];
+    struct http_head whole = { .fields = fields, .cap = HTTP_FIELDS_MAX };
+    struct heads heads = { 0 };
+    struct buf b = { 0 };
+    const char *why = NULL;
+    bool store;
+
+    heads.stored = heads.shared = part_head(f, h, &whole, &heads.marks);
+    heads.status_n = heads.marks.status_n;
+    buf_adds(&b, heads.stored);
+    for (unsigned i = 0; i < h->nfields; i++)
+        if (h->fields[i].id == HF_SET_COOKIE &&
+            !route_edit_takes(&f->route->response, h->fields[i].name))
+            http_put_id(&b, HF_SET_COOKIE, h->fields[i].value);
+    heads.live = b.failed ? (struct slice){ NULL, 0 } : pool_slice(f->pool, buf_slice(&b));
+    buf_free(&b);
+    if (heads.stored.p == NULL || heads.live.p == NULL) {
+        COUNT(memory_failures);
+        give_up(f, &no_memory);
+        return;
+    }
+    f->joins = true;
+    COUNT(cache_completed);
+    store = judge_joined(f, h, &whole, &why);
+    begin(f, &whole, store, false, why, &heads);
 }
 
 /* ---- groups of the response (RFC 9875) -------------------------------------------------------- */
@@ -439,12 +525,14 @@ make_groups(const struct http_head *h, struct groups *g)
 
 /* ---- a 304 to our own conditions ------------------------------------------------------------- */
 
-/* Asks once more, without conditions: the 304 was about something that we do not have any more. */
+/* Asks once more, for the whole: the 304 was about something that we do not have any more, or what
+ * is stored in part and what came do not belong together. */
 static void
 ask_again(struct flight *f)
 {
     exchange_cancel(&f->x);
     object_unref(&f->stale);
+    object_unref(&f->part);
     f->again = true;
     pthread_mutex_lock(&shard_of(f)->mtx);
     f->stamp = store_stamp(f->fills->store);
@@ -524,7 +612,8 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         f->meta = f->stale->meta;
         f->meta.lifetime_ms = 0;
     }
-    put_length(&b, merged.status, f->stale->body);
+    if (!(f->stale->meta.flags & META_PARTIAL))
+        put_length(&b, merged.status, f->stale->body);
     if (make_groups(r304, &groups) == -1)
         goto out;
     parts = (struct store_parts){ .head = buf_slice(&b), .status_n = m.status_n,
@@ -613,6 +702,10 @@ on_head(void *arg, const struct http_head *h)
 
     if (h->status == 304 && f->stale != NULL && !f->semantics.promised)
         on_not_modified(f, h);
+    else if (f->part != NULL && part_answers(f, h))
+        on_rest(f, h);
+    else if (f->part != NULL && (h->status == 206 || h->status == 416 || h->status == 304))
+        ask_again(f);
     else
         on_response(f, h);
 }
@@ -783,7 +876,8 @@ flight_publish(struct flight *f, struct store_parts *p, struct slice head, struc
     if (make_tags(f, &tags) == -1)
         return -1;
     buf_adds(&b, head);
-    put_length(&b, p->meta.status, f->body);
+    if (!(p->meta.flags & META_PARTIAL))
+        put_length(&b, p->meta.status, f->body);
     p->head = buf_slice(&b);
     p->vary = f->vary;
     p->variant = f->variant;
@@ -798,7 +892,7 @@ flight_publish(struct flight *f, struct store_parts *p, struct slice head, struc
         b.failed = true;
     p->ngroups = groups.n;
     if (!b.failed)
-        r = (int)store_put(f->fills->store, p, o);
+        r = (int)(p->part != NULL ? part_publish(f, p, o) : store_put(f->fills->store, p, o));
     buf_free(&b);
     return r;
 }
@@ -807,12 +901,23 @@ static void
 publish(struct flight *f)
 {
     struct object *o = NULL;
+    struct object_part place;
     struct store_parts parts = {
         .key = &f->key, .status_n = f->marks.status_n, .etag_at = f->marks.etag_at,
         .etag_n = f->marks.etag_n, .meta = f->meta, .stamp = f->stamp,
     };
-    int r = flight_publish(f, &parts, f->shared_head, &o);
+    int r;
 
+    if (f->meta.flags & META_PARTIAL) {
+        if (!part_place(f, &place)) {
+            atomic_store(&f->storing, false);
+            return;
+        }
+        if (place.from == 0 && body_size(f->body) == place.size)
+            parts.meta.flags &= (uint16_t)~META_PARTIAL;    /* all of it is the whole */
+        parts.part = &place;
+    }
+    r = flight_publish(f, &parts, f->stored_head, &o);
     if (r == -1) {
         drop_untagged(f);
         return;
@@ -852,6 +957,15 @@ on_half_close(void *arg)
 }
 
 static void
+on_fault(void *arg, const struct exchange_fault *fault)
+{
+    struct flight *f = arg;
+
+    fail(f, fault);
+    landed(f);
+}
+
+static void
 on_end(void *arg, struct slice trailer)
 {
     struct flight *f = arg;
@@ -860,6 +974,10 @@ on_end(void *arg, struct slice trailer)
     assert(f->phase != FLIGHT_WAITING);     /* on_head came first */
     if (f->phase == FLIGHT_OBJECT) {
         landed(f);
+        return;
+    }
+    if (f->joins && !part_back(f)) {
+        on_fault(f, &cut_short);
         return;
     }
     f->also_whole = storing;
@@ -876,15 +994,6 @@ on_end(void *arg, struct slice trailer)
     f->view.trailer = trailer.p != NULL ? trailer : (struct slice){ NULL, 0 };
     wake(f);
     pthread_mutex_unlock(&f->mtx);
-    landed(f);
-}
-
-static void
-on_fault(void *arg, const struct exchange_fault *fault)
-{
-    struct flight *f = arg;
-
-    fail(f, fault);
     landed(f);
 }
 

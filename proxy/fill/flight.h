@@ -56,13 +56,14 @@ struct flight {
     struct pool  *pool;                 /* home loop only after the start */
     struct route_table *table;          /* owned references */
     struct origin *origin;
-    struct object *stale;
+    struct object *stale, *part;
     const struct route *route;
     struct route_match match;
     enum fill_mode mode;
     enum fill_field (*sent)(const struct route *route, struct slice name);
     struct key    key;                  /* bytes in the pool */
     struct slice  authorization;        /* .p NULL: none */
+    struct slice  range, if_range;      /* of a range alone */
     struct http_head *request;
     struct sem_request semantics;
     struct exchange_request send;       /* slices lie in the pool; fields: conditions last */
@@ -91,7 +92,10 @@ struct flight {
     struct exchange *x;
     struct exchange_times times;        /* when it was over; */
     const char   *server;               /* ... of the origin's, NULL before */
-    bool          again;                /* asked without conditions, after a 304 of no use */
+    bool          again;                /* asked whole, after a 304 or 206 of no use */
+    bool          joins;                /* a 206 is being joined with `part` */
+    struct http_content_range span;     /* of a 206 that is stored */
+    bool          bounded;              /* ... and the body's end is told by length or chunks */
     uint64_t      held;                 /* of the store's room, for the body */
     struct timer  patience;             /* with readers that hold others up; */
     bool          watching;             /* ... set */
@@ -104,8 +108,9 @@ struct flight {
     struct fill  *readers;
     struct fill_view view;              /* what readers see, verdicts aside */
     struct slice  shared_head;          /* without what only the starter may see */
+    struct slice  stored_head;          /* the same, but that a 206 is kept as a 200 */
     struct body  *body;                 /* owned */
-    struct head_marks marks;            /* of shared_head */
+    struct head_marks marks;            /* of stored_head */
     struct sem_meta meta;
     struct exchange_fault fault;
     struct object *object;              /* owned reference */
@@ -130,9 +135,26 @@ void also_ended(struct flight *f);
 /* pace.c */
 void flight_pace(struct flight *f);     /* home: frees what all have, holds the origin back */
 /* head.c */
-int  head_build(const struct flight *f, const struct http_head *h, bool stored, struct buf *b,
+enum head_for { HEAD_STARTER, HEAD_OTHERS, HEAD_STORED };
+int  head_build(const struct flight *f, const struct http_head *h, enum head_for who, struct buf *b,
     struct head_marks *m);
 int  head_merge(const struct flight *f, const struct http_head *old, const struct http_head *r304,
     struct slice old_status, struct buf *b, struct head_marks *m);
+/* part.c: home */
+/* The fields that ask for what `part` lacks; false: it is not worth it, or nothing tells what. */
+bool part_ask(const struct object *o, int64_t max, struct buf *b);
+bool part_answers(struct flight *f, const struct http_head *h);   /* a 206 with the rest of f->part? */
+/* The head of the whole, as h completes it, in the pool; *m: its marks. `whole` is that head, parsed;
+ * has room for its fields. .p NULL: memory out. */
+struct slice part_head(struct flight *f, const struct http_head *h, struct http_head *whole,
+    struct head_marks *m);
+int  part_front(struct flight *f);      /* appends what stands before the new bytes; -1: memory out */
+bool part_back(struct flight *f);       /* ... behind them, at the end. false: it is not the whole */
+/* Can a response of h->length (when it is known) be a part at all? Fills f->span. */
+bool part_storable(struct flight *f, const struct http_head *h);
+/* The body is whole: where does it stand? false: it is not stored. */
+bool part_place(const struct flight *f, struct object_part *p);
+/* Publishes it: combined with what is stored, or in its place. */
+enum store_result part_publish(struct flight *f, struct store_parts *p, struct object **out);
 
 #endif

@@ -3,7 +3,7 @@
  *
  * Model    a head is written once, as bytes: status line, the fields that may cross a proxy
  *          (RFC 9110 7.6.1) after the route's edits, Via, and a Date where the origin sent none
- *          (6.6.1). Framing, Age and Cache-Status are added at delivery. What is stored lacks what
+ *          (6.6.1). A 206 is kept as the head of the 200 that it is a part of (15.3.7.3). Framing, Age and Cache-Status are added at delivery. What is stored lacks what
  *          must not be replayed (sem_keeps).
  */
 #include "fill/flight.h"
@@ -37,25 +37,27 @@ put_date(struct buf *b)
 
 /* Appends the head of response h. 0, or -1 when memory is out. */
 int
-head_build(const struct flight *f, const struct http_head *h, bool stored, struct buf *b,
+head_build(const struct flight *f, const struct http_head *h, enum head_for who, struct buf *b,
     struct head_marks *m)
 {
     const struct route_edit *edit = &f->route->response;
+    bool stored = who != HEAD_STARTER, part = who == HEAD_STORED && h->status == 206;
     struct sem_cc cc;
 
     *m = (struct head_marks){ 0 };
     if (stored)
         sem_cc_response(h, &f->route->rules, &cc);
     buf_addz(b, "HTTP/1.1 ");
-    buf_addu(b, h->status);
+    buf_addu(b, part ? 200 : h->status);
     buf_addc(b, ' ');
-    buf_adds(b, h->reason);
+    buf_adds(b, part ? SLICE("OK") : h->reason);
     buf_addz(b, "\r\n");
     m->status_n = (uint32_t)b->n;
     for (unsigned i = 0; i < h->nfields; i++) {
         const struct http_field *field = &h->fields[i];
 
         if (!http_forwards(h, field) || field->id == HF_CONTENT_LENGTH ||
+            (part && field->id == HF_CONTENT_RANGE) ||
             (stored && !sem_keeps(h, &cc, field)) || route_edit_takes(edit, field->name))
             continue;
         put_field(b, field, m);

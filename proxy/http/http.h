@@ -188,6 +188,19 @@ enum http_ranges { HTTP_RANGE_IGNORE, HTTP_RANGE_OK, HTTP_RANGE_UNSATISFIABLE };
  * adjacent ones coalesced (14.2, "many small ranges"). */
 enum http_ranges http_range(struct slice value, uint64_t size, struct http_range *out, size_t max, size_t *n);
 
+/* A `Range` of one specification, before the size is known. */
+struct http_range_spec {
+    bool     suffix;                    /* the last `last` bytes */
+    uint64_t first, last;               /* last: UINT64_MAX when it is open, "first-" */
+};
+bool http_range_single(struct slice value, struct http_range_spec *out);
+
+#define HTTP_SIZE_UNKNOWN UINT64_MAX
+struct http_content_range { uint64_t first, last, size; };          /* inclusive */
+/* `Content-Range` of one part in bytes (RFC 9110 14.4). false: another unit, malformed, invalid, or
+ * the unsatisfied-range of a 416. */
+bool http_content_range(struct slice value, struct http_content_range *out);
+
 /* ---- URIs -------------------------------------------------------------------------------- */
 
 /* Appends path and query in the form that RFC 3986 6.2.2 calls equivalent: percent-encoded

@@ -1,5 +1,5 @@
 /*
- * Byte ranges (RFC 9110 14.1.2, 14.2).
+ * Byte ranges asked for and answered (RFC 9110 14.1.2, 14.2, 14.4).
  *
  * Model    a specification is read, cut to the size of the representation, and joined with the
  *          ranges before it that it overlaps or touches; the joined range stands where the first
@@ -130,4 +130,49 @@ http_range(struct slice value, uint64_t size, struct http_range *out, size_t max
 ignore:
     *n = 0;
     return HTTP_RANGE_IGNORE;
+}
+
+bool
+http_range_single(struct slice value, struct http_range_spec *out)
+{
+    struct slice unit, member, one = { NULL, 0 }, first;
+
+    if (value.n == 0 || !slice_cut(&value, '=', &unit) || !slice_ieq(unit, SLICE("bytes")) ||
+        value.p == NULL)
+        return false;
+    while (slice_cut(&value, ',', &member)) {
+        member = slice_trim(member);
+        if (member.n > 0 && one.n > 0)
+            return false;
+        if (member.n > 0)
+            one = member;
+    }
+    if (one.n == 0 || !slice_cut(&one, '-', &first) || one.p == NULL)
+        return false;
+    *out = (struct http_range_spec){ .suffix = first.n == 0, .last = UINT64_MAX };
+    if (first.n > 0 && !position(first, &out->first))
+        return false;
+    if (one.n == 0)
+        return first.n > 0;
+    return position(one, &out->last) && out->last >= out->first;
+}
+
+bool
+http_content_range(struct slice value, struct http_content_range *out)
+{
+    struct slice unit, span, first;
+
+    if (value.n == 0 || !slice_cut(&value, ' ', &unit) || !slice_ieq(unit, SLICE("bytes")) ||
+        value.p == NULL || !slice_cut(&value, '/', &span) || value.p == NULL ||
+        !slice_cut(&span, '-', &first) || span.p == NULL)
+        return false;
+    if (!position(first, &out->first) || !position(span, &out->last) || out->last < out->first ||
+        out->last == UINT64_MAX)
+        return false;
+    if (slice_eq(value, SLICE("*"))) {
+        out->size = HTTP_SIZE_UNKNOWN;
+        return true;
+    }
+    return position(value, &out->size) && out->size > out->last &&
+        out->size != HTTP_SIZE_UNKNOWN;
 }

@@ -146,6 +146,10 @@ begin_object(struct request *r)
         buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
         deliver_fields(&b, &h, true, true);
     } else if (!range_put(r, &b, &h, now)) {
+        if (o->meta.flags & META_PARTIAL) {
+            buf_free(&b);
+            return cut(r);              /* cannot happen: LOOKUP and FETCH looked at its range */
+        }
         if (!deliver_parts(r, 1))
             b.failed = true;
         else if (r->head->method != HTTP_HEAD)

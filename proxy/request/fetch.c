@@ -42,7 +42,12 @@ take_off(struct request *r)
     }
     w.join_only = r->waits;
     w.stale = r->stale;
-    w.semantics.range = false;          /* the whole is asked for */
+    w.part = r->rest;
+    w.semantics.range = r->ranged;      /* else the whole is asked for */
+    if (r->ranged) {
+        w.range = http_value(r->head, HF_RANGE);
+        w.if_range = http_value(r->head, HF_IF_RANGE);
+    }
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &r->collapsed);
     return r->fill != NULL ? 0 : -1;
 }
@@ -82,9 +87,28 @@ take_own(struct request *r, const struct http_head *r304)
     buf_free(&b);
 }
 
+/* A part that is fresh again answers only who wants no more of it. */
+static bool
+part_fits(const struct request *r, const struct object *o)
+{
+    struct http_range ranges[RANGES_MAX];
+    enum range_fit fit;
+    size_t n;
+
+    if (!(o->meta.flags & META_PARTIAL))
+        return true;
+    fit = range_fit(r, o, wall_ms(), ranges, &n);
+    return fit == RANGE_WITHIN || fit == RANGE_UNSATISFIABLE;
+}
+
 static enum req_state
 freshened(struct request *r, const struct fill_view *v)
 {
+    if (!part_fits(r, v->object)) {
+        r->collapsed = false;
+        fill_close(&r->fill);
+        return REQ_LOOKUP;
+    }
     rcu_begin();
     r->object = object_ref((struct object *)(uintptr_t)v->object);
     rcu_end();
@@ -146,9 +170,12 @@ do_fetch(struct request *r)
     struct fill_view v;
 
     if (r->fill == NULL && take_off(r) == -1 && r->waits) {
-        r->why = "range";
-        r->outcome = OUTCOME_PASS;
-        return REQ_FORWARD;
+        if (!lookup_ranged(r)) {
+            r->why = "range";
+            r->outcome = OUTCOME_PASS;
+            return REQ_FORWARD;
+        }
+        take_off(r);
     }
     if (r->fill == NULL)
         return req_problem_retry(r, 503, "out of memory", 1);

@@ -26,13 +26,24 @@ forward(struct request *r, const char *why)
     r->get = NULL;
     r->collapsed = false;
     r->outcome = OUTCOME_PASS;
-    if (r->stale != NULL)
-        object_unref(&r->stale);
+    object_unref(&r->stale);
+    object_unref(&r->rest);
     return REQ_FORWARD;
 }
 
-/* Nothing usable is stored. What this request may have is fetched for all; a part of it that nobody
- * fetches whole, and the answer to a HEAD that would not be stored, are asked for as they are. */
+/* May the client's range be fetched for the store? Otherwise the origin alone has the answer: to
+ * several ranges, and to conditions that nothing here can be compared with (RFC 9110 13.2.1). */
+bool
+lookup_ranged(struct request *r)
+{
+    r->waits = false;
+    r->ranged = range_single(r->head) && (!r->rq.conditional || r->stale != NULL);
+    return r->ranged;
+}
+
+/* Nothing usable is stored. What this request may have is fetched for all; a part of it where nobody
+ * fetches the whole. What would not be stored is asked for as it stands: the answer to a HEAD, or to
+ * several ranges. */
 static enum req_state
 miss(struct request *r, enum fwd why)
 {
@@ -45,8 +56,8 @@ miss(struct request *r, enum fwd why)
         r->alone = true;                /* its answer must be younger than the request */
     if (r->alone && r->head->method == HTTP_HEAD)
         return forward(r, "head");
-    r->waits = r->head->method == HTTP_GET && r->rq.range && r->stale == NULL;
-    if (r->alone && r->waits)
+    r->waits = r->head->method == HTTP_GET && r->rq.range && r->stale == NULL && r->rest == NULL;
+    if (r->alone && r->waits && !lookup_ranged(r))
         return forward(r, "range");
     r->outcome = OUTCOME_MISS;
     return REQ_FETCH;
@@ -117,6 +128,33 @@ why_validate(const struct request *r, const struct object *o, bool soft)
     return fresh && !theirs ? FWD_REQUEST : FWD_STALE;
 }
 
+/* What is stored is a part. Fresh, it answers who wants no more of it; who wants the whole gets it
+ * completed; who wants other bytes asks for those, and they are combined where they are stored. One
+ * that is not fresh is validated for who wants what it has, and else no more than nothing. */
+static enum req_state
+found_part(struct request *r, struct object *o, enum sem_use use, bool soft)
+{
+    struct http_range ranges[RANGES_MAX];
+    enum fwd why = use == SEM_PART ? FWD_PARTIAL : why_validate(r, o, soft);
+    size_t n;
+    enum range_fit fit = range_fit(r, o, wall_ms(), ranges, &n);
+    bool has = fit == RANGE_WITHIN || fit == RANGE_UNSATISFIABLE;
+
+    if (use == SEM_PART && has) {
+        r->object = o;
+        return serve(r, SEM_FRESH, NULL);
+    }
+    learn_own_vary(r, o);
+    if (use == SEM_PART && fit == RANGE_NONE)
+        r->rest = o;
+    r->stale = use == SEM_VALIDATE && has ? o : NULL;
+    if ((r->stale != NULL && !lookup_ranged(r)) || (r->stale == NULL && r->rest == NULL)) {
+        r->stale = NULL;
+        object_unref(&o);
+    }
+    return miss(r, why);
+}
+
 enum req_state
 do_lookup(struct request *r)
 {
@@ -128,8 +166,9 @@ do_lookup(struct request *r)
 
     if (++r->rounds > ROUNDS_MAX)
         r->alone = true;
-    if (r->stale != NULL)
-        object_unref(&r->stale);
+    object_unref(&r->stale);
+    object_unref(&r->rest);
+    r->ranged = false;
     rcu_begin();
     got = store_get(req_store(), &r->key, r->head, wall_ms(), &o, &soft);
     if (got == STORE_HIT) {
@@ -142,9 +181,9 @@ do_lookup(struct request *r)
         return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_URI_MISS);
     case STORE_PASS:
         r->alone = true;
-        if (r->rq.conditional && !(r->rq.cc.flags & CC_ONLY_IF_CACHED)) {
-            /* Nothing here to judge the client's conditions by: the origin does (RFC 9110
-             * 13.2.1). */
+        if ((r->rq.conditional || r->rq.range) && !(r->rq.cc.flags & CC_ONLY_IF_CACHED)) {
+            /* Nothing here to judge the client's conditions by, or to take ranges of: the origin
+             * does (RFC 9110 13.2.1). */
             r->fwd = r->fwd == FWD_NONE ? FWD_URI_MISS : r->fwd;
             r->why = "pass-for";
             return REQ_FORWARD;
@@ -160,6 +199,8 @@ do_lookup(struct request *r)
         r->object = found;
         return serve(r, use, why);
     }
+    if (use != SEM_CANNOT && (found->meta.flags & META_PARTIAL))
+        return found_part(r, found, use, soft);
     if (use == SEM_CANNOT) {
         object_unref(&found);
         r->alone = r->alone || r->head->method == HTTP_HEAD;    /* what is stored stays */

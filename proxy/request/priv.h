@@ -43,7 +43,8 @@ struct site {
 };
 
 /* Why a request went forward (RFC 9211 2.2). */
-enum fwd { FWD_NONE, FWD_BYPASS, FWD_METHOD, FWD_URI_MISS, FWD_VARY_MISS, FWD_REQUEST, FWD_STALE };
+enum fwd { FWD_NONE, FWD_BYPASS, FWD_METHOD, FWD_URI_MISS, FWD_VARY_MISS, FWD_REQUEST, FWD_STALE,
+    FWD_PARTIAL };
 
 /* A piece of an answer made from a stored body: text, then bytes of the body. */
 struct part { struct slice text; uint64_t at, n; };
@@ -82,6 +83,8 @@ struct request {
 
     /* LOOKUP, FETCH, FORWARD */
     struct object     *stale;           /* owned reference: to be validated */
+    struct object     *rest;            /* owned reference: a part, of which the rest is asked for */
+    bool               ranged;          /* the client's range alone is asked for */
     struct object     *object;          /* owned reference: to be delivered */
     struct fill       *fill;            /* owned */
     struct slice       vary;            /* of other variants */
@@ -143,6 +146,8 @@ enum req_state do_deliver(struct request *r);
 enum req_state do_abort(struct request *r);
 enum req_state do_done(struct request *r);
 
+bool lookup_ranged(struct request *r);  /* lookup.c: the client's range alone is asked for from here on */
+
 /* hit.c: answers a fresh hit on the spot; false: nothing was done. */
 bool hit_try(struct conn *c, const struct http_head *h, struct slice bytes);
 
@@ -174,7 +179,18 @@ struct slice deliver_etag(const struct object *o);
 void deliver_fields(struct buf *b, const struct http_head *h, bool only_304, bool type);
 bool deliver_parts(struct request *r, size_t n);    /* n of them; false: memory out */
 
-/* range.c: writes the status line and fields of a 206 or 416 out of r->object, whose head is h, and
+/* range.c */
+enum range_fit {
+    RANGE_NONE,                         /* no range that counts: the whole is wanted */
+    RANGE_WITHIN,                       /* n ranges of what is stored */
+    RANGE_BEYOND,                       /* of the representation, but not of the part that is stored */
+    RANGE_UNSATISFIABLE,
+};
+/* What this request wants of o; ranges has room for RANGES_MAX. */
+enum range_fit range_fit(const struct request *r, const struct object *o, int64_t now_ms,
+    struct http_range *ranges, size_t *n);
+bool range_single(const struct http_head *h);       /* one line, one range */
+/* Writes the status line and fields of a 206 or 416 out of r->object, whose head is h, and
  * sets r's parts. false: the range does not count. */
 bool range_put(struct request *r, struct buf *b, const struct http_head *h, int64_t now_ms);
 

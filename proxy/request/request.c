@@ -377,10 +377,9 @@ req_finish(struct request *r)
     if (atomic_load_explicit(&stats_access_on, memory_order_relaxed))
         log_access(r, whole_us);
     fill_close(&r->fill);
-    if (r->stale != NULL)
-        object_unref(&r->stale);
-    if (r->object != NULL)
-        object_unref(&r->object);
+    object_unref(&r->stale);
+    object_unref(&r->rest);
+    object_unref(&r->object);
     buf_free(&r->body);
     buf_free(&r->content);
     site_unref(&r->site);

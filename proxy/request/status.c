@@ -68,7 +68,7 @@ static const char *
 fwd_name(enum fwd f)
 {
     static const char *const name[] = { "", "bypass", "method", "uri-miss", "vary-miss",
-        "request", "stale" };
+        "request", "stale", "partial" };
 
     return name[f];
 }

@@ -127,6 +127,20 @@ sem_not_modified(const struct http_head *request, struct slice etag, int64_t las
     return since != HTTP_NO_DATE && modified(last_modified_s, date_s) <= since;
 }
 
+bool
+sem_strong_date(const struct sem_validator *v)
+{
+    return v->last_modified_s != HTTP_NO_DATE && v->last_modified_s < v->date_s;
+}
+
+bool
+sem_same_strong(const struct sem_validator *a, const struct sem_validator *b)
+{
+    if (a->etag.n > 0 || b->etag.n > 0)
+        return sem_etag_strong_equal(a->etag, b->etag);
+    return sem_strong_date(a) && sem_strong_date(b) && a->last_modified_s == b->last_modified_s;
+}
+
 /* Only a strong validator may join parts (13.1.5). A date is one when the response was made at
  * least a second after the change (8.8.2.2), and only the very same date matches. */
 bool

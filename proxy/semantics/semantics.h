@@ -73,6 +73,7 @@ enum {                              /* sem_meta.flags */
     META_HEURISTIC = 4, META_FORCED = 8,
     META_SHARED_AUTH = 16,          /* may answer requests with Authorization (3.5) */
     META_EXPLICIT = 32,             /* explicit freshness from the origin */
+    META_PARTIAL = 64,              /* a part of the representation alone (3.3) */
 };
 
 /* What reuse needs to know of a stored response: fixed size, part of the object. */
@@ -90,8 +91,9 @@ struct sem_meta {
 /* May this response be stored in a shared cache (RFC 9111 3, 3.5), and what is it then? Times of
  * sending the request and of receiving the head. false with *why. With rules->force_ttl_ms >= 0 the
  * response's own word is overridden for the statuses below 400 that RFC 9110 15.1 calls cacheable
- * (no rule stores 1xx, 206, 304, 412, 416, 417, nor what RFC 6585 forbids). With Set-Cookie the
- * response needs freshness of the origin's own, public, or force_ttl. */
+ * (no rule stores 1xx, 304, 412, 416, 417, nor what RFC 6585 forbids). A 206 to a request with Range is
+ * stored as a part of a 200, which m->status then is: META_PARTIAL; one of several parts is not. With
+ * Set-Cookie the response needs freshness of the origin's own, public, or force_ttl. */
 bool sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why);
@@ -135,6 +137,7 @@ enum sem_use {
     SEM_FRESH,                      /* serve */
     SEM_STALE,                      /* serve, stale: max-stale of the client (4.2.4) */
     SEM_STALE_REVALIDATE,           /* serve, stale, and revalidate behind it (RFC 5861) */
+    SEM_PART,                       /* fresh, but a part: serve what lies within it, ask for the rest (3.3) */
     SEM_VALIDATE,                   /* ask the origin first */
     SEM_CANNOT,                     /* this client may not have it at all (3.5): fetch, do not validate */
 };
@@ -174,6 +177,11 @@ bool sem_not_modified(const struct http_head *request, struct slice etag,
 /* May Range be honoured, If-Range considered (RFC 9110 13.1.5)? True without If-Range. */
 bool sem_if_range(const struct http_head *request, struct slice etag, int64_t last_modified_s,
     int64_t date_s, int64_t now_s);
+/* Do both have the same strong validator, so that parts of them may be combined (RFC 9110 8.8.2.2,
+ * 15.3.7.3)? An entity tag decides where either has one. */
+struct sem_validator { struct slice etag; int64_t last_modified_s, date_s; };
+bool sem_same_strong(const struct sem_validator *a, const struct sem_validator *b);
+bool sem_strong_date(const struct sem_validator *v);        /* is its Last-Modified strong? */
 bool sem_etag_weak_equal(struct slice a, struct slice b);
 bool sem_etag_strong_equal(struct slice a, struct slice b);
 bool sem_etag_valid(struct slice a);                /* entity-tag of RFC 9110 8.8.3 */

@@ -30,7 +30,7 @@ sem_understands(unsigned status)
     }
 }
 
-/* 206 is left out: partial responses are not stored here. */
+/* Of a 206 what is stored is a part of a 200. */
 bool
 sem_heuristic_status(unsigned status)
 {
@@ -43,14 +43,14 @@ sem_heuristic_status(unsigned status)
     }
 }
 
-/* What no freshness makes storable: no final status (RFC 9111 3); a part (206); answers to a
+/* What no freshness makes storable: no final status (RFC 9111 3); answers to a
  * condition, a range or an expectation of one request alone (304, 412, 416, 417 of RFC 9110 15);
  * what RFC 6585 3, 4, 5 and 6 forbid to store (428, 429, 431, 511); no status at all (600 up). */
 static bool
 status_never(unsigned status)
 {
     switch (status) {
-    case 206: case 304: case 412: case 416: case 417: case 428: case 429: case 431: case 511:
+    case 304: case 412: case 416: case 417: case 428: case 429: case 431: case 511:
         return true;
     default:
         return status < 200 || status > 599;
@@ -87,14 +87,35 @@ varies_on_all(const struct http_head *response)
     return false;
 }
 
+/* 3.3: a part can be stored when it was asked for and says which one it is. That of several parts
+ * (multipart/byteranges) says it inside, and nothing here reads it. */
+static const char *
+refused_part(const struct sem_request *rq, const struct http_head *response)
+{
+    const struct http_field *f = http_find(response, HF_CONTENT_RANGE);
+    struct http_content_range span;
+
+    if (!rq->range)
+        return "status";
+    if (f == NULL || !http_content_range(f->value, &span))
+        return "content-range";
+    for (const struct http_field *g = f + 1; g < response->fields + response->nfields; g++)
+        if (g->id == HF_CONTENT_RANGE)
+            return "content-range";
+    return NULL;
+}
+
 /* What holds whatever a route says. */
 static const char *
 refused_always(const struct sem_request *rq, const struct http_head *response)
 {
     if (rq->method != HTTP_GET && !rq->content)
         return "method";                /* 3: understood for HEAD too, but that brings no content */
-    if (status_never(response->status) || (rq->range && response->status != 200))
+    if (status_never(response->status) ||
+        (rq->range && response->status != 200 && response->status != 206))
         return "status";
+    if (response->status == 206 && refused_part(rq, response) != NULL)
+        return refused_part(rq, response);
     if (rq->cc.flags & CC_NO_STORE)
         return "request-no-store";      /* 5.2.1.5 */
     if (varies_on_all(response))
@@ -283,15 +304,16 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why)
 {
-    bool forced = rules->force_ttl_ms >= 0 && response->status < 400 &&
-        sem_heuristic_status(response->status);
-    struct sem_meta new = { .status = (uint16_t)response->status };
+    unsigned status = response->status == 206 ? 200 : response->status;
+    bool forced = rules->force_ttl_ms >= 0 && status < 400 && sem_heuristic_status(status);
+    struct sem_meta new = { .status = (uint16_t)status,
+        .flags = response->status == 206 ? META_PARTIAL : 0 };
     struct sem_cc cc;
 
     sem_cc_response(response, rules, &cc);
     *why = refused_always(rq, response);
     if (*why == NULL && !forced)
-        *why = refused_by_response(rq, &cc, response->status);
+        *why = refused_by_response(rq, &cc, status);
     if (*why != NULL)
         return false;
     /* 5.4 gives Pragma no meaning in a response; whoever sends it alone means it all the same. */
@@ -308,7 +330,7 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
         &new.lifetime_ms))
         new.flags |= META_EXPLICIT;
     else
-        new.lifetime_ms = assumed_lifetime(&cc, rules, response->status, &new);
+        new.lifetime_ms = assumed_lifetime(&cc, rules, status, &new);
     if (new.lifetime_ms < 0)
         *why = "status";
     else if (!(new.flags & (META_EXPLICIT | META_FORCED)))

@@ -62,6 +62,15 @@ use_stale(const struct sem_request *rq, const struct sem_meta *m, int64_t stale,
     return SEM_VALIDATE;
 }
 
+/* A part is not served stale by anybody's leave: whoever may need the rest needs the origin anyway. */
+static enum sem_use
+stale_part(const char **why)
+{
+    if (*why == NULL)
+        *why = "stale";
+    return SEM_VALIDATE;
+}
+
 enum sem_use
 sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms, bool soft,
     const char **why)
@@ -80,9 +89,9 @@ sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms, 
     else if (rq->cc.max_age >= 0 || rq->cc.min_fresh >= 0)
         *why = client_refuses(rq, age, left);
     if (left > 0 && !soft)              /* 4.2: fresh while the lifetime exceeds the age */
-        return *why == NULL ? SEM_FRESH : SEM_VALIDATE;
-    if (*why != NULL)
-        return SEM_VALIDATE;
+        return *why != NULL ? SEM_VALIDATE : m->flags & META_PARTIAL ? SEM_PART : SEM_FRESH;
+    if (*why != NULL || (m->flags & META_PARTIAL))
+        return stale_part(why);
     return use_stale(rq, m, left < 0 ? -left : 0, why);
 }
 

@@ -32,7 +32,9 @@ node_new(const struct store_parts *p, struct tag **tags, size_t ntags, struct bo
     size_t start = ntags == 0 ? offsetof(struct node, tail) :
         sizeof(struct node) + ntags * sizeof *tags;
     size_t head_at = (start + p->key->bytes.n + p->vary.n + p->variant.n + 3) & ~(size_t)3;
-    struct node *n = malloc(head_at + (body != NULL ? sizeof(struct stored_head) + p->head.n : 0));
+    size_t part_n = body != NULL && (p->meta.flags & META_PARTIAL) ? sizeof *p->part : 0;
+    struct node *n = malloc(head_at +
+        (body != NULL ? sizeof(struct stored_head) + p->head.n + part_n : 0));
     char *at;
 
     if (n == NULL)
@@ -53,7 +55,7 @@ node_new(const struct store_parts *p, struct tag **tags, size_t ntags, struct bo
 
         *h = (struct stored_head){ .n = (uint32_t)p->head.n, .status_n = (uint16_t)p->status_n,
             .etag_at = p->etag_at, .etag_n = (uint16_t)p->etag_n };
-        append(h->bytes, p->head);
+        append(append(h->bytes, p->head), (struct slice){ (const char *)p->part, part_n });
         n->o.head = h;
     }
     n->charge = (uint32_t)((malloc_usable_size(n) + (body != NULL ? body_charge(body) : 0) +
@@ -102,6 +104,17 @@ int64_t
 nodes_held(void)
 {
     return atomic_load_explicit(&kept_out, memory_order_relaxed);
+}
+
+/* Few objects are parts: what tells of one stands behind its head, wherever that ends. */
+struct object_part
+object_part(const struct object *o)
+{
+    struct object_part part = { 0, body_size(o->body), true };
+
+    if (o->meta.flags & META_PARTIAL)
+        memcpy(&part, o->head->bytes + o->head->n, sizeof part);
+    return part;
 }
 
 struct object *

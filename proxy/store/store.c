@@ -516,6 +516,7 @@ static struct node *
 successor(struct store *s, struct node *was, struct store_parts *p, const struct key *k)
 {
     struct tag *tags[NODE_TAGS_MAX];
+    struct object_part part = object_part(&was->o);
     struct node *n;
     size_t ntags;
 
@@ -523,6 +524,8 @@ successor(struct store *s, struct node *was, struct store_parts *p, const struct
     p->vary = node_vary(was);
     p->variant = node_variant(was);
     p->route_id = was->o.route_id;
+    p->part = &part;
+    p->meta.flags = (uint16_t)((p->meta.flags & ~META_PARTIAL) | (was->o.meta.flags & META_PARTIAL));
     if (tags_again(s, was, p, tags, &ntags) == -1)
         return NULL;
     if ((n = node_new(p, tags, ntags, was->o.body)) == NULL) {

@@ -72,7 +72,8 @@ struct slice body_text(const struct body *b, struct pool *p, uint64_t max);
 
 /* ---- objects -------------------------------------------------------------------------------- */
 
-struct stored_head {    /* "HTTP/1.1 200 OK\r\n", fields, "Content-Length: n\r\n"; no empty line */
+struct stored_head {    /* "HTTP/1.1 200 OK\r\n", fields, "Content-Length: n\r\n"; no empty line.
+                           Of a part: that of a 200, without Content-Length and Content-Range */
     /* lives as long as its object, in the same allocation */
     uint32_t   n;
     uint32_t   etag_at;             /* 0: none */
@@ -92,6 +93,13 @@ struct object {
     uint64_t            stamp;      /* purge sequence before its request was sent */
     uint64_t            route_id;
 };
+
+/* Where the body stands in its representation. META_PARTIAL: body_size bytes from `from` on. */
+struct object_part {
+    uint64_t from, size;            /* size: of the representation, or HTTP_SIZE_UNKNOWN */
+    bool     ends;                  /* the body reaches its end */
+};
+struct object_part object_part(const struct object *o);
 
 struct object *object_ref(struct object *o);    /* in a read section, or with a reference at hand */
 void object_unref(struct object **op);
@@ -137,6 +145,7 @@ struct store_parts {
     uint64_t *held;                 /* for it, by store_hold; taken over, to 0, with a reference of
                                        what is STORED; may be NULL */
     struct sem_meta meta;
+    const struct object_part *part; /* with META_PARTIAL; store_freshen keeps that of `was` */
     int64_t request_ms;             /* when its request was sent; 0: nothing is newer */
     uint64_t stamp, route_id;
     const struct slice *tags; size_t ntags; /* at most 256, more are refused; copied (interned) */
