@@ -11,7 +11,7 @@
  *                "fields": {"Cache-Control": "max-age=60", ...}}]}
  *
  * "use" is what sem_use says of this request and that variant: fresh, stale, stale-revalidate,
- * validate, cannot. The request is parsed by the parser that clients meet.
+ * part, validate, cannot. The request is parsed by the parser that clients meet.
  */
 #include "admin/inside.h"
 
@@ -120,8 +120,8 @@ put_stored_fields(struct buf *b, const struct object *o)
 static void
 each_object(void *arg, const struct object *o, struct slice vary, bool soft)
 {
-    static const char *const uses[] = { "fresh", "stale", "stale-revalidate", "validate",
-        "cannot" };
+    static const char *const uses[] = { "fresh", "stale", "stale-revalidate", "part",
+        "validate", "cannot" };
     struct explained *x = arg;
     struct buf *b = &x->r->out;
     const struct sem_meta *m = &o->meta;

@@ -477,7 +477,7 @@ on_rest(struct flight *f, const struct http_head *h)
     heads.status_n = heads.marks.status_n;
     buf_adds(&b, heads.stored);
     for (unsigned i = 0; i < h->nfields; i++)
-        if (h->fields[i].id == HF_SET_COOKIE &&
+        if (h->fields[i].id == HF_SET_COOKIE && !http_has(&whole, HF_SET_COOKIE) &&
             !route_edit_takes(&f->route->response, h->fields[i].name))
             http_put_id(&b, HF_SET_COOKIE, h->fields[i].value);
     heads.live = b.failed ? (struct slice){ NULL, 0 } : pool_slice(f->pool, buf_slice(&b));

@@ -185,8 +185,7 @@ do_lookup(struct request *r)
             /* Nothing here to judge the client's conditions by, or to take ranges of: the origin
              * does (RFC 9110 13.2.1). */
             r->fwd = r->fwd == FWD_NONE ? FWD_URI_MISS : r->fwd;
-            r->why = "pass-for";
-            return REQ_FORWARD;
+            return forward(r, "pass-for");
         }
         return miss(r, FWD_URI_MISS);
     case STORE_VARY_MISS:

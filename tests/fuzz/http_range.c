@@ -1,9 +1,10 @@
 /*
  * Ranges: inside the representation, apart from one another, and the same when they are asked for
- * as they were answered. The first byte is the number of ranges, the next eight the size.
+ * as they were answered; and the text as a Content-Range. The first byte is the number of ranges, the next eight the size.
  */
 #include "http/http.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -31,6 +32,40 @@ asked_for_again(const struct http_range *ranges, size_t n, uint64_t size)
     buf_free(&b);
 }
 
+/* One range, before the size is known, is the one that any size large enough gives. */
+static void
+one_range(struct slice text)
+{
+    struct http_range_spec spec;
+    struct http_range out[16];
+    size_t n;
+
+    if (!http_range_single(text, &spec) || spec.suffix || spec.last >= UINT64_MAX - 1)
+        return;
+    require(http_range(text, UINT64_MAX - 1, out, NELEM(out), &n) == HTTP_RANGE_OK && n == 1);
+    require(out[0].first == spec.first && out[0].last == spec.last);
+}
+
+/* What is read as a part lies within its whole, and reads the same when it is written again. */
+static void
+one_part(struct slice text)
+{
+    struct http_content_range a, b;
+    char again[80];
+
+    if (!http_content_range(text, &a))
+        return;
+    require(a.first <= a.last && a.last < a.size);
+    if (a.size == HTTP_SIZE_UNKNOWN)
+        snprintf(again, sizeof again, "bytes %llu-%llu/*", (unsigned long long)a.first,
+            (unsigned long long)a.last);
+    else
+        snprintf(again, sizeof again, "bytes %llu-%llu/%llu", (unsigned long long)a.first,
+            (unsigned long long)a.last, (unsigned long long)a.size);
+    require(http_content_range(slice_of(again), &b) && a.first == b.first && a.last == b.last &&
+        a.size == b.size);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -41,6 +76,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 9)
         return 0;
+    one_range((struct slice){ (const char *)data + 9, size - 9 });
+    one_part((struct slice){ (const char *)data + 9, size - 9 });
     max = data[0] % 17;
     memcpy(&length, data + 1, 8);
     r = http_range((struct slice){ (const char *)data + 9, size - 9 }, length, out, max, &n);

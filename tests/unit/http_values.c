@@ -74,6 +74,61 @@ dates_are_written_as_the_c_library_writes_them_and_read_back(void **state)
 }
 
 static void
+a_single_range_is_told_before_the_size_is_known(void **state)
+{
+    static const struct { const char *text; bool one, suffix; uint64_t first, last; } cases[] = {
+        { "bytes=0-9", true, false, 0, 9 }, { "bytes=5-", true, false, 5, UINT64_MAX },
+        { "bytes=-5", true, true, 0, 5 }, { "Bytes=0-0", true, false, 0, 0 },
+        { "bytes= 0-9 ", true, false, 0, 9 }, { "bytes=,0-9,", true, false, 0, 9 },
+        { "bytes=-0", true, true, 0, 0 }, { "bytes=0-99999999999999999999", true, false, 0, UINT64_MAX },
+        { "bytes=0-9,20-29", false, false, 0, 0 }, { "bytes=", false, false, 0, 0 },
+        { "bytes=-", false, false, 0, 0 }, { "bytes=9-0", false, false, 0, 0 },
+        { "bytes=a-b", false, false, 0, 0 }, { "bytes=1", false, false, 0, 0 },
+        { "lines=0-9", false, false, 0, 0 }, { "bytes", false, false, 0, 0 },
+        { "", false, false, 0, 0 }, { "bytes=0-9-", false, false, 0, 0 },
+    };
+    struct http_range_spec got;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        bool one = http_range_single(slice_of(cases[i].text), &got);
+
+        if (one != cases[i].one || (one && (got.suffix != cases[i].suffix ||
+            got.first != cases[i].first || got.last != cases[i].last)))
+            fail_msg("%s", cases[i].text);
+    }
+}
+
+static void
+a_content_range_names_one_part(void **state)
+{
+    static const struct { const char *text; bool valid; uint64_t first, last, size; } cases[] = {
+        { "bytes 0-9/100", true, 0, 9, 100 }, { "BYTES 0-9/100", true, 0, 9, 100 },
+        { "bytes 0-9/*", true, 0, 9, HTTP_SIZE_UNKNOWN }, { "bytes 99-99/100", true, 99, 99, 100 },
+        { "bytes 99-100/100", false, 0, 0, 0 }, { "bytes 9-0/100", false, 0, 0, 0 },
+        { "bytes */100", false, 0, 0, 0 }, { "bytes 0-9", false, 0, 0, 0 },
+        { "bytes 0-9/", false, 0, 0, 0 }, { "bytes -9/100", false, 0, 0, 0 },
+        { "bytes 0-/100", false, 0, 0, 0 }, { "bytes=0-9/100", false, 0, 0, 0 },
+        { "bytes  0-9/100", false, 0, 0, 0 }, { "bytes 0 -9/100", false, 0, 0, 0 },
+        { "lines 0-9/100", false, 0, 0, 0 }, { "", false, 0, 0, 0 }, { "bytes ", false, 0, 0, 0 },
+        { "bytes 0-9/100, bytes 10-19/100", false, 0, 0, 0 },
+        { "bytes 0-18446744073709551615/*", false, 0, 0, 0 },
+        { "bytes 0-9/18446744073709551615", false, 0, 0, 0 },
+        { "bytes 0-9/99999999999999999999", false, 0, 0, 0 },
+    };
+    struct http_content_range got;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        bool valid = http_content_range(slice_of(cases[i].text), &got);
+
+        if (valid != cases[i].valid || (valid && (got.first != cases[i].first ||
+            got.last != cases[i].last || got.size != cases[i].size)))
+            fail_msg("%s", cases[i].text);
+    }
+}
+
+static void
 ranges_are_cut_to_the_representation_and_joined(void **state)
 {
     static const struct { const char *text; uint64_t size; const char *want; } cases[] = {
@@ -279,6 +334,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dates_are_read_in_three_forms),
         cmocka_unit_test(dates_are_written_as_the_c_library_writes_them_and_read_back),
+        cmocka_unit_test(a_single_range_is_told_before_the_size_is_known),
+        cmocka_unit_test(a_content_range_names_one_part),
         cmocka_unit_test(ranges_are_cut_to_the_representation_and_joined),
         cmocka_unit_test(hosts_are_names_or_addresses_with_a_port),
         cmocka_unit_test(hosts_lose_case_and_default_port),

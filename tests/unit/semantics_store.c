@@ -24,7 +24,7 @@ static const struct store_case {
     MOVED(404), MOVED(405), MOVED(410), MOVED(414), MOVED(422), MOVED(499), MOVED(500), MOVED(501),
     MOVED(502), MOVED(503), MOVED(504), MOVED(599),
     NEVER("3, not final", 100), NEVER("3, not final", 101), NEVER("3, not final", 103),
-    NEVER("3.3", 206), NEVER("4.3.4", 304), NEVER("RFC 9110 15.5.13", 412),
+    NEVER("3.3, not asked for", 206), NEVER("4.3.4", 304), NEVER("RFC 9110 15.5.13", 412),
     NEVER("RFC 9110 15.5.17", 416), NEVER("RFC 9110 15.5.18", 417), NEVER("RFC 6585 3", 428),
     NEVER("RFC 6585 4", 429), NEVER("RFC 6585 5", 431), NEVER("RFC 6585 6", 511),
     NEVER("RFC 9110 15", 600), NEVER("RFC 9110 15", 999),
@@ -55,6 +55,24 @@ static const struct store_case {
     { "5.2.1.4", "GET", "Cache-Control: no-cache", 200, FRESH, NULL, 60, META_EXPLICIT },
     { "3.3", "GET", "Range: bytes=0-1", 200, FRESH, NULL, 60, META_EXPLICIT },
     { "3.3", "GET", "Range: bytes=0-1", 404, FRESH, "status", 0, 0 },
+    /* a part that was asked for, and says which one it is (3.3; RFC 9110 14.4) */
+#define PART(response, why, lifetime, flags) \
+    { "3.3", "GET", "Range: bytes=0-1", 206, response, why, lifetime, flags }
+    PART(FRESH "\nContent-Range: bytes 0-1/10", NULL, 60, META_EXPLICIT | META_PARTIAL),
+    PART(FRESH "\nContent-Range: bytes 0-1/*", NULL, 60, META_EXPLICIT | META_PARTIAL),
+    PART(FRESH "\nContent-Range: Bytes 5-9/10", NULL, 60, META_EXPLICIT | META_PARTIAL),
+    PART(GUESS "\nContent-Range: bytes 0-1/10", NULL, 3600, META_HEURISTIC | META_PARTIAL),
+    PART(FRESH ", must-understand, no-store\nContent-Range: bytes 0-1/10", NULL, 60, META_EXPLICIT | META_PARTIAL),
+    PART("Cache-Control: no-store\nContent-Range: bytes 0-1/10", "no-store", 0, 0),
+    PART(FRESH, "content-range", 0, 0),
+    PART(FRESH "\nContent-Type: multipart/byteranges; boundary=x", "content-range", 0, 0),
+    PART(FRESH "\nContent-Range: bytes 1-0/10", "content-range", 0, 0),
+    PART(FRESH "\nContent-Range: bytes 0-1/1", "content-range", 0, 0),
+    PART(FRESH "\nContent-Range: bytes */10", "content-range", 0, 0),
+    PART(FRESH "\nContent-Range: lines 0-1/10", "content-range", 0, 0),
+    PART(FRESH "\nContent-Range: bytes 0-1/10\nContent-Range: bytes 0-1/10", "content-range", 0, 0),
+    { "3.3, not asked for", "GET", "", 206, FRESH "\nContent-Range: bytes 0-1/10", "status", 0, 0 },
+    { "RFC 9110 15.5.17", "GET", "Range: bytes=0-1", 416, FRESH "\nContent-Range: bytes */10", "status", 0, 0 },
     /* RFC 9213 2.2 */
     { "RFC 9213 2.2", "GET", "", 200, "Date: @0\nExpires: @1000\nCDN-Cache-Control: max-age=60", NULL, 60,
         META_EXPLICIT },
@@ -208,7 +226,7 @@ responses_are_stored_as_the_clauses_say(void **state)
         if (!stored)
             assert_int_equal(m.status, 7);      /* nothing changed */
         else if (m.lifetime_ms != c->lifetime_s * 1000 || m.flags != c->flags ||
-            m.status != c->status)
+            m.status != (c->status == 206 ? 200 : c->status))
             fail_msg("%s: %u %s: lifetime %lld flags %x", c->clause, c->status, c->response,
                 (long long)m.lifetime_ms, m.flags);
     }

@@ -23,6 +23,14 @@ static const struct use_case {
     { "4.2", "", 60, 61, 0, -1, -1, false, SEM_VALIDATE, "stale", false },
     { "4.2, never fresh", "", 0, 0, 0, -1, -1, false, SEM_VALIDATE, "stale", false },
     { "softly purged", "", 60, 0, 0, -1, -1, true, SEM_VALIDATE, "stale", false },
+    /* a part: fresh it serves who wants no more, and stale nobody */
+    { "3.3", "", 60, 59, FLAG(PARTIAL), -1, -1, false, SEM_PART, FRESH_ },
+    { "3.3", "", 60, 60, FLAG(PARTIAL), -1, -1, false, SEM_VALIDATE, "stale", false },
+    { "3.3", "", 60, 0, FLAG(PARTIAL), -1, -1, true, SEM_VALIDATE, "stale", false },
+    { "3.3", "Cache-Control: max-stale", 60, 61, FLAG(PARTIAL), 60, 60, false, SEM_VALIDATE, "stale", true },
+    { "3.3", "Cache-Control: no-cache", 60, 0, FLAG(PARTIAL), -1, -1, false, SEM_VALIDATE, "request-no-cache",
+        false },
+    { "3.5", "Authorization: x", 60, 0, FLAG(PARTIAL), -1, -1, false, SEM_CANNOT, "authorization", false },
     /* no-cache */
     { "5.2.2.4", "", 60, 0, FLAG(NO_CACHE), -1, 60, false, SEM_VALIDATE, "no-cache", false },
     { "5.2.2.4", "Cache-Control: max-stale", 60, 99, FLAG(NO_CACHE), 60, 60, false, SEM_VALIDATE,

@@ -101,7 +101,8 @@ read_case(struct in *in)
 static void
 print_stored(const struct in *in, const struct sem_meta *m)
 {
-    static const char *const verdicts[] = { "fresh", "stale", "behind", "validate", "cannot" };
+    static const char *const verdicts[] = { "fresh", "stale", "behind", "part", "validate",
+        "cannot" };
     const struct http_head *later = &in->head[LATER].h;
     struct slice etag = http_value(&in->head[RESPONSE].h, HF_ETAG);
     struct sem_request rq;

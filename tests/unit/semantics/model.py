@@ -25,9 +25,9 @@ QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 UNDERSTOOD = {200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 305, 307, 308,
               400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 413, 414, 415, 421, 422,
               426, 500, 501, 502, 503, 504, 505}
-# Never stored. 3: parts and 304 without understanding. RFC 6585 3 to 6: by name. Choice: the
+# Never stored. 3: 304 without understanding. RFC 6585 3 to 6: by name. Choice: the
 # answers to a condition, a range, an expectation of one request (store.c).
-NEVER = {206, 304, 412, 416, 417, 428, 429, 431, 511}
+NEVER = {304, 412, 416, 417, 428, 429, 431, 511}
 NEVER_STALE = ("must-revalidate", "proxy-revalidate", "s-maxage")
 # RFC 9110 15.1
 HEURISTIC = {200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501}
@@ -233,11 +233,24 @@ class Rules:
         self.heuristic, self.negative = heuristic, dict(negative)
 
 
+def part_said(request, response):
+    """3.3: a 206 that was asked for and says by one valid Content-Range (RFC 9110 14.4) which part it
+    is."""
+    values = response.all("Content-Range")
+    found = len(values) == 1 and re.fullmatch(r"bytes (\d+)-(\d+)/(\*|\d+)", values[0], re.I | re.A)
+    if not request.has("Range") or not found:
+        return False
+    first, last = int(found[1]), int(found[2])
+    return first <= last and (found[3] == "*" or last < int(found[3]))
+
+
 class Stored:
     """What is known of a stored response. Every property is one that reuse depends on."""
 
     def __init__(self, method, request, status, response, rules, request_ms, response_ms):
         self.response, self.status, self.rules = response, status, rules
+        self.part = part_said(request, response) if status == 206 else None
+        status = 200 if self.part else status       # RFC 9110 15.3.7.3: it is part of a 200
         self.response_ms = response_ms
         self.control = response.control
         # Choice: against the origin's word only for what its resources answer when all is well, of
@@ -264,6 +277,8 @@ class Stored:
             return {False}, "5.2.1.5"
         if status in NEVER or status > 599:                         # RFC 9110 15: no status
             return {False}, "3 status"
+        if self.part is False:
+            return {False}, "3.3 part"
         if request.has("Range") and status != 200:                  # Choice: store.c
             return {False}, "3.3"
         if "*" in members(self.response.all("Vary")):               # Choice: it would match nothing
@@ -372,7 +387,7 @@ class Stored:
 
     def use(self, request, now, soft):
         """The set of right verdicts among fresh, stale, behind (stale and revalidated behind it),
-        validate, cannot."""
+        part (fresh, for who wants no more), validate, cannot."""
         asked = request.control
         # Choice: what 3.5 would not let be stored with Authorization is not given to a request
         # that has it either (semantics.h, META_SHARED_AUTH).
@@ -390,7 +405,9 @@ class Stored:
         if min_fresh is not None and self.lifetime < age + min_fresh * 1000:
             return {"validate"}                                     # 5.2.1.3
         if self.fresh(now, soft):
-            return {"fresh"}
+            return {"part" if self.part else "fresh"}
+        if self.part:
+            return {"validate"}             # Choice: no part is served stale (use.c)
         return self.stale(asked, max_age is not None or min_fresh is not None, now)
 
     def stale(self, asked, limited, now):
@@ -679,6 +696,8 @@ def forbidden(stored, first_method, first, method, request, now, soft, failed=Fa
         return "4 method"
     if stored.status < 200 or stored.status in NEVER:
         return "3 status"
+    if stored.status == 206 and not failed:     # to some, when all goes wrong, and then they fit
+        return "3.3"
     if first.control.has("no-store"):
         return "5.2.1.5"
     if selects(stored.response, first, request) == {False}:

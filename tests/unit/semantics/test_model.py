@@ -133,9 +133,12 @@ VARIES = ["Accept-Language", "X-Tenant", "Accept-Language", "X-Tenant", "User-Ag
           "**", "*, *"]
 METHODS = ["GET"] * 100 + ["HEAD", "HEAD", "QUERY", "POST", "PUT", "OPTIONS", "PROPFIND", "DELETE", "get"]
 STATUSES = [200] * 60 + [203, 204, 300, 301, 404, 410] * 3 + [
-    100, 199, 201, 202, 205, 206, 207, 226, 299, 302, 303, 304, 306, 307, 308, 400, 401, 403, 405,
+    100, 199, 201, 202, 205, 206, 206, 206, 206, 206, 206, 207, 226, 299, 302, 303, 304, 306, 307, 308, 400, 401, 403, 405,
     412, 414, 416, 417, 418, 425, 428, 429, 451, 499, 500, 501, 502, 503, 504, 511, 599, 600, 777,
     999]
+SPANS = ["bytes 0-4/10"] * 6 + ["bytes 5-9/10", "bytes 5-9/*", "BYTES 0-0/1", "bytes 0-4/5"] + [
+    "bytes 5-4/10", "bytes 0-4/4", "bytes */10", "bytes 0-4", "bytes=0-4/10", "lines 0-4/10", "",
+    "bytes 0-4/10, bytes 5-9/10", "bytes -4/10", "bytes 0-/10", "bytes 0-4/", "bytes  0-4/10"]
 OFFSETS = [0] * 12 + [-1, 1, -5, 5, -10, 10, -60, 60, 60, 60, -600, -3600, 3600, 3600, -86400,
            -864000, 86400 * 365, -86400 * 365 * 40, 86400 * 365 * 47, 86400 * 365 * 60]
 WAITS = [0, 0, 0, 1, 1000, 5000, 10000, 499, 500, 999, 1000, 1001, 4000, 4999, 5000, 5001, 9999,
@@ -204,10 +207,14 @@ def responses(draw):
         ("Trailer", "x"), ("Clear-Site-Data", '"cache"'), ("Server-Timing", "a;dur=1"),
         ("RateLimit-Limit", "5"), ("X-Request-Id", "1")]), max_size=2)
     lines += draw(others)
+    status = draw(st.sampled_from(STATUSES))
+    if status == 206 or draw(rarely):
+        lines += [("Content-Range", draw(st.sampled_from(SPANS)))]
+        lines += [("Content-Range", draw(st.sampled_from(SPANS)))] if draw(seldom) else []
     freshened = draw(st.sampled_from([[], tags, modified, tags + modified])) if not draw(few) else \
         [("ETag", draw(st.sampled_from(TAGS)))] + dates(draw, "Last-Modified")
     freshened = freshened + draw(others) + draw(controls(RESPONSE_DIRECTIVE, 2))
-    return draw(st.sampled_from(STATUSES)), lines, draw(rules()), freshened
+    return status, lines, draw(rules()), freshened
 
 
 SELECTING = st.lists(st.one_of(*(
@@ -232,7 +239,7 @@ def exchanges(draw):
     first = selecting + (draw(controls(REQUEST_DIRECTIVE, 1)) if draw(rarely) else [])
     if draw(rarely):
         first = first + [("Authorization", "Basic eDp5")]
-    if draw(rarely):
+    if draw(seldom):
         first = first + [("Range", "bytes=0-4")]
     later = draw(SELECTING) if draw(few) else selecting
     if draw(few):
