@@ -272,10 +272,8 @@ storable(struct flight *f, const struct http_head *h, const char **why)
         *why = "size";
         return false;
     }
-    if (h->status == 206 && !part_storable(f, h)) {
-        *why = "content-range";
+    if (h->status == 206 && !part_storable(f, h, why))
         return false;
-    }
     if (f->stale != NULL && h->status >= 500) {
         *why = "error";                 /* what is stored stays, stale: RFC 9111 4.3.3 */
         return false;

@@ -150,8 +150,8 @@ struct slice part_head(struct flight *f, const struct http_head *h, struct http_
     struct head_marks *m);
 int  part_front(struct flight *f);      /* appends what stands before the new bytes; -1: memory out */
 bool part_back(struct flight *f);       /* ... behind them, at the end. false: it is not the whole */
-/* Can a response of h->length (when it is known) be a part at all? Fills f->span. */
-bool part_storable(struct flight *f, const struct http_head *h);
+/* Can a response of h->length (when it is known) be a part at all? Fills f->span; false with *why. */
+bool part_storable(struct flight *f, const struct http_head *h, const char **why);
 /* The body is whole: where does it stand? false: it is not stored. */
 bool part_place(const struct flight *f, struct object_part *p);
 /* Publishes it: combined with what is stored, or in its place. */

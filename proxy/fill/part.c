@@ -209,13 +209,20 @@ fits(const struct flight *f, uint64_t n)
     return n == span || (n > 0 && n < span && f->bounded && wants_end(f));
 }
 
+/* To an If-Range of the client's a 206 may leave out the fields that the client has (15.3.7): it is
+ * no head to answer others with. */
 bool
-part_storable(struct flight *f, const struct http_head *h)
+part_storable(struct flight *f, const struct http_head *h, const char **why)
 {
-    if (!http_content_range(http_value(h, HF_CONTENT_RANGE), &f->span))
-        return false;
     f->bounded = h->framing == HTTP_LENGTH || h->framing == HTTP_CHUNKED;
-    return h->framing != HTTP_LENGTH || fits(f, h->length);
+    if (f->if_range.n > 0)
+        *why = "if-range";
+    else if (!http_content_range(http_value(h, HF_CONTENT_RANGE), &f->span) ||
+        (h->framing == HTTP_LENGTH && !fits(f, h->length)))
+        *why = "content-range";
+    else
+        return true;
+    return false;
 }
 
 bool
@@ -323,6 +330,18 @@ combines(const struct flight *f, const struct store_parts *p, const struct objec
         sem_same_strong(&mine, &theirs);
 }
 
+/* The groups of what is stored are those of its latest head (RFC 9875): where the newer bytes came
+ * without, nobody could find the older by theirs. */
+static bool
+loses_groups(const struct http_head *h, const struct buf *merged, const struct head_marks *m)
+{
+    struct http_field fields[HTTP_FIELDS_MAX];
+    struct http_head both = { .fields = fields, .cap = HTTP_FIELDS_MAX };
+
+    return http_parse_fields(merged->p + m->status_n, merged->n - m->status_n, &both) == -1 ||
+        (http_has(&both, HF_CACHE_GROUPS) && !http_has(h, HF_CACHE_GROUPS));
+}
+
 /* A whole that is stored and fresh has what the part has, and more. */
 enum store_result
 part_publish(struct flight *f, struct store_parts *p, struct object **out)
@@ -334,7 +353,8 @@ part_publish(struct flight *f, struct store_parts *p, struct object **out)
 
     if (o == NULL || (o->meta.flags & META_PARTIAL) ||
         sem_age_ms(&o->meta, wall_ms()) >= o->meta.lifetime_ms) {
-        if (o != NULL && combines(f, p, o) && merge(f, o, f->view.response, &b, &m) == 0) {
+        if (o != NULL && combines(f, p, o) && merge(f, o, f->view.response, &b, &m) == 0 &&
+            !loses_groups(f->view.response, &b, &m)) {
             p->head = buf_slice(&b);
             p->status_n = m.status_n;
             p->etag_at = m.etag_at;

@@ -294,7 +294,6 @@ identity_is_no_coding(void **state)
     }
 }
 
-<<<<<<< HEAD
 /* RFC 9111 4.3.5. The stored one has five bytes. */
 static void
 a_head_agrees_where_each_validator_it_has_and_its_length_do(void **state)
@@ -315,7 +314,8 @@ a_head_agrees_where_each_validator_it_has_and_its_length_do(void **state)
         if (sem_head_agrees(response_of(&stored, 200, cases[i].stored), 5,
                 response_of(&head, 200, cases[i].head), cases[i].length) != cases[i].agrees)
             fail_msg("%s against %s, %d", cases[i].head, cases[i].stored, (int)cases[i].length);
-=======
+}
+
 static void
 parts_are_combined_by_the_same_strong_validator(void **state)
 {
@@ -338,7 +338,6 @@ parts_are_combined_by_the_same_strong_validator(void **state)
         if (sem_same_strong(&a, &b) != cases[i].same)
             fail_msg("case %zu", i);
     }
->>>>>>> 869e265 (Parts: unit, scenario and property tests, the fuzz target; five cases of the public suite less on the list)
 }
 
 int
