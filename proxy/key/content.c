@@ -408,7 +408,7 @@ key_add_content(struct key *k, const struct http_head *h, struct slice content, 
     struct buf *b)
 {
     static const enum http_id others[] = { HF_CONTENT_ENCODING, HF_CONTENT_LANGUAGE,
-        HF_CONTENT_LOCATION };
+        HF_CONTENT_LOCATION, HF_CONTENT_RANGE };
     unsigned char digest[EVP_MAX_MD_SIZE];
     struct buf text = { 0 }, type = { 0 };
     struct slice name;
