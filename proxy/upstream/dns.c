@@ -9,7 +9,9 @@
  *          that cannot be had or takes its time. What is not known is remembered for a second.
  *          While anything is connected to a name it is asked again as its time runs out, used or
  *          not, and its user is told when an address has left the answer. A look-up that fails
- *          changes nothing, and one that fails for a family keeps that family's addresses.
+ *          changes nothing, and one that fails for a family keeps that family's addresses. Of more
+ *          addresses of a family than are kept, which rotate as a rule, none is ever missed: what
+ *          the answer was cut of may be any.
  * Threads  dns_lookup and dns_cancel: any. Everything else on the resolver's loop. Entries and
  *          waiters under mtx.
  */
@@ -113,6 +115,7 @@ static bool
 literal(const char *host, struct addrs *out)
 {
     out->n = 0;
+    out->cut4 = out->cut6 = false;
     if (inet_pton(AF_INET, host, out->at[0].bytes) == 1)
         out->at[0].family = AF_INET;
     else if (inet_pton(AF_INET6, host, out->at[0].bytes) == 1)
@@ -244,6 +247,19 @@ lists(const struct addrs *in, const struct addr *a)
     return false;
 }
 
+static bool
+is_cut(const struct addrs *a, uint8_t family)
+{
+    return family == AF_INET ? a->cut4 : a->cut6;
+}
+
+/* Is it one of theirs, or may it be among those that were cut off? */
+static bool
+may_list(const struct addrs *in, const struct addr *a)
+{
+    return is_cut(in, a->family) || lists(in, a);
+}
+
 bool
 dns_has(struct dns *d, const char *host, const struct addr *a)
 {
@@ -252,9 +268,20 @@ dns_has(struct dns *d, const char *host, const struct addr *a)
     pthread_mutex_lock(&d->mtx);
     for (struct entry *e = d->entries; e != NULL; e = e->next)
         if (strcasecmp(e->name, host) == 0)
-            has = e->addrs.n == 0 || lists(&e->addrs, a);
+            has = e->addrs.n == 0 || may_list(&e->addrs, a);
     pthread_mutex_unlock(&d->mtx);
     return has;
+}
+
+static void
+add_one(struct addrs *a, const struct addr *one)
+{
+    if (a->n < ADDRS_MAX)
+        a->at[a->n++] = *one;
+    else if (one->family == AF_INET)
+        a->cut4 = true;
+    else
+        a->cut6 = true;
 }
 
 /* One question had an answer, the other had none, not even that there is nothing: what is known of
@@ -264,16 +291,25 @@ keep_lost(struct entry *e)              /* under mtx */
 {
     uint8_t have = e->fresh.n > 0 ? e->fresh.at[0].family : 0;
 
-    for (size_t i = 0; e->lost && have != 0 && i < e->addrs.n && e->fresh.n < ADDRS_MAX; i++)
+    for (size_t i = 0; e->lost && have != 0 && i < e->addrs.n; i++)
         if (e->addrs.at[i].family != have)
-            e->fresh.at[e->fresh.n++] = e->addrs.at[i];
+            add_one(&e->fresh, &e->addrs.at[i]);
+    if (e->lost && have == AF_INET)
+        e->fresh.cut6 |= e->addrs.cut6;
+    else if (e->lost && have == AF_INET6)
+        e->fresh.cut4 |= e->addrs.cut4;
 }
 
+/* What an answer did not show, when it was cut, may be what has left. */
 static bool
 one_left(const struct entry *e)
 {
-    for (size_t i = 0; i < e->addrs.n; i++)
-        if (!lists(&e->fresh, &e->addrs.at[i]))
+    const struct addrs *was = &e->addrs, *is = &e->fresh;
+
+    if ((was->cut4 && !is->cut4) || (was->cut6 && !is->cut6))
+        return true;
+    for (size_t i = 0; i < was->n; i++)
+        if (!may_list(is, &was->at[i]))
             return true;
     return false;
 }
@@ -347,6 +383,10 @@ add_addresses(struct addrs *a, uint8_t family, const void *bytes, int count)
     size_t each = family == AF_INET ? 4 : 16, add, keep;
 
     add = (size_t)count < ADDRS_MAX / 2 ? (size_t)count : ADDRS_MAX / 2;
+    if (family == AF_INET)
+        a->cut4 = (size_t)count > add;
+    else
+        a->cut6 = (size_t)count > add;
     keep = a->n < ADDRS_MAX - add ? a->n : ADDRS_MAX - add;
     if (family == AF_INET)
         memmove(a->at + add, a->at, keep * sizeof *a->at);
@@ -391,8 +431,8 @@ from_hosts(struct entry *e)
         if (addr == NULL || !literal(addr, &one))
             continue;
         while ((name = strtok_r(NULL, " \t", &save)) != NULL)
-            if (strcasecmp(name, e->name) == 0 && e->fresh.n < ADDRS_MAX) {
-                e->fresh.at[e->fresh.n++] = one.at[0];
+            if (strcasecmp(name, e->name) == 0) {
+                add_one(&e->fresh, &one.at[0]);
                 break;
             }
     }
@@ -401,7 +441,7 @@ from_hosts(struct entry *e)
     if (e->fresh.n == 0 && strcasecmp(e->name, "localhost") == 0) {
         literal("127.0.0.1", &e->fresh);
         literal("::1", &one);
-        e->fresh.at[e->fresh.n++] = one.at[0];
+        add_one(&e->fresh, &one.at[0]);
     }
     e->ttl_us = HOSTS_US;
     return e->fresh.n > 0;
@@ -434,7 +474,7 @@ on_ask(struct loop_msg *m)
     struct dns *d = e->d;
 
     COUNT(dns_lookups);
-    e->fresh.n = 0;
+    e->fresh = (struct addrs){ 0 };
     e->lost = false;
     e->ttl_us = TTL_MAX_US;
     if (from_hosts(e) || !start_base(d)) {

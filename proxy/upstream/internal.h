@@ -55,7 +55,11 @@ void deadline_fini(struct deadline *d);
 #define ADDRS_MAX 16
 
 struct addr { uint8_t family, bytes[16]; };             /* AF_INET or AF_INET6 */
-struct addrs { size_t n; struct addr at[ADDRS_MAX]; };
+struct addrs {
+    size_t      n;
+    bool        cut4, cut6;             /* the answer had more of that family */
+    struct addr at[ADDRS_MAX];
+};
 
 struct dns;
 enum dns_answer { DNS_FAILED = -1, DNS_LATER, DNS_FOUND };
@@ -79,7 +83,8 @@ void dns_free(struct dns **dp);                         /* its loop has stopped 
  * an answer that has run out, if there is one, for use should the fresh one take too long. */
 enum dns_answer dns_lookup(struct dns *d, const char *host, struct dns_wait *w, struct addrs *old);
 bool dns_cancel(struct dns *d, struct dns_wait *w);     /* false: w->run will still come */
-bool dns_has(struct dns *d, const char *host, const struct addr *a);    /* by the last answer */
+/* By the last answer; where that was cut, nothing says that an address is not of the name. */
+bool dns_has(struct dns *d, const char *host, const struct addr *a);
 
 /* ---- servers ----------------------------------------------------------------------------- */
 

@@ -16,10 +16,23 @@ struct names {
     pthread_t               thread;
     int                     fd;
     char                    address[64];
-    atomic_int              asked, mode;    /* mode 0: answers, 1: server failure, 2: silence */
+    atomic_int              asked, mode;    /* 0: answers, 1: server failure, 2: silence, 3: many */
     atomic_uint             a;              /* the address of api.test, 127.0.0.1 */
+    unsigned                turn;           /* of mode 3 */
     atomic_bool             stopping;
 };
+
+/* Twelve addresses, 127.0.0.1 to 127.0.0.12, each answer beginning four further on. */
+static void
+add_many(struct names *n, struct evdns_server_request *req, const char *name)
+{
+    struct in_addr many[12];
+
+    for (unsigned i = 0; i < NELEM(many); i++)
+        many[i].s_addr = htonl(INADDR_LOOPBACK + (i + n->turn * 4) % (unsigned)NELEM(many));
+    n->turn++;
+    evdns_server_request_add_a_reply(req, name, (int)NELEM(many), many, 1);
+}
 
 static void
 on_question(struct evdns_server_request *req, void *arg)
@@ -32,10 +45,16 @@ on_question(struct evdns_server_request *req, void *arg)
         evdns_server_request_drop(req);
         return;
     }
-    for (int i = 0; i < req->nquestions && atomic_load(&n->mode) == 0; i++)
-        if (req->questions[i]->type == EVDNS_TYPE_A &&
-            strcasecmp(req->questions[i]->name, "api.test") == 0)
-            evdns_server_request_add_a_reply(req, req->questions[i]->name, 1, &a, 1);
+    for (int i = 0; i < req->nquestions && atomic_load(&n->mode) != 1; i++) {
+        const char *name = req->questions[i]->name;
+
+        if (req->questions[i]->type != EVDNS_TYPE_A || strcasecmp(name, "api.test") != 0)
+            continue;
+        if (atomic_load(&n->mode) == 3)
+            add_many(n, req, name);
+        else
+            evdns_server_request_add_a_reply(req, name, 1, &a, 1);
+    }
     evdns_server_request_respond(req, atomic_load(&n->mode) == 1 ? DNS_ERR_SERVERFAILED : 0);
 }
 
@@ -299,6 +318,31 @@ a_name_in_use_is_asked_again_and_connections_to_addresses_it_left_are_closed(voi
 }
 
 static void
+a_name_of_more_addresses_than_are_kept_does_not_lose_its_connections_as_they_rotate(void **state)
+{
+    struct names n;
+    struct script sc;
+    struct kit k;
+    int asked;
+
+    (void)state;
+    kit_names_with(&k, &sc, &n, "api.test", serve_address);
+    atomic_store(&n.mode, 3);
+    served_by(&k, 0, "1", false);
+    asked = atomic_load(&n.asked);
+    nap_ms(2500);                       /* the first address is in no part of an answer for long */
+    assert_true(atomic_load(&n.asked) >= asked + 4);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), 1);
+    served_by(&k, 0, "1", true);        /* given back, it is looked at once more */
+    served_by(&k, 0, "1", true);
+    atomic_store(&n.mode, 0);           /* few again: what is not among them has left */
+    move(&n, 2);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);
+    served_by(&k, 0, "2", false);
+    kit_names_stop(&k, &sc, &n);
+}
+
+static void
 a_look_up_that_fails_keeps_addresses_and_connections(void **state)
 {
     struct names n;
@@ -345,6 +389,8 @@ main(void)
         cmocka_unit_test(an_answer_is_kept_for_its_ttl_and_used_longer_when_no_other_is_to_be_had),
         cmocka_unit_test(
             a_name_in_use_is_asked_again_and_connections_to_addresses_it_left_are_closed),
+        cmocka_unit_test(
+            a_name_of_more_addresses_than_are_kept_does_not_lose_its_connections_as_they_rotate),
         cmocka_unit_test(a_look_up_that_fails_keeps_addresses_and_connections),
         cmocka_unit_test(a_name_that_nothing_is_connected_to_is_not_asked_again),
         cmocka_unit_test(a_name_without_address_is_a_502),
