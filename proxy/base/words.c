@@ -8,7 +8,7 @@
 
 /* ---- the nearest word --------------------------------------------------------------------- */
 
-#define WORD_MAX 48
+#define WORD_MAX 64
 
 /* Optimal string alignment: insertions, deletions, replacements, neighbours swapped. */
 static unsigned

@@ -43,32 +43,6 @@ struct key_template {
 
 /* ---- compiling ----------------------------------------------------------------------------- */
 
-/* Edit distance, names cut at 31 characters: enough to find the one that was meant. */
-static size_t
-distance(struct slice a, struct slice b)
-{
-    size_t row[32], diagonal, up;
-
-    a.n = a.n < 31 ? a.n : 31;
-    b.n = b.n < 31 ? b.n : 31;
-    for (size_t j = 0; j <= b.n; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.n; i++) {
-        diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.n; j++) {
-            up = row[j];
-            row[j] = diagonal + (a.p[i - 1] != b.p[j - 1]);
-            if (row[j] > up + 1)
-                row[j] = up + 1;
-            if (row[j] > row[j - 1] + 1)
-                row[j] = row[j - 1] + 1;
-            diagonal = up;
-        }
-    }
-    return row[b.n];
-}
-
 static const char *const openings[] = {
     "host", "path.", "query.", "header.", "response.header.", "request.body.", "response.body.",
 };
@@ -93,29 +67,25 @@ unknown_any(struct slice inside, const char *const *params, size_t nparams, stru
 static int
 unknown(struct slice inside, const char *const *params, size_t nparams, struct err *e)
 {
-    const char *best = openings[0];
-    size_t least = SIZE_MAX, d;
+    struct nearest near = { .word = NULL };
 
     for (size_t i = 0; i < NELEM(openings) + nparams; i++) {
         const char *one = i < nparams ? params[i] : openings[i - nparams];
-        struct slice head = inside, name = slice_of(one);
+        struct slice name = slice_of(one);
 
+        near.to = inside;
         /* Against "query.", say, weigh no more of "qeury.city" than up to its dot. */
         if (name.p[name.n - 1] == '.') {
             const char *dot = memrchr(inside.p, '.', inside.n);
 
-            head.n = dot != NULL ? (size_t)(dot - inside.p) + 1 : inside.n;
+            near.to.n = dot != NULL ? (size_t)(dot - inside.p) + 1 : inside.n;
         }
-        d = distance(head, name);
-        if (d < least) {
-            least = d;
-            best = one;
-        }
+        nearest_try(&near, one);
     }
-    if (least > inside.n / 2)           /* no slip of the pen */
+    if (near.word == NULL)
         return unknown_any(inside, params, nparams, e);
     return err_set(e, 0, "unknown placeholder {%.*s}; did you mean {%s%s}?", SLICE_ARG(inside),
-        best, best[strlen(best) - 1] == '.' ? "NAME" : "");
+        near.word, near.word[strlen(near.word) - 1] == '.' ? "NAME" : "");
 }
 
 static bool

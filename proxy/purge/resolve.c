@@ -17,7 +17,6 @@
 #include <stdlib.h>
 
 #define ANY_HOST "http://any"           /* stands in for a host where only path and query count */
-#define NAME_MAX_COMPARED 64
 
 /* ---- URLs ----------------------------------------------------------------------------------- */
 
@@ -316,69 +315,21 @@ resolve_group(const struct purge_item *item, struct resolved *r, struct err *e)
     return 0;
 }
 
-static size_t
-least(size_t a, size_t b, size_t c)
-{
-    size_t m = a < b ? a : b;
-
-    return m < c ? m : c;
-}
-
-/* How many bytes must be put in, left out or changed (Levenshtein), for names of some length. */
-static size_t
-distance(struct slice a, struct slice b)
-{
-    size_t row[NAME_MAX_COMPARED + 1];
-
-    if (a.n > NAME_MAX_COMPARED || b.n > NAME_MAX_COMPARED)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b.n; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.n; i++) {
-        size_t before = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= b.n; j++) {
-            size_t up = row[j];
-
-            row[j] = least(up + 1, row[j - 1] + 1, before + (a.p[i - 1] != b.p[j - 1]));
-            before = up;
-        }
-    }
-    return row[b.n];
-}
-
-static const char *
-nearest_route(const struct route_table *t, struct slice name)
-{
-    const char *nearest = NULL;
-    size_t best = name.n / 2 + 2;       /* farther off it is another name, not a slip */
-
-    for (size_t i = 0; i < route_table_size(t); i++) {
-        const char *candidate = route_table_at(t, i)->name;
-        size_t d = distance(name, slice_of(candidate));
-
-        if (d < best) {
-            best = d;
-            nearest = candidate;
-        }
-    }
-    return nearest;
-}
-
 static int
 resolve_route(const struct route_table *t, struct slice name, struct store_purge *p, struct err *e)
 {
     const struct route *route = route_table_find(t, name);
-    const char *nearest;
+    struct nearest near = { .to = name };
 
     if (route != NULL) {
         p->id = route->id;
         return 0;
     }
-    if ((nearest = nearest_route(t, name)) != NULL)
+    for (size_t i = 0; i < route_table_size(t); i++)
+        nearest_try(&near, route_table_at(t, i)->name);
+    if (near.word != NULL)
         return err_set(e, ENOENT, "there is no route \"%.*s\"; the nearest is \"%s\"",
-            SLICE_ARG(name), nearest);
+            SLICE_ARG(name), near.word);
     return err_set(e, ENOENT, "there is no route \"%.*s\"", SLICE_ARG(name));
 }
 

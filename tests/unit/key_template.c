@@ -261,7 +261,7 @@ static const struct { const char *text, *says; } bad[] = {
     { "{qeury.city}", "{query.NAME}" }, { "{headers.x}", "{header.NAME}" },
     { "{response.headers.x}", "{response.header.NAME}" },
     { "{response.bdy.x}", "{response.body.NAME}" }, { "{query.}", "unknown" },
-    { "{header.}", "unknown" },
+    { "{header.}", "unknown" }, { "{di}", "did you mean {id}" }, { "{hxyt}", "known are {id}" },
     { "{header.a b}", "malformed" }, { "{response.header.a:b}", "malformed" },
     { "{request.body.}", "unknown" }, { "{request.body.a..b}", "malformed" },
     { "{request.body.a[0]}", "malformed" },

@@ -242,6 +242,8 @@ one_item_that_is_not_understood_purges_nothing(void **state)
     }
     run(STORE_PURGE_ROUTE, "citys", false, r, &e);
     assert_string_equal(e.text, "there is no route \"citys\"; the nearest is \"cities\"");
+    run(STORE_PURGE_ROUTE, "babies", false, r, &e);
+    assert_string_equal(e.text, "there is no route \"babies\"");
 }
 
 static void
