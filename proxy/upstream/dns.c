@@ -337,6 +337,21 @@ ask_again(struct entry *e, int64_t at_us)
 }
 
 static void
+say_failed(const struct entry *e)
+{
+    static struct log_limit limit;
+    struct buf who = { 0 };
+
+    COUNT(dns_failures);
+    e->d->user.users(e->d->user.arg, e->name, &who);
+    log_limited(&limit, LOG_WARN, "%.*s%sthe name %s could not be resolved; %s until then",
+        SLICE_ARG(buf_slice(&who)), who.n > 0 ? ": " : "", e->name, e->addrs.n > 0 ?
+        "see to its DNS; the addresses that it had are used" :
+        "correct it, or its DNS; its requests are answered 502");
+    buf_free(&who);
+}
+
+static void
 answered(struct entry *e)
 {
     struct dns *d = e->d;
@@ -368,12 +383,8 @@ answered(struct entry *e)
     ask_again(e, e->fresh.n > 0 ? ahead_of(now + ttl, ttl) : now + FAILED_US);
     if (left)
         d->user.left(d->user.arg, e->name);
-    if (e->fresh.n == 0) {
-        static struct log_limit limit;
-
-        COUNT(dns_failures);
-        log_limited(&limit, LOG_WARN, "the name %s could not be resolved", e->name);
-    }
+    if (e->fresh.n == 0)
+        say_failed(e);
 }
 
 /* Addresses of one family go behind those that are there; IPv4 first, as it comes through most. */

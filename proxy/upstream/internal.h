@@ -71,10 +71,11 @@ struct dns_wait {
     bool             posted;            /* under the resolver's mutex */
     struct dns_wait *next;
 };
-/* Who uses the names; both are called on the resolver's loop. */
+/* Who uses the names; all are called on the resolver's loop. */
 struct dns_user {
     bool (*in_use)(void *arg, const char *host);        /* is anything connected to it? */
     void (*left)(void *arg, const char *host);          /* an address is no longer its own */
+    void (*users)(void *arg, const char *host, struct buf *out);    /* who they are, for the log */
     void  *arg;                                         /* borrowed */
 };
 struct dns *dns_new(struct loop *l, const struct conf_strings *servers, const struct dns_user *u);

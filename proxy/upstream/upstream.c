@@ -244,6 +244,19 @@ name_in_use(void *arg, const char *host)
     return used;
 }
 
+/* "origin api: http://api.test:8080, origin ..." */
+static void
+name_users(void *arg, const char *host, struct buf *out)
+{
+    struct upstream *u = arg;
+
+    pthread_mutex_lock(&u->mtx);
+    for (struct server *s = u->servers; s != NULL; s = s->next)
+        if (has_name(s, host))
+            buf_printf(out, "%sorigin %s: %s", out->n > 0 ? ", " : "", s->origin_id, s->text);
+    pthread_mutex_unlock(&u->mtx);
+}
+
 /* Idle connections to where the name no longer points are closed, busy ones when they are done. */
 static void
 name_left(void *arg, const char *host)
@@ -297,7 +310,7 @@ upstream_new(struct loop *const *loops, size_t n, const struct conf_strings *dns
         w->loop = loops[i];
         w->base = loop_base(loops[i]);
     }
-    u->dns = dns_new(loops[0], dns, &(struct dns_user){ name_in_use, name_left, u });
+    u->dns = dns_new(loops[0], dns, &(struct dns_user){ name_in_use, name_left, name_users, u });
     if (u->dns == NULL)
         goto fail;
     register_figures(u);

@@ -4,6 +4,7 @@
 #include <event2/dns.h>
 #include <event2/dns_struct.h>
 #include <event2/event.h>
+#include <sys/mman.h>
 
 #define OK_TEXT "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -204,19 +205,36 @@ an_answer_is_kept_for_its_ttl_and_used_longer_when_no_other_is_to_be_had(void **
 }
 
 static void
-a_name_without_address_is_a_502(void **state)
+a_name_without_address_is_a_502_and_the_log_says_whose_it_is(void **state)
 {
+    int was = dup(2), fd = memfd_create("log", 0);
     struct names n;
     struct script sc;
     struct kit k;
     struct shot s;
+    char log[4096], want[256];
+    ssize_t len;
 
     (void)state;
+    nap_ms(1100);                       /* the line is said once a second */
     kit_names(&k, &sc, &n, "nowhere.test");
+    dup2(fd, 2);
     shot_do(&s, &k, 1, "GET");
+    for (int i = 0; i < 2000 && lseek(fd, 0, SEEK_END) == 0; i++)
+        nap_ms(1);                      /* told behind the answer */
+    dup2(was, 2);
     assert_fault(&s, 502, "dns_error");
     assert_int_equal(s.times.tries, 1);
     assert_false(s.fault.reached);
+    snprintf(want, sizeof want, "origin %s: http://nowhere.test:%u: the name nowhere.test could "
+        "not be resolved; correct it, or its DNS; its requests are answered 502 until then\n",
+        k.conf.id, sc.port);
+    len = pread(fd, log, sizeof log - 1, 0);
+    assert_true(len > 0);
+    log[len] = '\0';
+    assert_non_null(strstr(log, want));
+    close(was);
+    close(fd);
     shot_fini(&s);
     kit_names_stop(&k, &sc, &n);
 }
@@ -393,7 +411,7 @@ main(void)
             a_name_of_more_addresses_than_are_kept_does_not_lose_its_connections_as_they_rotate),
         cmocka_unit_test(a_look_up_that_fails_keeps_addresses_and_connections),
         cmocka_unit_test(a_name_that_nothing_is_connected_to_is_not_asked_again),
-        cmocka_unit_test(a_name_without_address_is_a_502),
+        cmocka_unit_test(a_name_without_address_is_a_502_and_the_log_says_whose_it_is),
         cmocka_unit_test(a_silent_name_server_is_a_504_within_the_connect_time),
     };
 
