@@ -77,7 +77,7 @@ struct flight {
     /* under the shard's mtx */
     struct flight *next;
     bool          listed;
-    struct slice  vary, variant;        /* presumed, then known; in pool_shared */
+    struct slice  vary, variant;        /* presumed, then known; bytes in the pool */
 
     /* home loop only: also.c */
     bool          also;                 /* wanted */
