@@ -273,6 +273,20 @@ check_unbounded(struct load *l, size_t i)
             }
 }
 
+static void
+check_block(struct load *l, size_t i)
+{
+    const struct conf_route *r = &l->c->routes[i];
+    int64_t most = r->max_object != CONF_UNSET ? r->max_object : l->c->cache_max_object;
+    struct spot s;
+
+    if (r->range_block == CONF_UNSET || r->range_block <= most)
+        return;
+    s = route_spot(l, i, "range.block");
+    problem(l, s.where, s.path, "is more than max_object, so no block would be stored; at most that, "
+        "or a larger max_object");
+}
+
 /* What is for the cache, on a route that has none. */
 static void
 check_pass(struct load *l, size_t i)
@@ -285,6 +299,7 @@ check_pass(struct load *l, size_t i)
         { "stale_while_revalidate", r->swr_ms != CONF_UNSET },
         { "stale_if_error", r->sie_ms != CONF_UNSET },
         { "max_object", r->max_object != CONF_UNSET },
+        { "range.block", r->range_block != CONF_UNSET },
         { "tags", r->tags.n > 0 },
         { "cache_methods", r->cache_methods.n > 0 },
         { "key", r->key_headers.n > 0 || r->key_cookies.n > 0 },
@@ -359,6 +374,7 @@ check_route(struct load *l, size_t i)
     check_edits(l, i, "response.set", &r->response_set, false, true);
     check_edits(l, i, "response.add", &r->response_add, false, false);
     check_removes(l, i, "response.remove", &r->response_remove, false);
+    check_block(l, i);
     check_leaks(l, i);
     check_unbounded(l, i);
     check_pass(l, i);

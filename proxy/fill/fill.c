@@ -329,6 +329,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->pool = pool;
     f->mode = w->mode;
     f->sent = w->sent;
+    f->part_only = w->part_only;
     f->route = w->match->route;
     f->match.route = f->route;
     f->semantics = w->semantics;

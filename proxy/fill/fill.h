@@ -62,6 +62,7 @@ struct fill_want {
     struct sem_request semantics;
     struct object *stale;                   /* to be validated; a reference is taken; may be NULL */
     struct object *part;            /* fresh: only the rest is asked for; likewise */
+    bool part_only;                 /* with range: what is no 206 is not stored */
     struct slice range, if_range;   /* what alone is asked for: the client's fields; empty: the whole */
     struct slice vary;              /* what other variants of this URL vary by, as far as known */
     const char *why;                        /* PRIVATE: why it is not stored, for Cache-Status */

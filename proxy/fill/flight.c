@@ -274,6 +274,10 @@ storable(struct flight *f, const struct http_head *h, const char **why)
     }
     if (h->status == 206 && !part_storable(f, h, why))
         return false;
+    if (f->part_only && h->status != 206) {
+        *why = "status";
+        return false;
+    }
     if (f->stale != NULL && h->status >= 500) {
         *why = "error";                 /* what is stored stays, stale: RFC 9111 4.3.3 */
         return false;

@@ -63,7 +63,8 @@ struct flight {
     enum fill_field (*sent)(const struct route *route, struct slice name);
     struct key    key;                  /* bytes in the pool */
     struct slice  authorization;        /* .p NULL: none */
-    struct slice  range, if_range;      /* of a range alone */
+    struct slice  range, if_range;      /* of a range alone; */
+    bool          part_only;            /* ... and no whole is stored */
     struct http_head *request;
     struct sem_request semantics;
     struct exchange_request send;       /* slices lie in the pool; fields: conditions last */

@@ -24,8 +24,8 @@ finished(struct request *r)
 
 /* The client must see that this is not all: by its chunks or its length when it ends; where the
  * end of the connection is the end of the answer, only a reset tells. */
-static enum req_state
-cut(struct request *r)
+enum req_state
+deliver_cut(struct request *r)
 {
     if (r->head_sent && r->head->minor > 0)
         conn_done(r->conn, false);
@@ -139,16 +139,16 @@ begin_object(struct request *r)
 
     r->close = !conn_may_keep(r->conn) || conn_has_body(r->conn);
     if (!stored_fields(o, &h, fields))
-        return cut(r);                  /* cannot happen: it was parsed before it was stored */
+        return deliver_cut(r);                  /* cannot happen: it was parsed before it was stored */
     if (client_has(r, o, now)) {
         r->status = 304;
         r->nparts = 0;
         buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
         deliver_fields(&b, &h, true, true);
-    } else if (!range_put(r, &b, &h, now)) {
+    } else if (!blocks_head(r, &b, &h) && !range_put(r, &b, &h, now)) {
         if (o->meta.flags & META_PARTIAL) {
             buf_free(&b);
-            return cut(r);              /* cannot happen: LOOKUP and FETCH looked at its range */
+            return deliver_cut(r);              /* cannot happen: LOOKUP and FETCH looked at its range */
         }
         if (!deliver_parts(r, 1))
             b.failed = true;
@@ -163,7 +163,7 @@ begin_object(struct request *r)
     buf_addz(&b, "\r\n");
     if (b.failed) {
         buf_free(&b);
-        return cut(r);
+        return deliver_cut(r);
     }
     send_head(r, &b);
     return REQ_WAIT;
@@ -214,6 +214,10 @@ deliver_object(struct request *r)
         p->text.n = 0;
         if (!send_stored(r, p))
             return REQ_WAIT;
+    }
+    if (blocks_more(r)) {
+        object_unref(&r->object);
+        return REQ_BLOCKS;
     }
     return finished(r);
 }
@@ -295,7 +299,7 @@ deliver_304(struct request *r, const struct fill_view *v)
     struct buf b = { 0 };
 
     if (http_parse_fields(v->head.p + v->status_n, v->head.n - v->status_n, &h) == -1)
-        return cut(r);                  /* cannot happen: it was made from parsed fields */
+        return deliver_cut(r);                  /* cannot happen: it was made from parsed fields */
     r->status = 304;
     buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
     deliver_fields(&b, &h, true, true);
@@ -367,7 +371,7 @@ begin_flight(struct request *r, const struct fill_view *v)
     buf_addz(&b, "\r\n");
     if (b.failed) {
         buf_free(&b);
-        return cut(r);
+        return deliver_cut(r);
     }
     if (send_head_and(r, v, &b) && v->status == 101)
         begin_tunnel(r);
@@ -456,7 +460,7 @@ deliver_flight(struct request *r)
     if (bodiless(r, v.status) && v.status != 101) {
         fill_consumed(r->fill, body_size(v.body));
         return complete || v.stored || v.meta != NULL || r->get != NULL ? end_flight(r, &v) :
-            v.broken ? cut(r) : REQ_WAIT;
+            v.broken ? deliver_cut(r) : REQ_WAIT;
     }
     if (conn_has_body(r->conn) && !fill_full(r->fill))
         conn_body(r->conn, true);
@@ -465,7 +469,7 @@ deliver_flight(struct request *r)
     if (v.half_closed)
         conn_finish(r->conn);
     if (v.broken)
-        return r->tunnel ? finished(r) : cut(r);
+        return r->tunnel ? finished(r) : deliver_cut(r);
     return complete ? end_flight(r, &v) : REQ_WAIT;
 }
 

@@ -47,6 +47,8 @@ lookup_ranged(struct request *r)
 static enum req_state
 miss(struct request *r, enum fwd why)
 {
+    if (r->stale == NULL && r->rest == NULL && blocks_begin(r))
+        return REQ_BLOCKS;
     COUNT(cache_misses);
     if (r->rq.cc.flags & CC_ONLY_IF_CACHED)
         return req_problem(r, 504, "only-if-cached: nothing usable is stored");
@@ -180,6 +182,8 @@ do_lookup(struct request *r)
     case STORE_MISS:
         return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_URI_MISS);
     case STORE_PASS:
+        if (blocks_begin(r))
+            return REQ_BLOCKS;
         r->alone = true;
         if ((r->rq.conditional || r->rq.range) && !(r->rq.cc.flags & CC_ONLY_IF_CACHED)) {
             /* Nothing here to judge the client's conditions by, or to take ranges of: the origin

@@ -12,11 +12,12 @@
 #define REQ_STATES(X)                                                                              \
     X(ROUTE,   do_route,   BIT(REQ_BODY) | BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))  \
     X(BODY,    do_body,    BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
-    X(LOOKUP,  do_lookup,  BIT(REQ_FETCH) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                   \
+    X(LOOKUP,  do_lookup,  BIT(REQ_FETCH) | BIT(REQ_BLOCKS) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER)) \
+    X(BLOCKS,  do_blocks,  BIT(REQ_LOOKUP) | BIT(REQ_DELIVER) | BIT(REQ_DONE))                     \
     X(FETCH,   do_fetch,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
     X(FORWARD, do_forward, BIT(REQ_PURGE) | BIT(REQ_DELIVER))                                      \
     X(PURGE,   do_purge,   BIT(REQ_DELIVER))                                                       \
-    X(DELIVER, do_deliver, BIT(REQ_DONE))                                                          \
+    X(DELIVER, do_deliver, BIT(REQ_BLOCKS) | BIT(REQ_DONE))                                        \
     X(ABORT,   do_abort,   BIT(REQ_DONE))                                                          \
     X(DONE,    do_done,    0)
 
@@ -84,6 +85,8 @@ struct request {
     /* LOOKUP, FETCH, FORWARD */
     struct object     *stale;           /* owned reference: to be validated */
     struct object     *rest;            /* owned reference: a part, of which the rest is asked for */
+    struct blocks     *blocks;          /* in the pool: the answer is made of them; */
+    bool               no_blocks;       /* ... or they did not work */
     bool               ranged;          /* the client's range alone is asked for */
     struct object     *object;          /* owned reference: to be delivered */
     struct fill       *fill;            /* owned */
@@ -140,6 +143,7 @@ enum req_state do_route(struct request *r);
 enum req_state do_body(struct request *r);
 enum req_state do_lookup(struct request *r);
 enum req_state do_fetch(struct request *r);
+enum req_state do_blocks(struct request *r);
 enum req_state do_forward(struct request *r);
 enum req_state do_purge(struct request *r);
 enum req_state do_deliver(struct request *r);
@@ -178,6 +182,7 @@ struct slice deliver_etag(const struct object *o);
  * alone; without Content-Type. */
 void deliver_fields(struct buf *b, const struct http_head *h, bool only_304, bool type);
 bool deliver_parts(struct request *r, size_t n);    /* n of them; false: memory out */
+enum req_state deliver_cut(struct request *r);      /* breaks the answer off, so that it shows; REQ_DONE */
 
 /* range.c */
 enum range_fit {
@@ -190,9 +195,16 @@ enum range_fit {
 enum range_fit range_fit(const struct request *r, const struct object *o, int64_t now_ms,
     struct http_range *ranges, size_t *n);
 bool range_single(const struct http_head *h);       /* one line, one range */
+/* The status line and fields of a 206 of one range, but for the empty line. */
+void range_head(struct buf *b, const struct http_head *h, const struct http_range *range, uint64_t size);
 /* Writes the status line and fields of a 206 or 416 out of r->object, whose head is h, and
  * sets r's parts. false: the range does not count. */
 bool range_put(struct request *r, struct buf *b, const struct http_head *h, int64_t now_ms);
+
+/* blocks.c */
+bool blocks_begin(struct request *r);   /* false: not on this route, or not for this request */
+bool blocks_more(const struct request *r);          /* what is delivered is not all */
+bool blocks_head(struct request *r, struct buf *b, const struct http_head *h);  /* false: it has none */
 
 /* trailer.c: the lines of a trailer section that pass. */
 struct slice trailer_request(const struct request *r, struct slice lines);

@@ -62,6 +62,17 @@ put_content_range(struct buf *b, const struct http_range *range, uint64_t size)
     buf_addz(b, "\r\n");
 }
 
+void
+range_head(struct buf *b, const struct http_head *h, const struct http_range *range, uint64_t size)
+{
+    buf_addz(b, "HTTP/1.1 206 Partial Content\r\n");
+    deliver_fields(b, h, false, true);
+    put_content_range(b, range, size);
+    buf_addz(b, "Content-Length: ");
+    buf_addu(b, range->last - range->first + 1);
+    buf_addz(b, "\r\n");
+}
+
 /* Several ranges: multipart/byteranges (RFC 9110 14.6). Sets the parts, and gives the length of
  * them all; 0: memory out. */
 static uint64_t
@@ -123,17 +134,15 @@ range_put(struct request *r, struct buf *b, const struct http_head *h, int64_t n
         break;
     }
     r->status = 206;
-    buf_addz(b, "HTTP/1.1 206 Partial Content\r\n");
     if (n == 1) {
         if (!deliver_parts(r, 1))
             return false;
         r->parts[0].at = ranges[0].first - part.from;
         r->parts[0].n = ranges[0].last - ranges[0].first + 1;
-        deliver_fields(b, h, false, true);
-        put_content_range(b, &ranges[0], part.size);
-        buf_printf(b, "Content-Length: %llu\r\n", (unsigned long long)r->parts[0].n);
+        range_head(b, h, &ranges[0], part.size);
         return true;
     }
+    buf_addz(b, "HTTP/1.1 206 Partial Content\r\n");
     total = multipart(r, ranges, n, http_value(h, HF_CONTENT_TYPE), &part, boundary);
     if (total == 0) {
         b->failed = true;
