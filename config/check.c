@@ -7,6 +7,8 @@
 #include "config/inside.h"
 #include "http/http.h"
 
+#define VIA_MAX 128                     /* it stands in each answer */
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -270,6 +272,9 @@ check_top(struct load *l)
     check_access_log(l);
     cap_object(l, &c->cache_max_object, spot_where(l->root, "cache.max_object", nowhere),
         tree_at(l->root, "cache.max_object") != NULL ? "cache.max_object" : NULL);
+    if (strlen(c->via) > VIA_MAX)
+        problem(l, spot_where(l->root, "via", nowhere), "via", "is longer than %d characters; a "
+            "short name such as edge-1", VIA_MAX);
     for (size_t i = 0; i < c->cache_targeted.n; i++) {
         struct spot s = spot_item(l, tree_at(l->root, "cache"), "cache", "targeted",
             c->cache_targeted.at[i]);

@@ -387,6 +387,8 @@ take_proxy_header(struct conn *c, struct slice *data)
     if (len == 0)
         return;
     c->asker = sa;
+    if (sa.ss_family == AF_UNSPEC)
+        return;                         /* the connection's own address is shown, but not trusted */
     inet_ntop(sa.ss_family, sa.ss_family == AF_INET ?
         (void *)&((struct sockaddr_in *)(void *)&sa)->sin_addr :
         (void *)&((struct sockaddr_in6 *)(void *)&sa)->sin6_addr, c->client, sizeof c->client);

@@ -26,6 +26,8 @@ in_networks(const struct sockaddr_storage *sa, const struct conf_networks *n)
     uint8_t family;
     const uint8_t *ip = address_bytes(sa, &family);
 
+    if (sa->ss_family == AF_UNSPEC)
+        return false;
     for (size_t i = 0; i < n->n; i++) {
         const struct conf_network *net = &n->at[i];
         unsigned whole = net->bits / 8, part = net->bits % 8;

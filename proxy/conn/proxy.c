@@ -56,6 +56,14 @@ word(struct slice *line, char *out, size_t cap)
     return true;
 }
 
+/* Somebody asks through the proxy, and it does not say who. */
+static void
+set_unknown(struct sockaddr_storage *sa, socklen_t *len)
+{
+    sa->ss_family = AF_UNSPEC;
+    *len = sizeof sa->ss_family;
+}
+
 static bool
 port(struct slice *line, uint16_t *be)
 {
@@ -103,15 +111,15 @@ version1(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
     if (end == NULL)
         return n >= V1_MAX ? -1 : 0;
     line = (struct slice){ p + 6, (size_t)(end - p) - 6 };
-    *len = 0;
+    set_unknown(sa, len);
     if (slice_eq(line, unknown) || slice_starts(line, SLICE("UNKNOWN ")) ||
         addresses(line, sa, len))
         return end - p + 2;
     return -1;
 }
 
-/* The addresses of family and transport `how`, `n` bytes at p; *len stays 0 where they are not of
- * TCP: unspecified, UNIX, datagrams. Values that the protocol does not know are invalid. */
+/* The addresses of family and transport `how`, `n` bytes at p; they stay unknown where they are not
+ * of TCP: unspecified, UNIX, datagrams. Values that the protocol does not know are invalid. */
 static bool
 binary_addresses(unsigned char how, const char *p, size_t n, struct sockaddr_storage *sa,
     socklen_t *len)
@@ -145,6 +153,8 @@ version2(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len)
     if (n < 16 + rest)
         return 0;
     *len = 0;
+    if ((u[12] & 15) == 1)
+        set_unknown(sa, len);
     /* LOCAL: a health check of the proxy's own, whose addresses mean nothing */
     if ((u[12] & 15) == 1 && !binary_addresses(u[13], p + 16, rest, sa, len))
         return -1;

@@ -84,10 +84,24 @@ route_identity(const struct conf_route *r, struct pool *p)
     buf_addz(&b, r->origin != NULL ? r->origin : "");
     add_names(&b, &r->hosts);
     add_names(&b, &r->headers);
+    add_names(&b, &r->methods);
     if (!b.failed)
         out = pool_slice(p, buf_slice(&b));
     buf_free(&b);
     return out;
+}
+
+/* A HEAD on a route of its own is asked for with GET, and another route may take the GETs. */
+static bool
+takes_head_alone(const struct conf_route *r)
+{
+    bool get = false, head = false;
+
+    for (size_t i = 0; i < r->methods.n; i++) {
+        get = get || strcmp(r->methods.at[i], "GET") == 0;
+        head = head || strcmp(r->methods.at[i], "HEAD") == 0;
+    }
+    return head && !get;
 }
 
 struct key_recipe *
@@ -112,7 +126,7 @@ key_recipe_new(const struct conf_route *r, struct pool *p)
     k->no_host = !r->key_host;
     k->keeps = r->query_keep.at != NULL;
     k->query_rules = k->nignore > 0 || k->keeps || k->sort || k->fold;
-    if (r->headers.n > 0 || k->no_host) {
+    if (r->headers.n > 0 || k->no_host || takes_head_alone(r)) {
         k->route = route_identity(r, p);
         if (k->route.p == NULL)
             return NULL;

@@ -94,10 +94,12 @@ sent(const struct route *route, struct slice name)
         FILL_FIELD_SAME : FILL_FIELD_CLIENTS;
 }
 
-/* "Name: what came before, value\r\n". */
+/* "Name: what came before, value\r\n", unless the route has its own word. */
 static void
 append(const struct request *r, struct buf *b, enum http_id id, bool keep, struct slice value)
 {
+    if (route_edit_takes(&r->match.route->request, http_name(id)))
+        return;
     buf_adds(b, http_name(id));
     buf_addz(b, ": ");
     for (unsigned i = 0; keep && i < r->head->nfields; i++)
@@ -130,25 +132,27 @@ forwarded(const struct request *r, struct buf *b, bool trusted)
     buf_free(&v);
 }
 
+/* What a trusted client said, else `ours`, unless that is empty or the route has its own word. */
+static void
+tell(const struct request *r, struct buf *b, enum http_id id, bool trusted, struct slice ours)
+{
+    struct slice value = trusted && http_has(r->head, id) ? http_value(r->head, id) : ours;
+
+    if (value.p != NULL && !route_edit_takes(&r->match.route->request, http_name(id)))
+        http_put_id(b, id, value);
+}
+
 static void
 tell_who(const struct request *r, struct buf *b)
 {
-    static const enum http_id only_trusted[] = { HF_X_FORWARDED_PORT, HF_X_REAL_IP };
+    const struct slice none = { NULL, 0 };
     bool trusted = conn_client_in(r->conn, &conn_listener(r->conn)->trust);
 
     append(r, b, HF_X_FORWARDED_FOR, trusted, r->client);
-    if (trusted && http_has(r->head, HF_X_FORWARDED_PROTO))
-        http_put_id(b, HF_X_FORWARDED_PROTO, http_value(r->head, HF_X_FORWARDED_PROTO));
-    else
-        http_put_id(b, HF_X_FORWARDED_PROTO, r->https ? SLICE("https") : SLICE("http"));
-    if (trusted && http_has(r->head, HF_X_FORWARDED_HOST))
-        http_put_id(b, HF_X_FORWARDED_HOST, http_value(r->head, HF_X_FORWARDED_HOST));
-    else if (r->head->host.n > 0)
-        http_put_id(b, HF_X_FORWARDED_HOST, r->host);
-    for (size_t i = 0; i < NELEM(only_trusted) && trusted; i++)
-        if (http_has(r->head, only_trusted[i]) &&
-            !route_edit_takes(&r->match.route->request, http_name(only_trusted[i])))
-            http_put_id(b, only_trusted[i], http_value(r->head, only_trusted[i]));
+    tell(r, b, HF_X_FORWARDED_PROTO, trusted, r->https ? SLICE("https") : SLICE("http"));
+    tell(r, b, HF_X_FORWARDED_HOST, trusted, r->head->host.n > 0 ? r->host : none);
+    tell(r, b, HF_X_FORWARDED_PORT, trusted, none);
+    tell(r, b, HF_X_REAL_IP, trusted, none);
     forwarded(r, b, trusted);
 }
 

@@ -42,7 +42,7 @@ put_name(char *out, size_t at, struct slice name)
     return at;
 }
 
-/* The end of a hit's head, with the empty line. Room for 200 bytes and the name. */
+/* The end of a hit's head, with the empty line. Room for 128 bytes and the name. */
 size_t
 status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms,
     bool close)

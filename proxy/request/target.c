@@ -73,42 +73,66 @@ unquoted(struct slice s)
     return s;
 }
 
-/* One member of Forwarded (RFC 7239 4): its host and proto, if they are not ours. */
-static void
-forwarded_member(struct slice member, struct slice host, struct slice scheme, struct slice *h,
-    struct slice *p)
+/* The next pair of a member of Forwarded; a semicolon in a quoted string ends none. */
+static bool
+next_pair(struct slice *rest, struct slice *pair)
 {
-    struct slice pair, name;
+    bool quoted = false;
+    size_t n = 0;
 
-    *h = *p = SLICE("");
-    while (slice_cut(&member, ';', &pair)) {
-        if (!slice_cut(&pair, '=', &name) || pair.p == NULL)
-            continue;
-        name = slice_trim(name);
-        pair = slice_trim(pair);
-        if (slice_ieq(name, SLICE("host")) && host.p != NULL && !slice_ieq(unquoted(pair), host))
-            *h = pair;
-        else if (slice_ieq(name, SLICE("proto")) && !slice_ieq(unquoted(pair), scheme))
-            *p = pair;
+    if (rest->p == NULL)
+        return false;
+    for (; n < rest->n && (quoted || rest->p[n] != ';'); n++) {
+        if (rest->p[n] == '"')
+            quoted = !quoted;
+        else if (quoted && rest->p[n] == '\\' && n + 1 < rest->n)
+            n++;
     }
+    *pair = slice_trim((struct slice){ rest->p, n });
+    rest->p = n < rest->n ? rest->p + n + 1 : NULL;
+    rest->n = rest->p != NULL ? rest->n - n - 1 : 0;
+    return true;
 }
 
-/* Which member says what matters, so each one before the last that says something has its place. */
+/* Could the origin answer by this pair (RFC 7239 4)? Not by who asked, and what says the same as the
+ * key is in it. */
+static bool
+tells_apart(struct slice pair, struct slice host, struct slice scheme)
+{
+    struct slice name;
+
+    if (!slice_cut(&pair, '=', &name) || pair.p == NULL)
+        return name.n > 0;
+    name = slice_trim(name);
+    pair = slice_trim(pair);
+    if (slice_ieq(name, SLICE("for")) || slice_ieq(name, SLICE("by")))
+        return false;
+    if (slice_ieq(name, SLICE("host")))
+        return host.p != NULL && !slice_ieq(unquoted(pair), host);
+    return !slice_ieq(name, SLICE("proto")) || !slice_ieq(unquoted(pair), scheme);
+}
+
+/* Which member says what matters, so each has its place. */
 static int
 add_forwarded(const struct http_head *head, struct slice host, struct slice scheme, struct buf *b,
     struct key *k)
 {
     struct http_list it = { 0 };
-    struct slice member, h, p;
+    struct slice member, pair;
     struct key said = *k;
     size_t n = b->n;
     bool any = false;
 
     while (http_list_next(head, HF_FORWARDED, &it, &member)) {
-        forwarded_member(member, host, scheme, &h, &p);
-        if (key_add(&said, 'f', h, b) == -1 || key_add(&said, 'f', p, b) == -1)
+        while (next_pair(&member, &pair)) {
+            if (!tells_apart(pair, host, scheme))
+                continue;
+            any = true;
+            if (key_add(&said, 'f', pair, b) == -1)
+                return -1;
+        }
+        if (key_add(&said, 'f', SLICE(""), b) == -1)
             return -1;
-        any |= h.n > 0 || p.n > 0;
     }
     if (any) {
         *k = said;

@@ -63,7 +63,7 @@ trailer_response(const struct request *r, const struct fill_view *v)
     struct sem_cc cc;
 
     if (v->trailer.n > 0 && r->collapsed) {
-        sem_cc_read(v->response, &cc);
+        sem_cc_response(v->response, &r->match.route->rules, &cc);
         g.shared = &cc;
     }
     return filter(r->pool, &g, v->trailer);

@@ -212,9 +212,8 @@ read_unended(struct sem_cc *cc, struct slice member)
     cc->flags = (cc->flags & ~permits) | (had & permits);
 }
 
-/* Does a quoted string in it not end? */
-static bool
-unended(struct slice s)
+bool
+sem_unended(struct slice s)
 {
     bool inside = false;
 
@@ -239,7 +238,7 @@ sem_cc_read(const struct http_head *h, struct sem_cc *cc)
     *cc = nothing_said;
     while (http_list_next(h, HF_CACHE_CONTROL, &it, &member)) {
         read_member(cc, member);
-        if (UNLIKELY(memchr(member.p, '"', member.n) != NULL && unended(member)))
+        if (UNLIKELY(memchr(member.p, '"', member.n) != NULL && sem_unended(member)))
             read_unended(cc, member);
     }
 }

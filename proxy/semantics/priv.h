@@ -9,6 +9,9 @@
 /* delta-seconds (RFC 9111 1.2.2): -1 when it is none, 2^31 when it is larger than that. */
 int64_t sem_delta_seconds(struct slice s);
 
+/* Does a quoted string in it not end? */
+bool sem_unended(struct slice s);
+
 /* Is this field in a list of no-cache= or private= of the response, which says cc? */
 bool sem_cc_names(const struct http_head *h, const struct sem_cc *cc, struct slice name);
 

@@ -172,6 +172,19 @@ add_bytes(struct slice name, enum http_id id, const struct http_head *request, s
         tighten(b, start);
 }
 
+/* Does a quoted string run on into the next line? The lines are one value then (RFC 9110 5.3), and
+ * their members are not those of each. */
+static bool
+runs_on(struct slice name, enum http_id id, const struct http_head *request)
+{
+    struct slice value;
+
+    for (unsigned at = 0; next_line(request, id, name, &at, &value);)
+        if (UNLIKELY(memchr(value.p, '"', value.n) != NULL && sem_unended(value)))
+            return true;
+    return false;
+}
+
 static void
 add_value(struct slice name, enum http_id id, const struct http_head *request, struct buf *b)
 {
@@ -179,7 +192,7 @@ add_value(struct slice name, enum http_id id, const struct http_head *request, s
 
     if (weighed && accept_put(id, request, b))
         return;
-    if (is_list(id))
+    if (is_list(id) && !runs_on(name, id, request))
         add_list(name, id, request, b);
     else
         add_bytes(name, id, request, b);

@@ -677,6 +677,32 @@ def test_the_proxy_protocol_tells_the_client(origin, weir):
     assert any(r.header("Forwarded").startswith("for=" + quoted) for r in origin.of("/p"))
 
 
+def test_whom_the_proxy_protocol_does_not_name_nobody_trusts(origin, weir):
+    origin.on("/p", body=b"x")
+    w = weir(listen={"trust": "127.0.0.1", "proxy_protocol": True})
+    claims = (b"GET /p HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n"
+              b"X-Forwarded-Host: evil\r\nConnection: close\r\n\r\n")
+    for header, believed in ((b"PROXY UNKNOWN\r\n", False),
+                             (V2 + b"\x21\x31\0\xd8" + b"\0" * 216, False),
+                             (V2 + b"\x20\0\0\0", True)):
+        w.raw(header + claims)
+        q = origin.last("/p")
+        assert q.header("X-Forwarded-For") == ("6.6.6.6, 127.0.0.1" if believed else "127.0.0.1")
+        assert q.header("X-Real-IP") == ("6.6.6.6" if believed else None)
+        assert q.header("X-Forwarded-Host") == ("evil" if believed else "a")
+
+
+def test_a_routes_word_on_who_asks_is_the_only_one(origin, weir):
+    edits = {"set": {"X-Forwarded-Host": "foo", "X-Forwarded-For": "1.1.1.1"},
+             "remove": ["X-Forwarded-Proto", "Forwarded", "Via"]}
+    w = weir(routes=[{"path": "/**", "request": edits}], listen={"trust": "127.0.0.1"})
+    origin.on("/a", body=b"x")
+    w.get("/a", [("X-Forwarded-Host", "evil"), ("X-Forwarded-For", "6.6.6.6")])
+    q = origin.last("/a")
+    assert q.all("X-Forwarded-Host") == ["foo"] and q.all("X-Forwarded-For") == ["1.1.1.1"]
+    assert not q.all("X-Forwarded-Proto") and not q.all("Forwarded") and not q.all("Via")
+
+
 def test_what_came_through_the_proxy_protocol_is_trusted_by_the_address_it_gave(origin, weir):
     origin.on("*", lambda req, conn: conn.respond(
         headers=[("Cache-Control", "max-age=60")], body=req.header("X-Forwarded-Proto").encode()))

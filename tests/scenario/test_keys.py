@@ -219,3 +219,33 @@ def test_controls_fragments_and_what_is_not_ascii_are_refused_in_a_target(origin
     for target in b"/a" + byte, b"/a?b=" + byte:
         assert w.raw(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target).startswith(b"HTTP/1.1 400 ")
     assert origin.count() == 0
+
+
+@pytest.mark.parametrize("one, two", [
+    ('host="a;q"', 'host="a;z"'), ("for=1;x-tenant=a", "for=1;x-tenant=b"),
+    ("host=a;host=b", "host=c;host=b"), ("host=a", "host=a, host=a")])
+def test_what_a_trusted_peer_says_in_forwarded_keeps_entries_apart(origin, weir, one, two):
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    origin.on("/a", headers=[("Cache-Control", "max-age=60")], body=b"x")
+    for value in (one, two):
+        assert not w.get("/a", [("Forwarded", value)]).cache_status.hit, value
+        assert w.get("/a", [("Forwarded", value)]).cache_status.hit, value
+
+
+def test_who_asked_is_no_part_of_the_key(origin, weir):
+    w = weir(listen={"trust": "127.0.0.0/8"})
+    origin.on("/a", headers=[("Cache-Control", "max-age=60")], body=b"x")
+    w.get("/a", [("Host", "h"), ("Forwarded", 'for="1;host=z";by=x;proto=http;host="H"')])
+    assert w.get("/a", [("Host", "h"), ("Forwarded", "for=2")]).cache_status.hit
+
+
+def test_a_head_on_a_route_of_its_own_shares_nothing_with_the_gets_of_another(origin, origins, weir):
+    other = origins()
+    origin.on("/x", headers=[("Cache-Control", "max-age=60")], body=b"ours")
+    other.on("/x", headers=[("Cache-Control", "max-age=60")], body=b"of another")
+    w = weir(origins={"api": {"servers": [origin.url]}, "b": {"servers": [other.url]}},
+             routes=[{"path": "/x", "methods": ["HEAD"], "origin": "b", "name": "h"},
+                     {"path": "/x", "origin": "api", "name": "g"}])
+    assert w.request("HEAD", "/x").header("Content-Length") == "10"
+    assert w.get("/x").body == b"ours"
+    assert w.request("HEAD", "/x").header("Content-Length") == "10"

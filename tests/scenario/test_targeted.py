@@ -13,6 +13,21 @@ def test_cdn_cache_control_replaces_cache_control_and_reaches_the_client(origin,
     assert not w.get("/b").cache_status.hit
 
 
+def test_a_trailer_that_it_makes_private_reaches_no_collapsed_client(origin, weir):
+    w = weir()
+    gate = origin.gate()
+
+    def slowly(req, conn):
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Secret\r\n"
+                  b'CDN-Cache-Control: max-age=60, private="X-Secret"\r\n\r\n3\r\none\r\n')
+        gate.wait()
+        conn.send(b"0\r\nX-Secret: s\r\n\r\n")
+    origin.on("/a", slowly)
+    answers = w.parallel(3, lambda i: w.get("/a", [("TE", "trailers")]),
+                         meanwhile=lambda: (origin.wait("/a", 1), gate.set()))
+    assert sum(("X-Secret", "s") in [tuple(t) for t in r.trailers] for r in answers) <= 1
+
+
 def test_one_that_is_no_dictionary_is_ignored_whole(origin, weir):
     w = weir()
     origin.on("/a", headers=[("Cache-Control", "max-age=60"), ("CDN-Cache-Control", "no-store, &")], body=b"x")

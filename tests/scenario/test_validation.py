@@ -221,6 +221,16 @@ def test_a_precondition_is_the_origins_to_judge(origin, weir, name, value):
     assert w.get("/a").cache_status.hit
 
 
+def test_a_304_made_from_a_live_answer_has_what_is_for_its_client_alone(origin, weir):
+    w = weir()
+    origin.on("/a", headers=[("Cache-Control", "public, max-age=60"), ("ETag", '"a"'), ("Set-Cookie", "s=1"),
+                             ("X-RateLimit-Remaining", "3")], body=b"x")
+    r = w.get("/a", [("If-None-Match", '"a"')])
+    assert r.status == 304 and r.header("Set-Cookie") == "s=1" and r.header("X-RateLimit-Remaining") == "3"
+    r = w.get("/a", [("If-None-Match", '"a"')])
+    assert r.status == 304 and r.header("Set-Cookie") is None
+
+
 def test_if_none_match_goes_before_if_modified_since(origin, weir):
     w = weir()
     origin.on("/a", headers=TAGGED, body=b"hello")

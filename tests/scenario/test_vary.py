@@ -266,3 +266,11 @@ def test_what_varies_by_host_is_stored_where_the_key_has_it_or_the_origin_gets_o
     w.get("/a", [("Host", "one.test")])
     again = w.get("/a", [("Host", "two.test")])
     assert again.cache_status.hit and again.body == b"api.test"
+
+
+@pytest.mark.parametrize("name", ["Accept", "Prefer"])
+def test_a_quoted_string_over_two_lines_is_not_the_one_of_one_line(origin, weir, name):
+    w = weir()
+    origin.on("/a", by(name))
+    w.get("/a", [(name, 'a/b;c="x,y"')])
+    assert not w.get("/a", [(name, 'a/b;c="x'), (name, 'y"')]).cache_status.hit

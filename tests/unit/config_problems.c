@@ -124,6 +124,9 @@ values_of_the_wrong_kind_say_what_is_allowed(void **state)
         { ORIGIN "routes:\n  - path: /a\n    response: {replay: [X-A]}\n",
             "f:4:25: routes[0].response.replay[0]: \"X-A\" is stored and replayed anyway, or never; a "
             "field of one exchange such as Set-Cookie or Clear-Site-Data\n" },
+        { ORIGIN "via: " "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
+            "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz\n",
+            "f:2:6: via: is longer than 128 characters; a short name such as edge-1\n" },
         { ORIGIN "cache: {targeted: [CDN-Cache-Control, a b]}\n",
             "f:2:39: cache.targeted[1]: \"a b\" is none; a field name such as CDN-Cache-Control\n" },
         { ORIGIN "cache: {status_key: yes}\n",
