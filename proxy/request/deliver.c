@@ -302,14 +302,10 @@ deliver_304(struct request *r, const struct fill_view *v)
         return deliver_cut(r);                  /* cannot happen: it was made from parsed fields */
     r->status = 304;
     buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
-<<<<<<< HEAD
     deliver_fields(&b, &h, true, true);
-=======
-    put_fields(&b, &h, true, true);
-    for (unsigned i = 0; i < h.nfields && !r->collapsed; i++)
-        if (sem_of_one_exchange(&h.fields[i]))
-            http_put(&b, h.fields[i].name, h.fields[i].value);
->>>>>>> 6297e1c (What a review found: keys of HEAD routes, the PROXY protocol's unknown clients, routes' words on who asks)
+    for (unsigned f = 0; f < h.nfields && !r->collapsed; f++)
+        if (sem_of_one_exchange(&h.fields[f]))
+            http_put(&b, h.fields[f].name, h.fields[f].value);
     put_waited_age(r, v, &b);
     status_put(r, &b, v);
     put_connection(r, &b);

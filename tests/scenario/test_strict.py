@@ -196,7 +196,8 @@ def test_a_bad_chunked_body_is_refused_and_never_whole_at_the_origin(shared, nam
                     c.send(piece)
                 except OSError:
                     break
-            refused(c.wire.to_close(), 400)
+            # the beginning of a size is too much before the whole of it is none
+            refused(c.wire.to_close(), 413 if "bits" in name and len(pieces) > 1 else 400)
     assert origin.count() == before
 
 
