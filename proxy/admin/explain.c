@@ -97,7 +97,7 @@ static void
 put_stored_fields(struct buf *b, const struct object *o)
 {
     static const enum http_id shown[] = { HF_CACHE_CONTROL, HF_EXPIRES, HF_DATE, HF_AGE, HF_ETAG,
-        HF_LAST_MODIFIED, HF_VARY, HF_CONTENT_TYPE };
+        HF_LAST_MODIFIED, HF_VARY, HF_NO_VARY_SEARCH, HF_CONTENT_TYPE };
     struct http_field fields[HTTP_FIELDS_MAX];
     struct http_head h = { .cap = HTTP_FIELDS_MAX, .fields = fields };
     const char *comma = "";
@@ -153,16 +153,24 @@ put_stored(struct explained *x, const struct key *k, const struct http_head *h)
         [STORE_VARY_MISS] = "vary-miss", [STORE_HIT] = "hit", [STORE_PASS] = "pass" };
     struct store *s = x->r->a->process.store;
     struct object *o = NULL;
+    struct buf b = { 0 };
+    struct key equal;
     enum store_answer answer;
     bool soft = false;
 
     rcu_begin();
     answer = store_get(s, k, h, x->now_ms, &o, &soft);
+    if ((answer == STORE_MISS || answer == STORE_VARY_MISS) &&
+        store_search(s, k, h, x->now_ms, &b, &equal, &o, &soft) == STORE_HIT) {
+        answer = STORE_HIT;
+        k = &equal;
+    }
     x->selected = answer == STORE_HIT ? o : NULL;
     put_member(&x->r->out, "answer", answers[answer]);
     buf_addz(&x->r->out, ", \"stored\": [");
     store_each(s, k, each_object, x);
     rcu_end();
+    buf_free(&b);
     buf_addc(&x->r->out, ']');
 }
 

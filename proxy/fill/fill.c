@@ -384,17 +384,22 @@ superseded(struct fills *fs, const struct fill_want *w, bool waits)
 {
     int64_t now = wall_ms();
     struct object *o = NULL;
+    struct buf b = { 0 };
+    struct key found;
     const char *why;
     enum sem_use use;
     bool soft, newer;
 
     rcu_begin();
-    newer = store_get(fs->store, w->key, w->request, now, &o, &soft) == STORE_HIT && o != w->stale;
+    newer = (store_get(fs->store, w->key, w->request, now, &o, &soft) == STORE_HIT ||
+        store_search(fs->store, w->key, w->request, now, &b, &found, &o, &soft) == STORE_HIT) &&
+        o != w->stale;
     if (newer && waits) {
         use = sem_use(&w->semantics, &o->meta, now, soft, &why);
         newer = use == SEM_FRESH || use == SEM_STALE || use == SEM_STALE_REVALIDATE;
     }
     rcu_end();
+    buf_free(&b);
     return newer;
 }
 

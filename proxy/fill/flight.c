@@ -584,6 +584,19 @@ judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
     return true;
 }
 
+/* Does the 304 leave the queries that the stored response is for (No-Vary-Search) as they are? Else
+ * the response is to be had whole, and stored under another key. */
+static bool
+same_search(const struct flight *f, const struct http_head *r304)
+{
+    struct buf rule = { 0 };
+    bool same = !http_has(r304, HF_NO_VARY_SEARCH) || (http_search_rule(r304, &rule) != -1 &&
+        slice_eq(buf_slice(&rule), store_search_rule(f->stale)));
+
+    buf_free(&rule);
+    return same;
+}
+
 /* The stored head, freshened: parsed, judged and published. -1: it cannot be used. */
 static int
 freshen(struct flight *f, const struct http_head *r304, bool *keep)
@@ -600,7 +613,7 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
     int rc = -1;
 
     if (http_parse_fields(sh->bytes + sh->status_n, sh->n - sh->status_n, &old) == -1 ||
-        !sem_304_selects(&old, r304) ||
+        !sem_304_selects(&old, r304) || !same_search(f, r304) ||
         head_merge(f, &old, r304, (struct slice){ sh->bytes, sh->status_n }, &b, &m) == -1 ||
         http_parse_fields(b.p + m.status_n, b.n - m.status_n, &merged) == -1)
         goto out;
@@ -873,7 +886,8 @@ flight_publish(struct flight *f, struct store_parts *p, struct slice head, struc
     struct groups groups = { .f = f };
     int r = STORE_NO_MEMORY;
     struct tags tags;
-    struct buf b = { 0 };
+    struct buf b = { 0 }, rule = { 0 }, search = { 0 };
+    struct key equal;
 
     if (make_tags(f, &tags) == -1)
         return -1;
@@ -893,9 +907,17 @@ flight_publish(struct flight *f, struct store_parts *p, struct slice head, struc
     if (make_groups(f->view.response, &groups) == -1)
         b.failed = true;
     p->ngroups = groups.n;
+    if (p->part == NULL && http_search_rule(f->view.response, &rule) == 1)     /* parts: no */
+        (void)store_by_search(f->fills->store, p, buf_slice(&rule), &search, &equal);
     if (!b.failed)
         r = (int)(p->part != NULL ? part_publish(f, p, o) : store_put(f->fills->store, p, o));
+    /* What it replaces may have been stored for other URLs than it is. */
+    if (r == STORE_STORED && f->stale != NULL && (p->key == &f->key || p->own == &f->key) &&
+        !slice_eq(p->search, store_search_rule(f->stale)))
+        store_drop(f->fills->store, f->stale);
     buf_free(&b);
+    buf_free(&rule);
+    buf_free(&search);
     return r;
 }
 

@@ -226,6 +226,15 @@ int http_uri_resolve(struct buf *b, const struct http_uri *base, struct slice re
 /* Decodes percent escapes into b. -1 for a bad escape. */
 int http_uri_decode(struct buf *b, struct slice s);
 
+/* ---- No-Vary-Search (draft-ietf-httpbis-no-vary-search) ------------------------------------- */
+
+/* Appends the rule of a response, in one form. 1; 0: it has none, nothing was appended; -1: memory
+ * is out. */
+int  http_search_rule(const struct http_head *response, struct buf *rule);
+/* Appends what all queries that a rule calls equal have in common; nothing where no parameter is
+ * left. A query of its own making gives itself. -1: memory is out. */
+int  http_search_query(struct slice rule, struct slice query, struct buf *b);
+
 /* ---- structured fields (RFC 9651) ---------------------------------------------------------- */
 
 enum sf_type { SF_INTEGER, SF_DECIMAL, SF_STRING, SF_TOKEN, SF_BYTES, SF_BOOLEAN, SF_DATE,

@@ -48,6 +48,13 @@ int key_add(struct key *k, char kind, struct slice value, struct buf *b);
  * or the order of a form's pairs has one key. as_is: the content counts as bytes (no-transform). */
 int key_add_content(struct key *k, const struct http_head *h, struct slice content, bool as_is,
     struct buf *b);
+/* What No-Vary-Search makes of a key, by a rule as http_search_rule has them: the key of all requests whose
+ * queries the rule calls equal (and whose recipe's parts are). In b, cleared first. -1: memory is
+ * out. */
+int key_search(const struct key *k, struct slice rule, struct buf *b, struct key *search);
+/* Appends the URL part of that alone. */
+int key_search_url(struct slice url, struct slice rule, struct buf *b);
+struct slice key_path(struct slice url);            /* the URL part of a key, without its query */
 uint64_t key_hash(struct slice s);      /* XXH3, the one used above */
 
 /* ---- templates: "recruiter:{id}", "/api/cities/{query.city}" --------------------------------- */

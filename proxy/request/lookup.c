@@ -79,7 +79,7 @@ note_own_vary(void *arg, const struct object *o, struct slice vary, bool soft)
 static void
 learn_own_vary(struct request *r, const struct object *o)
 {
-    store_each(req_store(), &r->key, note_own_vary, &(struct own_vary){ r, o });
+    store_each(req_store(), &r->found, note_own_vary, &(struct own_vary){ r, o });
 }
 
 /* Asks for the whole with GET, whatever part of it this request wanted; a question by content again
@@ -157,6 +157,28 @@ found_part(struct request *r, struct object *o, enum sem_use use, bool soft)
     return miss(r, why);
 }
 
+/* What is stored for this URL, or for those that its path's rules call equal (No-Vary-Search). A mark
+ * that the URL itself was not storable goes before these. In a read section. */
+static enum store_answer
+find(struct request *r, struct object **o, bool *soft)
+{
+    enum store_answer got = store_get(req_store(), &r->key, r->head, wall_ms(), o, soft);
+    struct buf b = { 0 };
+    struct key found;
+
+    r->found = r->key;
+    if ((got == STORE_MISS || got == STORE_VARY_MISS) &&
+        store_search(req_store(), &r->key, r->head, wall_ms(), &b, &found, o, soft) == STORE_HIT) {
+        found.bytes = pool_slice(r->pool, found.bytes);
+        if (found.bytes.p != NULL) {
+            r->found = found;
+            got = STORE_HIT;
+        }
+    }
+    buf_free(&b);
+    return got;
+}
+
 enum req_state
 do_lookup(struct request *r)
 {
@@ -172,7 +194,7 @@ do_lookup(struct request *r)
     object_unref(&r->rest);
     r->ranged = false;
     rcu_begin();
-    got = store_get(req_store(), &r->key, r->head, wall_ms(), &o, &soft);
+    got = find(r, &o, &soft);
     if (got == STORE_HIT) {
         use = sem_use(&r->rq, &o->meta, wall_ms(), soft, &why);
         found = object_ref(o);

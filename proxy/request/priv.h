@@ -74,6 +74,8 @@ struct request {
     struct slice       line;            /* refused: the beginning of what was read of it */
     struct route_match match;
     struct key         key;
+    struct key         found;           /* under which what was found is stored: key, or that of
+                                           all URLs that No-Vary-Search calls equal */
     struct sem_request rq;
     bool               https, unsafe;
 

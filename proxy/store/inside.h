@@ -151,9 +151,10 @@ void queue_ghost(struct shard *sh, uint64_t hash);
 enum tag_kind {
     TAG_NAMED,
     TAG_URL,                            /* implicit, of keys that have parts behind the URL */
+    TAG_SEARCH,                         /* path, NUL, rule: of what is stored by No-Vary-Search */
     TAG_GROUP,                          /* origin, NUL, group; and NUL, group */
 };
-#define NODE_TAGS_MAX (256 + 2 * STORE_GROUPS_MAX + 1)
+#define NODE_TAGS_MAX (256 + 2 * STORE_GROUPS_MAX + 2)
 
 struct tag {
     union {
@@ -172,6 +173,7 @@ struct tags {
     pthread_mutex_t lock;
     struct tag    **buckets;
     size_t          cap, n;
+    _Atomic size_t  searches;           /* of TAG_SEARCH; changes under the lock */
 };
 
 struct route_mark {                     /* a route that was purged once; stays */
@@ -239,6 +241,8 @@ typedef void store_visit(struct store *s, struct shard *sh, struct node *n, void
 /* Every node that is there from begin to end, under its shard's lock, a few at a time. The visitor
  * may take the node out. */
 void store_visit_all(struct store *s, store_visit *visit, void *arg);
+/* Takes out what is stored under a key and was answered before that moment. */
+void store_supersede(struct store *s, const struct key *k, int64_t response_ms);
 /* Under the lock of its shard: out of index and queue. `kept`: the body lives on in another
  * node. */
 void store_unlink(struct store *s, struct shard *sh, uint64_t hash, struct node *n,
@@ -257,13 +261,22 @@ int  tags_again(struct store *s, const struct node *was, const struct store_part
 /* The kind of tags that this kind of purge is about. */
 enum tag_kind tag_kind_of(enum store_purge_kind kind);
 void tags_give(struct store *s, struct tag **tags, size_t n, uint64_t stamp);
-uint64_t tag_hash(enum tag_kind kind, struct slice text); /* of a URL: key_hash, as key.url_hash */
+uint64_t tag_hash(enum tag_kind kind, struct slice text); /* of a URL: key_hash, as key.url_hash; of
+                                                             a search: of its path alone */
 /* Marks the tag, if it is there, as purged by seq; how many live nodes that hits. */
 uint64_t tags_purge(struct store *s, enum tag_kind kind, struct slice text, uint64_t seq,
     bool soft);
+/* Appends the rules stored for a path, each behind its length in two bytes. How many. */
+size_t tags_searches(struct store *s, struct slice path, struct buf *rules);
+/* The next of them, and *rest moves on. */
+struct slice tags_search_next(struct slice *rest);
 uint64_t tags_count(struct store *s, enum tag_kind kind, struct slice text);
 bool tags_carry(const struct node *n, enum tag_kind kind, struct slice text);      /* under its shard's lock */
 
+/* search.c: the other URLs of a purge by URL, by the rules that are stored for its path. -1: memory is out. */
+int  search_purge(struct store *s, struct slice url, uint64_t seq, bool soft, uint64_t *tagged);
+uint64_t search_count(struct store *s, struct slice url);
+uint64_t search_cell(struct slice url);             /* of its path, as tag_hash of a TAG_SEARCH */
 /* Brings the node's soft and dead up to the purge sequence now: in a read section, or under the
  * shard's lock. */
 void purge_judge(struct store *s, struct node *n);

@@ -20,6 +20,10 @@
  *     (4) finds the node. If (4) came first, the insertion sees seq >= q and the cell, and is
  *     refused.
  *   A URL, keys with parts. The URL's own record is a tag like others.
+ *   A URL, what is stored for it by No-Vary-Search under others. Each rule that is stored for the
+ *     path is the record of a tag, and what it makes of the URL the record of another. A record of
+ *     a rule is looked for after the cell of the path was written, under the tags' lock: what comes
+ *     later is refused by that cell, as a tag without a record.
  *   A rule that was forgotten. The sweeper forgets rule q only after it locked every shard once
  *     since q was published: what was in the index then was compared. What is inserted into a shard
  *     after that visit sees seq >= q, so it looks at the list and then at `floor`, which was raised
@@ -97,6 +101,36 @@ text_matches(enum store_purge_kind kind, struct slice text, struct slice url)
     return false;
 }
 
+/* By No-Vary-Search a node stands for more URLs than the one that it has. A text that says something of
+ * the query may mean any of these: then the path decides. */
+static bool
+path_matches(enum store_purge_kind kind, struct slice text, struct slice url)
+{
+    struct slice path = key_path(url), cut = text;
+
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] != '?')
+            continue;
+        cut.n = i > 0 && text.p[i - 1] == '\\' && kind == STORE_PURGE_PATTERN ? i - 1 : i;
+        if (kind == STORE_PURGE_PATTERN && slice_glob(cut, path_of(path)))
+            return true;
+        if (kind == STORE_PURGE_PREFIX)
+            return prefix_matches(cut, path) && path_of(path).n == path_of(cut).n;
+        if (kind != STORE_PURGE_PATTERN)
+            return slice_eq(path_of(path), cut);
+    }
+    return false;
+}
+
+static bool
+node_matches(enum store_purge_kind kind, struct slice text, const struct node *n)
+{
+    struct slice url = node_url(n);
+
+    return text_matches(kind, text, url) ||
+        (store_search_rule(&n->o).n > 0 && kind != STORE_PURGE_URL && path_matches(kind, text, url));
+}
+
 bool
 purge_matches(const struct store_purge *p, const struct node *n)
 {
@@ -106,7 +140,7 @@ purge_matches(const struct store_purge *p, const struct node *n)
         return n->o.route_id == p->id;
     if (p->kind == STORE_PURGE_TAG || p->kind == STORE_PURGE_GROUP)
         return tags_carry(n, tag_kind_of(p->kind), p->text);
-    return text_matches(p->kind, p->text, node_url(n));
+    return node_matches(p->kind, p->text, n);
 }
 
 static bool
@@ -148,11 +182,10 @@ static void
 judge_rules(const struct store *s, const struct node *n, uint64_t after, struct verdict *v)
 {
     uint64_t down_to = n->o.stamp > after ? n->o.stamp : after;
-    struct slice url = node_url(n);
 
     for (const struct rule *r = rcu_load(&s->rules); r != NULL && r->seq > down_to;
          r = rcu_load(&r->next))
-        if (rule_matches(r, url)) {
+        if (node_matches(r->kind, (struct slice){ r->text, r->text_n }, n)) {
             v->soft |= r->soft;
             v->hard |= !r->soft;
         }
@@ -236,7 +269,8 @@ store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint6
     m = route_find(s, route_id);
     if (get(&s->all_hard) > stamp || get(&s->all_soft) > stamp || get(&s->tag_last) > stamp ||
         (m != NULL && (get(&m->hard) > stamp || get(&m->soft) > stamp)) ||
-        get(&s->cells[k->url_hash % CELLS]) > stamp)
+        get(&s->cells[k->url_hash % CELLS]) > stamp ||
+        (get(&s->tags.searches) > 0 && get(&s->cells[search_cell(url) % CELLS]) > stamp))
         return true;
     if (get(&s->rules_newest) > stamp) {
         pthread_mutex_lock(&s->purge_lock);
@@ -328,8 +362,10 @@ publish(struct store *s, const struct store_purge *p, uint64_t q, uint64_t *tagg
     case STORE_PURGE_URL:
         set(&s->cells[tag_hash(kind, p->text) % CELLS], q);
         STEP("purge: cell written");
+        if (p->kind == STORE_PURGE_URL)
+            set(&s->cells[search_cell(p->text) % CELLS], q);
         *tagged = tags_purge(s, kind, p->text, q, p->soft);
-        return 0;
+        return p->kind == STORE_PURGE_URL ? search_purge(s, p->text, q, p->soft, tagged) : 0;
     case STORE_PURGE_ROUTE:
         return publish_route(s, p->id, q, p->soft);
     case STORE_PURGE_ALL:

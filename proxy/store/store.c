@@ -221,6 +221,20 @@ store_unlink(struct store *s, struct shard *sh, uint64_t hash, struct node *n, s
     node_retire(n, kept);
 }
 
+void
+store_supersede(struct store *s, const struct key *k, int64_t response_ms)
+{
+    struct shard *sh = store_shard(s, k->hash);
+
+    pthread_mutex_lock(&sh->lock);
+    for (struct node *n = table_find(sh->table, k->hash, k->bytes), *older; n != NULL; n = older) {
+        older = n->older;
+        if (node_is_mark(n) || n->o.meta.response_ms <= response_ms)
+            store_unlink(s, sh, k->hash, n, NULL);
+    }
+    pthread_mutex_unlock(&sh->lock);
+}
+
 static bool
 evict_from(struct store *s, struct shard *sh)
 {
@@ -481,6 +495,8 @@ put(struct store *s, const struct store_parts *p, struct body *body, struct obje
         give_up(s, n);
         return r;
     }
+    if (p->own != NULL)
+        store_supersede(s, p->own, p->meta.response_ms);
     if (over)
         holds_change(s, p->held, 0);    /* its bytes are the node's now */
     if (out != NULL)

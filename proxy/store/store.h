@@ -122,6 +122,13 @@ enum store_answer {
  * wall time, for marks. */
 enum store_answer store_get(struct store *s, const struct key *k, const struct http_head *req,
     int64_t now_ms, struct object **obj, bool *soft);
+/* The most recent of what is stored under other URLs of the path and says by No-Vary-Search that it answers
+ * k's too: STORE_HIT as above, with *found its key, in b; else STORE_MISS. For keys that store_get did
+ * not find. Costs a load where nothing is stored with such a rule, else a lock. */
+enum store_answer store_search(struct store *s, const struct key *k, const struct http_head *req,
+    int64_t now_ms, struct buf *b, struct key *found, struct object **obj, bool *soft);
+/* The rule by which it is stored; empty: none. */
+struct slice store_search_rule(const struct object *o);
 /* Each variant of a key, for explanations; takes no part in eviction. */
 void store_each(struct store *s, const struct key *k,
     void (*each)(void *arg, const struct object *o, struct slice vary, bool soft), void *arg);
@@ -151,8 +158,17 @@ struct store_parts {
     const struct slice *tags; size_t ntags; /* at most 256, more are refused; copied (interned) */
     const struct slice *groups; size_t ngroups; /* each: origin, NUL, group (RFC 9875 2.1); at most
                                                    STORE_GROUPS_MAX, more are refused; copied */
+    struct slice search;            /* No-Vary-Search; with the next by store_by_search only */
+    const struct key *own;          /* ... its own URL's key: what is stored there goes */
     bool regroup;                   /* store_freshen: these groups, instead of those that it had */
 };
+/* With a rule as http_search_rule has it p is to be stored for all URLs that the rule calls equal: makes
+ * p->key the key of these, in b, and notes the rest in p. false: it stays stored for its own alone (no
+ * memory, or STORE_SEARCHES_MAX other rules are stored for the path). rule, p->key and b are to live
+ * until store_put. */
+#define STORE_SEARCHES_MAX 8
+bool store_by_search(struct store *s, struct store_parts *p, struct slice rule, struct buf *b,
+    struct key *made);
 enum store_result { STORE_STORED, STORE_PURGED, STORE_OLDER, STORE_TOO_LARGE, STORE_NO_MEMORY };
 /* Publishes, in place of the variant that answers the same requests. PURGED: a purge after `stamp`
  * matches, nothing stored. OLDER: while this was fetched a newer response was stored that answers

@@ -275,7 +275,8 @@ store_purge_count(struct store *s, const struct store_purge *p)
         uint64_t tagged = tags_count(s, tag_kind_of(p->kind), p->text);
 
         if (tagged == 0 || !sweep_pending(s))
-            return tagged + (url ? count_key(s, p->text) : 0);
+            return tagged + (url ? count_key(s, p->text) + search_count(s, p->text) : 0);
+        c.n = url ? search_count(s, p->text) : 0;
     }
     store_visit_all(s, count_node, &c);
     return c.n;

@@ -21,7 +21,8 @@
 uint64_t
 tag_hash(enum tag_kind kind, struct slice text)
 {
-    uint64_t h = key_hash(text);
+    const char *wall = kind == TAG_SEARCH ? memchr(text.p, '\0', text.n) : NULL;
+    uint64_t h = key_hash(wall != NULL ? (struct slice){ text.p, (size_t)(wall - text.p) } : text);
 
     /* 2^64 / golden ratio: spreads */
     return kind == TAG_URL ? h : h * 0x9e3779b97f4a7c15u ^ h >> 29;
@@ -97,6 +98,7 @@ intern(struct store *s, enum tag_kind kind, struct slice text)
     memcpy(g->text + 1, text.p, text.n);
     *at = g;
     store_charge(s, (int64_t)malloc_usable_size(g));
+    s->tags.searches += kind == TAG_SEARCH;
     if (++s->tags.n > s->tags.cap)
         grow(s);
     return g;
@@ -128,6 +130,7 @@ give(struct store *s, struct tag *g, uint64_t stamp)
     assert(*at == g);
     *at = g->next;
     s->tags.n--;
+    s->tags.searches -= g->text[0] == TAG_SEARCH;
     store_charge(s, -(int64_t)malloc_usable_size(g));
     rcu_after(&g->rcu, tag_free);
 }
@@ -173,6 +176,20 @@ add_groups(struct store *s, const struct store_parts *p, struct tag **out, size_
     return rc;
 }
 
+static int
+add_search(struct store *s, const struct store_parts *p, struct tag **out, size_t *n)
+{
+    struct buf b = { 0 };
+    int rc;
+
+    buf_adds(&b, key_path((struct slice){ p->key->bytes.p, p->key->url_n }));
+    buf_addc(&b, '\0');
+    buf_adds(&b, p->search);
+    rc = b.failed ? -1 : add(s, TAG_SEARCH, buf_slice(&b), p->stamp, out, n);
+    buf_free(&b);
+    return rc;
+}
+
 int
 tags_take(struct store *s, const struct store_parts *p, struct tag **out, size_t *n)
 {
@@ -188,6 +205,8 @@ tags_take(struct store *s, const struct store_parts *p, struct tag **out, size_t
         rc = add(s, TAG_URL, (struct slice){ p->key->bytes.p, p->key->url_n }, p->stamp, out, n);
     if (rc == 0)
         rc = add_groups(s, p, out, n);
+    if (rc == 0 && p->search.n > 0)
+        rc = add_search(s, p, out, n);
     if (rc == -1)
         while (*n > 0)
             give(s, out[--*n], p->stamp);
@@ -261,6 +280,40 @@ tags_count(struct store *s, enum tag_kind kind, struct slice text)
     n = g != NULL ? g->live : 0;
     pthread_mutex_unlock(&s->tags.lock);
     return n;
+}
+
+size_t
+tags_searches(struct store *s, struct slice path, struct buf *rules)
+{
+    uint64_t hash = tag_hash(TAG_SEARCH, path);
+    size_t n = 0;
+
+    pthread_mutex_lock(&s->tags.lock);
+    for (struct tag *g = s->tags.buckets[hash & (s->tags.cap - 1)]; g != NULL; g = g->next) {
+        struct slice text = { g->text + 1, g->text_n - 1 };
+        uint16_t length = (uint16_t)(text.n - path.n - 1);
+
+        if (g->hash != hash || g->text[0] != TAG_SEARCH || text.n <= path.n ||
+            text.p[path.n] != '\0' || !slice_starts(text, path))
+            continue;
+        buf_add(rules, (const char *)&length, sizeof length);
+        buf_add(rules, text.p + path.n + 1, length);
+        n++;
+    }
+    pthread_mutex_unlock(&s->tags.lock);
+    return n;
+}
+
+struct slice
+tags_search_next(struct slice *rest)
+{
+    struct slice rule;
+    uint16_t length;
+
+    memcpy(&length, rest->p, sizeof length);
+    rule = (struct slice){ rest->p + sizeof length, length };
+    *rest = (struct slice){ rule.p + length, rest->n - sizeof length - length };
+    return rule;
 }
 
 bool
