@@ -585,15 +585,17 @@ judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
 }
 
 /* Does the 304 leave the queries that the stored response is for (No-Vary-Search) as they are? Else
- * the response is to be had whole, and stored under another key. */
+ * that goes, and the response is to be had whole, for other URLs. */
 static bool
-same_search(const struct flight *f, const struct http_head *r304)
+keeps_search(const struct flight *f, const struct http_head *r304)
 {
     struct buf rule = { 0 };
     bool same = !http_has(r304, HF_NO_VARY_SEARCH) || (http_search_rule(r304, &rule) != -1 &&
         slice_eq(buf_slice(&rule), store_search_rule(f->stale)));
 
     buf_free(&rule);
+    if (!same)
+        store_drop(f->fills->store, f->stale);
     return same;
 }
 
@@ -613,7 +615,7 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
     int rc = -1;
 
     if (http_parse_fields(sh->bytes + sh->status_n, sh->n - sh->status_n, &old) == -1 ||
-        !sem_304_selects(&old, r304) || !same_search(f, r304) ||
+        !sem_304_selects(&old, r304) || !keeps_search(f, r304) ||
         head_merge(f, &old, r304, (struct slice){ sh->bytes, sh->status_n }, &b, &m) == -1 ||
         http_parse_fields(b.p + m.status_n, b.n - m.status_n, &merged) == -1)
         goto out;
