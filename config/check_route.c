@@ -225,8 +225,8 @@ check_replay(struct load *l, size_t i)
         struct spot s = item_spot(l, i, "response.replay", list->at[k]);
 
         if (!sem_of_one_exchange(&f))
-            problem(l, s.where, s.path, "%s is stored and replayed anyway, or never; a field of one "
-                "exchange such as Set-Cookie or Clear-Site-Data", shown(l, name));
+            problem(l, s.where, s.path, "%s is stored and replayed anyway, or never; a field of "
+                "one exchange such as Set-Cookie or Clear-Site-Data", shown(l, name));
         else if (f.id == HF_SET_COOKIE)
             warning(l, s.where, s.path, "gives everybody the cookie of whoever asked first; make "
                 "sure that it tells nobody apart, or leave it out");

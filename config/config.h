@@ -41,7 +41,8 @@ struct conf *config_parse(const char *text, size_t n, const char *name, const ch
 size_t config_restart_needed(const struct conf *was, const struct conf *is, struct buf *b);
 /* Makes `is` what can be in force in a process that runs with `was`: what needs a restart stays as
  * it is there, listeners too (each with its new options where `is` has its address). Appends what
- * config_restart_needed says, and keeps it in is->waiting. -1: memory is out, `is` is not for use. */
+ * config_restart_needed says, and keeps it in is->waiting. -1: memory is out, `is` is not for
+ * use. */
 int config_take_over(const struct conf *was, struct conf *is, struct buf *b);
 
 void config_reference(FILE *out);           /* config/REFERENCE.md */

@@ -13,7 +13,7 @@
 
 #define ALIASED 200000
 #define DEPTH   32
-#define PARSED  64                      /* levels that libyaml is let into: it is quadratic in them */
+#define PARSED  64                    /* levels that libyaml is let into: it is quadratic in them */
 
 struct build {
     struct load     *l;

@@ -1,10 +1,10 @@
 /*
  * The command line; start, reload, drain.
  *
- * Model    main's own thread runs the admin loop, with the signals and one tick a second (windows of the
- *          figures, access log, drain). Workers run in front/. Start: everything that can fail is tried
- *          before the first thread, so that a wrong configuration or a port in use ends in one message and
- *          exit code 1.
+ * Model    main's own thread runs the admin loop, with the signals and one tick a second (windows
+ *          of the figures, access log, drain). Workers run in front/. Start: everything that can
+ *          fail is tried before the first thread, so that a wrong configuration or a port in use
+ *          ends in one message and exit code 1.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -28,8 +28,8 @@
 #define CUT_US       1000000            /* for requests that are cut to end in order */
 #define DEFAULT_FILE "/etc/weir/weir.yaml"
 
-/* jemalloc: what is freed goes back at once, so that cache.memory is what is resident; objects of 1 KiB share slabs
- * of eight pages (measured: 30 bytes less an object). */
+/* jemalloc: what is freed goes back at once, so that cache.memory is what is resident; objects of 1
+ * KiB share slabs of eight pages (measured: 30 bytes less an object). */
 extern const char *malloc_conf;
 const char *malloc_conf = 
     "dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:65536,slab_sizes:1024-1024:8";
@@ -58,7 +58,8 @@ struct process {
 static const char usage[] =
     "weir " WEIR_VERSION " - a caching reverse proxy for APIs\n"
     "\n"
-    "  weir [run] -c FILE                 run with a configuration file (default " DEFAULT_FILE ")\n"
+    "  weir [run] -c FILE                 run with a configuration file (default "
+    DEFAULT_FILE ")\n"
     "  weir [run] --origin URL            run in front of URL with the embedded defaults\n"
     "             [--listen ADDR:PORT] [--admin ADDR:PORT|off]\n"
     "  weir check [-c] FILE               print every problem of a configuration\n"
@@ -69,12 +70,13 @@ static const char usage[] =
     "  weir explain URL [-H 'Name: value']\n"
     "                                     which route, which key, what is stored and why\n"
     "  weir reload                        load the configuration again\n"
-    "  weir version | reference | schema  print the version, the options' reference, the JSON schema\n"
+    "  weir version | reference | schema  print the version, the options' reference, the JSON "
+    "schema\n"
     "\n"
     "purge, stats, explain and reload take --admin URL (default http://127.0.0.1:8081),\n"
     "--token-file FILE and --timeout SECONDS (default 30).\n";
 
-/* ---- configuration ---------------------------------------------------------------------------------- */
+/* ---- configuration --------------------------------------------------------------------------- */
 
 /* Of what flags say, places in the text that was made of them mean nothing: the flag does. */
 static void
@@ -111,7 +113,8 @@ apply_log(const struct conf *c)
 
     log_threshold = c->log_level;
     if (stats_access_open(c->log_access, c->log_format == LOG_FORM_COMBINED, &e) == -1)
-        log_error("access log: %s; lines are dropped until it can be opened (SIGUSR1 tries again)", e.text);
+        log_error("access log: %s; lines are dropped until it can be opened (SIGUSR1 tries again)",
+            e.text);
 }
 
 static void
@@ -194,7 +197,7 @@ reload(void *arg, struct buf *text)
     return rc;
 }
 
-/* ---- signals and the tick ------------------------------------------------------------------------------ */
+/* ---- signals and the tick -------------------------------------------------------------------- */
 
 static void
 on_reload(evutil_socket_t sig, short what, void *arg)
@@ -238,8 +241,8 @@ on_terminate(evutil_socket_t sig, short what, void *arg)
     timer_set(&p->tick, 10000);
 }
 
-/* Draining: are all answers sent, and all fetches that fill the cache done? When time is up the rest is cut, while
- * the loops still run, so that every request ends by its own clean-up path. */
+/* Draining: are all answers sent, and all fetches that fill the cache done? When time is up the
+ * rest is cut, while the loops still run, so that every request ends by its own clean-up path. */
 static void
 drain_step(struct process *p)
 {
@@ -253,7 +256,8 @@ drain_step(struct process *p)
     if (p->cut_until_us == 0 && now >= p->drain_until_us) {
         log_warn("drain: %s, %lld connections and %lld fetches are cut",
             p->hurried ? "a second signal ends it" : "time is up",
-            (long long)stats_gauge(GAUGE_client_connections), (long long)stats_gauge(GAUGE_flights_now));
+            (long long)stats_gauge(GAUGE_client_connections),
+            (long long)stats_gauge(GAUGE_flights_now));
         front_cut(p->front);
         fills_stop(p->fills);
         p->cut_until_us = now + CUT_US;
@@ -282,7 +286,7 @@ on_tick(void *arg)
     timer_set(&p->tick, 1000000);
 }
 
-/* ---- the admin port's questions ---------------------------------------------------------------------------- */
+/* ---- the admin port's questions -------------------------------------------------------------- */
 
 static struct route_table *
 present_table(void *arg)
@@ -304,7 +308,7 @@ is_ready(void *arg, struct buf *why)
     return p->started && p->drain_until_us == 0;
 }
 
-/* ---- start and stop --------------------------------------------------------------------------------------- */
+/* ---- start and stop -------------------------------------------------------------------------- */
 
 static void
 raise_file_limit(void)
@@ -354,7 +358,8 @@ make_loops(struct process *p)
 static void
 start(struct process *p)
 {
-    struct admin_process ap = { .table = present_table, .reload = reload, .ready = is_ready, .arg = p };
+    struct admin_process ap = { .table = present_table, .reload = reload, .ready = is_ready,
+        .arg = p };
     struct buf where = { 0 };
     struct site *site;
     struct err e = { 0 };
@@ -460,7 +465,7 @@ check(const struct process *p)
     return 0;
 }
 
-/* ---- the command line ---------------------------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static int
 bad_usage(const char *what, const char *arg)

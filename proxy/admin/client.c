@@ -22,10 +22,11 @@ static const char usage_text[] =
     "       weir explain URL [-H 'Name: value']\n"
     "       weir reload\n"
     "All take --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"
-    "(30). --url, --prefix, --pattern, --tag, --route, --group and -H may be given several times.\n";
+    "(30). --url, --prefix, --pattern, --tag, --route, --group and -H may be given several "
+    "times.\n";
 
-enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP, OPT_ORIGIN,
-    OPT_ALL, OPT_SOFT, OPT_DRY, OPT_WAIT, OPT_HELP };
+enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP,
+    OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_WAIT, OPT_HELP };
 
 static const struct option options[] = {
     { "admin", required_argument, NULL, OPT_ADMIN },
@@ -48,7 +49,8 @@ static const struct option options[] = {
 struct command {
     struct client client;
     const char   *url;                  /* of explain */
-    struct buf    lists[6];             /* url prefix pattern tags route groups: insides of JSON lists */
+    struct buf    lists[6];             /* url prefix pattern tags route groups: insides of JSON
+                                           lists */
     struct buf    origin;               /* of the groups, as JSON */
     struct buf    query;                /* explain's headers */
     bool          all, soft, dry;

@@ -4,10 +4,11 @@
  *   {"url": U, "prefix": P, "pattern": G, "tags": T, "groups": C, "route": R, "all": true,
  *    "origin": O, "soft": bool, "dry_run": bool}
  *
- * each of the first six a text or a list of texts ("tag" is taken for "tags", "group" for "groups"), at
- * least one of the first seven; "origin" says of which origin the groups are, else they are those of all. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items": [{"tag":
- * "x", "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]}, where exact:
- * false says that it is done by generation: in force now, freed and counted later.
+ * each of the first six a text or a list of texts ("tag" is taken for "tags", "group" for
+ * "groups"), at least one of the first seven; "origin" says of which origin the groups are, else
+ * they are those of all. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items":
+ * [{"tag": "x", "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]},
+ * where exact: false says that it is done by generation: in force now, freed and counted later.
  *
  * What is not understood is listed, all of it, and then nothing is purged: 400 with
  * "not_understood": [{"item": ..., "why": ...}].
@@ -155,7 +156,8 @@ read_document(struct admin_request *r, struct purge_request *q)
         place_origin(q);
         if (q->n == 0 && q->faults.n == 0 && !q->failed)
             fault(q, SLICE(""),
-                "nothing to purge: url, prefix, pattern, tags, groups, route or \"all\": true is wanted");
+                "nothing to purge: url, prefix, pattern, tags, groups, route or \"all\": true is "
+                "wanted");
     }
     return doc;
 }

@@ -109,7 +109,8 @@ extern _Atomic enum log_level log_threshold;    /* set at start and on reload, r
 /* One line "TIME LEVEL text". Any thread; one write(2) a line. */
 void log_line(enum log_level level, const char *fmt, ...) PRINTF(2, 3);
 /* As log_line, but at most one a second for a given `last` (static int64_t zeroed by the caller);
- * what was left out is counted in the next line. For the world's faults that come by the thousand. */
+ * what was left out is counted in the next line. For the world's faults that come by the
+ * thousand. */
 struct log_limit { _Atomic int64_t next_us; _Atomic uint32_t left_out; };
 void log_limited(struct log_limit *lim, enum log_level level, const char *fmt, ...) PRINTF(3, 4);
 /* Start-up only: log at LOG_ERROR and exit(1). */
@@ -189,7 +190,8 @@ struct event_base *loop_base(struct loop *l);
 unsigned loop_index(const struct loop *l);          /* 0.. */
 int  loop_run(struct loop *l);                      /* until loop_stop; registers with RCU */
 void loop_stop(struct loop *l);                     /* any thread */
-/* Any thread: m->run(m) will run on l's thread, in order of posting, never from inside this call. */
+/* Any thread: m->run(m) will run on l's thread, in order of posting, never from inside this
+ * call. */
 void loop_post(struct loop *l, struct loop_msg *m);
 /* The loop that the calling thread runs, or NULL. */
 struct loop *loop_current(void);
@@ -219,7 +221,7 @@ struct rcu_node {
 };
 /* After every reader that may see it has left: run(n), on a thread of liburcu's. */
 void rcu_after(struct rcu_node *n, void (*run)(struct rcu_node *));
-void rcu_wait(void);                                /* blocks for a grace period; not when reading */
+void rcu_wait(void);                               /* blocks for a grace period; not when reading */
 void rcu_drain(void);                               /* blocks until all rcu_after have run */
 /* Publish and read a pointer. Only inside one pair of rcu_begin/rcu_end may it be followed. */
 #define rcu_store(where, value) __atomic_store_n((where), (value), __ATOMIC_RELEASE)

@@ -43,9 +43,11 @@ log_write(enum log_level level, uint32_t left_out, const char *fmt, va_list ap)
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
     n = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &tm);
-    n += (size_t)snprintf(line + n, sizeof line - n, ".%03ldZ %s ", ts.tv_nsec / 1000000, name[level]);
+    n += (size_t)snprintf(line + n, sizeof line - n, ".%03ldZ %s ", ts.tv_nsec / 1000000,
+        name[level]);
     if (left_out > 0)
-        n += (size_t)snprintf(line + n, sizeof line - n, "(%" PRIu32 " like it left out) ", left_out);
+        n += (size_t)snprintf(line + n, sizeof line - n, "(%" PRIu32 " like it left out) ",
+            left_out);
     more = vsnprintf(line + n, sizeof line - n - 1, fmt, ap);
     if (more > 0)
         n += (size_t)more < sizeof line - n - 1 ? (size_t)more : sizeof line - n - 2;

@@ -11,13 +11,15 @@
 #include "base/base.h"
 
 #include <pthread.h>
-#ifndef WEIR_TSAN                       /* inlined readers would be instrumented: the library's own are not */
+#ifndef WEIR_TSAN                       /* inlined readers would be instrumented: the library's own
+                                           are not */
 #define _LGPL_SOURCE
 #endif
 #include <urcu/urcu-memb.h>
 
 _Static_assert(offsetof(struct rcu_node, opaque) == 0 &&
-    sizeof(((struct rcu_node *)0)->opaque) >= sizeof(struct rcu_head), "rcu_node holds an rcu_head");
+    sizeof(((struct rcu_node *)0)->opaque) >= sizeof(struct rcu_head),
+    "rcu_node holds an rcu_head");
 
 #ifdef WEIR_TSAN
 void __tsan_acquire(void *);
@@ -87,8 +89,8 @@ rcu_wait(void)
     GRACE_ACQUIRE();
 }
 
-/* Callbacks run in the order of posting, on one thread, so ours runs last. (urcu_memb_barrier does the same with
- * memory of its own, whose hand-over ThreadSanitizer cannot see.) */
+/* Callbacks run in the order of posting, on one thread, so ours runs last. (urcu_memb_barrier does
+ * the same with memory of its own, whose hand-over ThreadSanitizer cannot see.) */
 struct drain {
     struct rcu_node node;
     pthread_mutex_t mtx;

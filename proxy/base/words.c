@@ -63,7 +63,8 @@ unknown_option(struct slice name, const struct option *known, struct err *e)
     for (const struct option *o = known; o->name != NULL; o++)
         nearest_try(&near, o->name);
     if (near.word != NULL)
-        return err_set(e, 0, "unknown option --%.*s; did you mean --%s", SLICE_ARG(name), near.word);
+        return err_set(e, 0, "unknown option --%.*s; did you mean --%s", SLICE_ARG(name),
+            near.word);
     return err_set(e, 0, "unknown option --%.*s", SLICE_ARG(name));
 }
 

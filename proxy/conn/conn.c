@@ -376,7 +376,8 @@ take_proxy_header(struct conn *c, struct slice *data)
 
     if (n == -1) {
         no_proxy_header(c, slice_starts(*data, SLICE("PROXY ")) ||
-            slice_starts(*data, SLICE("\r\n\r\n")) ? "a malformed PROXY header" : "no PROXY header");
+            slice_starts(*data, SLICE("\r\n\r\n")) ?
+            "a malformed PROXY header" : "no PROXY header");
         return;
     }
     if (n == 0)

@@ -20,7 +20,8 @@ also_judge(struct flight *f, const struct http_head *h, bool stored)
     struct http_head ok = *h;
     struct buf b = { 0 };
 
-    if (!f->also || (!stored && f->mode != FILL_PRIVATE) || !sem_store_as_get(&f->semantics, h, &f->route->rules, f->request_ms, wall_ms(),
+    if (!f->also || (!stored && f->mode != FILL_PRIVATE) ||
+        !sem_store_as_get(&f->semantics, h, &f->route->rules, f->request_ms, wall_ms(),
             &f->also_meta) ||
         (h->framing == HTTP_LENGTH && h->length > (uint64_t)f->route->max_object) ||
         (!stored && !flight_may_vary(f, h)))

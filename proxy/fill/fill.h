@@ -63,7 +63,8 @@ struct fill_want {
     struct object *stale;                   /* to be validated; a reference is taken; may be NULL */
     struct object *part;            /* fresh: only the rest is asked for; likewise */
     bool part_only;                 /* with range: what is no 206 is not stored */
-    struct slice range, if_range;   /* what alone is asked for: the client's fields; empty: the whole */
+    struct slice range, if_range;   /* what alone is asked for: the client's fields; empty: the
+                                       whole */
     struct slice vary;              /* what other variants of this URL vary by, as far as known */
     const char *why;                        /* PRIVATE: why it is not stored, for Cache-Status */
     bool join_only;                         /* starts none */
@@ -71,8 +72,8 @@ struct fill_want {
     struct slice host;                      /* normalised */
     struct slice via;                       /* our name */
     enum http_framing body; uint64_t length;        /* of the request */
-    struct slice content;       /* ... the whole of it, copied: the flight sends it, again if it must;
-                                   .p NULL: fill_send does */
+    struct slice content;       /* ... the whole of it, copied: the flight sends it, again if it
+                                   must; .p NULL: fill_send does */
     bool also;                  /* fill_store_as may be said of it */
     struct slice upgrade;
     bool expect;

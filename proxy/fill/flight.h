@@ -69,7 +69,8 @@ struct flight {
     struct sem_request semantics;
     struct exchange_request send;       /* slices lie in the pool; fields: conditions last */
     size_t        conditions_at;
-    struct slice  content;              /* of the request, all of it; .p NULL: the starter sends it */
+    struct slice  content;              /* of the request, all of it; .p NULL: the starter sends
+                                           it */
     struct slice  host, via;
     bool          https;
     uint64_t      stamp;
@@ -144,14 +145,16 @@ int  head_merge(const struct flight *f, const struct http_head *old, const struc
 /* part.c: home */
 /* The fields that ask for what `part` lacks; false: it is not worth it, or nothing tells what. */
 bool part_ask(const struct object *o, int64_t max, struct buf *b);
-bool part_answers(struct flight *f, const struct http_head *h);   /* a 206 with the rest of f->part? */
-/* The head of the whole, as h completes it, in the pool; *m: its marks. `whole` is that head, parsed;
- * has room for its fields. .p NULL: memory out. */
+/* a 206 with the rest of f->part? */
+bool part_answers(struct flight *f, const struct http_head *h);
+/* The head of the whole, as h completes it, in the pool; *m: its marks. `whole` is that head,
+ * parsed; has room for its fields. .p NULL: memory out. */
 struct slice part_head(struct flight *f, const struct http_head *h, struct http_head *whole,
     struct head_marks *m);
-int  part_front(struct flight *f);      /* appends what stands before the new bytes; -1: memory out */
-bool part_back(struct flight *f);       /* ... behind them, at the end. false: it is not the whole */
-/* Can a response of h->length (when it is known) be a part at all? Fills f->span; false with *why. */
+int  part_front(struct flight *f);    /* appends what stands before the new bytes; -1: memory out */
+bool part_back(struct flight *f);      /* ... behind them, at the end. false: it is not the whole */
+/* Can a response of h->length (when it is known) be a part at all? Fills f->span; false with
+ * *why. */
 bool part_storable(struct flight *f, const struct http_head *h, const char **why);
 /* The body is whole: where does it stand? false: it is not stored. */
 bool part_place(const struct flight *f, struct object_part *p);

@@ -3,8 +3,9 @@
  *
  * Model    a head is written once, as bytes: status line, the fields that may cross a proxy
  *          (RFC 9110 7.6.1) after the route's edits, Via, and a Date where the origin sent none
- *          (6.6.1). A 206 is kept as the head of the 200 that it is a part of (15.3.7.3). Framing, Age and Cache-Status are added at delivery. What is stored lacks what
- *          must not be replayed (sem_keeps).
+ *          (6.6.1). A 206 is kept as the head of the 200 that it is a part of (15.3.7.3). Framing,
+ *          Age and Cache-Status are added at delivery. What is stored lacks what must not be
+ *          replayed (sem_keeps).
  */
 #include "fill/flight.h"
 
@@ -106,8 +107,9 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     for (unsigned i = 0; i < r304->nfields; i++) {
         const struct http_field *field = &r304->fields[i];
 
-        if (!http_forwards(r304, field) || !sem_304_updates(r304, &cc, field) || field->id == HF_VIA ||
-            !sem_keeps(r304, &cc, field) || route_edit_takes(edit, field->name))
+        if (!http_forwards(r304, field) || !sem_304_updates(r304, &cc, field) ||
+            field->id == HF_VIA || !sem_keeps(r304, &cc, field) ||
+            route_edit_takes(edit, field->name))
             continue;
         put_field(b, field, m);
     }

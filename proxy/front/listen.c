@@ -2,10 +2,10 @@
  * Listening and accepting.
  *
  * An address is what it says: [::] is IPv6 alone, whatever the system's default, so that 0.0.0.0
- * can stand beside it. A second server on our port is found by binding once without SO_REUSEPORT. At the connection
- * limit a client is told 503 and when to come back. When file descriptors run out, one that is kept
- * in spare is given up to accept, to say the same and to close, so that clients are not left
- * hanging, and the listener rests a little.
+ * can stand beside it. A second server on our port is found by binding once without SO_REUSEPORT.
+ * At the connection limit a client is told 503 and when to come back. When file descriptors run
+ * out, one that is kept in spare is given up to accept, to say the same and to close, so that
+ * clients are not left hanging, and the listener rests a little.
  */
 #include <arpa/inet.h>
 #include <errno.h>

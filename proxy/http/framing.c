@@ -93,7 +93,8 @@ http_forwards(const struct http_head *h, const struct http_field *f)
 
 #define NAMED_MAX 32
 
-/* The members of Connection that name fields, not options of the connection itself. -1: too many. */
+/* The members of Connection that name fields, not options of the connection itself. -1: too
+ * many. */
 static int
 named_fields(const struct http_head *h, struct slice named[NAMED_MAX])
 {

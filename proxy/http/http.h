@@ -20,7 +20,7 @@ enum http_method {
 };
 enum http_method http_method(struct slice token);   /* case-sensitive (RFC 9110 9.1) */
 bool http_method_safe(enum http_method m);          /* GET HEAD OPTIONS TRACE QUERY */
-bool http_method_idempotent(enum http_method m);    /* the safe ones, PUT, DELETE (RFC 9110 9.2.2) */
+bool http_method_idempotent(enum http_method m);   /* the safe ones, PUT, DELETE (RFC 9110 9.2.2) */
 
 enum http_id {
     HF_NONE,                        /* a name that is in no table */
@@ -30,7 +30,7 @@ enum http_id {
     HF_COUNT
 };
 enum { HTTP_HOP = 1, HTTP_KEEP = 2, HTTP_ONE = 4 };
-enum http_id http_id(struct slice name);            /* case-insensitive; perfect hash or length switch */
+enum http_id http_id(struct slice name);       /* case-insensitive; perfect hash or length switch */
 struct slice http_name(enum http_id id);            /* the canonical spelling */
 unsigned http_flags(enum http_id id);
 
@@ -59,7 +59,8 @@ struct http_head {
     struct slice      target;       /* as received */
     struct slice      host;         /* authority: of the absolute-form target, else of Host; may be
                                        empty in HTTP/1.0 */
-    struct slice      path;         /* of the target, as received; "*" for OPTIONS *; "/" if empty */
+    struct slice      path;         /* of the target, as received; "*" for OPTIONS *; "/" if
+                                       empty */
     struct slice      query;        /* behind '?'; .p == NULL: there is no '?' */
     unsigned          status;       /* response: 100..999 */
     struct slice      reason;
@@ -85,15 +86,16 @@ const struct http_field *http_find_name(const struct http_head *h, struct slice 
 /* Its value, or an empty slice with .p == NULL. */
 struct slice http_value(const struct http_head *h, enum http_id id);
 
-/* A copy of a parsed head whose slices point into the pool: `bytes` is what h was parsed from (all of its
- * slices lie in there). NULL when memory is out. */
+/* A copy of a parsed head whose slices point into the pool: `bytes` is what h was parsed from (all
+ * of its slices lie in there). NULL when memory is out. */
 struct http_head *http_head_copy(struct pool *p, const struct http_head *h, struct slice bytes);
 
 /* Walks the members of a comma-separated list over all lines of a field (RFC 9110 5.6.1): empty
  * members skipped, white space trimmed, commas inside quoted strings kept together.
  * Start with a zeroed iterator. */
 struct http_list { uint16_t field; struct slice rest; bool open; };
-bool http_list_next(const struct http_head *h, enum http_id id, struct http_list *it, struct slice *member);
+bool http_list_next(const struct http_head *h, enum http_id id, struct http_list *it,
+    struct slice *member);
 /* The same over one value. Start with *rest = the value. */
 bool http_member(struct slice *rest, struct slice *member);
 /* Is `token` a member (case-insensitive)? */
@@ -141,13 +143,14 @@ int http_parse_fields(const char *p, size_t n, struct http_head *h);
  * names, except flagged KEEP (RFC 9110 7.6.1). */
 bool http_forwards(const struct http_head *h, const struct http_field *f);
 
-/* Takes out of a request's head the fields that Connection names and that may not cross (RFC 9110 7.6.1), so that key,
- * route, Vary and what is forwarded all see one head. false: it names more than 32. */
+/* Takes out of a request's head the fields that Connection names and that may not cross (RFC 9110
+ * 7.6.1), so that key, route, Vary and what is forwarded all see one head. false: it names more
+ * than 32. */
 bool http_strip(struct http_head *h);
 
 bool http_is_token(struct slice s);                 /* RFC 9110 5.6.2, at least one character */
 bool http_is_field_value(struct slice s);           /* no control characters but HTAB */
-bool http_is_host(struct slice s);                  /* uri-host [":" port], reg-name, IPv4 or [IPv6] */
+bool http_is_host(struct slice s);               /* uri-host [":" port], reg-name, IPv4 or [IPv6] */
 const char *http_reason(unsigned status);           /* "Not Found"; "" when unknown */
 
 /* Appends "Name: value\r\n". */
@@ -186,7 +189,8 @@ enum http_ranges { HTTP_RANGE_IGNORE, HTTP_RANGE_OK, HTTP_RANGE_UNSATISFIABLE };
 /* `Range` against a representation of `size` bytes (RFC 9110 14.2). IGNORE: another unit,
  * malformed, or more than max ranges. OK: *n ranges, in the order asked for, overlapping and
  * adjacent ones coalesced (14.2, "many small ranges"). */
-enum http_ranges http_range(struct slice value, uint64_t size, struct http_range *out, size_t max, size_t *n);
+enum http_ranges http_range(struct slice value, uint64_t size, struct http_range *out, size_t max,
+    size_t *n);
 
 /* A `Range` of one specification, before the size is known. */
 struct http_range_spec {
@@ -242,8 +246,8 @@ enum sf_type { SF_INTEGER, SF_DECIMAL, SF_STRING, SF_TOKEN, SF_BYTES, SF_BOOLEAN
 struct sf_item {
     enum sf_type type;
     int64_t      integer;           /* INTEGER, BOOLEAN, DATE; DECIMAL in thousandths */
-    struct slice text;              /* STRING and DISPLAY unescaped, TOKEN, BYTES decoded, INNER: its
-                                       source between the parentheses (walk it with sf_inner) */
+    struct slice text;              /* STRING and DISPLAY unescaped, TOKEN, BYTES decoded, INNER:
+                                       its source between the parentheses (walk it with sf_inner) */
     struct slice params;            /* source of the parameters (walk it with sf_param) */
 };
 /* A parse of a whole field: first sf_check it, so that an invalid field is ignored whole; the
@@ -254,26 +258,30 @@ struct sf_item {
 enum sf_kind { SF_ITEM, SF_LIST, SF_DICTIONARY };
 int  sf_check(enum sf_kind kind, struct slice s);                  /* 0 valid, -1 not */
 bool sf_list(struct slice *rest, struct sf_item *item, struct buf *scratch);
-bool sf_dictionary(struct slice *rest, struct slice *key, struct sf_item *item, struct buf *scratch);
+bool sf_dictionary(struct slice *rest, struct slice *key, struct sf_item *item,
+    struct buf *scratch);
 bool sf_inner(struct slice *rest, struct sf_item *item, struct buf *scratch);
 bool sf_param(struct slice *rest, struct slice *key, struct sf_item *value, struct buf *scratch);
 int  sf_item(struct slice s, struct sf_item *item, struct buf *scratch);
-/* The one that counts of those with this key; room in scratch is made for all that is walked. false: none. */
+/* The one that counts of those with this key; room in scratch is made for all that is walked.
+ * false: none. */
 bool sf_dictionary_get(struct slice s, struct slice key, struct sf_item *item, struct buf *scratch);
-bool sf_param_get(struct slice params, struct slice key, struct sf_item *value, struct buf *scratch);
+bool sf_param_get(struct slice params, struct slice key, struct sf_item *value,
+    struct buf *scratch);
 
 /* Each appends one piece in its canonical form; false: it has none, and nothing was appended. */
 bool sf_put_integer(struct buf *b, int64_t v);                     /* fifteen digits at most */
 bool sf_put_decimal(struct buf *b, int64_t thousandths);           /* twelve before the point */
 bool sf_put_string(struct buf *b, struct slice s);                 /* printable ASCII */
 bool sf_put_token(struct buf *b, struct slice s);
-bool sf_put_text(struct buf *b, struct slice s);                   /* a token where it is one, else a string */
+bool sf_put_text(struct buf *b, struct slice s);        /* a token where it is one, else a string */
 bool sf_put_bytes(struct buf *b, struct slice s);
 bool sf_put_boolean(struct buf *b, bool v);
 bool sf_put_date(struct buf *b, int64_t seconds);
 bool sf_put_display(struct buf *b, struct slice s);                /* UTF-8 */
 bool sf_put_key(struct buf *b, struct slice key);
-bool sf_put_bare(struct buf *b, const struct sf_item *item);       /* no inner list; without its parameters */
-bool sf_put_param(struct buf *b, struct slice key, const struct sf_item *value);   /* ";key=value" */
+/* no inner list; without its parameters */
+bool sf_put_bare(struct buf *b, const struct sf_item *item);
+bool sf_put_param(struct buf *b, struct slice key, const struct sf_item *value);  /* ";key=value" */
 
 #endif

@@ -383,7 +383,8 @@ target(struct cursor *c, struct http_head *h, size_t limit, const char **questio
             p++;
         } else {
             return bad(c, 400, *p == '#' ? "a fragment in the target" :
-                *p == '\r' || *p == '\n' ? "no HTTP version" : "an invalid character in the target");
+                *p == '\r' || *p == '\n' ? "no HTTP version" :
+                "an invalid character in the target");
         }
     }
     if (p == c->end)

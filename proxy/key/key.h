@@ -44,8 +44,9 @@ int key_of_url(const struct key_recipe *recipe, struct slice url, struct buf *b,
  * and its value. -1 when memory is out. */
 int key_add(struct key *k, char kind, struct slice value, struct buf *b);
 /* Adds the request's method and content as a part, with its Content-Type, -Encoding, -Language,
- * -Location and -Range (RFC 10008 2.7): what differs in nothing but the order of JSON members, JSON white space
- * or the order of a form's pairs has one key. as_is: the content counts as bytes (no-transform). */
+ * -Location and -Range (RFC 10008 2.7): what differs in nothing but the order of JSON members, JSON
+ * white space or the order of a form's pairs has one key. as_is: the content counts as bytes
+ * (no-transform). */
 int key_add_content(struct key *k, const struct http_head *h, struct slice content, bool as_is,
     struct buf *b);
 /* What No-Vary-Search makes of a key, by a rule as http_search_rule has them: the key of all requests whose

@@ -14,8 +14,8 @@
 
 struct purge_item {
     enum store_purge_kind kind;
-    struct slice text;              /* url, prefix, pattern, tag, group, or the name of a route, as the
-                                       operator wrote it */
+    struct slice text;              /* url, prefix, pattern, tag, group, or the name of a route, as
+                                       the operator wrote it */
     struct slice origin;            /* of a group: "https://host"; empty: of every one */
 };
 struct purge_result { bool exact; uint64_t objects; };

@@ -5,8 +5,8 @@
  *          invalidated, and so are the URIs in Location and Content-Location when their origin is
  *          the target's. The same bound holds for absolute URLs that a template gives, since their
  *          parts come from messages: what lies under another origin is left alone.
- *          Groups (RFC 9875 3) are those of the target's origin. What they invalidate may be in other
- *          groups too; those stay (2.2.1 would allow more).
+ *          Groups (RFC 9875 3) are those of the target's origin. What they invalidate may be in
+ *          other groups too; those stay (2.2.1 would allow more).
  * Threads  any.
  */
 #include "purge/inside.h"

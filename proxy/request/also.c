@@ -18,12 +18,12 @@
  *          What is fetched meanwhile is judged by its own stamp, taken before it was sent: older
  *          than c1, it is outdated by this write's purge; not older, it was asked for after this
  *          write was done, and being the newer it is not replaced (store_put: OLDER).
- * A QUERY  names by Content-Location where its result is found by GET (RFC 10008 2.3). A claim about
- *          another resource can be trusted only where both have one owner (RFC 9110 8.7), which HTTP
- *          does not tell: here it is where both are of one origin and one route, by the operator's
- *          word. A QUERY changes nothing, so its result is as of when it was sent, as that of a GET.
- *          A route with tags stores none: they would be made of the wrong path. Location names a
- *          resource that repeats the query (2.4), of which nothing is known yet.
+ * A QUERY  names by Content-Location where its result is found by GET (RFC 10008 2.3). A claim
+ *          about another resource can be trusted only where both have one owner (RFC 9110 8.7),
+ *          which HTTP does not tell: here it is where both are of one origin and one route, by the
+ *          operator's word. A QUERY changes nothing, so its result is as of when it was sent, as
+ *          that of a GET. A route with tags stores none: they would be made of the wrong path.
+ *          Location names a resource that repeats the query (2.4), of which nothing is known yet.
  */
 #include "request/priv.h"
 #include "request/worker.h"

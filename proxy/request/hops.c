@@ -3,7 +3,8 @@
  */
 #include "request/priv.h"
 
-/* Is the request to count? *left: what it may still go. A value that is no number counts nothing. */
+/* Is the request to count? *left: what it may still go. A value that is no number counts
+ * nothing. */
 bool
 hops_left(const struct http_head *h, uint64_t *left)
 {

@@ -86,7 +86,8 @@ struct request {
 
     /* LOOKUP, FETCH, FORWARD */
     struct object     *stale;           /* owned reference: to be validated */
-    struct object     *rest;            /* owned reference: a part, of which the rest is asked for */
+    struct object     *rest;            /* owned reference: a part, of which the rest is asked
+                                           for */
     struct blocks     *blocks;          /* in the pool: the answer is made of them; */
     bool               no_blocks;       /* ... or they did not work */
     bool               ranged;          /* the client's range alone is asked for */
@@ -95,8 +96,10 @@ struct request {
     struct slice       vary;            /* of other variants */
     unsigned           rounds;
     bool               alone, collapsed, revalidated;
-    bool               waits;           /* for another's fetch alone: it wants a part of the whole */
-    struct http_head  *get;             /* in the pool: what a HEAD that may fill the cache asks with */
+    bool               waits;           /* for another's fetch alone: it wants a part of the
+                                           whole */
+    struct http_head  *get;             /* in the pool: what a HEAD that may fill the cache asks
+                                           with */
     struct slice       own;             /* lines of a 304 for the client that caused it alone */
     const char        *why;             /* not stored because */
     enum fwd           fwd;
@@ -126,7 +129,8 @@ struct request {
 void req_run(struct request *r);        /* advances until a handler must wait */
 void req_post(void *request);           /* req_run, later, from the loop */
 /* A reference to site is taken; inside a read section, or with one at hand. */
-struct request *req_new(struct conn *c, const struct http_head *h, struct slice bytes, struct site *site);
+struct request *req_new(struct conn *c, const struct http_head *h, struct slice bytes,
+    struct site *site);
 struct request_worker *req_worker(void);    /* of this thread */
 struct store *req_store(void);
 struct fills *req_fills(void);
@@ -152,7 +156,8 @@ enum req_state do_deliver(struct request *r);
 enum req_state do_abort(struct request *r);
 enum req_state do_done(struct request *r);
 
-bool lookup_ranged(struct request *r);  /* lookup.c: the client's range alone is asked for from here on */
+/* lookup.c: the client's range alone is asked for from here on */
+bool lookup_ranged(struct request *r);
 
 /* hit.c: answers a fresh hit on the spot; false: nothing was done. */
 bool hit_try(struct conn *c, const struct http_head *h, struct slice bytes);
@@ -175,7 +180,7 @@ bool forward_disguised(struct slice name);          /* one of ours but for its u
 void forward_body(struct request *r, struct slice data);
 void forward_body_end(struct request *r, struct slice trailer);
 void forward_interim(struct request *r, const struct fill_view *v);
-void forward_given_up(struct request *r);           /* the client left while its request was at the origin */
+void forward_given_up(struct request *r);  /* the client left while its request was at the origin */
 void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 
 /* deliver.c */
@@ -184,13 +189,15 @@ struct slice deliver_etag(const struct object *o);
  * alone; without Content-Type. */
 void deliver_fields(struct buf *b, const struct http_head *h, bool only_304, bool type);
 bool deliver_parts(struct request *r, size_t n);    /* n of them; false: memory out */
-enum req_state deliver_cut(struct request *r);      /* breaks the answer off, so that it shows; REQ_DONE */
+/* breaks the answer off, so that it shows; REQ_DONE */
+enum req_state deliver_cut(struct request *r);
 
 /* range.c */
 enum range_fit {
     RANGE_NONE,                         /* no range that counts: the whole is wanted */
     RANGE_WITHIN,                       /* n ranges of what is stored */
-    RANGE_BEYOND,                       /* of the representation, but not of the part that is stored */
+    RANGE_BEYOND,                       /* of the representation, but not of the part that is
+                                           stored */
     RANGE_UNSATISFIABLE,
 };
 /* What this request wants of o; ranges has room for RANGES_MAX. */
@@ -206,7 +213,8 @@ bool range_put(struct request *r, struct buf *b, const struct http_head *h, int6
 /* blocks.c */
 bool blocks_begin(struct request *r);   /* false: not on this route, or not for this request */
 bool blocks_more(const struct request *r);          /* what is delivered is not all */
-bool blocks_head(struct request *r, struct buf *b, const struct http_head *h);  /* false: it has none */
+/* false: it has none */
+bool blocks_head(struct request *r, struct buf *b, const struct http_head *h);
 
 /* trailer.c: the lines of a trailer section that pass. */
 struct slice trailer_request(const struct request *r, struct slice lines);
@@ -231,16 +239,19 @@ void purge_now(struct request *r, const struct fill_view *v);
 
 /* problem.c: an answer of our own (RFC 9457); returns REQ_DELIVER. */
 enum req_state req_problem(struct request *r, unsigned status, const char *detail);
-enum req_state req_problem_retry(struct request *r, unsigned status, const char *detail, unsigned retry_s);
+enum req_state req_problem_retry(struct request *r, unsigned status, const char *detail,
+    unsigned retry_s);
 enum req_state req_fault(struct request *r, const struct exchange_fault *f);
 enum req_state req_answer(struct request *r, unsigned status, const char *type, struct slice body);
 
 /* proxy_status.c: the field of an error of our own (RFC 9209). */
 const char *proxy_status_error(unsigned status);    /* its registered type; NULL: none fits */
-void proxy_status_put(const struct request *r, struct buf *b, const char *error, const char *details);
+void proxy_status_put(const struct request *r, struct buf *b, const char *error,
+    const char *details);
 
 /* status.c: Age and Cache-Status. */
-size_t status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms, bool close);
+size_t status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms,
+    bool close);
 void status_put(const struct request *r, struct buf *b, const struct fill_view *v);
 
 #endif

@@ -1,10 +1,10 @@
 /*
  * The request's life: from a head to the figures.
  *
- * Model    One setter moves between states and checks the table. A handler returns the next state, or
- *          REQ_WAIT. Whatever it waits for (a flight, the socket) posts req_run to the request's own loop,
- *          never calls it directly, so there is no recursion. A client that goes away enters ABORT from
- *          anywhere.
+ * Model    One setter moves between states and checks the table. A handler returns the next state,
+ *          or REQ_WAIT. Whatever it waits for (a flight, the socket) posts req_run to the request's
+ *          own loop, never calls it directly, so there is no recursion. A client that goes away
+ *          enters ABORT from anywhere.
  */
 #include "request/priv.h"
 
@@ -45,7 +45,7 @@ req_fills(void)
     return shared.fills;
 }
 
-/* ---- states ---------------------------------------------------------------------------------------- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 static void                             /* the only writer of r->state */
 enter(struct request *r, enum req_state to)
@@ -107,7 +107,8 @@ req_post(void *request)
     loop_post(me->loop, &r->msg);
 }
 
-/* The one clean-up path of a client that left. What it asked for may have been done: see forward.c. */
+/* The one clean-up path of a client that left. What it asked for may have been done: see
+ * forward.c. */
 enum req_state
 do_abort(struct request *r)
 {
@@ -125,7 +126,7 @@ do_done(struct request *r)
     return REQ_WAIT;
 }
 
-/* ---- the beginning ----------------------------------------------------------------------------------- */
+/* ---- the beginning --------------------------------------------------------------------------- */
 
 struct request *
 req_new(struct conn *c, const struct http_head *h, struct slice bytes, struct site *site)
@@ -261,7 +262,7 @@ const struct conn_events request_events = {
     .on_writable = on_writable, .on_gone = on_gone,
 };
 
-/* ---- the end -------------------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static const char *
 route_name(const struct request *r)
@@ -306,7 +307,8 @@ log_slow(const struct request *r, uint64_t us)
     if (!b.failed)
         log_limited(&limit, LOG_WARN, "slow: %.*s %.*s%.*s took %llu ms (route %s%s%s):%s",
             SLICE_ARG(r->head->method_name), SLICE_ARG(r->head->host), SLICE_ARG(r->head->target),
-            (unsigned long long)us / 1000, route_name(r), *server != '\0' ? ", origin " : "", server, b.p);
+            (unsigned long long)us / 1000, route_name(r), *server != '\0' ? ", origin " : "",
+            server, b.p);
     buf_free(&b);
 }
 
@@ -387,7 +389,7 @@ req_finish(struct request *r)
     pool_free(&(struct pool *){ r->pool });
 }
 
-/* ---- what all share ---------------------------------------------------------------------------------------- */
+/* ---- what all share -------------------------------------------------------------------------- */
 
 void
 request_init(struct store *s, struct fills *f)

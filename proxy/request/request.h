@@ -2,9 +2,10 @@
  * request -- the state machine of one request, and the site that requests are answered from.
  *
  * Model    A site is one configuration made ready: route table and origins. Reload makes a new one
- *          and swaps it; a request finishes on the site that it began with. A memory hit is answered on the
- *          spot (hit.c), inside a read section, without a request object. Everything else becomes a struct
- *          request and walks the table in priv.h; each state's handler stands in a file of its own.
+ *          and swaps it; a request finishes on the site that it began with. A memory hit is
+ *          answered on the spot (hit.c), inside a read section, without a request object.
+ *          Everything else becomes a struct request and walks the table in priv.h; each state's
+ *          handler stands in a file of its own.
  * Threads  workers run requests; request_site_set from any one thread.
  */
 #ifndef WEIR_REQUEST_H
@@ -31,8 +32,8 @@ struct route_table *site_table(const struct site *s);       /* borrowed */
 void request_init(struct store *s, struct fills *f);
 /* From now on new requests are answered from s (takes your reference). Waits for a grace period. */
 void request_site_set(struct site *s);
-struct site *request_site(void);                            /* the present one: a reference, NULL before the first */
-void request_site_clear(void);                              /* at the end, when all workers have stopped */
+struct site *request_site(void);           /* the present one: a reference, NULL before the first */
+void request_site_clear(void);                       /* at the end, when all workers have stopped */
 
 /* On each worker's own thread. */
 int  request_worker_start(struct loop *l);

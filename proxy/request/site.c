@@ -13,8 +13,9 @@
 
 #define VIA_DEFAULT "weir"              /* of config/schema/top.def */
 
-/* A name that was chosen stands in Via as it is. The default would be the same in every Weir, and two
- * in a row would take each other for a loop; so it is followed by a number that is this process's. */
+/* A name that was chosen stands in Via as it is. The default would be the same in every Weir, and
+ * two in a row would take each other for a loop; so it is followed by a number that is this
+ * process's. */
 static struct slice
 hop_name(const char *via)
 {

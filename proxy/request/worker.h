@@ -13,7 +13,8 @@ struct request_shared {                 /* of the process */
 struct request_worker {
     struct request_shared *shared;
     struct loop *loop;
-    struct buf   target, key;           /* scratch of the hot path: kept, so that it allocates nothing */
+    struct buf   target, key;           /* scratch of the hot path: kept, so that it allocates
+                                           nothing */
 };
 
 #endif

@@ -78,10 +78,10 @@ const struct route *route_table_find(const struct route_table *t, struct slice n
 const struct route *route_match(const struct route_table *t, struct slice host, struct slice path,
     const struct http_head *h, struct route_match *m);
 
-/* Calls each(arg, route) for every route that could have stored a GET or QUERY for this, or what its
- * `cache_methods` say, whatever fields it asks for: the most specific first, up to one that takes
- * all methods. For purging by URL. host as
- * above; NULL: under every host, and then a route may come more than once. */
+/* Calls each(arg, route) for every route that could have stored a GET or QUERY for this, or what
+ * its `cache_methods` say, whatever fields it asks for: the most specific first, up to one that
+ * takes all methods. For purging by URL. host as above; NULL: under every host, and then a route
+ * may come more than once. */
 void route_each(const struct route_table *t, const struct slice *host, struct slice path,
     void (*each)(void *arg, const struct route *r), void *arg);
 

@@ -256,7 +256,8 @@ names_compile(const struct conf_strings *list, struct pool *p, struct sem_names 
 static int
 rules_compile(const struct route_table *t, const struct conf_route *c, struct sem_rules *rules)
 {
-    struct sem_status_ttl *negative = pool_alloc(t->pool, (c->negative_ttl.n + 1) * sizeof *negative);
+    struct sem_status_ttl *negative =
+        pool_alloc(t->pool, (c->negative_ttl.n + 1) * sizeof *negative);
 
     if (negative == NULL)
         return -1;

@@ -5,8 +5,8 @@
  *          origin contradicts itself, or says what cannot be read, the reading that reuses least
  *          holds: RFC 9111 4.2.1 lets us take the first of several values or call the response
  *          stale; the smallest value is never fresher than either the first or any other.
- *          A targeted field is a dictionary of structured fields (RFC 9213 2.1): what is not valid is ignored
- *          whole, a value of another type than its directive's as if it were not there.
+ *          A targeted field is a dictionary of structured fields (RFC 9213 2.1): what is not valid
+ *          is ignored whole, a value of another type than its directive's as if it were not there.
  * Threads  pure functions.
  * Not here what the directives then mean (store.c, use.c).
  */
@@ -190,8 +190,8 @@ read_member(struct sem_cc *cc, struct slice member)
 }
 
 /* A quoted string that does not end hides what is behind it: nobody knows whether that was meant.
- * What forbids is taken from there, what permits is not. must-revalidate does both (3.5): it forbids
- * what proxy-revalidate does. */
+ * What forbids is taken from there, what permits is not. must-revalidate does both (3.5): it
+ * forbids what proxy-revalidate does. */
 static void
 read_unended(struct sem_cc *cc, struct slice member)
 {
@@ -274,7 +274,8 @@ sem_cc_names(const struct http_head *h, const struct sem_cc *cc, struct slice na
 
 /* ---- targeted fields (RFC 9213) ------------------------------------------------------------ */
 
-/* no-cache and private: true, or a string that lists fields. One that lists none is what it is without. */
+/* no-cache and private: true, or a string that lists fields. One that lists none is what it is
+ * without. */
 static void
 apply_listed(struct sem_cc *cc, uint32_t flag, const struct sf_item *v)
 {

@@ -25,7 +25,8 @@ struct sem_cc {
     uint32_t flags;
     /* seconds, -1 when absent; an invalid value is stale at once (0), one too large 2^31 (1.2.2) */
     int64_t max_age, s_maxage, max_stale, min_fresh, swr, sie;
-    bool targeted;                  /* read from a targeted field: Cache-Control and Expires do not count */
+    bool targeted;                  /* read from a targeted field: Cache-Control and Expires do not
+                                       count */
     struct slice listed[2];         /* ... and what its no-cache= and private= list */
     const struct sem_names *replay; /* of the route's rules, NULL for none */
 };
@@ -43,7 +44,8 @@ void sem_cc_response(const struct http_head *h, const struct sem_rules *rules, s
 
 struct sem_request {
     enum http_method method;
-    struct sem_cc cc;               /* Pragma: no-cache counts where there is no Cache-Control (5.4) */
+    struct sem_cc cc;               /* Pragma: no-cache counts where there is no Cache-Control
+                                       (5.4) */
     bool authorization, range;
     bool conditional;               /* If-None-Match or If-Modified-Since: a cache judges them */
     bool precondition;              /* If-Match or If-Unmodified-Since: the origin alone does */
@@ -51,8 +53,8 @@ struct sem_request {
     bool promised;                  /* ... of a method that is safe by the route's promise alone */
 };
 void sem_request_read(const struct http_head *h, struct sem_request *r);
-/* May the answer come from the cache at all: GET, HEAD, or a method that is asked by content; no no-store and no
- * precondition for the origin in the request? */
+/* May the answer come from the cache at all: GET, HEAD, or a method that is asked by content; no
+ * no-store and no precondition for the origin in the request? */
 bool sem_request_cacheable(const struct sem_request *r, const char **why);
 
 /* ---- storing --------------------------------------------------------------------------------- */
@@ -63,7 +65,8 @@ struct sem_rules {
     bool    heuristic;
     const struct sem_status_ttl { unsigned status; int64_t ttl_ms; } *negative;
     size_t  nnegative;
-    struct sem_names targets;       /* targeted fields (RFC 9213), the one that goes first in front */
+    struct sem_names targets;       /* targeted fields (RFC 9213), the one that goes first in
+                                       front */
     struct sem_names replay;        /* fields of one exchange that are kept all the same */
 };
 
@@ -91,34 +94,37 @@ struct sem_meta {
 /* May this response be stored in a shared cache (RFC 9111 3, 3.5), and what is it then? Times of
  * sending the request and of receiving the head. false with *why. With rules->force_ttl_ms >= 0 the
  * response's own word is overridden for the statuses below 400 that RFC 9110 15.1 calls cacheable
- * (no rule stores 1xx, 304, 412, 416, 417, nor what RFC 6585 forbids). A 206 to a request with Range is
- * stored as a part of a 200, which m->status then is: META_PARTIAL; one of several parts is not. With
- * Set-Cookie the response needs freshness of the origin's own, public, or force_ttl. */
+ * (no rule stores 1xx, 304, 412, 416, 417, nor what RFC 6585 forbids). A 206 to a request with
+ * Range is stored as a part of a 200, which m->status then is: META_PARTIAL; one of several parts
+ * is not. With Set-Cookie the response needs freshness of the origin's own, public, or
+ * force_ttl. */
 bool sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why);
 
 /* The same for the answer to a request of another method, which is to answer GETs: to a POST or PUT
- * whose Content-Location is its own target (RFC 9110 8.7, 9.3.3), to a QUERY with that of its result
- * (RFC 10008 2.3). Only with freshness that the origin itself states; a 201 becomes a 200. The caller
- * compared Content-Location. */
+ * whose Content-Location is its own target (RFC 9110 8.7, 9.3.3), to a QUERY with that of its
+ * result (RFC 10008 2.3). Only with freshness that the origin itself states; a 201 becomes a 200.
+ * The caller compared Content-Location. */
 bool sem_store_as_get(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms, struct sem_meta *m);
 
 /* Is it about one exchange with one client: Set-Cookie, Server-Timing, traceresponse, RateLimit,
- * RateLimit-*, X-RateLimit-*, Authentication-Info, Clear-Site-Data? The client that caused the fetch gets it, nobody
- * else. */
+ * RateLimit-*, X-RateLimit-*, Authentication-Info, Clear-Site-Data? The client that caused the
+ * fetch gets it, nobody else. */
 bool sem_of_one_exchange(const struct http_field *f);
 /* Is this field of the response kept in a stored head? Not: hop-by-hop, Connection's, those of one
- * exchange but for those that cc->replay names, Age (written anew), those of private= and no-cache= (3.1, 5.2.2.4, 5.2.2.7),
- * Content-Length (written from the body), Proxy-*. */
-bool sem_keeps(const struct http_head *response, const struct sem_cc *cc, const struct http_field *f);
+ * exchange but for those that cc->replay names, Age (written anew), those of private= and no-cache=
+ * (3.1, 5.2.2.4, 5.2.2.7), Content-Length (written from the body), Proxy-*. */
+bool sem_keeps(const struct http_head *response, const struct sem_cc *cc,
+    const struct http_field *f);
 
 /* A 304 freshens (3.2, 4.3.4): may it freshen this stored response (validators agree)? */
 bool sem_304_selects(const struct http_head *stored, const struct http_head *r304);
-/* Does this field of a 304, which says cc, replace the stored one? Not Content-Length, -Encoding, -Range, -MD5, -Digest,
- * ETag of another strength aside (3.2). */
-bool sem_304_updates(const struct http_head *r304, const struct sem_cc *cc, const struct http_field *f);
+/* Does this field of a 304, which says cc, replace the stored one? Not Content-Length, -Encoding,
+ * -Range, -MD5, -Digest, ETag of another strength aside (3.2). */
+bool sem_304_updates(const struct http_head *r304, const struct sem_cc *cc,
+    const struct http_field *f);
 
 /* Is the content coded (RFC 9110 8.4)? `identity` is no coding (12.5.3). */
 bool sem_coded(const struct http_head *h);
@@ -137,9 +143,11 @@ enum sem_use {
     SEM_FRESH,                      /* serve */
     SEM_STALE,                      /* serve, stale: max-stale of the client (4.2.4) */
     SEM_STALE_REVALIDATE,           /* serve, stale, and revalidate behind it (RFC 5861) */
-    SEM_PART,                       /* fresh, but a part: serve what lies within it, ask for the rest (3.3) */
+    SEM_PART,                       /* fresh, but a part: serve what lies within it, ask for the
+                                       rest (3.3) */
     SEM_VALIDATE,                   /* ask the origin first */
-    SEM_CANNOT,                     /* this client may not have it at all (3.5): fetch, do not validate */
+    SEM_CANNOT,                     /* this client may not have it at all (3.5): fetch, do not
+                                       validate */
 };
 /* `soft`: softly purged, so stale from now on. */
 enum sem_use sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms, bool soft,
@@ -155,8 +163,8 @@ bool sem_stale_on_error(const struct sem_request *rq, const struct sem_meta *m, 
 bool sem_vary(const struct http_head *response, struct buf *b);
 /* Appends the request's values for a canonical Vary list, normalised (4.1): Accept, Accept-Encoding
  * and Accept-Language by their grammar, others by white space and list syntax as far as the field's
- * allows. Each is preceded by its length, an absent field told apart from an empty one. Two requests
- * match when these are equal. */
+ * allows. Each is preceded by its length, an absent field told apart from an empty one. Two
+ * requests match when these are equal. */
 void sem_variant(struct slice vary, const struct http_head *request, struct buf *b);
 /* Can a variant be selected by its language at all under this Vary list: does it name
  * Accept-Language? */
@@ -169,9 +177,10 @@ bool sem_language_selects(struct slice vary, struct slice stored, struct slice a
 
 /* ---- conditional requests and ranges at the cache -------------------------------------------- */
 
-/* Is a stored or arriving 200 what the client has already, so that a 304 is the answer to its GET or HEAD
- * (RFC 9110 13.2.2, steps 3 and 4; RFC 9111 4.3.2)? etag.p == NULL: none. Comparison is weak; date: when
- * the response was made. If-Match and If-Unmodified-Since are the origin's to judge. */
+/* Is a stored or arriving 200 what the client has already, so that a 304 is the answer to its GET
+ * or HEAD (RFC 9110 13.2.2, steps 3 and 4; RFC 9111 4.3.2)? etag.p == NULL: none. Comparison is
+ * weak; date: when the response was made. If-Match and If-Unmodified-Since are the origin's to
+ * judge. */
 bool sem_not_modified(const struct http_head *request, struct slice etag,
     int64_t last_modified_s, int64_t date_s, int64_t now_s);
 /* May Range be honoured, If-Range considered (RFC 9110 13.1.5)? True without If-Range. */
@@ -188,19 +197,19 @@ bool sem_etag_valid(struct slice a);                /* entity-tag of RFC 9110 8.
 /* Belongs in a 304 made from a stored 200 (RFC 9110 15.4.5)? */
 bool sem_in_304(const struct http_field *f);
 
-/* ---- invalidation ------------------------------------------------------------------------------ */
+/* ---- invalidation ---------------------------------------------------------------------------- */
 
 /* Does an unsafe request with this outcome invalidate (4.4): method not safe, status 2xx or 3xx? */
 bool sem_invalidates(enum http_method m, unsigned status);
 /* Same origin (scheme, host, port)? Both absolute and normalised. */
 bool sem_same_origin(struct slice a, struct slice b);
 
-/* ---- groups (RFC 9875) ------------------------------------------------------------------------- */
+/* ---- groups (RFC 9875) ----------------------------------------------------------------------- */
 
-#define SEM_GROUP_MAX 1024              /* bytes of a group; longer ones are ignored (2: 32 at least) */
-/* Calls each(arg, group) for the groups that the field (Cache-Groups, Cache-Group-Invalidation) lists; for none
- * where it is no list of strings. A group is good until each returns. -1: memory is out; it may have been called
- * for some. */
+#define SEM_GROUP_MAX 1024          /* bytes of a group; longer ones are ignored (2: 32 at least) */
+/* Calls each(arg, group) for the groups that the field (Cache-Groups, Cache-Group-Invalidation)
+ * lists; for none where it is no list of strings. A group is good until each returns. -1: memory is
+ * out; it may have been called for some. */
 int sem_groups(const struct http_head *response, enum http_id field,
     void (*each)(void *arg, struct slice group), void *arg);
 

@@ -278,7 +278,8 @@ double
 window_seconds(enum window w)
 {
     int64_t lived = last_second - first_second + 1;
-    int64_t span = w == WINDOW_10S ? 10 : (w == WINDOW_1M ? 60 : 10 * COARSE) + last_second % 10 + 1;
+    int64_t span = w == WINDOW_10S ? 10 :
+        (w == WINDOW_1M ? 60 : 10 * COARSE) + last_second % 10 + 1;
 
     if (w == WINDOW_START) {
         lived = (wall_ms() - stats_start_wall_ms()) / 1000;

@@ -173,7 +173,8 @@ stats_summary(struct buf *b)
     buf_printf(b,
         ", %llu errors; %lld client and %lld origin connections; %lld objects, %.1f of %.1f MiB"
         "; resident %.1f MiB",
-        (unsigned long long)m.outcomes[OUTCOME_ERROR], (long long)stats_gauge(GAUGE_client_connections),
+        (unsigned long long)m.outcomes[OUTCOME_ERROR],
+        (long long)stats_gauge(GAUGE_client_connections),
         (long long)stats_gauge(GAUGE_origin_connections),
         (long long)stats_gauge(GAUGE_cache_objects),
         (double)stats_gauge(GAUGE_cache_memory) / 1048576.0,
@@ -181,7 +182,7 @@ stats_summary(struct buf *b)
         (double)p.resident_bytes / 1048576.0);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* When no other thread counts or reads any more. */
 void

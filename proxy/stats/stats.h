@@ -54,7 +54,8 @@ int64_t stats_gauge(enum stats_gauge g);
  * 0 is "(none)": requests that no route took. */
 unsigned stats_route_slot(const char *name);
 /* One request done on this route: time from its first byte to its last byte handed to the kernel
- * (of a tunnel: to the 101), and body bytes sent. Lock-free; a few dozen instructions once the histogram is there. */
+ * (of a tunnel: to the 101), and body bytes sent. Lock-free; a few dozen instructions once the
+ * histogram is there. */
 void stats_request(unsigned slot, enum stats_outcome o, uint64_t us, uint64_t bytes);
 
 /* The same for an origin server ("api/http://127.0.0.1:8000"). */

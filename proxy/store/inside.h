@@ -271,7 +271,8 @@ size_t tags_searches(struct store *s, struct slice path, struct buf *rules);
 /* The next of them, and *rest moves on. */
 struct slice tags_search_next(struct slice *rest);
 uint64_t tags_count(struct store *s, enum tag_kind kind, struct slice text);
-bool tags_carry(const struct node *n, enum tag_kind kind, struct slice text);      /* under its shard's lock */
+/* under its shard's lock */
+bool tags_carry(const struct node *n, enum tag_kind kind, struct slice text);
 
 /* search.c: the other URLs of a purge by URL, by the rules that are stored for its path. -1: memory is out. */
 int  search_purge(struct store *s, struct slice url, uint64_t seq, bool soft, uint64_t *tagged);

@@ -4,8 +4,8 @@
  * Model    a shard's table leads from a key to its newest node; older variants hang behind it. What
  *          is put goes in front and what it replaces is taken out behind it, so that a reader
  *          always finds one. The newest response says how its resource varies: one without Vary
- *          replaces all variants, one with Vary replaces the one without. Where no variant matches a
- *          request, the newest answers whose language it prefers to all others, if there is one.
+ *          replaces all variants, one with Vary replaces the one without. Where no variant matches
+ *          a request, the newest answers whose language it prefers to all others, if there is one.
  *          Room is made before a node is published, by evicting from the shards in turn, one lock
  *          at a time. What clients still hold of evicted objects counts against the limit.
  * Threads  store_get: a read section, no lock. All else: any thread, the shard's lock.
@@ -470,7 +470,8 @@ too_large(const struct store *s, const struct store_parts *p)
     if (p->body != NULL)
         bytes += body_size(p->body);
     return bytes > (uint64_t)s->limit / LARGEST || p->head.n > UINT32_MAX || p->ntags > 256 ||
-        p->ngroups > STORE_GROUPS_MAX || p->vary.n > UINT16_MAX || p->status_n > UINT16_MAX || p->etag_n > UINT16_MAX;
+        p->ngroups > STORE_GROUPS_MAX || p->vary.n > UINT16_MAX ||
+        p->status_n > UINT16_MAX || p->etag_n > UINT16_MAX;
 }
 
 static enum store_result
@@ -541,7 +542,8 @@ successor(struct store *s, struct node *was, struct store_parts *p, const struct
     p->variant = node_variant(was);
     p->route_id = was->o.route_id;
     p->part = &part;
-    p->meta.flags = (uint16_t)((p->meta.flags & ~META_PARTIAL) | (was->o.meta.flags & META_PARTIAL));
+    p->meta.flags = (uint16_t)((p->meta.flags & ~META_PARTIAL) |
+        (was->o.meta.flags & META_PARTIAL));
     if (tags_again(s, was, p, tags, &ntags) == -1)
         return NULL;
     if ((n = node_new(p, tags, ntags, was->o.body)) == NULL) {

@@ -219,8 +219,8 @@ int  store_purge(struct store *s, const struct store_purge *p, struct store_purg
 uint64_t store_purge_count(struct store *s, const struct store_purge *p);
 
 uint64_t store_stamp(const struct store *s);        /* the purge sequence now */
-/* How many purges this thread has made, in any store: tells its own from others', where only its own
- * may have come between two stamps. */
+/* How many purges this thread has made, in any store: tells its own from others', where only its
+ * own may have come between two stamps. */
 uint64_t store_purges_made(void);
 /* Could a purge since `stamp` match what a fetch under this key and route brings? Tags are not
  * known yet, so any purge of a tag since then counts. For joining flights. */

@@ -6,9 +6,9 @@
  *          lives while a node in the index carries it; a new one starts with the sequence of its
  *          cell (see state.c), so that a purge from before it was made counts for what is in
  *          flight. The URL of a key that has the recipe's parts behind it is such a record too, of
- *          a kind of its own: that is how a purge by URL finds them. So are groups (RFC 9875), twice
- *          each: under their origin, and for purges of a group whatever its origin. `live` counts nodes whose
- *          stamp is not older than the last hard purge of the tag.
+ *          a kind of its own: that is how a purge by URL finds them. So are groups (RFC 9875),
+ *          twice each: under their origin, and for purges of a group whatever its origin. `live`
+ *          counts nodes whose stamp is not older than the last hard purge of the tag.
  * Threads  the table: its lock. hard and soft: any thread, in a read section.
  */
 #include "store/inside.h"

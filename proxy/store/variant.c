@@ -80,7 +80,8 @@ choice_prefers(const struct node *n, const struct store_choice *c)
 {
     struct slice vary = node_vary(n), language;
 
-    if (c->variant.p == NULL || !sem_by_language(vary) || (language = content_language(n)).p == NULL)
+    if (c->variant.p == NULL || !sem_by_language(vary) ||
+        (language = content_language(n)).p == NULL)
         return false;
     return sem_language_selects(vary, node_variant(n), c->variant, language);
 }
