@@ -337,7 +337,7 @@ outdates(const struct node *v, const struct node *n, int64_t request_ms)
 {
     const struct sem_meta *old = &n->o.meta, *new = &v->o.meta;
 
-    if (request_ms == 0 || new->response_ms <= request_ms || node_is_mark(v) || node_is_mark(n) ||
+    if (request_ms == 0 || new->response_ms < request_ms || node_is_mark(v) || node_is_mark(n) ||
         v->dead || v->soft)
         return false;
     if (new->date_ms / 1000 != old->date_ms / 1000)

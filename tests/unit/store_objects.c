@@ -179,7 +179,9 @@ of_two_fetches_at_once_the_more_recent_answer_is_kept(void **state)
         { "one date, came before", 500, 4500, 5000, STORE_OLDER },
         { "one second, came before", 500, 4500, 5900, STORE_OLDER },
         { "one date, came later", 4000, 6000, 5000, STORE_STORED },
-        { "asked for afterwards, dated before", 5000, 5100, 1000, STORE_STORED },
+        { "asked for in the millisecond in which that came, dated before", 5000, 5100, 1000,
+            STORE_OLDER },
+        { "asked for afterwards, dated before", 5001, 5100, 1000, STORE_STORED },
         { "when it was asked for is not known", 0, 900, 900, STORE_STORED },
     };
     struct store *s = *state;
