@@ -380,18 +380,24 @@ sem_request_read(const struct http_head *h, struct sem_request *r)
 }
 
 bool
-sem_request_cacheable(const struct sem_request *r, const char **why)
+sem_request_weigh(const struct sem_request *r, const char **why, struct sem_trace *t)
 {
     *why = NULL;
-    if (r->method != HTTP_GET && r->method != HTTP_HEAD && !r->content)
+    if (sem_forbids(t, "method", r->method != HTTP_GET && r->method != HTTP_HEAD && !r->content))
         *why = "method";                /* RFC 9111 3, RFC 9110 9.2.3, RFC 10008 2.7 */
-    else if (r->cc.flags & CC_NO_STORE)
+    else if (sem_forbids(t, "request-no-store", r->cc.flags & CC_NO_STORE))
         *why = "request-no-store";      /* 5.2.1.5: neither stored nor looked for */
-    else if (r->precondition)
+    else if (sem_forbids(t, "precondition", r->precondition))
         *why = "precondition";          /* 4.3.2: not a cache's to judge */
-    else if (r->content && r->range)
+    else if (sem_forbids(t, "range", r->content && r->range))
         *why = "range";                 /* of a result that was not asked for whole */
-    else if (r->promised && r->conditional)
+    else if (sem_forbids(t, "condition", r->promised && r->conditional))
         *why = "condition";             /* RFC 9110 13.1.2: 412 is what it asks for, not 304 */
     return *why == NULL;
+}
+
+bool
+sem_request_cacheable(const struct sem_request *r, const char **why)
+{
+    return sem_request_weigh(r, why, NULL);
 }

@@ -6,6 +6,29 @@
 
 #include "semantics/semantics.h"
 
+/* Notes what was weighed where somebody asks; elsewhere t is a constant NULL and nothing is left of
+ * it. `is` and `limit`: what was compared, -1 for nothing. */
+static inline void
+sem_note(struct sem_trace *t, const char *word, enum sem_outcome outcome, int64_t is, int64_t limit)
+{
+    if (t != NULL && t->n < SEM_STEPS_MAX)
+        t->at[t->n++] = (struct sem_step){ word, outcome, is, limit };
+}
+
+static inline bool
+sem_forbids(struct sem_trace *t, const char *word, bool forbids)
+{
+    sem_note(t, word, forbids ? SEM_FORBIDS : SEM_ALLOWS, -1, -1);
+    return forbids;
+}
+
+static inline bool
+sem_gives(struct sem_trace *t, const char *word, bool gives, int64_t is, int64_t limit)
+{
+    sem_note(t, word, gives ? SEM_GIVES : SEM_SILENT, is, limit);
+    return gives;
+}
+
 /* delta-seconds (RFC 9111 1.2.2): -1 when it is none, 2^31 when it is larger than that. */
 int64_t sem_delta_seconds(struct slice s);
 

@@ -40,6 +40,25 @@ struct sem_rules;
  * empty (RFC 9213 2.2), else Cache-Control. */
 void sem_cc_response(const struct http_head *h, const struct sem_rules *rules, struct sem_cc *cc);
 
+/* ---- what was weighed ------------------------------------------------------------------------ */
+
+/* For explanations: each clause that a decision below weighed, in order, by the word that it has as
+ * a `why`. The decisions are made by the same code with and without. */
+enum sem_outcome {
+    SEM_ALLOWS, SEM_FORBIDS,
+    SEM_GIVES,                      /* it decided: a lifetime, leave to serve stale */
+    SEM_SILENT,                     /* it was looked for, and says nothing */
+};
+#define SEM_STEPS_MAX 32
+struct sem_trace {
+    struct sem_step {
+        const char *word;
+        enum sem_outcome outcome;
+        int64_t is_ms, limit_ms;    /* what was compared, or given (is_ms); -1: nothing of that kind */
+    } at[SEM_STEPS_MAX];
+    size_t n;
+};
+
 /* ---- the request ---------------------------------------------------------------------------- */
 
 struct sem_request {
@@ -56,6 +75,7 @@ void sem_request_read(const struct http_head *h, struct sem_request *r);
 /* May the answer come from the cache at all: GET, HEAD, or a method that is asked by content; no
  * no-store and no precondition for the origin in the request? */
 bool sem_request_cacheable(const struct sem_request *r, const char **why);
+bool sem_request_weigh(const struct sem_request *r, const char **why, struct sem_trace *t);
 
 /* ---- storing --------------------------------------------------------------------------------- */
 
@@ -101,6 +121,9 @@ struct sem_meta {
 bool sem_store(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
     struct sem_meta *m, const char **why);
+bool sem_store_weigh(const struct sem_request *rq, const struct http_head *response,
+    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
+    struct sem_meta *m, const char **why, struct sem_trace *t);
 
 /* The same for the answer to a request of another method, which is to answer GETs: to a POST or PUT
  * whose Content-Location is its own target (RFC 9110 8.7, 9.3.3), to a QUERY with that of its
@@ -152,8 +175,12 @@ enum sem_use {
 /* `soft`: softly purged, so stale from now on. */
 enum sem_use sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms, bool soft,
     const char **why);
+enum sem_use sem_use_weigh(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms,
+    bool soft, const char **why, struct sem_trace *t);
 /* After the origin failed (no answer, or 500, 502, 503, 504): may the stale one be served? */
 bool sem_stale_on_error(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms);
+bool sem_stale_on_error_weigh(const struct sem_request *rq, const struct sem_meta *m,
+    int64_t now_ms, struct sem_trace *t);
 
 /* ---- Vary ------------------------------------------------------------------------------------ */
 
@@ -166,6 +193,10 @@ bool sem_vary(const struct http_head *response, struct buf *b);
  * allows. Each is preceded by its length, an absent field told apart from an empty one. Two
  * requests match when these are equal. */
 void sem_variant(struct slice vary, const struct http_head *request, struct buf *b);
+/* Takes the next field of a canonical Vary list and its value of a variant off their fronts; an absent value
+ * has .p == NULL. False when there is no more. */
+bool sem_variant_next(struct slice *vary, struct slice *variant, struct slice *name,
+    struct slice *value);
 /* Can a variant be selected by its language at all under this Vary list: does it name
  * Accept-Language? */
 bool sem_by_language(struct slice vary);

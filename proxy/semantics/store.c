@@ -107,18 +107,22 @@ refused_part(const struct sem_request *rq, const struct http_head *response)
 
 /* What holds whatever a route says. */
 static const char *
-refused_always(const struct sem_request *rq, const struct http_head *response)
+refused_always(const struct sem_request *rq, const struct http_head *response, struct sem_trace *t)
 {
-    if (rq->method != HTTP_GET && !rq->content)
+    if (sem_forbids(t, "method", rq->method != HTTP_GET && !rq->content))
         return "method";                /* 3: understood for HEAD too, but that brings no content */
-    if (status_never(response->status) ||
-        (rq->range && response->status != 200 && response->status != 206))
+    if (sem_forbids(t, "status", status_never(response->status) ||
+        (rq->range && response->status != 200 && response->status != 206)))
         return "status";
-    if (response->status == 206 && refused_part(rq, response) != NULL)
-        return refused_part(rq, response);
-    if (rq->cc.flags & CC_NO_STORE)
+    if (response->status == 206) {
+        const char *part = refused_part(rq, response);
+
+        if (sem_forbids(t, part != NULL ? part : "content-range", part != NULL))
+            return part;
+    }
+    if (sem_forbids(t, "request-no-store", rq->cc.flags & CC_NO_STORE))
         return "request-no-store";      /* 5.2.1.5 */
-    if (varies_on_all(response))
+    if (sem_forbids(t, "vary", varies_on_all(response)))
         return "vary";                  /* 4.1: it would match no request */
     return NULL;
 }
@@ -132,15 +136,18 @@ shares_authorized(const struct sem_cc *cc)
 
 /* What the response itself forbids. */
 static const char *
-refused_by_response(const struct sem_request *rq, const struct sem_cc *cc, unsigned status)
+refused_by_response(const struct sem_request *rq, const struct sem_cc *cc, unsigned status,
+    struct sem_trace *t)
 {
-    if ((cc->flags & CC_MUST_UNDERSTAND) && !sem_understands(status))
+    if (sem_forbids(t, "must-understand", (cc->flags & CC_MUST_UNDERSTAND) &&
+        !sem_understands(status)))
         return "must-understand";       /* 3, 5.2.2.3 */
-    if ((cc->flags & CC_NO_STORE) && !(cc->flags & CC_MUST_UNDERSTAND))
+    if (sem_forbids(t, "no-store", (cc->flags & CC_NO_STORE) &&
+        !(cc->flags & CC_MUST_UNDERSTAND)))
         return "no-store";              /* 5.2.2.5; ignored beside must-understand (5.2.2.3) */
-    if (cc->flags & CC_PRIVATE)
+    if (sem_forbids(t, "private", cc->flags & CC_PRIVATE))
         return "private";               /* 5.2.2.7 */
-    if (rq->authorization && !shares_authorized(cc))
+    if (sem_forbids(t, "authorization", rq->authorization && !shares_authorized(cc)))
         return "authorization";         /* 3.5 */
     return NULL;
 }
@@ -149,22 +156,25 @@ refused_by_response(const struct sem_request *rq, const struct sem_cc *cc, unsig
 
 static bool
 explicit_lifetime(const struct sem_cc *cc, const struct http_head *response, int64_t date_s,
-    int64_t now_s, int64_t *ms)
+    int64_t now_s, int64_t *ms, struct sem_trace *t)
 {
     int64_t expires;
 
-    if (cc->s_maxage >= 0) {
+    *ms = -1;
+    if (cc->s_maxage >= 0)
         *ms = cc->s_maxage * 1000;
-    } else if (cc->max_age >= 0) {
+    if (sem_gives(t, "s-maxage", *ms >= 0, *ms, -1))
+        return true;
+    if (cc->max_age >= 0)
         *ms = cc->max_age * 1000;
-    } else if (!cc->targeted && http_has(response, HF_EXPIRES)) {   /* RFC 9213 2.2 */
+    if (sem_gives(t, "max-age", *ms >= 0, *ms, -1))
+        return true;
+    if (!cc->targeted && http_has(response, HF_EXPIRES)) {          /* RFC 9213 2.2 */
         /* 5.3: what is no date is in the past; so are several that differ (4.2.1) */
         expires = sem_date(response, HF_EXPIRES, now_s);
         *ms = expires > date_s ? (expires - date_s) * 1000 : 0;
-    } else {
-        return false;
     }
-    return true;
+    return sem_gives(t, "expires", *ms >= 0, *ms, -1);
 }
 
 static int64_t
@@ -180,16 +190,15 @@ negative_ttl(const struct sem_rules *rules, unsigned status)
  * answers this one client. Nothing is assumed for it then, by a guess or a route's ttl; force_ttl
  * may. So with Clear-Site-Data, as on leaving. NULL: it may be for all. */
 static const char *
-is_for_one(const struct http_head *response, const struct sem_cc *cc)
+is_for_one(const struct http_head *response, const struct sem_cc *cc, struct sem_trace *t)
 {
-    if (cc->flags & CC_PUBLIC)
-        return NULL;
-    for (unsigned i = 0; i < response->nfields; i++) {
-        if (response->fields[i].id == HF_SET_COOKIE)
-            return "set-cookie";
-        if (slice_ieq(response->fields[i].name, SLICE("Clear-Site-Data")))
-            return "clear-site-data";
-    }
+    bool all = cc->flags & CC_PUBLIC;
+    bool clears = http_find_name(response, SLICE("Clear-Site-Data")) != NULL;
+
+    if (sem_forbids(t, "set-cookie", !all && http_has(response, HF_SET_COOKIE)))
+        return "set-cookie";
+    if (sem_forbids(t, "clear-site-data", !all && clears))
+        return "clear-site-data";
     return NULL;
 }
 
@@ -197,24 +206,24 @@ is_for_one(const struct http_head *response, const struct sem_cc *cc)
  * errors have their own (`negative_ttl`). -1: nothing lets it be stored (3). */
 static int64_t
 assumed_lifetime(const struct sem_cc *cc, const struct sem_rules *rules, unsigned status,
-    struct sem_meta *m)
+    struct sem_meta *m, struct sem_trace *t)
 {
     bool allowed = sem_heuristic_status(status) || (cc->flags & CC_PUBLIC);     /* 4.2.2 */
-    int64_t ttl = negative_ttl(rules, status), since;
+    int64_t ttl = negative_ttl(rules, status), since = 0, part;
 
-    if (ttl >= 0)
+    if (sem_gives(t, "negative_ttl", ttl >= 0, ttl, -1))
         return ttl;
-    if (!allowed)
+    if (sem_forbids(t, "status", !allowed))
         return -1;
-    if (rules->ttl_ms >= 0 && status < 400)
+    if (sem_gives(t, "ttl", rules->ttl_ms >= 0 && status < 400, rules->ttl_ms, -1))
         return rules->ttl_ms;
-    if (!rules->heuristic || m->last_modified_s == HTTP_NO_DATE)
-        return 0;
-    since = m->date_ms - m->last_modified_s * 1000;
-    if (since <= 0)
+    if (rules->heuristic && m->last_modified_s != HTTP_NO_DATE)
+        since = m->date_ms - m->last_modified_s * 1000;
+    part = since / HEURISTIC_PART < HEURISTIC_MAX_MS ? since / HEURISTIC_PART : HEURISTIC_MAX_MS;
+    if (!sem_gives(t, "heuristic", since > 0, since > 0 ? part : -1, -1))
         return 0;
     m->flags |= META_HEURISTIC;
-    return since / HEURISTIC_PART < HEURISTIC_MAX_MS ? since / HEURISTIC_PART : HEURISTIC_MAX_MS;
+    return part;
 }
 
 /* ---- age (4.2.3) --------------------------------------------------------------------------- */
@@ -299,10 +308,25 @@ is_useless(const struct sem_request *rq, const struct sem_meta *m, const struct 
         ((m->flags & META_MUST_REVALIDATE) || (m->swr_s <= 0 && m->sie_s <= 0));
 }
 
+/* A response that states or is given no lifetime of use. RFC 9110 9.3.3: a POST's is never stored
+ * without; nor is anything guessed of another's promise. */
+static const char *
+pointless(const struct sem_request *rq, const struct sem_meta *m, const struct http_head *response,
+    struct sem_trace *t)
+{
+    bool guessed = !(m->flags & (META_EXPLICIT | META_FORCED)) &&
+        (m->lifetime_ms == 0 || (m->flags & META_HEURISTIC));
+    bool useless = is_useless(rq, m, response);
+    const char *word = useless && (m->flags & META_NO_CACHE) && !(rq->promised && guessed) ?
+        "no-cache" : "no-freshness";
+
+    return sem_forbids(t, word, useless || (rq->promised && guessed)) ? word : NULL;
+}
+
 bool
-sem_store(const struct sem_request *rq, const struct http_head *response,
+sem_store_weigh(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
-    struct sem_meta *m, const char **why)
+    struct sem_meta *m, const char **why, struct sem_trace *t)
 {
     unsigned status = response->status == 206 ? 200 : response->status;
     bool forced = rules->force_ttl_ms >= 0 && status < 400 && sem_heuristic_status(status);
@@ -311,9 +335,9 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
     struct sem_cc cc;
 
     sem_cc_response(response, rules, &cc);
-    *why = refused_always(rq, response);
-    if (*why == NULL && !forced)
-        *why = refused_by_response(rq, &cc, status);
+    *why = refused_always(rq, response, t);
+    if (*why == NULL && !sem_gives(t, "force_ttl", forced, rules->force_ttl_ms, -1))
+        *why = refused_by_response(rq, &cc, status, t);
     if (*why != NULL)
         return false;
     /* 5.4 gives Pragma no meaning in a response; whoever sends it alone means it all the same. */
@@ -327,24 +351,28 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
     if (forced)
         new.lifetime_ms = rules->force_ttl_ms;
     else if (explicit_lifetime(&cc, response, new.date_ms / 1000, response_ms / 1000,
-        &new.lifetime_ms))
+        &new.lifetime_ms, t))
         new.flags |= META_EXPLICIT;
     else
-        new.lifetime_ms = assumed_lifetime(&cc, rules, status, &new);
+        new.lifetime_ms = assumed_lifetime(&cc, rules, status, &new, t);
     if (new.lifetime_ms < 0)
         *why = "status";
     else if (!(new.flags & (META_EXPLICIT | META_FORCED)))
-        *why = is_for_one(response, &cc);
-    /* RFC 9110 9.3.3: a POST's never without; nor is anything guessed of another's promise. */
-    if (*why == NULL && rq->promised && !(new.flags & (META_EXPLICIT | META_FORCED)) &&
-        (new.lifetime_ms == 0 || (new.flags & META_HEURISTIC)))
-        *why = "no-freshness";
-    if (*why == NULL && is_useless(rq, &new, response))
-        *why = new.flags & META_NO_CACHE ? "no-cache" : "no-freshness";
+        *why = is_for_one(response, &cc, t);
+    if (*why == NULL)
+        *why = pointless(rq, &new, response, t);
     if (*why != NULL)
         return false;
     *m = new;
     return true;
+}
+
+bool
+sem_store(const struct sem_request *rq, const struct http_head *response,
+    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms,
+    struct sem_meta *m, const char **why)
+{
+    return sem_store_weigh(rq, response, rules, request_ms, response_ms, m, why, NULL);
 }
 
 /* What the rules assume does not count: RFC 9110 9.3.3 wants freshness that is said. force_ttl may

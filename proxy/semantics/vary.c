@@ -265,6 +265,18 @@ next_value(struct slice *variant, struct slice *whole)
 }
 
 bool
+sem_variant_next(struct slice *vary, struct slice *variant, struct slice *name,
+    struct slice *value)
+{
+    struct slice whole;
+
+    if (vary->n == 0 || variant->n == 0 || !slice_cut(vary, ',', name))
+        return false;
+    *value = next_value(variant, &whole);
+    return true;
+}
+
+bool
 sem_language_selects(struct slice vary, struct slice stored, struct slice asked,
     struct slice language)
 {
