@@ -334,13 +334,12 @@ kept(struct flight *f, const struct http_head *h)
 }
 
 static void
-mark_unstorable(struct flight *f, unsigned status)
+mark_unstorable(struct flight *f, const struct http_head *h, const char *why)
 {
     const struct conf *c = route_table_conf(f->table);
 
-    if (f->mode != FILL_SHARED || f->range.n > 0 || status >= 500 || c->cache_pass_for_ms <= 0)
-        return;
-    store_pass(f->fills->store, &f->key, wall_ms() + c->cache_pass_for_ms);
+    if (f->mode == FILL_SHARED && f->range.n == 0 && h->status < 500 && c->cache_pass_for_ms > 0)
+        head_remember(f, h, why, wall_ms() + c->cache_pass_for_ms);
 }
 
 /* Too much is under way. That passes, so the key is not marked. */
@@ -397,7 +396,7 @@ begin(struct flight *f, const struct http_head *h, bool store, bool also,
         return;
     }
     if (!store) {
-        mark_unstorable(f, h->status);
+        mark_unstorable(f, h, why);
         unlist(f);
         if (f->stale != NULL && h->status < 500)
             store_drop(f->fills->store, f->stale);  /* it was replaced by what may not be stored */
@@ -785,7 +784,7 @@ still_storing(struct flight *f)
 
     if (size > (uint64_t)f->route->max_object) {
         why = "size";
-        mark_unstorable(f, 200);
+        mark_unstorable(f, f->view.response, why);
         unlist(f);
     } else if (size > f->held && !store_hold(f->fills->store, &f->held, body_held(f->body))) {
         no_room(f, &why);
@@ -872,7 +871,7 @@ drop_untagged(struct flight *f)
 {
     const char *why = untagged(f);
 
-    mark_unstorable(f, f->view.status);
+    mark_unstorable(f, f->view.response, why);
     if (f->stale != NULL)
         store_drop(f->fills->store, f->stale);
     pthread_mutex_lock(&f->mtx);

@@ -142,6 +142,9 @@ int  head_build(const struct flight *f, const struct http_head *h, enum head_for
     struct head_marks *m);
 int  head_merge(const struct flight *f, const struct http_head *old, const struct http_head *r304,
     struct slice old_status, struct buf *b, struct head_marks *m);
+/* Marks the key as not storable until then, with why and what was weighed of the response. */
+void head_remember(const struct flight *f, const struct http_head *h, const char *why,
+    int64_t until_ms);
 /* part.c: home */
 /* The fields that ask for what `part` lacks; false: it is not worth it, or nothing tells what. */
 bool part_ask(const struct object *o, int64_t max, struct buf *b);

@@ -117,3 +117,48 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
         put_date(b);
     return b->failed ? -1 : 0;
 }
+
+/* ---- what is remembered of a response that is not stored -------------------------------------- */
+
+#define REMEMBERED_MAX 2048             /* bytes: a mark is small */
+
+/* Does it bear on storing? */
+static bool
+is_weighed(const struct flight *f, const struct http_field *field)
+{
+    const struct sem_names *targets = &f->route->rules.targets;
+
+    switch (field->id) {
+    case HF_AGE: case HF_CACHE_CONTROL: case HF_DATE: case HF_ETAG: case HF_EXPIRES:
+    case HF_LAST_MODIFIED: case HF_PRAGMA: case HF_SET_COOKIE: case HF_VARY:
+        return true;
+    default:
+        break;
+    }
+    for (size_t i = 0; i < targets->n; i++)
+        if (slice_ieq(field->name, targets->names[i]))
+            return true;
+    return slice_ieq(field->name, SLICE("Clear-Site-Data")) ||
+        slice_ieq(field->name, SLICE("Content-Range"));
+}
+
+/* Of what is about one client the name alone. */
+void
+head_remember(const struct flight *f, const struct http_head *h, const char *why,
+    int64_t until_ms)
+{
+    struct store_refusal r = { .why = slice_of(why), .status = h->status, .at_ms = wall_ms(),
+        .until_ms = until_ms };
+    struct buf b = { 0 };
+
+    for (unsigned i = 0; i < h->nfields; i++) {
+        const struct http_field *field = &h->fields[i];
+
+        if (is_weighed(f, field) && b.n + field->name.n + field->value.n + 4 <= REMEMBERED_MAX)
+            http_put(&b, field->name, sem_of_one_exchange(field) ? SLICE("") : field->value);
+    }
+    if (!b.failed)
+        r.head = buf_slice(&b);
+    store_refuse(f->fills->store, &f->key, &r);
+    buf_free(&b);
+}

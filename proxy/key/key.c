@@ -10,6 +10,7 @@
  * Not here normalising path and query (http/uri.c), Vary (semantics/vary.c).
  */
 #define XXH_INLINE_ALL
+#include <stdio.h>
 #include <xxhash.h>
 
 #include "key/key.h"
@@ -424,6 +425,84 @@ key_add(struct key *k, char kind, struct slice value, struct buf *b)
     k->bytes = buf_slice(b);
     k->hash = key_hash(k->bytes);
     return 0;
+}
+
+/* ---- its parts, told ------------------------------------------------------------------------ */
+
+/* "5:value" off the front of rest; false when that does not begin so. */
+static bool
+cut_counted(struct slice *rest, struct slice *value)
+{
+    const char *colon = rest->n > 0 ? memchr(rest->p, ':', rest->n) : NULL;
+    uint64_t n;
+
+    if (colon == NULL || !slice_u64((struct slice){ rest->p, (size_t)(colon - rest->p) }, &n) ||
+        n > (size_t)(rest->p + rest->n - colon - 1))
+        return false;
+    *value = (struct slice){ colon + 1, n };
+    rest->n -= (size_t)(colon + 1 - rest->p) + n;
+    rest->p = colon + 1 + n;
+    return true;
+}
+
+struct telling { void (*each)(void *arg, const char *name, struct slice value); void *arg; };
+
+/* All values up to the '.' behind them; one without any is absent. */
+static void
+tell_part(const struct telling *t, const char *kind, struct slice name, struct slice *rest)
+{
+    struct slice value = { NULL, 0 };
+    char text[256];
+    bool any = false;
+
+    snprintf(text, sizeof text, "%s%.*s", kind, SLICE_ARG(name));
+    while (cut_counted(rest, &value)) {
+        t->each(t->arg, text, value);
+        any = true;
+    }
+    if (!any)
+        t->each(t->arg, text, (struct slice){ NULL, 0 });
+    if (rest->n > 0) {
+        rest->p++;
+        rest->n--;
+    }
+}
+
+static const char *
+added_name(char kind)
+{
+    switch (kind) {
+    case 'f': return "forwarded";
+    case 'h': return "x-forwarded-host";
+    case 'o': return "x-forwarded-port";
+    case 'p': return "x-forwarded-proto";
+    default:  return "content";
+    }
+}
+
+void
+key_parts_each(const struct key_recipe *recipe, const struct key *k,
+    void (*each)(void *arg, const char *name, struct slice value), void *arg)
+{
+    struct slice rest = { k->bytes.p + k->url_n, k->bytes.n - k->url_n }, value;
+    struct telling t = { each, arg };
+
+    if (rest.n == 0)
+        return;
+    rest.p++;
+    rest.n--;
+    if (recipe != NULL && recipe->route.n > 0 && cut_counted(&rest, &value))
+        each(arg, "route", value);
+    for (size_t i = 0; recipe != NULL && i < recipe->nfields; i++)
+        tell_part(&t, "header ", recipe->fields[i].name, &rest);
+    for (size_t i = 0; recipe != NULL && i < recipe->ncookies; i++)
+        tell_part(&t, "cookie ", recipe->cookies[i].name, &rest);
+    while (rest.n > 1) {
+        char kind = *rest.p++;
+
+        rest.n--;
+        tell_part(&t, added_name(kind), SLICE(""), &rest);
+    }
 }
 
 /* "http:///path" is what an HTTP/1.0 request without Host asks for: its key has no host. */

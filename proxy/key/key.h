@@ -49,6 +49,15 @@ int key_add(struct key *k, char kind, struct slice value, struct buf *b);
  * (no-transform). */
 int key_add_content(struct key *k, const struct http_head *h, struct slice content, bool as_is,
     struct buf *b);
+/* Adds what X-Forwarded-Host, -Proto, -Port and Forwarded say beyond what was asked of us: for a
+ * request whose sender is trusted to say it. host.p NULL: the route's key has none. -1 as above. */
+int key_add_forwarded(struct key *k, const struct http_head *h, bool https, struct slice host,
+    struct buf *b);
+/* For explanations: calls each(arg, name, value) for every part behind the URL of a key that this
+ * recipe made: a name such as "header accept", "cookie sid", "route", "x-forwarded-host"; a value
+ * with .p NULL is absent. */
+void key_parts_each(const struct key_recipe *recipe, const struct key *k,
+    void (*each)(void *arg, const char *name, struct slice value), void *arg);
 /* What No-Vary-Search makes of a key, by a rule as http_search_rule has them: the key of all requests whose
  * queries the rule calls equal (and whose recipe's parts are). In b, cleared first. -1: memory is
  * out. */

@@ -9,8 +9,9 @@
  * Many routes of one path that only `headers` tell apart are found by the request's fields
  * (fields.c).
  *
- * The same walk, with a callback, finds all routes that could take a GET: it goes on behind those
- * that ask for fields.
+ * The same walk, with another visitor of the nodes, finds all routes that could take a GET: it goes
+ * on behind those that ask for fields. With a third one it tells of each route of this path what
+ * speaks against it.
  */
 #include "route/trie.h"
 
@@ -18,8 +19,11 @@ struct walk {
     const struct http_head *head;       /* NULL: a GET without fields */
     uint32_t method;                    /* its bit */
     const struct entry *found;
-    void (*each)(void *arg, const struct route *r);     /* instead of `found`; else NULL */
+    bool (*visit)(struct walk *w, const struct entries *es);    /* NULL: the first that takes it */
+    void (*each)(void *arg, const struct route *r);             /* of the visitors */
+    void (*near)(void *arg, const struct route *r, enum route_near n);
     void *arg;
+    bool elsewhere;                         /* under hosts that are not the request's */
     struct slice at[ROUTE_SEGMENTS_MAX];    /* the segments that placeholders took */
 };
 
@@ -72,6 +76,18 @@ name_each(struct walk *w, const struct entries *es)
     return false;
 }
 
+static bool
+near_each(struct walk *w, const struct entries *es)
+{
+    for (size_t i = 0; i < es->n; i++) {
+        const struct entry *e = es->at[i];
+
+        w->near(w->arg, e->route, w->elsewhere ? ROUTE_NEAR_HOST : !method_taken(w, e) ?
+            ROUTE_NEAR_METHOD : !fields_present(w->head, e) ? ROUTE_NEAR_FIELDS : ROUTE_TAKES);
+    }
+    return false;
+}
+
 /* The first of a chain that takes the request, if it is before `best`; else best. */
 static uint32_t
 first_of(const struct walk *w, const struct entries *es, uint32_t i, uint32_t best)
@@ -105,8 +121,8 @@ pick_by_field(struct walk *w, const struct entries *es)
 static bool
 pick(struct walk *w, const struct entries *es)
 {
-    if (UNLIKELY(w->each != NULL))
-        return name_each(w, es);
+    if (UNLIKELY(w->visit != NULL))
+        return w->visit(w, es);
     if (UNLIKELY(es->fields != NULL))
         return pick_by_field(w, es);
     for (size_t i = 0; i < es->n; i++) {
@@ -197,7 +213,7 @@ route_match(const struct route_table *t, struct slice host, struct slice path,
     CHECK(t, ROUTE_TABLE_MAGIC);
     w.head = h;
     w.method = 1u << (h != NULL ? h->method : HTTP_GET);
-    w.each = NULL;
+    w.visit = NULL;
     m->route = NULL;
     if (!under_host(&w, t, host, path))
         return NULL;
@@ -211,7 +227,7 @@ void
 route_each(const struct route_table *t, const struct slice *host, struct slice path,
     void (*each)(void *arg, const struct route *r), void *arg)
 {
-    struct walk w = { .each = each, .arg = arg, .method = ~0u };
+    struct walk w = { .visit = name_each, .each = each, .arg = arg, .method = ~0u };
 
     CHECK(t, ROUTE_TABLE_MAGIC);
     if (host != NULL) {
@@ -222,4 +238,44 @@ route_each(const struct route_table *t, const struct slice *host, struct slice p
     under_each(&w, &t->wild, path);
     w.method = ~0u;
     in_trie(&w, &t->anywhere, path);
+}
+
+/* ---- for explanations ------------------------------------------------------------------------- */
+
+static bool
+host_is_under(struct slice host, struct slice suffix)
+{
+    struct slice label;
+
+    while (slice_cut(&host, '.', &label) && host.p != NULL)
+        if (slice_eq(host, suffix))
+            return true;
+    return false;
+}
+
+static void
+under_others(struct walk *w, const struct children *hosts, bool wild, struct slice host,
+    struct slice path)
+{
+    for (uint32_t i = 0; i < hosts->cap; i++) {
+        const struct child *c = &hosts->at[i];
+
+        if (c->node != NULL && !(wild ? host_is_under(host, c->text) : slice_eq(host, c->text)))
+            in_trie(w, c->node, path);
+    }
+}
+
+void
+route_consider(const struct route_table *t, struct slice host, struct slice path,
+    const struct http_head *h, void (*each)(void *arg, const struct route *r, enum route_near n),
+    void *arg)
+{
+    struct walk w = { .head = h, .method = 1u << (h != NULL ? h->method : HTTP_GET),
+        .visit = near_each, .near = each, .arg = arg };
+
+    CHECK(t, ROUTE_TABLE_MAGIC);
+    under_host(&w, t, host, path);
+    w.elsewhere = true;
+    under_others(&w, &t->exact, false, host, path);
+    under_others(&w, &t->wild, true, host, path);
 }

@@ -85,6 +85,14 @@ const struct route *route_match(const struct route_table *t, struct slice host, 
 void route_each(const struct route_table *t, const struct slice *host, struct slice path,
     void (*each)(void *arg, const struct route *r), void *arg);
 
+/* For explanations: calls each(arg, route, what) for every route whose path takes this one, in the
+ * order in which they are tried; those of other hosts come last, and may come more than once. The
+ * first that TAKES it is route_match's. */
+enum route_near { ROUTE_TAKES, ROUTE_NEAR_METHOD, ROUTE_NEAR_FIELDS, ROUTE_NEAR_HOST };
+void route_consider(const struct route_table *t, struct slice host, struct slice path,
+    const struct http_head *h, void (*each)(void *arg, const struct route *r, enum route_near n),
+    void *arg);
+
 /* For config's check: is the template well formed (*e if not), and are two routes equal in
  * specificity and matching set, so that neither could win? */
 int  route_template_check(const char *template, struct err *e);

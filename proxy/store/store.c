@@ -521,7 +521,16 @@ store_put(struct store *s, const struct store_parts *p, struct object **out)
 void
 store_pass(struct store *s, const struct key *k, int64_t until_ms)
 {
-    struct store_parts p = { .key = k, .meta.response_ms = until_ms, .stamp = store_stamp(s) };
+    store_refuse(s, k, &(struct store_refusal){ .until_ms = until_ms });
+}
+
+/* A mark varies by nothing: the word stands in the place of its vary, the fields in its variant's. */
+void
+store_refuse(struct store *s, const struct key *k, const struct store_refusal *r)
+{
+    struct store_parts p = { .key = k, .vary = r->why, .variant = r->head,
+        .meta = { .response_ms = r->until_ms, .date_ms = r->at_ms,
+            .status = (uint16_t)r->status }, .stamp = store_stamp(s) };
 
     CHECK(s, STORE_MAGIC);
     if (!too_large(s, &p))

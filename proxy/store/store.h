@@ -133,6 +133,13 @@ struct slice store_search_rule(const struct object *o);
 void store_each(struct store *s, const struct key *k,
     void (*each)(void *arg, const struct object *o, struct slice vary, bool soft), void *arg);
 
+/* Of an object in store_each's callback: the values that select it (sem_variant); bytes that it
+ * counts with; its tags, a group as store_parts.groups has it. */
+struct slice store_variant(const struct object *o);
+uint64_t store_counts(const struct object *o);
+void store_tags(const struct object *o, void (*each)(void *arg, bool group, struct slice text),
+    void *arg);
+
 /* ---- storing -------------------------------------------------------------------------------- */
 
 /* Bytes of bodies under way that may be stored are counted before they are: makes *held, which
@@ -186,6 +193,17 @@ void store_drop(struct store *s, struct object *o);
 /* Until `until_ms` (wall) store_get answers STORE_PASS for this key where it has no object.
  * Accounted and evicted like objects; a store_put under the key ends it. */
 void store_pass(struct store *s, const struct key *k, int64_t until_ms);
+/* The same, remembering for explanations which answer was not stored and why; copied. */
+struct store_refusal {
+    struct slice why;               /* the word */
+    struct slice head;              /* lines of those of its fields that were weighed */
+    unsigned status;
+    int64_t at_ms, until_ms;        /* when it came; wall */
+};
+void store_refuse(struct store *s, const struct key *k, const struct store_refusal *r);
+/* What a mark under this key remembers; false: there is none. r is good until each returns. */
+bool store_refused(struct store *s, const struct key *k,
+    void (*each)(void *arg, const struct store_refusal *r), void *arg);
 
 /* ---- purging -------------------------------------------------------------------------------- */
 
