@@ -1,29 +1,140 @@
 /*
- * GET /explain?url=URL[&header=Name:value...]: what a GET for this URL would meet.
+ * GET /explain?url=URL[&header=Name:value...][&trusted=1]: what a GET for this URL would meet, and why.
  *
- *   {"url": "http://h/p",
- *    "route": {"name", "path", "policy", "origin", "where": "line 12"} or null,
- *    "request": {"cacheable": true, "why": null},
- *    "key": "http://h/p", "answer": "hit" | "vary-miss" | "uri-miss" | "pass",
- *    "stored": [{"selected": true, "status": 200, "vary": "accept", "age_s": 1.5, "lifetime_s": 60,
- *                "ttl_s": 58.5, "fresh": true, "use": "fresh", "why": null, "soft_purged": false,
- *                "freshness_from": "origin", "body_bytes": 120,
- *                "fields": {"Cache-Control": "max-age=60", ...}}]}
- *
- * "use" is what sem_use says of this request and that variant: fresh, stale, stale-revalidate,
- * part, validate, cannot. The request is parsed by the parser that clients meet.
+ * Model    the request is parsed by the parser that clients meet, and each decision made by the
+ *          code that makes it for them, with a trace of the clauses that it weighed (semantics'
+ *          *_weigh). clauses.def says of each clause what it asks, its source and what to change.
+ *          trusted: as from a peer that the listener trusts, whose X-Forwarded-* count.
+ * Threads  the admin loop's.
+ * Not here what is stored (explain_stored.c); the page that `weir explain` makes of it
+ *          (client_explain.c). README describes the members.
  */
-#include "admin/inside.h"
+#include "admin/explain.h"
 
 #define FIELDS_MAX 64
+#define ROUTES_MAX 20
 
-struct explained {
-    struct admin_request *r;
-    struct sem_request    request;
-    const struct object  *selected;     /* in the read section */
-    int64_t               now_ms;
-    size_t                n;
+/* ---- clauses ---------------------------------------------------------------------------------- */
+
+static const struct clause clauses[] = {
+#define CLAUSE(word, source, asks, remedy, change) \
+    { word, source, asks, CLAUSE_##remedy, change },
+#include "admin/clauses.def"
+#undef CLAUSE
 };
+
+const struct clause *
+clause_of(const char *word)
+{
+    for (size_t i = 0; word != NULL && i < NELEM(clauses); i++)
+        if (strcmp(clauses[i].word, word) == 0)
+            return &clauses[i];
+    return NULL;
+}
+
+void
+explain_member(struct buf *b, const char *name, const char *value)
+{
+    buf_printf(b, "\"%s\": ", name);
+    if (value != NULL)
+        admin_json_text(b, slice_of(value));
+    else
+        buf_addz(b, "null");
+}
+
+static void
+put_seconds(struct buf *b, const char *name, int64_t ms)
+{
+    if (ms >= 0)
+        buf_printf(b, ", \"%s\": %.3f", name, (double)ms / 1e3);
+}
+
+static void
+put_step(struct buf *b, const struct sem_step *step)
+{
+    static const char *const outcomes[] = { [SEM_ALLOWS] = "allows", [SEM_FORBIDS] = "forbids",
+        [SEM_GIVES] = "gives", [SEM_SILENT] = "silent" };
+    const struct clause *c = clause_of(step->word);
+
+    buf_addz(b, "\n    {");
+    explain_member(b, "clause", step->word);
+    buf_addz(b, ", ");
+    explain_member(b, "outcome", outcomes[step->outcome]);
+    buf_addz(b, ", ");
+    explain_member(b, "asks", c != NULL ? c->asks : NULL);
+    buf_addz(b, ", ");
+    explain_member(b, "source", c != NULL && c->source[0] != '\0' ? c->source : NULL);
+    put_seconds(b, "is_s", step->is_ms);
+    put_seconds(b, "limit_s", step->limit_ms);
+    buf_addc(b, '}');
+}
+
+void
+explain_clauses(struct explained *x, const char *name, const struct sem_trace *t, bool advise)
+{
+    struct buf *b = &x->r->out;
+
+    buf_printf(b, "\"%s\": [", name);
+    for (size_t i = 0; i < t->n; i++) {
+        if (i > 0)
+            buf_addc(b, ',');
+        put_step(b, &t->at[i]);
+        if (advise && t->at[i].outcome == SEM_FORBIDS)
+            explain_advise(x, t->at[i].word);
+    }
+    buf_addc(b, ']');
+}
+
+void
+explain_advise(struct explained *x, const char *word)
+{
+    const struct clause *c = clause_of(word);
+
+    for (size_t i = 0; i < x->nadvice; i++)
+        if (x->advice[i] == c)
+            return;
+    if (c != NULL && c->change[0] != '\0' && x->nadvice < ADVICE_MAX)
+        x->advice[x->nadvice++] = c;
+}
+
+/* "; or `ttl` on route R (weir.yaml:12)" */
+static void
+put_remedy(struct buf *b, const struct explained *x, const struct clause *c)
+{
+    const char *option = c->remedy == CLAUSE_FORCE ? "force_ttl" : "ttl";
+
+    if (c->remedy == CLAUSE_OWN || x->route == NULL)
+        return;
+    buf_printf(b, "; or set `%s` on route %s (%s:%d)", option, x->route->name,
+        x->file != NULL ? x->file : "line", x->route->conf->where.line);
+    if (c->remedy == CLAUSE_FORCE)
+        buf_addz(b, ", which overrides the origin for all clients");
+}
+
+void
+explain_advice(struct explained *x)
+{
+    struct buf *b = &x->r->out, text = { 0 };
+
+    buf_addz(b, ",\n \"advice\": [");
+    for (size_t i = 0; i < x->nadvice; i++) {
+        const struct clause *c = x->advice[i];
+
+        text.n = 0;
+        buf_addz(&text, c->change);
+        put_remedy(&text, x, c);
+        buf_addz(b, i > 0 ? ",\n  {" : "\n  {");
+        explain_member(b, "clause", c->word);
+        buf_addz(b, ", \"text\": ");
+        admin_json_text(b, buf_slice(&text));
+        buf_addc(b, '}');
+    }
+    buf_addc(b, ']');
+    b->failed |= text.failed;
+    buf_free(&text);
+}
+
+/* ---- the request that is asked about ---------------------------------------------------------- */
 
 /* "a+b%20c" of a query into out. */
 static int
@@ -41,15 +152,14 @@ decode(struct slice s, struct buf *out)
     return rc;
 }
 
-/* The request that is asked about, as it would come over the wire; -1 with a problem. */
+/* What the query says, into url, fields and x. -1: something else is there. */
 static int
-put_request(struct admin_request *r, struct buf *url, struct buf *wire, struct http_uri *u)
+read_query(struct explained *x, struct buf *url, struct buf *fields)
 {
-    struct slice rest = r->head->query, part, name;
-    struct buf fields = { 0 };
-    int rc = -1;
+    struct slice rest = x->r->head->query, part, name;
+    int rc = 0;
 
-    while (slice_cut(&rest, '&', &part)) {
+    while (rc == 0 && slice_cut(&rest, '&', &part)) {
         struct slice value = part;
 
         slice_cut(&value, '=', &name);
@@ -57,16 +167,27 @@ put_request(struct admin_request *r, struct buf *url, struct buf *wire, struct h
             url->n = 0;
             rc = decode(value, url);
         } else if (slice_eq(name, SLICE("header"))) {
-            if (decode(value, &fields) != 0)
-                rc = -1;
-            buf_addz(&fields, "\r\n");
+            rc = decode(value, fields);
+            buf_addz(fields, "\r\n");
+        } else if (slice_eq(name, SLICE("trusted")) && slice_eq(value, SLICE("1"))) {
+            x->trusted = true;
         } else {
             rc = -1;
         }
     }
+    return rc;
+}
+
+/* The request as it would come over the wire; -1 with a problem. */
+static int
+put_request(struct explained *x, struct buf *url, struct buf *wire, struct http_uri *u)
+{
+    struct buf fields = { 0 };
+    int rc = read_query(x, url, &fields);
+
     if (rc != 0 || url->n == 0 || http_uri_parse(buf_slice(url), u) != 0) {
-        admin_problem(r, 400,
-            "/explain?url=URL[&header=Name:value] is wanted, URL absolute and percent-encoded");
+        admin_problem(x->r, 400, "/explain?url=URL[&header=Name:value][&trusted=1] is wanted, URL "
+            "absolute and percent-encoded");
         rc = -1;
     } else {
         bool named = fields.n >= 5 && strncasecmp(fields.p, "host:", 5) == 0;
@@ -81,100 +202,7 @@ put_request(struct admin_request *r, struct buf *url, struct buf *wire, struct h
     return rc;
 }
 
-static void
-put_member(struct buf *b, const char *name, const char *value)
-{
-    buf_printf(b, "\"%s\": ", name);
-    if (value != NULL)
-        admin_json_text(b, slice_of(value));
-    else
-        buf_addz(b, "null");
-}
-
-/* ---- what is stored -------------------------------------------------------------------------- */
-
-static void
-put_stored_fields(struct buf *b, const struct object *o)
-{
-    static const enum http_id shown[] = { HF_CACHE_CONTROL, HF_EXPIRES, HF_DATE, HF_AGE, HF_ETAG,
-        HF_LAST_MODIFIED, HF_VARY, HF_NO_VARY_SEARCH, HF_CONTENT_TYPE };
-    struct http_field fields[HTTP_FIELDS_MAX];
-    struct http_head h = { .cap = HTTP_FIELDS_MAX, .fields = fields };
-    const char *comma = "";
-
-    buf_addz(b, ", \"fields\": {");
-    if (http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n,
-        &h) == 0)
-        for (size_t i = 0; i < NELEM(shown); i++) {
-            if (!http_has(&h, shown[i]))
-                continue;
-            buf_addz(b, comma);
-            admin_json_text(b, http_name(shown[i]));
-            buf_addz(b, ": ");
-            admin_json_text(b, http_value(&h, shown[i]));
-            comma = ", ";
-        }
-    buf_addc(b, '}');
-}
-
-static void
-each_object(void *arg, const struct object *o, struct slice vary, bool soft)
-{
-    static const char *const uses[] = { "fresh", "stale", "stale-revalidate", "part",
-        "validate", "cannot" };
-    struct explained *x = arg;
-    struct buf *b = &x->r->out;
-    const struct sem_meta *m = &o->meta;
-    int64_t age = sem_age_ms(m, x->now_ms);
-    const char *why = NULL;
-    enum sem_use use = sem_use(&x->request, m, x->now_ms, soft, &why);
-
-    buf_printf(b, "%s\n  {\"selected\": %s, \"status\": %u, \"vary\": ", x->n++ > 0 ? "," : "",
-        o == x->selected ? "true" : "false", m->status);
-    admin_json_text(b, vary);
-    buf_printf(b, ", \"age_s\": %.3f, \"lifetime_s\": %.3f, \"ttl_s\": %.3f, \"fresh\": %s, ",
-        (double)age / 1e3, (double)m->lifetime_ms / 1e3, (double)(m->lifetime_ms - age) / 1e3,
-        m->lifetime_ms > age && !soft ? "true" : "false");
-    put_member(b, "use", uses[use]);
-    buf_addz(b, ", ");
-    put_member(b, "why", use == SEM_FRESH ? NULL : why);
-    buf_printf(b, ", \"soft_purged\": %s, \"body_bytes\": %llu, ", soft ? "true" : "false",
-        (unsigned long long)body_size(o->body));
-    put_member(b, "freshness_from", m->flags & META_FORCED ? "force_ttl" :
-        m->flags & META_EXPLICIT ? "origin" : m->flags & META_HEURISTIC ? "heuristic" : "route");
-    put_stored_fields(b, o);
-    buf_addc(b, '}');
-}
-
-static void
-put_stored(struct explained *x, const struct key *k, const struct http_head *h)
-{
-    static const char *const answers[] = { [STORE_MISS] = "uri-miss",
-        [STORE_VARY_MISS] = "vary-miss", [STORE_HIT] = "hit", [STORE_PASS] = "pass" };
-    struct store *s = x->r->a->process.store;
-    struct object *o = NULL;
-    struct buf b = { 0 };
-    struct key equal;
-    enum store_answer answer;
-    bool soft = false;
-
-    rcu_begin();
-    answer = store_get(s, k, h, x->now_ms, &o, &soft);
-    if ((answer == STORE_MISS || answer == STORE_VARY_MISS) &&
-        store_search(s, k, h, x->now_ms, &b, &equal, &o, &soft) == STORE_HIT) {
-        answer = STORE_HIT;
-        k = &equal;
-    }
-    x->selected = answer == STORE_HIT ? o : NULL;
-    put_member(&x->r->out, "answer", answers[answer]);
-    buf_addz(&x->r->out, ", \"stored\": [");
-    store_each(s, k, each_object, x);
-    rcu_end();
-    buf_free(&b);
-    buf_addc(&x->r->out, ']');
-}
-
-/* ---- the route ------------------------------------------------------------------------------- */
+/* ---- the route -------------------------------------------------------------------------------- */
 
 static void
 put_route(struct buf *b, const struct route *route)
@@ -186,14 +214,140 @@ put_route(struct buf *b, const struct route *route)
     const struct conf_route *c = route->conf;
 
     buf_addz(b, "{");
-    put_member(b, "name", route->name);
+    explain_member(b, "name", route->name);
     buf_addz(b, ", ");
-    put_member(b, "path", c->path);
+    explain_member(b, "path", c->path);
     buf_addz(b, ", ");
-    put_member(b, "policy", policies[c->policy]);
+    explain_member(b, "policy", policies[c->policy]);
     buf_addz(b, ", ");
-    put_member(b, "origin", c->to != NULL ? c->to->id : c->origin);
+    explain_member(b, "origin", c->to != NULL ? c->to->id : c->origin);
     buf_printf(b, ", \"line\": %d}", c->where.line);
+}
+
+struct considered { struct explained *x; const struct route *seen[ROUTES_MAX]; size_t n; };
+
+static void
+each_route(void *arg, const struct route *route, enum route_near near)
+{
+    static const char *const words[] = { [ROUTE_TAKES] = "behind", [ROUTE_NEAR_METHOD] = "method",
+        [ROUTE_NEAR_FIELDS] = "fields", [ROUTE_NEAR_HOST] = "host" };
+    struct considered *c = arg;
+    struct buf *b = &c->x->r->out;
+
+    for (size_t i = 0; i < c->n; i++)
+        if (c->seen[i] == route)
+            return;
+    if (c->n == ROUTES_MAX)
+        return;
+    buf_addz(b, c->n > 0 ? ",\n  {" : "\n  {");
+    c->seen[c->n++] = route;
+    explain_member(b, "name", route->name);
+    buf_addz(b, ", ");
+    explain_member(b, "outcome", route == c->x->route ? "taken" : words[near]);
+    buf_printf(b, ", \"line\": %d}", route->conf->where.line);
+}
+
+/* ---- the key ---------------------------------------------------------------------------------- */
+
+static void
+each_part(void *arg, const char *name, struct slice value)
+{
+    struct buf *b = &((struct explained *)arg)->r->out;
+
+    buf_addz(b, b->p[b->n - 1] == '[' ? "{" : ", {");
+    explain_member(b, "part", name);
+    buf_addz(b, ", \"value\": ");
+    if (value.p != NULL)
+        admin_json_text(b, value);
+    else
+        buf_addz(b, "null");
+    buf_addc(b, '}');
+}
+
+/* As request/ makes it of a client's request. */
+static int
+make_key(const struct explained *x, struct slice host, struct slice path, struct slice query,
+    struct buf *b, struct key *k)
+{
+    if (key_make(x->route->recipe, x->head, x->https, host, path, query, b, k) == -1)
+        return -1;
+    if (!x->trusted)
+        return 0;
+    if (!x->route->conf->key_host)
+        host.p = NULL;
+    return key_add_forwarded(k, x->head, x->https, host, b);
+}
+
+/* ---- all of it -------------------------------------------------------------------------------- */
+
+static bool
+policy_caches(struct explained *x, struct sem_trace *t)
+{
+    bool caches = x->route->conf->policy != POLICY_PASS;
+
+    t->at[t->n++] = (struct sem_step){ "pass", caches ? SEM_ALLOWS : SEM_FORBIDS, -1, -1 };
+    return caches;
+}
+
+static bool
+put_judged(struct explained *x)
+{
+    struct buf *b = &x->r->out;
+    struct sem_trace t = { 0 };
+    const char *why = "pass";
+    bool may = policy_caches(x, &t) && sem_request_weigh(&x->request, &why, &t);
+
+    buf_printf(b, ",\n \"request\": {\"cacheable\": %s, ", may ? "true" : "false");
+    explain_member(b, "why", may ? NULL : why);
+    buf_printf(b, ", \"method\": \"GET\", \"trusted\": %s,\n  ", x->trusted ? "true" : "false");
+    explain_clauses(x, "clauses", &t, true);
+    buf_addc(b, '}');
+    return may;
+}
+
+static const char *
+verdict_of(const struct explained *x, bool may)
+{
+    if (!may)
+        return "pass";
+    if (x->answer == STORE_HIT)
+        switch (x->use) {
+        case SEM_FRESH:            return "hit";
+        case SEM_STALE:            return "stale";
+        case SEM_STALE_REVALIDATE: return "stale-while-revalidate";
+        case SEM_PART:             return "part";
+        case SEM_CANNOT:           return "alone";
+        default:                   break;
+        }
+    if (x->request.cc.flags & CC_ONLY_IF_CACHED)
+        return "only-if-cached";
+    return x->answer == STORE_HIT ? "validate" : x->answer == STORE_PASS ? "alone" : "miss";
+}
+
+static void
+put_verdict(struct explained *x, const char *word)
+{
+    static const struct { const char *word, *text; } texts[] = {
+        { "none", "no route takes it: 404" },
+        { "pass", "goes to the origin and comes from there, for this client alone" },
+        { "hit", "answered from the cache" },
+        { "stale", "answered from the cache, stale, as the client allows" },
+        { "stale-while-revalidate", "answered from the cache, stale, and validated behind it" },
+        { "part", "what is stored is a part: a range within it is answered, else the rest is asked for" },
+        { "validate", "the origin is asked whether what is stored still holds" },
+        { "alone", "goes to the origin and waits for no other request; stored if the answer allows" },
+        { "only-if-cached", "the client wants no other answer than a stored one: 504" },
+        { "miss", "goes to the origin, once for all who ask; stored if the answer allows" },
+    };
+
+    for (size_t i = 0; i < NELEM(texts); i++)
+        if (strcmp(texts[i].word, word) == 0) {
+            buf_addz(&x->r->out, ",\n \"verdict\": {");
+            explain_member(&x->r->out, "outcome", word);
+            buf_addz(&x->r->out, ", ");
+            explain_member(&x->r->out, "text", texts[i].text);
+            buf_addc(&x->r->out, '}');
+        }
 }
 
 /* host: normalised, with its port; matching wants it without. */
@@ -208,44 +362,57 @@ without_port(struct slice host)
 }
 
 static void
-explain(struct explained *x, const struct route_table *t, const struct http_head *h, bool https)
+put_key_and_stored(struct explained *x, struct slice host, struct slice path, struct slice query)
 {
-    struct buf host = { 0 }, target = { 0 }, key = { 0 };
-    struct slice path, query = { NULL, 0 };
-    struct buf *b = &x->r->out;
-    struct route_match m;
-    const struct route *route;
-    const char *why = NULL;
+    struct buf *b = &x->r->out, bytes = { 0 };
+    bool may = put_judged(x);
     struct key k;
 
-    http_host_normalise(&host, h->host, https);
-    http_uri_normalise(&target, h->path, h->query);
+    if (make_key(x, host, path, query, &bytes, &k) == 0) {
+        buf_addz(b, ",\n \"key\": ");
+        admin_json_text(b, k.bytes);
+        buf_addz(b, ", \"key_parts\": [");
+        key_parts_each(x->route->recipe, &k, each_part, x);
+        buf_addz(b, "],\n ");
+        explain_stored(x, &k);
+        put_verdict(x, verdict_of(x, may));
+    }
+    b->failed |= bytes.failed;
+    buf_free(&bytes);
+}
+
+static void
+explain(struct explained *x, const struct route_table *t)
+{
+    struct buf host = { 0 }, target = { 0 }, *b = &x->r->out;
+    struct slice path, query = { NULL, 0 };
+    struct considered c = { .x = x };
+    struct route_match m;
+
+    http_host_normalise(&host, x->head->host, x->https);
+    http_uri_normalise(&target, x->head->path, x->head->query);
     path = buf_slice(&target);
-    if (memchr(path.p, '?', path.n) != NULL) {
+    if (path.n > 0 && memchr(path.p, '?', path.n) != NULL) {
         query = path;
         slice_cut(&query, '?', &path);
     }
-    route = route_match(t, without_port(buf_slice(&host)), path, h, &m);
-    buf_addz(b, "\"route\": ");
-    if (route != NULL)
-        put_route(b, route);
+    x->route = route_match(t, without_port(buf_slice(&host)), path, x->head, &m);
+    buf_addz(b, ",\n \"route\": ");
+    if (x->route != NULL)
+        put_route(b, x->route);
     else
         buf_addz(b, "null");
-    if (route != NULL &&
-        key_make(route->recipe, h, https, buf_slice(&host), path, query, &key, &k) == 0) {
-        bool may = sem_request_cacheable(&x->request, &why);
-
-        buf_printf(b, ", \"request\": {\"cacheable\": %s, ", may ? "true" : "false");
-        put_member(b, "why", may ? NULL : why);
-        buf_addz(b, "}, \"key\": ");
-        admin_json_text(b, k.bytes);
-        buf_addz(b, ", ");
-        put_stored(x, &k, h);
-    }
-    b->failed |= host.failed | target.failed | key.failed;
+    buf_addz(b, ",\n \"routes\": [");
+    route_consider(t, without_port(buf_slice(&host)), path, x->head, each_route, &c);
+    buf_addc(b, ']');
+    if (x->route != NULL)
+        put_key_and_stored(x, buf_slice(&host), path, query);
+    else
+        put_verdict(x, "none");
+    explain_advice(x);
+    b->failed |= host.failed | target.failed;
     buf_free(&host);
     buf_free(&target);
-    buf_free(&key);
 }
 
 void
@@ -254,13 +421,13 @@ handle_explain(struct admin_request *r)
     static const struct http_limits limits = { .head = 32768, .uri = 16384, .fields = FIELDS_MAX };
     struct http_field fields[FIELDS_MAX];
     struct http_head h = { .cap = FIELDS_MAX, .fields = fields };
-    struct explained x = { .r = r, .now_ms = wall_ms() };
+    struct explained x = { .r = r, .head = &h, .now_ms = wall_ms() };
     struct buf url = { 0 }, wire = { 0 };
     struct http_fault fault = { 0 };
     struct http_uri u;
     ssize_t n;
 
-    if (put_request(r, &url, &wire, &u) == 0) {
+    if (put_request(&x, &url, &wire, &u) == 0) {
         n = wire.failed ? 0 : http_parse_request(wire.p, wire.n, &limits, &h, &fault);
         if (n != (ssize_t)wire.n) {
             admin_problem(r, 400, "such a request would be refused: %s",
@@ -269,10 +436,12 @@ handle_explain(struct admin_request *r)
             struct route_table *t = r->a->process.table(r->a->process.arg);
 
             sem_request_read(&h, &x.request);
+            x.file = route_table_conf(t)->file;
+            x.https = slice_ieq(u.scheme, SLICE("https")) || (x.trusted &&
+                slice_ieq(http_value(&h, HF_X_FORWARDED_PROTO), SLICE("https")));
             buf_addz(&r->out, "{\"url\": ");
             admin_json_text(&r->out, buf_slice(&url));
-            buf_addz(&r->out, ", ");
-            explain(&x, t, &h, slice_ieq(u.scheme, SLICE("https")));
+            explain(&x, t);
             buf_addz(&r->out, "}\n");
             route_table_unref(&t);
         }
