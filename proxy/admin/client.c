@@ -19,14 +19,15 @@ static const char usage_text[] =
     "usage: weir purge [--url U] [--prefix P] [--pattern G] [--tag T] [--route R] [--all]\n"
     "                  [--group G [--origin O]] [--soft] [--dry-run]\n"
     "       weir stats\n"
-    "       weir explain URL [-H 'Name: value']\n"
+    "       weir explain URL [-H 'Name: value'] [--trusted] [--json]\n"
     "       weir reload\n"
     "All take --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"
     "(30). --url, --prefix, --pattern, --tag, --route, --group and -H may be given several "
     "times.\n";
 
 enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP,
-    OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_WAIT, OPT_HELP };
+    OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_TRUSTED, OPT_JSON,
+    OPT_WAIT, OPT_HELP };
 
 static const struct option options[] = {
     { "admin", required_argument, NULL, OPT_ADMIN },
@@ -41,6 +42,8 @@ static const struct option options[] = {
     { "all", no_argument, NULL, OPT_ALL },
     { "soft", no_argument, NULL, OPT_SOFT },
     { "dry-run", no_argument, NULL, OPT_DRY },
+    { "trusted", no_argument, NULL, OPT_TRUSTED },
+    { "json", no_argument, NULL, OPT_JSON },
     { "timeout", required_argument, NULL, OPT_WAIT },
     { "help", no_argument, NULL, OPT_HELP },
     { NULL, 0, NULL, 0 },
@@ -53,7 +56,7 @@ struct command {
                                            lists */
     struct buf    origin;               /* of the groups, as JSON */
     struct buf    query;                /* explain's headers */
-    bool          all, soft, dry;
+    bool          all, soft, dry, json;
 };
 
 /* The token: the first line of the file, without the white space around it. */
@@ -142,6 +145,12 @@ take_option(struct command *k, int opt, const char *value)
     case OPT_DRY:
         k->dry = true;
         return 0;
+    case OPT_TRUSTED:
+        buf_addz(&k->query, "&trusted=1");
+        return 0;
+    case OPT_JSON:
+        k->json = true;
+        return 0;
     case OPT_WAIT:
         return read_wait(&k->client, value);
     case 'H':
@@ -206,17 +215,22 @@ run_purge(struct command *k)
 static int
 run_explain(struct command *k)
 {
-    struct buf target = { 0 }, out = { 0 };
-    int rc;
+    struct buf target = { 0 }, out = { 0 }, page = { 0 };
+    int status = -1, rc;
 
     buf_addz(&target, "/explain?url=");
     add_encoded(&target, k->url);
     buf_adds(&target, buf_slice(&k->query));
     buf_addc(&target, '\0');
-    rc = target.failed ? 1 :
-        finish(k, client_exchange(&k->client, "GET", target.p, SLICE(""), &out), &out);
+    if (!target.failed)
+        status = client_exchange(&k->client, "GET", target.p, SLICE(""), &out);
+    if (status == 200 && !k->json && client_explain_page(buf_slice(&out), &page) == 0)
+        rc = finish(k, status, &page);
+    else
+        rc = finish(k, status, &out);
     buf_free(&target);
     buf_free(&out);
+    buf_free(&page);
     return rc;
 }
 

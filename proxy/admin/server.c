@@ -38,7 +38,7 @@ const struct endpoint endpoints[] = {
     { "/config",  HTTP_GET,  false, handle_config,
         "the configuration in force, as YAML without secrets" },
     { "/explain", HTTP_GET,  false, handle_explain,
-        "?url=URL[&header=Name:value]: route, key and what is stored, fresh or not and why" },
+        "?url=URL[&header=Name:value][&trusted=1]: route, key, what is stored, what was weighed" },
     { "/purge",   HTTP_POST, false, handle_purge,
         "JSON with url, prefix, pattern, tags, route or all; soft, dry_run" },
     { "/reload",  HTTP_POST, false, handle_reload,  "read the configuration file again" },

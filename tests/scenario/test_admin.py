@@ -180,7 +180,7 @@ def test_the_shell_has_the_same_verbs(origin, weir):
                               check=False, text=True)
     stats = shell("stats")
     assert stats.returncode == 0 and "/**" in stats.stdout and "hit" in stats.stdout
-    explained = shell("explain", "http://%s/a" % w.host)
+    explained = shell("explain", "http://%s/a" % w.host, "--json")
     assert explained.returncode == 0 and json.loads(explained.stdout)["answer"] == "hit"
     assert shell("reload").returncode == 0
     purged = shell("purge", "--url", "http://%s/a" % w.host)

@@ -141,6 +141,32 @@ a_mark_answers_pass_until_its_time_or_a_put(void **state)
 }
 
 static void
+keep_refusal(void *arg, const struct store_refusal *r)
+{
+    struct buf *b = arg;
+
+    buf_printf(b, "%.*s %u %lld %lld %.*s", SLICE_ARG(r->why), r->status, (long long)r->at_ms,
+        (long long)r->until_ms, SLICE_ARG(r->head));
+}
+
+static void
+a_mark_remembers_the_answer_that_was_not_stored(void **state)
+{
+    struct store_refusal r = { .why = SLICE("private"), .head = SLICE("Cache-Control: private\r\n"),
+        .status = 200, .at_ms = 500, .until_ms = 1000 };
+    struct buf b = { 0 };
+    struct test_key k;
+
+    assert_false(store_refused(*state, key_fill(&k, "http://h/a"), keep_refusal, &b));
+    store_refuse(*state, &k.k, &r);
+    assert_int_equal(get_at(*state, "http://h/a", NULL, 999, NULL, NULL), STORE_PASS);
+    assert_int_equal(get_at(*state, "http://h/a", NULL, 1000, NULL, NULL), STORE_MISS);
+    assert_true(store_refused(*state, &k.k, keep_refusal, &b));
+    assert_true(slice_eq(buf_slice(&b), SLICE("private 200 500 1000 Cache-Control: private\r\n")));
+    buf_free(&b);
+}
+
+static void
 a_freshened_object_has_a_new_head_around_the_old_body(void **state)
 {
     struct store *s = *state;
@@ -313,6 +339,7 @@ main(void)
         TEST(the_oldest_variant_goes_when_there_are_too_many),
         TEST(the_newest_response_says_whether_it_varies),
         TEST(a_mark_answers_pass_until_its_time_or_a_put),
+        TEST(a_mark_remembers_the_answer_that_was_not_stored),
         TEST(a_freshened_object_has_a_new_head_around_the_old_body),
         TEST(of_two_fetches_at_once_the_more_recent_answer_is_kept),
         TEST(an_older_answer_gives_way_only_to_what_answers_the_same_requests),
