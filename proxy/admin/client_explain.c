@@ -103,7 +103,7 @@ fields(struct page *p, const json_t *o)
         line(p, name, json_string_value(value) != NULL ? json_string_value(value) : "");
 }
 
-/* ---- the sections ----------------------------------------------------------------------------- */
+/* ---- the sections ---------------------------------------------------------------------------- */
 
 static void
 put_routes(struct page *p, const json_t *doc)

@@ -1,5 +1,5 @@
 /*
- * GET /explain?url=URL[&header=Name:value...][&trusted=1]: what a GET for this URL would meet, and why.
+ * GET /explain?url=URL[&header=Name:value...][&trusted=1]: what a GET for it would meet, and why.
  *
  * Model    the request is parsed by the parser that clients meet, and each decision made by the
  *          code that makes it for them, with a trace of the clauses that it weighed (semantics'
@@ -14,7 +14,7 @@
 #define FIELDS_MAX 64
 #define ROUTES_MAX 20
 
-/* ---- clauses ---------------------------------------------------------------------------------- */
+/* ---- clauses --------------------------------------------------------------------------------- */
 
 static const struct clause clauses[] = {
 #define CLAUSE(word, source, asks, remedy, change) \
@@ -134,7 +134,7 @@ explain_advice(struct explained *x)
     buf_free(&text);
 }
 
-/* ---- the request that is asked about ---------------------------------------------------------- */
+/* ---- the request that is asked about --------------------------------------------------------- */
 
 /* "a+b%20c" of a query into out. */
 static int
@@ -202,7 +202,7 @@ put_request(struct explained *x, struct buf *url, struct buf *wire, struct http_
     return rc;
 }
 
-/* ---- the route -------------------------------------------------------------------------------- */
+/* ---- the route ------------------------------------------------------------------------------- */
 
 static void
 put_route(struct buf *b, const struct route *route)
@@ -247,7 +247,7 @@ each_route(void *arg, const struct route *route, enum route_near near)
     buf_printf(b, ", \"line\": %d}", route->conf->where.line);
 }
 
-/* ---- the key ---------------------------------------------------------------------------------- */
+/* ---- the key --------------------------------------------------------------------------------- */
 
 static void
 each_part(void *arg, const char *name, struct slice value)
@@ -278,7 +278,7 @@ make_key(const struct explained *x, struct slice host, struct slice path, struct
     return key_add_forwarded(k, x->head, x->https, host, b);
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static bool
 policy_caches(struct explained *x, struct sem_trace *t)
@@ -333,9 +333,9 @@ put_verdict(struct explained *x, const char *word)
         { "hit", "answered from the cache" },
         { "stale", "answered from the cache, stale, as the client allows" },
         { "stale-while-revalidate", "answered from the cache, stale, and validated behind it" },
-        { "part", "what is stored is a part: a range within it is answered, else the rest is asked for" },
+        { "part", "what is stored is a part: a range in it is answered, else the rest asked for" },
         { "validate", "the origin is asked whether what is stored still holds" },
-        { "alone", "goes to the origin and waits for no other request; stored if the answer allows" },
+        { "alone", "goes to the origin beside other requests; stored if the answer allows" },
         { "only-if-cached", "the client wants no other answer than a stored one: 504" },
         { "miss", "goes to the origin, once for all who ask; stored if the answer allows" },
     };

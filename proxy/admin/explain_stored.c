@@ -17,7 +17,7 @@ put_real(struct buf *b, const char *name, int64_t ms)
     buf_printf(b, "\"%s\": %.3f, ", name, (double)ms / 1e3);
 }
 
-/* ---- fields ----------------------------------------------------------------------------------- */
+/* ---- fields ---------------------------------------------------------------------------------- */
 
 /* Those that decide: all that an answer of the origin may say of caching. */
 static bool
@@ -61,7 +61,7 @@ put_fields(struct explained *x, const struct http_head *h)
     buf_addc(b, '}');
 }
 
-/* ---- a variant -------------------------------------------------------------------------------- */
+/* ---- a variant ------------------------------------------------------------------------------- */
 
 /* Value by value, as the lookup compares them. */
 static bool
@@ -234,7 +234,7 @@ each_object(void *arg, const struct object *o, struct slice vary, bool soft)
     buf_addc(b, '}');
 }
 
-/* ---- what was not stored ---------------------------------------------------------------------- */
+/* ---- what was not stored --------------------------------------------------------------------- */
 
 static void
 each_refusal(void *arg, const struct store_refusal *r)

@@ -101,7 +101,7 @@ struct client {
 int client_exchange(const struct client *c, const char *method, const char *target,
     struct slice body, struct buf *out);
 int client_stats(const struct client *c);
-/* Appends the page for a person that says what /explain said. -1: it was no JSON, or memory is out. */
+/* Appends the page for a person that says what /explain said. -1: no JSON, or memory is out. */
 int client_explain_page(struct slice text, struct buf *b);
 
 #endif

@@ -118,7 +118,7 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     return b->failed ? -1 : 0;
 }
 
-/* ---- what is remembered of a response that is not stored -------------------------------------- */
+/* ---- what is remembered of a response that is not stored ------------------------------------- */
 
 #define REMEMBERED_MAX 2048             /* bytes: a mark is small */
 

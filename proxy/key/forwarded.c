@@ -37,8 +37,8 @@ next_pair(struct slice *rest, struct slice *pair)
     return true;
 }
 
-/* Could the origin answer by this pair (RFC 7239 4)? Not by who asked, and what says the same as the
- * key is in it. */
+/* Could the origin answer by this pair (RFC 7239 4)? Not by who asked, and what says the same as
+ * the key is in it. */
 static bool
 tells_apart(struct slice pair, struct slice host, struct slice scheme)
 {

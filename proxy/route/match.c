@@ -240,7 +240,7 @@ route_each(const struct route_table *t, const struct slice *host, struct slice p
     in_trie(&w, &t->anywhere, path);
 }
 
-/* ---- for explanations ------------------------------------------------------------------------- */
+/* ---- for explanations ------------------------------------------------------------------------ */
 
 static bool
 host_is_under(struct slice host, struct slice suffix)

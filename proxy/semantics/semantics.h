@@ -54,7 +54,7 @@ struct sem_trace {
     struct sem_step {
         const char *word;
         enum sem_outcome outcome;
-        int64_t is_ms, limit_ms;    /* what was compared, or given (is_ms); -1: nothing of that kind */
+        int64_t is_ms, limit_ms;    /* what was compared, or is_ms given; -1: no such thing */
     } at[SEM_STEPS_MAX];
     size_t n;
 };
@@ -193,8 +193,8 @@ bool sem_vary(const struct http_head *response, struct buf *b);
  * allows. Each is preceded by its length, an absent field told apart from an empty one. Two
  * requests match when these are equal. */
 void sem_variant(struct slice vary, const struct http_head *request, struct buf *b);
-/* Takes the next field of a canonical Vary list and its value of a variant off their fronts; an absent value
- * has .p == NULL. False when there is no more. */
+/* Takes the next field of a canonical Vary list and its value of a variant off their fronts; an
+ * absent value has .p == NULL. False when there is no more. */
 bool sem_variant_next(struct slice *vary, struct slice *variant, struct slice *name,
     struct slice *value);
 /* Can a variant be selected by its language at all under this Vary list: does it name

@@ -4,8 +4,8 @@
  * Model    in order: who may have it (3.5), who asks for validation (5.2.1.4, 5.2.2.4), how fresh
  *          the client wants it (5.2.1.1, 5.2.1.3), whether it is fresh (4.2), and if not, who
  *          allows it stale (4.2.4).
- *          A hit costs a call of sem_use, so each decision is compiled twice: without a trace, where
- *          nothing of noting is left, and with one.
+ *          A hit costs a call of sem_use, so each decision is compiled twice: without a trace,
+ *          where nothing of noting is left, and with one.
  * Threads  pure functions.
  */
 #include "semantics/semantics.h"

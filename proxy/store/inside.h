@@ -16,8 +16,8 @@
 enum node_place { NODE_OUT, NODE_SMALL, NODE_MAIN };
 
 /* What the index holds: an object, or a mark (o.body == NULL) that its key was not storable lately,
- * until o.meta.response_ms; store_refuse says what of the answer a mark has in its other places. One
- * allocation; in the tail: tags, key, vary, variant, head, of a part its place. */
+ * until o.meta.response_ms; store_refuse says what of the answer a mark has in its other places.
+ * One allocation; in the tail: tags, key, vary, variant, head, of a part its place. */
 struct node {
     struct object o;
     union {                             /* the queue's links are dead once it is out of the index */

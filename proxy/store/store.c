@@ -524,7 +524,7 @@ store_pass(struct store *s, const struct key *k, int64_t until_ms)
     store_refuse(s, k, &(struct store_refusal){ .until_ms = until_ms });
 }
 
-/* A mark varies by nothing: the word stands in the place of its vary, the fields in its variant's. */
+/* A mark varies by nothing: the word stands in the place of vary, the fields in variant's. */
 void
 store_refuse(struct store *s, const struct key *k, const struct store_refusal *r)
 {

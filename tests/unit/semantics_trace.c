@@ -69,7 +69,7 @@ store_agrees(const struct sem_request *rq, struct http_head *h, const struct sem
     } else {
         assert_string_equal(why, traced);
         assert_string_equal(forbidden_by(&t), why);
-        assert_ptr_equal(t.at[t.n - 1].word, forbidden_by(&t));     /* nothing is weighed behind it */
+        assert_ptr_equal(t.at[t.n - 1].word, forbidden_by(&t));     /* nothing comes behind it */
     }
 }
 
