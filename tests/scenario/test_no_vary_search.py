@@ -215,7 +215,7 @@ def test_an_explanation_finds_it(origin, weir):
     w = weir()
     says(origin, "/a", "params")
     w.get("/a?x=1")
-    r = w.cli("explain", "--admin", w.admin_url, "http://%s/a?y=2" % w.host)
+    r = w.cli("explain", "--json", "--admin", w.admin_url, "http://%s/a?y=2" % w.host)
     told = json.loads(r.stdout)
     assert told["answer"] == "hit"
     assert told["stored"][0]["fields"]["No-Vary-Search"] == "params"
