@@ -46,7 +46,7 @@ given_by(const struct sem_trace *t)
 static void
 request_read(const char *lines, enum http_method m, struct sem_request *rq)
 {
-    struct head h;
+    static struct head h;
 
     head_fields(&h, lines);
     h.h.method = m;
