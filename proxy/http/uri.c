@@ -171,7 +171,7 @@ http_host_normalise(struct buf *b, struct slice host, bool https)
 
     if (at == NULL)
         return;
-    if (LIKELY(memchr(host.p, '%', n) == NULL))
+    if (LIKELY(n == 0 || memchr(host.p, '%', n) == NULL))
         out = put_lower(at, host.p, n);
     else
         out = put_host(at, host.p, n);
