@@ -9,8 +9,10 @@
  *          by name where order does not count (stably: the order of values of one name counts),
  *          written again with the escapes of the serialiser. Names in rules are written so too, so that
  *          bytes are compared.
- *          What is not valid, and what this version does not know, makes the field as if it were not
- *          there: that costs hits and nothing else.
+ *          What is not valid makes the field as if it were not there: that costs hits and nothing
+ *          else. Members that are not known are left out (RFC 9651 3.2; the draft's section 3).
+ * Boolean  `params` as a boolean, with `except` or without, is what the drafts up to 03 had and
+ *          browsers still document; it says what `except` says alone.
  * Threads  pure functions.
  */
 #include "http/sf.h"
@@ -142,7 +144,7 @@ param_name(const struct params *p, size_t i)
 
 struct members { struct sf_item order, params, except; bool has_order, has_params, has_except; };
 
-/* false: not valid, or with a member that is not known. */
+/* false: not valid. */
 static bool
 read_members(const struct http_head *h, struct members *m)
 {
@@ -158,14 +160,16 @@ read_members(const struct http_head *h, struct members *m)
         if (sf_check(SF_DICTIONARY, rest) == -1)
             return false;
         while (sf_dictionary(&rest, &key, &item, NULL)) {
-            bool order = slice_eq(key, SLICE("key-order")), params = slice_eq(key, SLICE("params"));
+            struct sf_item *to = NULL;
 
-            if (!order && !params && !slice_eq(key, SLICE("except")))
-                return false;
-            *(order ? &m->order : params ? &m->params : &m->except) = item;
-            m->has_order |= order;
-            m->has_params |= params;
-            m->has_except |= !order && !params;
+            if (slice_eq(key, SLICE("key-order")))
+                to = &m->order, m->has_order = true;
+            else if (slice_eq(key, SLICE("params")))
+                to = &m->params, m->has_params = true;
+            else if (slice_eq(key, SLICE("except")))
+                to = &m->except, m->has_except = true;
+            if (to != NULL)
+                *to = item;
         }
     }
     return true;
@@ -225,7 +229,7 @@ http_search_rule(const struct http_head *h, struct buf *rule)
         (m.has_order && m.order.type != SF_BOOLEAN))
         return 0;
     order = is_true(m.has_order, &m.order);
-    all = is_true(m.has_params, &m.params);
+    all = is_true(m.has_params, &m.params) || (m.has_except && !m.has_params);
     if (m.has_except && !all)
         return 0;
     buf_addc(rule, order ? 'o' : '.');

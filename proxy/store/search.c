@@ -6,7 +6,10 @@
  *          found by the path: a rule is known as long as something is stored by it. Who finds
  *          nothing under its own key asks them, at most STORE_SEARCHES_MAX, and looks under the key
  *          that each makes of its own. A response of one more rule than that is stored for its URL
- *          alone, and so is a part of one (206).
+ *          alone. So is a part of one (206): parts are joined byte by byte where their strong
+ *          validators are equal, which are unique among the representations of one resource (RFC
+ *          9110 8.8.1), and that two URLs have one resource's bytes is more than what the rule
+ *          promises, that they may answer each other.
  *          A purge by URL takes, for each rule of the path, what is stored under what that makes of the
  *          URL: under its lock, before it is published. Texts that name a part of a URL (prefixes,
  *          patterns) meet the path where they say something of the query (state.c).

@@ -46,15 +46,20 @@ static const struct { const char *field, *rule; } rules[] = {
     { "params=(\"%c3%a9 %e6%b0%97\")", ".l&%C3%A9+%E6%B0%97" },
     { "params=(\"%61\")", ".l&a" }, { "params=(\"a&b\" \"100%\")", ".l&100%25&a%26b" },
     { "params=(\"\\\"\\\\\")", ".l&%22%5C" },
+    { "except=(\"x\")", ".a&x" }, { "except=()", ".a" }, { "except=(\"x\"), key-order", "oa&x" },
+    /* members that are not known */
+    { "unknown-key", "" }, { "key-order, unknown-key", "ol" },
+    { "unknown-key=(\"x\" 1);a, params=(\"a\")", ".l&a" }, { "except=(\"x\"), b=?0", ".a&x" },
     /* what holds without it */
     { "params=?0", "" }, { "params=()", "" }, { "key-order=?0", "" }, { "", "" },
     /* not valid */
-    { "unknown-key", "" }, { "key-order, unknown-key", "" }, { "key-order=\"not a boolean\"", "" },
+    { "key-order=\"not a boolean\"", "" },
     { "params=\"not a boolean or inner list\"", "" }, { "params=(not-a-string)", "" },
     { "params=(\"a\"), except=(\"x\")", "" }, { "params=(), except=()", "" },
     { "params=?0, except=(\"x\")", "" }, { "params, except=(not-a-string)", "" },
     { "params, except=\"not an inner list\"", "" }, { "params, except=?1", "" },
-    { "except=(\"x\")", "" }, { "except=()", "" }, { "key-order=1", "" }, { "params=1", "" },
+    { "except=(not-a-string)", "" }, { "except=?1", "" }, { "except=\"not an inner list\"", "" },
+    { "params=1, except=(\"x\")", "" }, { "key-order=1", "" }, { "params=1", "" },
     { "params=(\"a\" 1)", "" }, { "params=(\"a\"", "" }, { "key-order\nparams=(", "" },
     { "Params", "" },
 };
