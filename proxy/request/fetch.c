@@ -48,6 +48,7 @@ take_off(struct request *r)
         w.range = http_value(r->head, HF_RANGE);
         w.if_range = http_value(r->head, HF_IF_RANGE);
     }
+    r->interim_sent = 0;                /* of another's, if there was one before */
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &r->collapsed);
     return r->fill != NULL ? 0 : -1;
 }

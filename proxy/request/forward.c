@@ -358,7 +358,7 @@ stored_for(const struct request *r)
 }
 
 /* A HEAD that went to the origin may tell that what is stored has changed (RFC 9111 4.3.5). Both
- * are compared as the route has edited them. */
+ * are compared as the route has edited them; the length is the whole's, also of a stored part. */
 static void
 learn_from_head(struct request *r, const struct fill_view *v)
 {
@@ -368,14 +368,17 @@ learn_from_head(struct request *r, const struct fill_view *v)
     struct object *o = v->status == 200 ? stored_for(r) : NULL;
     bool length = http_has(v->response, HF_CONTENT_LENGTH) &&
         !http_has(v->response, HF_TRANSFER_ENCODING);
+    uint64_t size;
 
     if (o == NULL)
         return;
+    size = object_part(o).size;
+    length = length && size != HTTP_SIZE_UNKNOWN;
     if (o->meta.status == 200 &&
         http_parse_fields(v->head.p + v->status_n, v->head.n - v->status_n, &head) == 0 &&
         http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n,
             &stored) == 0 &&
-        !sem_head_agrees(&stored, body_size(o->body), &head, length ? (int64_t)v->length : -1))
+        !sem_head_agrees(&stored, size, &head, length ? (int64_t)v->length : -1))
         store_soften(req_store(), o);
     object_unref(&o);
 }

@@ -355,3 +355,36 @@ def test_large_parts_are_combined_byte_for_byte(origin, weir):
         assert ask(w, "%d-%d" % (first, last)).body == body[first:last + 1]
     r = w.get("/a")
     assert r.cache_status.hit and r.body == body and len(a.asked) == 4
+
+
+def test_a_head_is_compared_with_the_whole_that_a_part_is_of(origin, weir):
+    a, w = Ranged(origin), weir()
+    ask(w, "10-49")
+
+    def head(length):
+        origin.on("/a", lambda req, conn: conn.head(200, a.head(), length=length)
+                  if req.method == "HEAD" else a(req, conn))
+        assert w.request("HEAD", "/a", [("Cache-Control", "no-cache")]).status == 200
+        return ask(w, "10-49").cache_status.hit
+    assert head(len(BODY))
+    assert not head(len(BODY) + 1)
+
+
+def test_interim_responses_of_a_second_fetch_pass_whole(origin, weir):
+    w = weir()
+    asked = []
+
+    def handler(req, conn):
+        asked.append(req)
+        if len(asked) > 1:
+            conn.interim(103, [("Link", "</%s>" % ("x" * 20 * len(asked)))])
+        if len(asked) == 2:             # it moves the Date, so that the client's If-Range is none
+            conn.respond(304, [("Date", LM)])
+        else:
+            conn.respond(206, [("Cache-Control", "max-age=10"), ("Age", "12"),
+                               ("Last-Modified", LM), ("Content-Range", "bytes 0-9/100")], BODY[:10])
+    origin.on("/a", handler)
+    ask(w, "0-9")
+    r = ask(w, "0-9", ("If-Range", LM))
+    assert r.status == 206 and r.body == BODY[:10] and len(asked) == 3
+    assert [i.header("Link") for i in r.interim] == ["</%s>" % ("x" * n) for n in (40, 60)]
