@@ -93,8 +93,8 @@ struct store_choice { struct slice vary, variant; };
 /* Is the node, which has a Vary, the request's variant? Computes the variant once for each distinct
  * Vary in turn. */
 bool choice_matches(const struct node *n, const struct http_head *req, struct store_choice *c);
-/* ... or if it is not, what the request prefers to all others by its language? */
-bool choice_prefers(const struct node *n, const struct store_choice *c);
+/* Is it, though another, what the request prefers to all others by its language? */
+bool choice_prefers(const struct node *n, const struct http_head *req, struct store_choice *c);
 
 size_t body_charge(const struct body *b);
 struct body *body_keep(struct body *b);

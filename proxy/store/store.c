@@ -132,15 +132,29 @@ visited(struct node *n)
         atomic_store_explicit(&n->freq, (uint8_t)(freq + 1), memory_order_relaxed);
 }
 
+/* Of the nodes of a key, none of which matches: the newest whose language the request prefers to all
+ * others. Each was judged by the caller. */
+static struct node *
+preferred(struct node *n, const struct http_head *req)
+{
+    struct store_choice c = { 0 };
+
+    for (; n != NULL; n = rcu_load(&n->older))
+        if (!atomic_load_explicit(&n->dead, memory_order_relaxed) && !node_is_mark(n) &&
+            choice_prefers(n, req, &c))
+            break;
+    return n;
+}
+
 static enum store_answer
-choose(struct store *s, struct node *n, const struct http_head *req, int64_t now_ms,
+choose(struct store *s, struct node *newest, const struct http_head *req, int64_t now_ms,
     struct object **obj, bool *soft)
 {
     struct store_choice c = { 0 };
-    struct node *by_language = NULL;
     bool pass = false, others = false;
+    struct node *n;
 
-    for (; n != NULL; n = rcu_load(&n->older)) {
+    for (n = newest; n != NULL; n = rcu_load(&n->older)) {
         if (UNLIKELY(atomic_load_explicit(&n->checked, memory_order_acquire) !=
                 atomic_load_explicit(&s->seq, memory_order_acquire)))
             purge_judge(s, n);
@@ -150,15 +164,11 @@ choose(struct store *s, struct node *n, const struct http_head *req, int64_t now
             pass |= now_ms < n->o.meta.response_ms;
             continue;
         }
-        if (n->vary_n > 0 && !choice_matches(n, req, &c)) {
-            others = true;
-            if (by_language == NULL && choice_prefers(n, &c))
-                by_language = n;
-            continue;
-        }
-        break;
+        if (n->vary_n == 0 || choice_matches(n, req, &c))
+            break;
+        others = true;
     }
-    if (n == NULL && (n = by_language) == NULL)
+    if (n == NULL && (!others || (n = preferred(newest, req)) == NULL))
         return pass ? STORE_PASS : others ? STORE_VARY_MISS : STORE_MISS;
     visited(n);
     *soft = atomic_load_explicit(&n->soft, memory_order_relaxed);

@@ -44,15 +44,19 @@ variant_of(struct slice vary, const struct http_head *req)
     return buf_slice(&scratch);
 }
 
+static void
+choose_by(struct slice vary, const struct http_head *req, struct store_choice *c)
+{
+    if (c->vary.p != NULL && slice_eq(vary, c->vary))
+        return;
+    c->vary = vary;
+    c->variant = variant_of(vary, req);
+}
+
 bool
 choice_matches(const struct node *n, const struct http_head *req, struct store_choice *c)
 {
-    struct slice vary = node_vary(n);
-
-    if (c->vary.p == NULL || !slice_eq(vary, c->vary)) {
-        c->vary = vary;
-        c->variant = variant_of(vary, req);
-    }
+    choose_by(node_vary(n), req, c);
     return c->variant.p != NULL && slice_eq(node_variant(n), c->variant);
 }
 
@@ -76,12 +80,13 @@ content_language(const struct node *n)
 }
 
 bool
-choice_prefers(const struct node *n, const struct store_choice *c)
+choice_prefers(const struct node *n, const struct http_head *req, struct store_choice *c)
 {
     struct slice vary = node_vary(n), language;
 
-    if (c->variant.p == NULL || !sem_by_language(vary) ||
-        (language = content_language(n)).p == NULL)
+    if (!sem_by_language(vary) || (language = content_language(n)).p == NULL)
         return false;
-    return sem_language_selects(vary, node_variant(n), c->variant, language);
+    choose_by(vary, req, c);
+    return c->variant.p != NULL &&
+        sem_language_selects(vary, node_variant(n), c->variant, language);
 }
