@@ -207,13 +207,35 @@ authorization(const struct fill_want *w)
     return http_value(w->request, HF_AUTHORIZATION);
 }
 
+static const struct key *
+together(const struct fill_want *w)
+{
+    return w->together != NULL && w->mode == FILL_SHARED ? w->together : w->key;
+}
+
+static bool
+key_is(const struct key *a, const struct key *b)
+{
+    return a->hash == b->hash && slice_eq(a->bytes, b->bytes);
+}
+
 /* Those that nobody joins stand in the table too. */
 static bool
 same_key(const struct flight *f, const struct fill_want *w)
 {
-    return f->mode == FILL_SHARED && f->key.hash == w->key->hash &&
-        slice_eq(f->key.bytes, w->key->bytes) && slice_eq(f->range, w->range) &&
+    return f->mode == FILL_SHARED && key_is(&f->together, together(w)) &&
+        (!f->apart || key_is(&f->key, w->key)) && slice_eq(f->range, w->range) &&
         slice_eq(f->if_range, w->if_range);
+}
+
+/* Could a purge since the flight's start match what it brings? Of the texts that a purge may name
+ * one URL is a sample, so for another URL any purge counts. */
+static bool
+outdated(struct fills *fs, const struct flight *f, const struct fill_want *w)
+{
+    return key_is(&f->key, w->key) ?
+        store_stamp_outdated(fs->store, f->stamp, w->key, w->match->route->id) :
+        f->stamp != store_stamp(fs->store);
 }
 
 /* Under the shard's mtx: may this request wait for that flight? */
@@ -223,8 +245,7 @@ joinable(struct fills *fs, const struct flight *f, const struct fill_want *w, st
     struct slice auth = authorization(w);
 
     if (!same_key(f, w) || (f->authorization.p == NULL) != (auth.p == NULL) ||
-        !slice_eq(f->authorization, auth) ||
-        store_stamp_outdated(fs->store, f->stamp, w->key, w->match->route->id))
+        !slice_eq(f->authorization, auth) || outdated(fs, f, w))
         return false;
     if (f->vary.n == 0)
         return true;
@@ -280,8 +301,10 @@ copy_want(struct flight *f, const struct fill_want *w)
     }
     if (w->key != NULL) {
         f->key = *w->key;
-        f->key.bytes = pool_slice(f->pool, w->key->bytes);
-        ok = ok && f->key.bytes.p != NULL;
+        f->together = *together(w);
+        f->key.bytes = pool_slice(f->pool, f->key.bytes);
+        f->together.bytes = pool_slice(f->pool, f->together.bytes);
+        ok = ok && f->key.bytes.p != NULL && f->together.bytes.p != NULL;
     }
     for (size_t i = 0; i < w->match->route->nparams; i++) {
         f->match.values[i] = pool_slice(f->pool, w->match->values[i]);
@@ -411,7 +434,7 @@ static enum boarding
 join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct fill *r,
     struct flight **fp)
 {
-    struct shard *s = w->mode == FILL_SHARED ? &fs->shards[w->key->hash % SHARDS] : NULL;
+    struct shard *s = w->mode == FILL_SHARED ? &fs->shards[together(w)->hash % SHARDS] : NULL;
     const struct flight *sibling = NULL;
     enum boarding how = NO_MEMORY;
     struct flight *f = NULL;
@@ -435,8 +458,10 @@ join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct
         if (r != NULL)
             r->starter = true;
     }
-    if (f != NULL && r != NULL)
+    if (f != NULL && r != NULL) {
+        r->key = s != NULL && !key_is(&f->key, w->key) ? w->key : NULL;
         reader_attach(r, f);
+    }
     if (s != NULL)
         pthread_mutex_unlock(&s->mtx);
     *fp = f;

@@ -12,6 +12,9 @@
  *          A range is asked for by who wants one and has nothing stored (range), and only those
  *          who want the very same join; a 206 is stored as a part (part.c). Who wants the whole of
  *          what is stored in part asks for the rest, and gets one 200 of both.
+ *          By a rule that is stored for the path (No-Vary-Search) requests for other URLs are
+ *          presumed equal and join too (`together`). The response's own rule has the last word:
+ *          those that it does not call equal are told to look again, each for its own URL.
  *          When the response varies, those whose variant differs are told to look again, and
  *          collapse again by variant. When it may not be stored, all who joined are let go
  *          together.
@@ -56,6 +59,8 @@ struct fill_want {
     const struct route_match *match;
     struct origin *origin;                  /* a reference is taken */
     const struct key *key;                  /* NULL with FILL_PRIVATE */
+    const struct key *together;             /* of all URLs that are presumed equal; NULL, or the
+                                               same as key: of none but its own */
     struct slice target;                    /* for the origin */
     const struct http_head *request;        /* the client's head; */
     struct slice request_bytes;             /* ... its slices point in here */
@@ -103,6 +108,8 @@ enum fill_state {
     FILL_HEAD,                  /* the response is coming: head, body, complete / broken */
     FILL_OBJECT,                /* a 304 freshened the stored one: object */
     FILL_AGAIN,                 /* not for you: look up again */
+    FILL_AGAIN_APART,           /* not equal to what was asked for: look up again, and join no
+                                   other URL's flight */
     FILL_AGAIN_ALONE,           /* not storable: fetch for yourself, all of you at once */
     FILL_FAULT,                 /* no response: fault */
 };

@@ -5,8 +5,8 @@
  *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
  *          table, so that who comes finds one or the other.
  * Not here how fast a body that is not stored comes (pace.c), heads (head.c), readers (fill.c).
- * Locks    f->mtx guards what readers see; the shard's mtx guards the table and vary/variant.
- *          Order: shard, then flight. The body is read without any.
+ * Locks    f->mtx guards what readers see; the shard's mtx guards the table, vary/variant and
+ *          apart. Order: shard, then flight. The body is read without any.
  */
 #include "fill/flight.h"
 
@@ -22,7 +22,7 @@ static const struct exchange_fault cut_short = { .status = 502, .cause = "http_r
 static struct shard *
 shard_of(const struct flight *f)
 {
-    return &f->fills->shards[f->key.hash % SHARDS];
+    return &f->fills->shards[f->together.hash % SHARDS];
 }
 
 void
@@ -143,6 +143,49 @@ release_others(struct flight *f, enum fill_state verdict)
     for (struct fill *r = f->readers; r != NULL; r = r->next)
         if (!r->starter && r->verdict == FILL_WAITING)
             r->verdict = verdict;
+}
+
+/* Does the response say that a and b are one? */
+static bool
+is_equal(const struct key *a, const struct key *b, struct slice rule)
+{
+    struct buf x = { 0 }, y = { 0 };
+    struct key of_a, of_b;
+    bool same = key_search(a, rule, &x, &of_a) == 0 && key_search(b, rule, &y, &of_b) == 0 &&
+        slice_eq(of_a.bytes, of_b.bytes);
+
+    buf_free(&x);
+    buf_free(&y);
+    return same;
+}
+
+/* Other URLs have joined that were presumed equal. Is the response's own rule another, or has it
+ * none, those that it does not call equal look again, and no more may join. An error says nothing
+ * of queries: all who validate what is stored have had it. */
+static void
+release_unequal(struct flight *f, const struct http_head *h)
+{
+    struct buf rule = { 0 }, b = { 0 };
+    struct key now;
+    bool has;
+
+    if (slice_eq(f->together.bytes, f->key.bytes) || (f->stale != NULL && h->status >= 500))
+        return;
+    has = http_search_rule(h, &rule) == 1;
+    if (!has || key_search(&f->key, buf_slice(&rule), &b, &now) == -1 ||
+        !slice_eq(now.bytes, f->together.bytes)) {
+        pthread_mutex_lock(&shard_of(f)->mtx);
+        f->apart = true;
+        pthread_mutex_unlock(&shard_of(f)->mtx);
+        pthread_mutex_lock(&f->mtx);
+        for (struct fill *r = f->readers; r != NULL; r = r->next)
+            if (r->key != NULL && r->verdict == FILL_WAITING &&
+                (!has || !is_equal(&f->key, r->key, buf_slice(&rule))))
+                r->verdict = FILL_AGAIN_APART;
+        pthread_mutex_unlock(&f->mtx);
+    }
+    buf_free(&rule);
+    buf_free(&b);
 }
 
 /* The response is known to vary: those who joined under another variant look again. */
@@ -405,6 +448,7 @@ begin(struct flight *f, const struct http_head *h, bool store, bool also,
     }
     if (store && !storing)              /* no room: who waits has it all the same, nobody joins */
         no_room(f, &why);
+    release_unequal(f, h);
     pthread_mutex_lock(&f->mtx);
     f->phase = FLIGHT_HEAD;
     atomic_store(&f->storing, storing);

@@ -36,8 +36,9 @@ struct fill {
     bool            starter;
     bool            let_go;             /* under mtx: it held others up, and sees a broken body */
     uint64_t        seen_at;            /* home loop: `at` when last looked */
-    enum fill_state verdict;            /* AGAIN or AGAIN_ALONE, under mtx; else WAITING */
-    const struct http_head *request;    /* borrowed from the reader's owner until the head came */
+    enum fill_state verdict;            /* AGAIN, _APART or _ALONE, under mtx; else WAITING */
+    const struct http_head *request;    /* borrowed from the reader's owner until the head came; */
+    const struct key *key;              /* ... likewise. NULL: the flight's */
     _Atomic uint64_t at;
     void          (*on_change)(void *arg);
     void           *arg;
@@ -62,6 +63,7 @@ struct flight {
     enum fill_mode mode;
     enum fill_field (*sent)(const struct route *route, struct slice name);
     struct key    key;                  /* bytes in the pool */
+    struct key    together;             /* likewise; where it stands in the table */
     struct slice  authorization;        /* .p NULL: none */
     struct slice  range, if_range;      /* of a range alone; */
     bool          part_only;            /* ... and no whole is stored */
@@ -79,6 +81,7 @@ struct flight {
     /* under the shard's mtx */
     struct flight *next;
     bool          listed;
+    bool          apart;                /* the presumption is over: only its own URL may join */
     struct slice  vary, variant;        /* presumed, then known; bytes in the pool */
 
     /* home loop only: also.c */

@@ -246,6 +246,7 @@ fetch(struct request *r, const struct key *k, uint64_t n)
         (unsigned long long)(n * b->size + b->size - 1));
     request_want(r, FILL_SHARED, &w);
     w.key = k;
+    w.together = NULL;
     w.range = buf_slice(&range);
     w.part_only = true;
     w.semantics.range = true;
@@ -345,6 +346,7 @@ look(struct request *r)
         fill_close(&r->fill);
         return REQ_BLOCKS;
     case FILL_AGAIN:
+    case FILL_AGAIN_APART:              /* not of blocks: they are asked for by their own key */
         fill_close(&r->fill);
         return REQ_BLOCKS;
     case FILL_AGAIN_ALONE:

@@ -44,6 +44,8 @@ take_off(struct request *r)
     w.stale = r->stale;
     w.part = r->rest;
     w.semantics.range = r->ranged;      /* else the whole is asked for */
+    if (r->ranged || r->rest != NULL)
+        w.together = NULL;              /* parts are kept for their own URL */
     if (r->ranged) {
         w.range = http_value(r->head, HF_RANGE);
         w.if_range = http_value(r->head, HF_IF_RANGE);
@@ -131,6 +133,7 @@ look_again(struct request *r, const struct fill_view *v)
             return REQ_DELIVER;
         r->alone = true;
     }
+    r->apart = r->apart || v->state == FILL_AGAIN_APART;
     if (v->response == NULL)
         r->fwd = FWD_NONE;              /* one landed just before: nothing was asked for us */
     r->fwd_status = 0;
@@ -192,6 +195,7 @@ do_fetch(struct request *r)
     case FILL_OBJECT:
         return freshened(r, &v);
     case FILL_AGAIN:
+    case FILL_AGAIN_APART:
     case FILL_AGAIN_ALONE:
         return look_again(r, &v);
     case FILL_FAULT:

@@ -218,7 +218,8 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
     *w = (struct fill_want){
         .mode = mode, .table = r->site->table, .match = &r->match,
         .origin = r->site->origins[c->to - r->site->conf->origins],
-        .key = &r->key, .target = r->target, .request = r->head, .request_bytes = r->bytes,
+        .key = &r->key, .together = r->apart ? NULL : &r->found, .target = r->target,
+        .request = r->head, .request_bytes = r->bytes,
         .semantics = r->rq, .vary = r->vary, .why = r->why, .https = r->https, .host = r->host,
         .via = r->site->hop, .fields = forward_fields, .fields_arg = r,
         .sent = sent,

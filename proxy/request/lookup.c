@@ -157,6 +157,18 @@ found_part(struct request *r, struct object *o, enum sem_use use, bool soft)
     return miss(r, why);
 }
 
+static bool
+take_found(struct request *r, const struct key *k)
+{
+    struct slice bytes = pool_slice(r->pool, k->bytes);
+
+    if (bytes.p == NULL)
+        return false;
+    r->found = *k;
+    r->found.bytes = bytes;
+    return true;
+}
+
 /* What is stored for this URL, or for those that its path's rules call equal (No-Vary-Search). A mark
  * that the URL itself was not storable goes before these. In a read section. */
 static enum store_answer
@@ -164,16 +176,16 @@ find(struct request *r, struct object **o, bool *soft)
 {
     enum store_answer got = store_get(req_store(), &r->key, r->head, wall_ms(), o, soft);
     struct buf b = { 0 };
-    struct key found;
+    struct key k;
 
     r->found = r->key;
-    if ((got == STORE_MISS || got == STORE_VARY_MISS) &&
-        store_search(req_store(), &r->key, r->head, wall_ms(), &b, &found, o, soft) == STORE_HIT) {
-        found.bytes = pool_slice(r->pool, found.bytes);
-        if (found.bytes.p != NULL) {
-            r->found = found;
+    if (got != STORE_MISS && got != STORE_VARY_MISS)
+        return got;
+    if (store_search(req_store(), &r->key, r->head, wall_ms(), &b, &k, o, soft) == STORE_HIT) {
+        if (take_found(r, &k))
             got = STORE_HIT;
-        }
+    } else if (got == STORE_MISS && store_search_presume(req_store(), &r->key, &b, &k)) {
+        take_found(r, &k);
     }
     buf_free(&b);
     return got;

@@ -75,7 +75,8 @@ struct request {
     struct route_match match;
     struct key         key;
     struct key         found;           /* under which what was found is stored: key, or that of
-                                           all URLs that No-Vary-Search calls equal */
+                                           all URLs that No-Vary-Search calls equal; where nothing
+                                           was, of those that are presumed so */
     struct sem_request rq;
     bool               https, unsafe;
 
@@ -96,6 +97,7 @@ struct request {
     struct slice       vary;            /* of other variants */
     unsigned           rounds;
     bool               alone, collapsed, revalidated;
+    bool               apart;           /* joins no fetch for another URL: it was not equal */
     bool               waits;           /* for another's fetch alone: it wants a part of the
                                            whole */
     struct http_head  *get;             /* in the pool: what a HEAD that may fill the cache asks

@@ -96,6 +96,21 @@ store_search(struct store *s, const struct key *k, const struct http_head *req, 
 }
 
 bool
+store_search_presume(struct store *s, const struct key *k, struct buf *b, struct key *presumed)
+{
+    struct buf rules = { 0 };
+    size_t n = rules_of(s, k, &rules);
+    struct slice rest = buf_slice(&rules), rule = { NULL, 0 };
+    bool made;
+
+    for (size_t i = 0; i < n; i++)
+        rule = tags_search_next(&rest);             /* the last: the others are older */
+    made = n > 0 && key_search(k, rule, b, presumed) == 0;
+    buf_free(&rules);
+    return made;
+}
+
+bool
 store_by_search(struct store *s, struct store_parts *p, struct slice rule, struct buf *b,
     struct key *made)
 {

@@ -127,6 +127,9 @@ enum store_answer store_get(struct store *s, const struct key *k, const struct h
  * not find. Costs a load where nothing is stored with such a rule, else a lock. */
 enum store_answer store_search(struct store *s, const struct key *k, const struct http_head *req,
     int64_t now_ms, struct buf *b, struct key *found, struct object **obj, bool *soft);
+/* The key of all URLs of k's path that are presumed equal to k's, by one of the rules that are stored for
+ * the path, in b. false: there are none, or memory is out. */
+bool store_search_presume(struct store *s, const struct key *k, struct buf *b, struct key *presumed);
 /* The rule by which it is stored; empty: none. */
 struct slice store_search_rule(const struct object *o);
 /* Each variant of a key, for explanations; takes no part in eviction. */

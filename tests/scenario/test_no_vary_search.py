@@ -223,3 +223,177 @@ def test_an_explanation_finds_it(origin, weir):
     told = json.loads(r.stdout)
     assert told["answer"] == "hit"
     assert told["stored"][0]["fields"]["No-Vary-Search"] == "params"
+
+
+# ---- of many requests at once for what a known rule calls equal one goes to the origin ------------
+
+def learn(w, origin, rule, path="/a"):
+    """A rule is known as long as something is stored by it."""
+    says(origin, path, rule)
+    w.get(path + "?learn=1&q=0")
+    return origin.count(path)
+
+
+def behind_a_gate(origin, *answers, path="/a"):
+    """The first request waits, and each is answered in its turn; the last answer stays."""
+    gate, seen = origin.gate(), origin.count(path)
+
+    def handler(q, c):
+        n = origin.count(path) - seen
+        if n == 1:
+            gate.wait()
+        answers[min(n, len(answers)) - 1](q, c)
+    origin.on(path, handler)
+    return gate
+
+
+def answer(*headers, status=200, body=None):
+    return lambda q, c: c.respond(status, list(headers), q.target.encode() if body is None else body)
+
+
+def collapsed(w, n):
+    eventually(lambda: w.metric("weir_collapsed_total") >= n, message="%d did not collapse" % n)
+
+
+@pytest.mark.parametrize("rule,targets,fetches", [
+    ('params=("x")', ["/a?q=1&x=%d" % i for i in range(6)], 1),
+    ('except=("q")', ["/a?k%d&q=1" % i for i in range(6)], 1),
+    ('params=("x")', ["/a?q=%d&x=%d" % (i % 2, i) for i in range(2, 8)], 2),
+    ('key-order', ["/a?q=1&z=2", "/a?z=2&q=1", "/a?%7a=2&q=1", "/a?q=1&z=2&"], 1),
+])
+def test_equal_misses_collapse_once_the_rule_is_known(origin, weir, rule, targets, fetches):
+    w = weir(workers=2)
+    before = learn(w, origin, rule)
+    gate = origin.gate()
+    origin.on("/a", lambda q, c: (gate.wait(), answer(FRESH, ("No-Vary-Search", rule))(q, c)))
+    got = w.parallel(len(targets), lambda i: w.get(targets[i]),
+                     meanwhile=lambda: (collapsed(w, len(targets) - fetches), gate.set()))
+    assert origin.count("/a") - before == fetches
+    assert len({a.body for a in got}) == fetches and all(a.status == 200 for a in got)
+    assert all(w.get(t).cache_status.hit for t in targets)
+
+
+def test_an_equal_request_joins_the_revalidation_of_a_stale_one(origin, weir):
+    w = weir(workers=2)
+    head = [("ETag", '"1"'), ("No-Vary-Search", "except=()")]
+    origin.on("/a", answer(*head, ("Cache-Control", "max-age=0"), body=b"x"))
+    w.get("/a?x")
+    gate = behind_a_gate(origin, answer(*head, FRESH, status=304, body=b""))
+    got = w.parallel(6, lambda i: w.get("/a?%d" % i),
+                     meanwhile=lambda: (collapsed(w, 5), gate.set()))
+    assert origin.count("/a") == 2 and {a.body for a in got} == {b"x"}
+    assert sum(a.cache_status.collapsed for a in got) == 5
+
+
+def test_one_revalidation_is_made_behind_a_stale_answer_whichever_equal_url_is_asked(origin, weir):
+    w = weir(workers=2)
+    head = [("No-Vary-Search", "except=()")]
+    origin.on("/a", answer(*head, ("Cache-Control", "max-age=0, stale-while-revalidate=60"), body=b"x"))
+    w.get("/a?x")
+    gate = behind_a_gate(origin, answer(*head, FRESH, body=b"y"))
+    for i in range(6):
+        assert w.get("/a?%d" % i).body == b"x"
+    gate.set()
+    eventually(lambda: w.get("/a?z").body == b"y")
+    assert origin.count("/a") == 2
+
+
+@pytest.mark.parametrize("now", [[], [("No-Vary-Search", 'params=("z")')],
+                                 [("No-Vary-Search", "params=(")]])
+def test_those_that_the_answer_does_not_call_equal_ask_for_themselves(origin, weir, now):
+    w = weir(workers=2)
+    before = learn(w, origin, 'params=("x")')
+    gate = behind_a_gate(origin, answer(FRESH, *now))
+    targets = ["/a?q=1&x=%d" % (i % 3) for i in range(9)]
+    got = w.parallel(9, lambda i: w.get(targets[i]),
+                     meanwhile=lambda: (collapsed(w, 8), gate.set()))
+    assert [a.body for a in got] == [t.encode() for t in targets]
+    assert origin.count("/a") - before == 3         # each URL once
+    assert all(w.get(t).body == t.encode() and w.get(t).cache_status.hit for t in targets)
+
+
+def test_those_that_a_new_rule_still_calls_equal_stay(origin, weir):
+    w = weir(workers=2)
+    before = learn(w, origin, 'params=("x")')
+    gate = behind_a_gate(origin, answer(FRESH, ("No-Vary-Search", 'params=("x" "z")'), body=b"one"))
+    got = w.parallel(6, lambda i: w.get("/a?q=1&x=%d" % i),
+                     meanwhile=lambda: (collapsed(w, 5), gate.set()))
+    assert origin.count("/a") - before == 1 and {a.body for a in got} == {b"one"}
+    assert w.get("/a?q=1&z").cache_status.hit
+
+
+def test_an_answer_that_is_not_stored_is_of_its_own_url_alone(origin, weir):
+    w = weir(workers=2)
+    before = learn(w, origin, 'params=("x")')
+    gate = behind_a_gate(origin, answer(("Cache-Control", "no-store")), answer(FRESH))
+    targets = ["/a?q=1&x=%d" % (i % 3) for i in range(6)]
+    got = w.parallel(6, lambda i: w.get(targets[i]),
+                     meanwhile=lambda: (collapsed(w, 5), gate.set()))
+    assert [a.body for a in got] == [t.encode() for t in targets]
+    assert origin.count("/a") - before <= 4
+
+
+def test_an_error_while_it_is_validated_leaves_the_stale_one_to_all(origin, weir):
+    w = weir(workers=2)
+    origin.on("/a", answer(("No-Vary-Search", "except=()"), body=b"old", *[
+        ("Cache-Control", "max-age=0, stale-if-error=60")]))
+    w.get("/a?x")
+    gate = behind_a_gate(origin, answer(status=503, body=b"no"))
+    got = w.parallel(6, lambda i: w.get("/a?%d" % i),
+                     meanwhile=lambda: (collapsed(w, 5), gate.set()))
+    assert {a.body for a in got} == {b"old"} and origin.count("/a") == 2
+
+
+@pytest.mark.parametrize("what", [{"url": "{base}/a?q=1&x=9"}, {"pattern": "/a?q=1&x=9*"},
+                                  {"prefix": "{base}/a?q=1&x=9"}, {"tags": ["t"]}])
+def test_who_comes_after_a_purge_joins_no_fetch_for_another_url(origin, weir, what):
+    w = weir(workers=2, routes=[{"path": "/**", "tags": ["t"]}])
+    before = learn(w, origin, 'params=("x")')
+    rule = ("No-Vary-Search", 'params=("x")')
+    gate = behind_a_gate(origin, answer(FRESH, rule, body=b"old"), answer(FRESH, rule, body=b"new"))
+    with w.client() as c:
+        c.start("GET", "/a?q=1&x=1")
+        origin.wait("/a", before + 1)
+        w.purge(**{k: v.replace("{base}", "http://%s" % w.host) if isinstance(v, str) else v
+                   for k, v in what.items()})
+        w.get("/a?learn=2&q=0")                     # the rule is known again
+        asked = origin.count("/a")
+        assert w.get("/a?q=1&x=2").body == b"new" and origin.count("/a") == asked + 1
+        gate.set()
+        assert c.response().body == b"old"
+    assert w.get("/a?q=1&x=3").body == b"new"
+
+
+def test_a_range_of_an_equal_url_waits_for_the_whole_and_parts_stay_with_their_own(origin, weir):
+    w = weir(workers=2)
+    rule = ("No-Vary-Search", 'params=("x")')
+    before = learn(w, origin, 'params=("x")')
+    gate = behind_a_gate(origin, answer(FRESH, rule, ("ETag", '"1"'), body=b"0123456789"))
+    with w.client() as one, w.client() as two:
+        one.start("GET", "/a?q=1&x=1")
+        origin.wait("/a", before + 1)
+        two.start("GET", "/a?q=1&x=2", [("Range", "bytes=2-4")])
+        collapsed(w, 1)
+        gate.set()
+        assert one.response().body == b"0123456789"
+        got = two.response()
+        assert (got.status, got.body) == (206, b"234") and origin.count("/a") == before + 1
+
+    def part(q, c):
+        c.respond(206, [FRESH, rule, ("ETag", '"1"'), ("Content-Range", "bytes 0-1/10")], b"01")
+    origin.on("/p", part)
+    for i in range(2):
+        assert w.get("/p?x=%d" % i, [("Range", "bytes=0-1")]).status == 206
+    assert origin.count("/p") == 2
+
+
+def test_a_query_with_content_collapses_by_the_rule_too(origin, weir):
+    w = weir(workers=2)
+    rule = ("No-Vary-Search", 'params=("x")')
+    origin.on("/a", lambda q, c: c.respond(200, [FRESH, rule], q.body))
+    kind = [("Content-Type", "application/json")]
+    w.request("QUERY", "/a?x=0", kind, b"[0]")
+    gate = behind_a_gate(origin, lambda q, c: c.respond(200, [FRESH, rule], q.body))
+    got = w.parallel(4, lambda i: w.request("QUERY", "/a?x=%d" % i, kind, b"[1]"),
+                     meanwhile=lambda: (collapsed(w, 3), gate.set()))
+    assert {a.body for a in got} == {b"[1]"} and origin.count("/a") == 2
