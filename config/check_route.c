@@ -379,6 +379,7 @@ check_route(struct load *l, size_t i)
     check_unbounded(l, i);
     check_pass(l, i);
     check_effect(l, i);
+    check_write(l, i);
     params = route_template_params(r->path, l->scratch, &n);
     if (params != NULL) {
         check_templates(l, i, "tags", &r->tags, params, n);

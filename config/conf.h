@@ -16,8 +16,18 @@ enum conf_policy   { POLICY_CACHE_ASIDE, POLICY_PASS, POLICY_WRITE_THROUGH, POLI
 enum conf_balance  { BALANCE_ROUND_ROBIN, BALANCE_LEAST_CONNECTIONS };
 enum conf_purge_on { PURGE_ON_SUCCESS, PURGE_ON_ANY };
 enum conf_log_form { LOG_FORM_JSON, LOG_FORM_COMBINED };
+enum conf_write_fill { WRITE_FILL_AUTO, WRITE_FILL_RESPONSE, WRITE_FILL_REQUEST,
+    WRITE_FILL_REFETCH };
+enum conf_write_when { WRITE_WHEN_ALWAYS, WRITE_WHEN_PREFER, WRITE_WHEN_DOWN };
+enum conf_write_ack { WRITE_ACK_202, WRITE_ACK_200, WRITE_ACK_201, WRITE_ACK_204 };
+enum conf_write_else { WRITE_ELSE_REJECT, WRITE_ELSE_PASS };
+enum conf_write_key  { WRITE_KEY_REJECT, WRITE_KEY_TARGET };
+enum conf_write_durable { WRITE_FSYNC, WRITE_OS, WRITE_MEMORY };
+enum conf_write_pending { WRITE_PENDING_WAIT, WRITE_PENDING_STALE, WRITE_PENDING_BYPASS };
+enum conf_write_scope { WRITE_SCOPE_CLIENT, WRITE_SCOPE_ALL };
+enum conf_write_batch { WRITE_BATCH_JSON_ARRAY, WRITE_BATCH_NDJSON };
 
-#define CONF_UNSET INT64_MIN            /* a DURATION, TTL or BYTES that was left out */
+#define CONF_UNSET INT64_MIN            /* a DURATION, TTL, BYTES or RATE that was left out */
 
 struct conf_strings { const char **at; size_t n; };     /* at NULL: not given; n 0: maybe empty */
 struct conf_fields  {
@@ -39,32 +49,42 @@ struct conf_urls {
 };
 
 /* The kinds of value: KIND(NAME, C type, what a person reads in the reference). */
-#define CONF_KINDS(KIND)                                                                     \
-    KIND(COUNT,       uint64_t,             "a whole number")                                \
-    KIND(BYTES,       int64_t,              "a size such as 64KiB, 256MiB, 1GiB")            \
-    KIND(DURATION,    int64_t,              "a duration such as 50ms, 30s, 5m, 2h, 1d")      \
-    KIND(TTL,         int64_t,              "a duration, or a name of the top-level ttl")    \
-    KIND(PERCENT,     double,               "a percentage such as 20% (kept as 0.2)")        \
-    KIND(BOOL,        bool,                 "true or false")                                 \
-    KIND(STRING,      const char *,         "text")                                          \
-    KIND(TOKEN,       const char *,         "a word of letters, digits and - _ .")           \
-    KIND(FILE,        const char *,         "a file's path")                                 \
-    KIND(PATH,        const char *,         "a path that starts with /")                     \
-    KIND(HOST,        const char *,         "a host name with an optional port")             \
-    KIND(ADDRESS,     struct conf_address,  "ADDRESS:PORT, or off")                          \
-    KIND(TEMPLATE,    const char *,         "a path template such as /api/users/{id}")       \
-    KIND(TEMPLATES,   struct conf_strings,  "a text with placeholders, or a list of them")   \
-    KIND(STRINGS,     struct conf_strings,  "a text, or a list of texts")                    \
-    KIND(HOSTS,       struct conf_strings,  "a host, or a list of hosts")                    \
-    KIND(NETWORKS,    struct conf_networks, "a network such as 10.0.0.0/8, or a list")       \
-    KIND(URLS,        struct conf_urls,     "a URL http[s]://HOST[:PORT], or a list")        \
-    KIND(FIELDS,      struct conf_fields,   "a mapping of field names to values")            \
-    KIND(STATUS_TTLS, struct conf_statuses, "a mapping of statuses to durations")            \
-    KIND(POLICY,      enum conf_policy,     "cache-aside or pass")                           \
-    KIND(BALANCE,     enum conf_balance,    "round-robin or least-connections")              \
-    KIND(PURGE_ON,    enum conf_purge_on,   "success or any")                                \
-    KIND(LEVEL,       enum log_level,       "error, warn, info or debug")                    \
-    KIND(LOGFORM,     enum conf_log_form,   "json or combined")
+#define CONF_KINDS(KIND)                                                                       \
+    KIND(COUNT,       uint64_t,                "a whole number")                               \
+    KIND(BYTES,       int64_t,                 "a size such as 64KiB, 256MiB, 1GiB")           \
+    KIND(DURATION,    int64_t,                 "a duration such as 50ms, 30s, 5m, 2h, 1d")     \
+    KIND(TTL,         int64_t,                 "a duration, or a name of the top-level ttl")   \
+    KIND(RATE,        int64_t,                 "a rate such as 500/s, 30/m or 10/h")           \
+    KIND(PERCENT,     double,                  "a percentage such as 20% (kept as 0.2)")       \
+    KIND(BOOL,        bool,                    "true or false")                                \
+    KIND(STRING,      const char *,            "text")                                         \
+    KIND(TOKEN,       const char *,            "a word of letters, digits and - _ .")          \
+    KIND(FILE,        const char *,            "a file's path")                                \
+    KIND(PATH,        const char *,            "a path that starts with /")                    \
+    KIND(HOST,        const char *,            "a host name with an optional port")            \
+    KIND(ADDRESS,     struct conf_address,     "ADDRESS:PORT, or off")                         \
+    KIND(TEMPLATE,    const char *,            "a path template such as /api/users/{id}")      \
+    KIND(TEMPLATES,   struct conf_strings,     "a text with placeholders, or a list of them")  \
+    KIND(STRINGS,     struct conf_strings,     "a text, or a list of texts")                   \
+    KIND(HOSTS,       struct conf_strings,     "a host, or a list of hosts")                   \
+    KIND(NETWORKS,    struct conf_networks,    "a network such as 10.0.0.0/8, or a list")      \
+    KIND(URLS,        struct conf_urls,        "a URL http[s]://HOST[:PORT], or a list")       \
+    KIND(FIELDS,      struct conf_fields,      "a mapping of field names to values")           \
+    KIND(STATUS_TTLS, struct conf_statuses,    "a mapping of statuses to durations")           \
+    KIND(POLICY,      enum conf_policy,        "cache-aside, pass, write-through, write-back") \
+    KIND(BALANCE,     enum conf_balance,       "round-robin or least-connections")             \
+    KIND(PURGE_ON,    enum conf_purge_on,      "success or any")                               \
+    KIND(LEVEL,       enum log_level,          "error, warn, info or debug")                   \
+    KIND(LOGFORM,     enum conf_log_form,      "json or combined")                             \
+    KIND(FILL,        enum conf_write_fill,    "auto, response, request or refetch")           \
+    KIND(WHEN,        enum conf_write_when,    "always, prefer or down")                       \
+    KIND(ACK,         enum conf_write_ack,     "202, 200, 201 or 204")                         \
+    KIND(REFUSE,      enum conf_write_else,    "reject or pass")                               \
+    KIND(MISSING,     enum conf_write_key,     "reject or target")                             \
+    KIND(DURABLE,     enum conf_write_durable, "fsync, os or memory")                          \
+    KIND(PENDING,     enum conf_write_pending, "wait, stale or bypass")                        \
+    KIND(SCOPE,       enum conf_write_scope,   "client or all")                                \
+    KIND(BATCH,       enum conf_write_batch,   "json-array or ndjson")
 
 #define KIND(name, type, text) typedef type conf_t_##name;
 CONF_KINDS(KIND)

@@ -78,10 +78,8 @@ extern const struct table table_top, table_listen, table_origin, table_route;
 
 const struct option *option_find(const struct table *t, const char *path);
 bool table_has_prefix(const struct table *t, const char *path);     /* "cache" for "cache.memory" */
-/* The words of an enumerated kind, NULL-terminated; NULL for other kinds. Those that the table of
- * kinds knows and the program does not do yet are in kind_later. */
+/* The words of an enumerated kind, NULL-terminated; NULL for other kinds. */
 const char *const *kind_words(enum kind k);
-bool kind_later(enum kind k, struct slice word);
 
 /* ---- value.c: one value ------------------------------------------------------------------- */
 
@@ -117,6 +115,7 @@ struct spot spot_item(struct load *l, const struct node *section, const char *at
     const char *option, const char *text);
 void check_all(struct load *l);
 void check_routes(struct load *l);
+void check_write(struct load *l, size_t i);     /* check_write.c: of the i-th route */
 void cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path);
 /* What may be stored, by the memory that there is: nobody is told. */
 void conf_cap_objects(struct conf *c);

@@ -93,6 +93,15 @@ kind_words(enum kind k)
     static const char *const purges[] = { "success", "any", NULL };
     static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
     static const char *const forms[] = { "json", "combined", NULL };
+    static const char *const fills[] = { "auto", "response", "request", "refetch", NULL };
+    static const char *const whens[] = { "always", "prefer", "down", NULL };
+    static const char *const acks[] = { "202", "200", "201", "204", NULL };
+    static const char *const refuses[] = { "reject", "pass", NULL };
+    static const char *const missings[] = { "reject", "target", NULL };
+    static const char *const durables[] = { "fsync", "os", "memory", NULL };
+    static const char *const pendings[] = { "wait", "stale", "bypass", NULL };
+    static const char *const scopes[] = { "client", "all", NULL };
+    static const char *const batches[] = { "json-array", "ndjson", NULL };
 
     switch (k) {
     case K_BOOL:     return bools;
@@ -101,13 +110,15 @@ kind_words(enum kind k)
     case K_PURGE_ON: return purges;
     case K_LEVEL:    return levels;
     case K_LOGFORM:  return forms;
+    case K_FILL:     return fills;
+    case K_WHEN:     return whens;
+    case K_ACK:      return acks;
+    case K_REFUSE:   return refuses;
+    case K_MISSING:  return missings;
+    case K_DURABLE:  return durables;
+    case K_PENDING:  return pendings;
+    case K_SCOPE:    return scopes;
+    case K_BATCH:    return batches;
     default:         return NULL;
     }
-}
-
-bool
-kind_later(enum kind k, struct slice word)
-{
-    return k == K_POLICY &&
-        (slice_eq(word, SLICE("write-through")) || slice_eq(word, SLICE("write-back")));
 }

@@ -131,12 +131,15 @@ json(FILE *out, const char *s)
 static const char value[] = "{\"type\": [\"string\", \"number\", \"boolean\"]}";
 
 static void
-kind_words_schema(FILE *out, const char *const *words, enum kind k)
+kind_words_schema(FILE *out, const char *const *words)
 {
     fputs("{\"anyOf\": [{\"enum\": [", out);
-    for (size_t i = 0, n = 0; words[i] != NULL; i++)
-        if (!kind_later(k, slice_of(words[i])))
-            fprintf(out, "%s\"%s\"", n++ > 0 ? ", " : "", words[i]);
+    for (size_t i = 0; words[i] != NULL; i++) {
+        uint64_t number;
+
+        fprintf(out, slice_u64(slice_of(words[i]), &number) ? "%s%s" : "%s\"%s\"",
+            i > 0 ? ", " : "", words[i]);
+    }
     fputs("]}, {\"$ref\": \"#/$defs/env\"}]}", out);
 }
 
@@ -161,6 +164,7 @@ kind_schema(FILE *out, enum kind k)
         "\"^[0-9]+(B|KiB|MiB|GiB|TiB)?$\", \"minimum\": 0}";
     static const char duration[] = "{\"type\": [\"string\", \"integer\"], \"pattern\": "
         "\"^(0|[0-9]+(ms|s|m|h|d|w|y))$\", \"minimum\": 0, \"maximum\": 0}";
+    static const char rate[] = "{\"type\": \"string\", \"pattern\": \"^[1-9][0-9]*/[smh]$\"}";
     static const char percent[] = "{\"type\": \"string\", \"pattern\": "
         "\"^[0-9]+(\\\\.[0-9]+)?%$\"}";
     static const char url[] = "{\"type\": \"string\", \"pattern\": "
@@ -171,13 +175,14 @@ kind_schema(FILE *out, enum kind k)
         return;
     }
     if (kind_words(k) != NULL) {
-        kind_words_schema(out, kind_words(k), k);
+        kind_words_schema(out, kind_words(k));
         return;
     }
     switch (k) {
     case K_COUNT:       fprintf(out, ENV_OR, "{\"type\": \"integer\", \"minimum\": 0}"); break;
     case K_BYTES:       fprintf(out, ENV_OR, size); break;
     case K_DURATION:    fprintf(out, ENV_OR, duration); break;
+    case K_RATE:        fprintf(out, ENV_OR, rate); break;
     case K_PERCENT:     fprintf(out, ENV_OR, percent); break;
     case K_TTL:         fputs(name, out); break;
     case K_PATH:

@@ -68,6 +68,24 @@ percent(struct slice s, double *out)
     return true;
 }
 
+/* So many in a second, a minute or an hour, as the microseconds for each. */
+static bool
+rate(struct slice s, int64_t *us)
+{
+    static const struct unit per[] = { { "s", 1000000 }, { "m", 60000000 }, { "h", 3600000000 } };
+    struct slice number;
+    uint64_t n;
+
+    if (!slice_cut(&s, '/', &number) || s.p == NULL || !slice_u64(number, &n) || n == 0)
+        return false;
+    for (size_t i = 0; i < NELEM(per); i++)
+        if (slice_eq(s, slice_of(per[i].name)) && n <= (uint64_t)per[i].factor) {
+            *us = per[i].factor / (int64_t)n;
+            return true;
+        }
+    return false;
+}
+
 /* ---- texts -------------------------------------------------------------------------------- */
 
 static const char *
@@ -126,14 +144,11 @@ word(struct load *l, enum kind k, struct slice s, unsigned *out)
     struct nearest near = { .to = s };
 
     for (unsigned i = 0; words[i] != NULL; i++) {
-        if (slice_eq(s, slice_of(words[i])) && kind_later(k, s))
-            return textf(l, "%s is not available yet", words[i]);
         if (slice_eq(s, slice_of(words[i]))) {
             *out = i;
             return NULL;
         }
-        if (!kind_later(k, slice_of(words[i])))
-            nearest_try(&near, words[i]);
+        nearest_try(&near, words[i]);
     }
     return textf(l, near.word != NULL ? "%s is not known, did you mean %s" : "%s is not known",
         shown(l, s), near.word);
@@ -173,7 +188,7 @@ number(struct load *l, enum kind k, struct slice s, void *out)
 {
     bool ok = k == K_COUNT ? slice_u64(s, out) : k == K_BYTES ?
         with_unit(s, value_sizes, SIZES, out) : k == K_DURATION ? value_duration(s, out) :
-        percent(s, out);
+        k == K_RATE ? rate(s, out) : percent(s, out);
 
     return ok ? NULL : textf(l, "%s is not understood", shown(l, s));
 }
@@ -186,7 +201,7 @@ scalar(struct load *l, enum kind k, struct slice s, void *out)
     const char *why;
 
     switch (k) {
-    case K_COUNT: case K_BYTES: case K_DURATION: case K_PERCENT:
+    case K_COUNT: case K_BYTES: case K_DURATION: case K_RATE: case K_PERCENT:
         return number(l, k, s, out);
     case K_TTL:
         return named_ttl(l, s, out);
@@ -196,11 +211,12 @@ scalar(struct load *l, enum kind k, struct slice s, void *out)
         why = word(l, k, s, &index);
         *(bool *)out = index == 1;
         return why;
-    case K_POLICY: case K_BALANCE: case K_PURGE_ON: case K_LEVEL: case K_LOGFORM:
-        why = word(l, k, s, &index);
-        *(unsigned *)out = index;
-        return why;
     default:
+        if (kind_words(k) != NULL) {
+            why = word(l, k, s, &index);
+            *(unsigned *)out = index;
+            return why;
+        }
         why = text_of_kind(l, k, s);
         if (why == NULL && (*(char **)out = pool_dup(l->c->pool, s.p, s.n)) == NULL)
             l->no_memory = true;
@@ -510,7 +526,8 @@ value_defaults(struct load *l, const struct table *t, void *base)
             list_default(l, o, base);
         else if (o->def[0] != '\0')
             value_read(l, o, &v, o->path, base);
-        else if (o->kind == K_BYTES || o->kind == K_DURATION || o->kind == K_TTL)
+        else if (o->kind == K_BYTES || o->kind == K_DURATION || o->kind == K_TTL ||
+            o->kind == K_RATE)
             *(int64_t *)field = CONF_UNSET;
         else if (o->kind == K_ADDRESS)
             *(struct conf_address *)field = (struct conf_address){ .off = true, .text = "off" };

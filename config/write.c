@@ -44,6 +44,19 @@ put_duration(struct buf *b, int64_t ms)
         put_unit(b, ms, value_durations, DURATIONS - 2);       /* not in weeks or years */
 }
 
+/* In the largest unit that is kept exactly, as it may have been written. */
+static void
+put_rate(struct buf *b, int64_t us)
+{
+    static const struct unit per[] = { { "s", 1000000 }, { "m", 60000000 }, { "h", 3600000000 } };
+    size_t i = 0;
+
+    while (i + 1 < NELEM(per) && (per[i].factor / us == 0 ||
+        per[i].factor / (per[i].factor / us) != us))
+        i++;
+    buf_printf(b, "%lld/%s", (long long)(per[i].factor / us), per[i].name);
+}
+
 static void
 put_network(struct buf *b, const struct conf_network *n)
 {
@@ -127,6 +140,11 @@ put_scalar(struct buf *b, enum kind k, const void *field)
             put_unit(b, *(const int64_t *)field, value_sizes, SIZES);
         else
             put_duration(b, *(const int64_t *)field);
+        return true;
+    case K_RATE:
+        if (*(const int64_t *)field == CONF_UNSET)
+            return false;
+        put_rate(b, *(const int64_t *)field);
         return true;
     case K_PERCENT:
         buf_printf(b, "%.10g%%", *(const double *)field * 100);

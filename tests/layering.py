@@ -29,6 +29,7 @@ DOORS = {
     "evhtp": {"front", "admin"},
     "hiredis": {"redis"},
     "yaml.h": {"config"},
+    "sqlite3.h": {"write", "store"},
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -42,7 +42,8 @@ struct route {
     struct sem_rules rules;
     struct key_template **tags;  size_t ntags;
     struct key_template **purge; size_t npurge;
-    unsigned needs;                     /* of purge and tags: KEY_NEEDS_* or-ed */
+    struct key_template *write_key;     /* NULL: the path */
+    unsigned needs;                     /* of purge, tags and write_key: KEY_NEEDS_* or-ed */
     struct route_edit request, response;
     int64_t max_object;                 /* bytes, defaults resolved */
     const char *const *params; size_t nparams;      /* names in the path template, in order */

@@ -234,6 +234,18 @@ templates_compile(const struct conf_strings *texts, struct route *r, struct pool
     return 0;
 }
 
+static int
+write_key_compile(const char *text, struct route *r, struct pool *p, struct err *e)
+{
+    if (text == NULL)
+        return 0;
+    r->write_key = key_template_new(text, r->params, r->nparams, p, e);
+    if (r->write_key == NULL)
+        return -1;
+    r->needs |= key_template_needs(r->write_key);
+    return 0;
+}
+
 static int64_t
 or_none(int64_t v)
 {
@@ -306,7 +318,8 @@ compile(struct route_table *t, struct route *r, const struct conf_route *c,
     if (r->params == NULL)
         return no_memory(e);
     if (templates_compile(&c->tags, r, t->pool, &r->tags, &r->ntags, e) == -1 ||
-        templates_compile(&c->purge, r, t->pool, &r->purge, &r->npurge, e) == -1)
+        templates_compile(&c->purge, r, t->pool, &r->purge, &r->npurge, e) == -1 ||
+        write_key_compile(c->write_key, r, t->pool, e) == -1)
         return -1;
     return place(t, r, e);
 }
