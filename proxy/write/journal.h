@@ -1,0 +1,114 @@
+/*
+ * write/journal.h -- private to write/: the file, its one writer, and readers beside it.
+ *
+ * Threads  journal_open, journal_close: one thread. journal_do: any thread. The readers: the write
+ *          loop alone. Operations are done in the order of journal_do, many in one transaction.
+ */
+#ifndef WEIR_WRITE_JOURNAL_H
+#define WEIR_WRITE_JOURNAL_H
+
+#include "write/write.h"
+
+struct journal;
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+struct write_row {                      /* thin: what scheduling needs */
+    uint64_t seq;                       /* order of acceptance; never used again */
+    uint64_t c1;                        /* hash of the order key */
+    uint64_t c2;                        /* write_path_hash of the target where c1 is not that; or 0 */
+    uint64_t who;
+    int64_t  accepted_ms, due_ms, settled_ms;       /* wall clock; 0: not */
+    uint32_t route;                     /* journal_route_name */
+    uint32_t attempts;
+    uint16_t status;                    /* of the last answer; 0: none */
+    uint8_t  method;                    /* enum http_method */
+    uint8_t  lane, state;
+    bool     orders_target;             /* PUT, PATCH, DELETE: kept in order by c2 too */
+};
+struct write_content {                  /* fat; slices are valid until the next call of a reader */
+    struct slice method_name;
+    struct slice url;                   /* absolute, as the client uses it */
+    struct slice target, host, fields;  /* for the origin */
+    bool has_body; struct slice body;
+    struct slice order_key;             /* as text, for people */
+    struct slice idempotency_key;       /* the client's; .p NULL: none */
+    struct slice answer_head, answer_body;          /* the last answer, a bounded copy */
+    struct slice cause;                 /* why it waits or is dead, for people */
+};
+
+/* ---- operations ------------------------------------------------------------------------------ */
+
+enum journal_kind {
+    JOURNAL_ACCEPT,         /* row, content, and a key if there is one: seq is given */
+    JOURNAL_CLAIM,          /* a key alone, for a request that goes straight to the origin */
+    JOURNAL_CLAIM_END,      /* its answer */
+    JOURNAL_CLAIM_RELEASE,  /* forget it */
+    JOURNAL_UPDATE,         /* state, attempts, due_ms, settled_ms, status, answer, cause of seq */
+    JOURNAL_PAUSE,          /* name, on: remembered */
+    JOURNAL_CALL,           /* nothing: done is called between two commits (for tests, for close) */
+};
+enum journal_result { JOURNAL_DONE, JOURNAL_REPEATED, JOURNAL_MISMATCH, JOURNAL_BUSY, JOURNAL_FULL,
+    JOURNAL_KEYS_FULL, JOURNAL_GONE };
+
+struct journal_op {
+    struct journal_op *next;
+    enum journal_kind  kind;
+    enum conf_write_durable durable;
+    struct write_row   row;             /* ACCEPT: seq is filled in; UPDATE: as it shall be */
+    struct write_content content;       /* its bytes belong to the operation */
+    bool               settle;          /* UPDATE: the content's body and fields are let go */
+    bool               keep_answer;     /* UPDATE: content.answer_* and cause replace the former */
+    /* idempotency: ACCEPT, CLAIM (.key_for_ms > 0), CLAIM_END, CLAIM_RELEASE */
+    uint8_t            key_hash[16];    /* XXH3-128 keyed: key, target, credentials */
+    uint8_t            fingerprint[16]; /* method, target, content type, content */
+    int64_t            key_for_ms;
+    bool               promised;        /* write.idempotent: a claim whose fate a crash left unknown
+                                           may be made again */
+    /* the result */
+    enum journal_result result;
+    const char        *why;
+    uint64_t           first_seq;       /* REPEATED: of the write; 0: of a claim, whose answer is in
+                                           content.answer_*, row.status */
+    /* On the journal's thread, after the commit (durable memory: when queued, on the caller's).
+     * Takes the operation. */
+    void             (*done)(struct journal_op *op);
+    void              *arg;
+};
+
+/* ---- the journal ----------------------------------------------------------------------------- */
+
+struct journal_limits {
+    int64_t size, idempotency_size, keep_ms; uint64_t depth;
+};
+struct journal_found {                  /* what was pending when it was opened, in order of seq */
+    void (*row)(void *arg, const struct write_row *r);
+    void *arg;
+};
+/* See writes_open. Rows in state SENDING are given as they are: they were at the origin. */
+struct journal *journal_open(const char *path, const struct journal_limits *limits,
+    const struct journal_found *found, struct err *e);
+void journal_close(struct journal **jp);            /* does what is queued first */
+void journal_limits(struct journal *j, const struct journal_limits *limits);    /* any thread */
+void journal_do(struct journal *j, struct journal_op *op);
+const uint8_t *journal_secret(const struct journal *j);         /* 32 bytes, the same for its life */
+uint32_t journal_route(struct journal *j, struct slice name);   /* its number; any thread */
+struct slice journal_route_name(struct journal *j, uint32_t number);    /* lives as long as j */
+bool journal_paused(struct journal *j, struct slice name);      /* as JOURNAL_PAUSE left it */
+
+/* Readers, on the write loop. 1 found, 0 not, -1 the file fails (counted, logged). A row whose
+ * checksum is wrong is -1 with *e, and is set to WRITE_UNCERTAIN with that cause. */
+int journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct write_content *c,
+    struct err *e);
+/* The first pending one of this chain after `seq`. by_target: chains are c1 or c2 = hash. */
+int journal_next(struct journal *j, uint64_t hash, uint64_t seq, bool by_target,
+    struct write_row *r);
+/* Calls each for rows after seq in ascending order that each(arg) wants more of. state_mask: bits of
+ * enum write_state. Returns -1 as above, else 0. */
+int journal_each(struct journal *j, uint64_t after_seq, unsigned state_mask,
+    bool (*each)(void *arg, const struct write_row *r), void *arg);
+
+struct journal_figures { uint64_t pending, dead, bytes, oldest_ms; bool takes; char why[128]; };
+void journal_figures(struct journal *j, struct journal_figures *f);     /* any thread */
+
+#endif
