@@ -258,6 +258,7 @@ take_off(struct request *r)
     if (wants_websocket(r->head))
         w.upgrade = SLICE("websocket");
     r->body_lost = sem_coded(r->head);
+    r->interim_sent = 0;
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &ignored);
     if (r->fill == NULL)
         return -1;

@@ -158,6 +158,7 @@ struct origin {
 #define ORIGIN_MAGIC 0x0719170fu
     atomic_int        refs;
     struct upstream  *u;                /* one reference */
+    struct origin    *next;             /* under u->mtx */
     const char       *host;             /* owned; NULL: the client's */
     enum conf_balance balance;
     bool              discard_surplus;
@@ -187,6 +188,7 @@ struct upstream {
     struct dns     *dns;                /* owned */
     pthread_mutex_t mtx;
     struct server  *servers;            /* all that there are, under mtx */
+    struct origin  *origins;            /* those in being, the newest first; under mtx */
     atomic_bool     stopped;            /* the loops have */
     struct upstream *next;              /* of the process, under the list's mutex */
     size_t          n;

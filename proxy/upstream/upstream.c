@@ -6,8 +6,7 @@
  *          waiters and ejections again and only changes their limits. The last origin that lets a
  *          server go closes its idle connections; busy ones end first and hold a reference. What
  *          was counted for the retry budget goes over to the next origin of the very same servers.
- * Threads  any; upstream.mtx guards the list of servers and their users. That of origins has a
- *          mutex of its own, held over nothing else.
+ * Threads  any; upstream.mtx guards the lists of servers, with their users, and of origins.
  */
 #include "upstream/internal.h"
 
@@ -20,17 +19,6 @@ static struct {
     struct upstream *all;               /* of the process, for the figures */
     bool             registered;
 } figures = { .mtx = PTHREAD_MUTEX_INITIALIZER };
-
-/* An origin, and its place among those in being: newest first. */
-struct opened {
-    struct opened *next;                /* under opened.mtx */
-    struct origin  o;
-};
-
-static struct {
-    pthread_mutex_t mtx;
-    struct opened  *all;
-} opened = { .mtx = PTHREAD_MUTEX_INITIALIZER };
 
 static void register_figures(struct upstream *u);
 
@@ -396,21 +384,6 @@ upstream_free(struct upstream **up)
 
 /* ---- origins ----------------------------------------------------------------------------- */
 
-static struct origin *
-origin_new(size_t nservers)
-{
-    struct opened *p = calloc(1, sizeof *p + nservers * sizeof *p->o.servers);
-
-    return p != NULL ? &p->o : NULL;
-}
-
-static void
-origin_free(struct origin *o)
-{
-    if (o != NULL)
-        free(CONTAINER(o, struct opened, o));
-}
-
 static void
 budget_take_over(struct budget *b, struct budget *from)
 {
@@ -424,37 +397,38 @@ budget_take_over(struct budget *b, struct budget *from)
 /* Puts o among the origins, with the budget of the one that it replaces. A server belongs to one
  * name of origin (key_of), so the same servers are the same origin. */
 static void
-origin_enlist(struct origin *o)
+origin_enlist(struct upstream *u, struct origin *o)
 {
-    struct opened *p = CONTAINER(o, struct opened, o), *was;
+    struct origin *was;
 
-    pthread_mutex_lock(&opened.mtx);
-    for (was = opened.all; was != NULL; was = was->next)
-        if (was->o.n == o->n && memcmp(was->o.servers, o->servers, o->n * sizeof *o->servers) == 0)
+    pthread_mutex_lock(&u->mtx);
+    for (was = u->origins; was != NULL; was = was->next)
+        if (was->n == o->n && memcmp(was->servers, o->servers, o->n * sizeof *o->servers) == 0)
             break;
     if (was != NULL)
-        budget_take_over(&o->budget, &was->o.budget);
-    p->next = opened.all;
-    opened.all = p;
-    pthread_mutex_unlock(&opened.mtx);
+        budget_take_over(&o->budget, &was->budget);
+    o->next = u->origins;
+    u->origins = o;
+    pthread_mutex_unlock(&u->mtx);
 }
 
 static void
-origin_delist(struct origin *o)
+origin_delist(struct upstream *u, const struct origin *o)
 {
-    pthread_mutex_lock(&opened.mtx);
-    for (struct opened **at = &opened.all; *at != NULL; at = &(*at)->next)
-        if (&(*at)->o == o) {
-            *at = (*at)->next;
-            break;
-        }
-    pthread_mutex_unlock(&opened.mtx);
+    struct origin **at;
+
+    pthread_mutex_lock(&u->mtx);
+    for (at = &u->origins; *at != NULL && *at != o; at = &(*at)->next)
+        ;
+    if (*at != NULL)                    /* NULL: it was not opened whole */
+        *at = o->next;
+    pthread_mutex_unlock(&u->mtx);
 }
 
 struct origin *
 origin_open(struct upstream *u, const struct conf_origin *c, struct err *e)
 {
-    struct origin *o = origin_new(c->servers.n);
+    struct origin *o = calloc(1, sizeof *o + c->servers.n * sizeof *o->servers);
     SSL_CTX *tls = NULL;
     bool https = false;
 
@@ -462,7 +436,7 @@ origin_open(struct upstream *u, const struct conf_origin *c, struct err *e)
     for (size_t i = 0; i < c->servers.n; i++)
         https = https || c->servers.at[i].https;
     if (https && (tls = tls_context(c, e)) == NULL) {
-        origin_free(o);
+        free(o);
         return NULL;
     }
     if (o == NULL)
@@ -496,7 +470,7 @@ origin_open(struct upstream *u, const struct conf_origin *c, struct err *e)
             server_look(&s->slots[k]);
     }
     SSL_CTX_free(tls);
-    origin_enlist(o);
+    origin_enlist(u, o);
     return o;
 
 fail:
@@ -528,12 +502,12 @@ origin_unref(struct origin **op)
     if (atomic_fetch_sub(&o->refs, 1) > 1)
         return;
     u = o->u;
-    origin_delist(o);
+    origin_delist(u, o);
     for (size_t i = 0; i < o->n; i++)
         server_drop(u, &o->servers[i]);
     free((char *)(uintptr_t)o->host);
     o->magic = 0;
-    origin_free(o);
+    free(o);
     upstream_drop(u);
 }
 
