@@ -156,6 +156,7 @@ const char *http_reason(unsigned status);           /* "Not Found"; "" when unkn
 /* Appends "Name: value\r\n". */
 void http_put(struct buf *b, struct slice name, struct slice value);
 void http_put_id(struct buf *b, enum http_id id, struct slice value);
+void http_put_number(struct buf *b, enum http_id id, uint64_t value);
 
 /* ---- chunked coding ------------------------------------------------------------------------ */
 

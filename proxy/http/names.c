@@ -209,3 +209,11 @@ http_put_id(struct buf *b, enum http_id id, struct slice value)
 {
     put_two(b, http_name(id), value);
 }
+
+void
+http_put_number(struct buf *b, enum http_id id, uint64_t value)
+{
+    char digits[20];
+
+    put_two(b, http_name(id), (struct slice){ digits, put_u64(digits, value) });
+}

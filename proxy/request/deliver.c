@@ -92,7 +92,7 @@ client_has(const struct request *r, const struct object *o, int64_t now_ms)
 static void
 put_age(struct buf *b, const struct object *o, int64_t now_ms)
 {
-    buf_printf(b, "Age: %lld\r\n", (long long)(sem_age_ms(&o->meta, now_ms) / 1000));
+    http_put_number(b, HF_AGE, (uint64_t)sem_age_ms(&o->meta, now_ms) / 1000);
 }
 
 /* A head of another status made from the stored one: 304 with the fields that belong there, 206
@@ -246,14 +246,6 @@ bodiless(const struct request *r, unsigned status)
     return r->head->method == HTTP_HEAD || status == 204 || status == 304 || status < 200;
 }
 
-static void
-put_length(struct buf *b, uint64_t n)
-{
-    buf_addz(b, "Content-Length: ");
-    buf_addu(b, n);
-    buf_addz(b, "\r\n");
-}
-
 /* How the body's end will be told: by length, by chunks, by closing. */
 static void
 put_framing(struct request *r, const struct fill_view *v, struct buf *b)
@@ -261,13 +253,13 @@ put_framing(struct request *r, const struct fill_view *v, struct buf *b)
     if (bodiless(r, v->status)) {
         if (http_has(v->response, HF_CONTENT_LENGTH) && v->status >= 200 && v->status != 204 &&
             !http_has(v->response, HF_TRANSFER_ENCODING))
-            put_length(b, v->length);
+            http_put_number(b, HF_CONTENT_LENGTH, v->length);
         return;
     }
     if (v->framing == HTTP_LENGTH || v->framing == HTTP_NO_BODY) {
-        put_length(b, v->length);
+        http_put_number(b, HF_CONTENT_LENGTH, v->length);
     } else if (v->complete && v->trailer.n == 0) {
-        put_length(b, body_size(v->body));
+        http_put_number(b, HF_CONTENT_LENGTH, body_size(v->body));
     } else if (r->head->minor > 0) {
         r->chunked = true;
         buf_addz(b, "Transfer-Encoding: chunked\r\n");
@@ -283,11 +275,8 @@ put_waited_age(const struct request *r, const struct fill_view *v, struct buf *b
 {
     int64_t age = r->collapsed && v->meta != NULL ? sem_age_ms(v->meta, wall_ms()) / 1000 : 0;
 
-    if (age > 0) {
-        buf_addz(b, "Age: ");
-        buf_addu(b, (uint64_t)age);
-        buf_addz(b, "\r\n");
-    }
+    if (age > 0)
+        http_put_number(b, HF_AGE, (uint64_t)age);
 }
 
 /* Made from a live response that the client has already: its fields that belong into a 304. */

@@ -196,7 +196,7 @@ forward_fields(void *request, struct buf *b)
         http_put(b, f->name, f->value);
     }
     if (counted)
-        buf_printf(b, "Max-Forwards: %llu\r\n", (unsigned long long)hops - 1);
+        http_put_number(b, HF_MAX_FORWARDS, hops - 1);
     tell_who(r, b);
     buf_addz(&via, r->head->minor > 0 ? "1.1 " : "1.0 ");
     buf_adds(&via, r->site->hop);

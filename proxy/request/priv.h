@@ -171,6 +171,8 @@ struct target { struct slice host, path, query; struct slice route_host; };
 /* Normalises what was asked for into b; slices point into it. -1: memory out. */
 int  target_read(const struct http_head *h, bool https, struct buf *b, struct target *t);
 bool target_host_plain(struct slice host);          /* no escapes, but those that were undone */
+/* Appends the absolute URL that was asked for. */
+void target_url(const struct request *r, struct buf *b);
 /* Adds to a key that key_make made in b what the peer, if it is trusted, says its client asked for.
  * -1: memory out. */
 int  target_key(const struct conn *c, const struct http_head *head, const struct route *route,

@@ -21,13 +21,7 @@ purge_now(struct request *r, const struct fill_view *v)
     if (r->purged)
         return;
     r->purged = true;
-    buf_adds(&b, r->https ? SLICE("https://") : SLICE("http://"));
-    buf_adds(&b, r->host);
-    buf_adds(&b, r->path);
-    if (r->query.p != NULL) {
-        buf_addc(&b, '?');
-        buf_adds(&b, r->query);
-    }
+    target_url(r, &b);
     if (b.failed) {                     /* it cannot be named: the safe side */
         (void)store_purge(req_store(), &(struct store_purge){ .kind = STORE_PURGE_ALL }, &done);
         buf_free(&b);

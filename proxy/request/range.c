@@ -68,9 +68,7 @@ range_head(struct buf *b, const struct http_head *h, const struct http_range *ra
     buf_addz(b, "HTTP/1.1 206 Partial Content\r\n");
     deliver_fields(b, h, false, true);
     put_content_range(b, range, size);
-    buf_addz(b, "Content-Length: ");
-    buf_addu(b, range->last - range->first + 1);
-    buf_addz(b, "\r\n");
+    http_put_number(b, HF_CONTENT_LENGTH, range->last - range->first + 1);
 }
 
 /* Several ranges: multipart/byteranges (RFC 9110 14.6). Sets the parts, and gives the length of
@@ -149,7 +147,7 @@ range_put(struct request *r, struct buf *b, const struct http_head *h, int64_t n
         return true;
     }
     deliver_fields(b, h, false, false);
-    buf_printf(b, "Content-Type: multipart/byteranges; boundary=%s\r\nContent-Length: %llu\r\n",
-        boundary, (unsigned long long)total);
+    buf_printf(b, "Content-Type: multipart/byteranges; boundary=%s\r\n", boundary);
+    http_put_number(b, HF_CONTENT_LENGTH, total);
     return true;
 }

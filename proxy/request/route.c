@@ -1,6 +1,7 @@
 /*
  * ROUTE: which route, which key, and what kind of request is this?
  */
+#include <openssl/crypto.h>
 #include <stdio.h>
 
 #include "request/priv.h"
@@ -133,17 +134,12 @@ may_purge(const struct request *r)
     const struct conf_listener *l = conn_listener(r->conn);
     const char *token = conn_purge_token(r->conn);
     struct slice given = http_value(r->head, HF_AUTHORIZATION);
-    unsigned diff = 0;
 
     if (token == NULL || !conn_client_in(r->conn, &l->purge_networks) || given.n < 7 ||
         !slice_ieq((struct slice){ given.p, 7 }, SLICE("bearer ")))
         return false;
     given = slice_trim((struct slice){ given.p + 7, given.n - 7 });
-    if (given.n != strlen(token))
-        return false;
-    for (size_t i = 0; i < given.n; i++)
-        diff |= (unsigned char)(given.p[i] ^ token[i]);
-    return diff == 0;
+    return given.n == strlen(token) && CRYPTO_memcmp(given.p, token, given.n) == 0;
 }
 
 static enum req_state
@@ -158,13 +154,7 @@ purge_method(struct request *r)
 
     if (!may_purge(r))
         return req_problem(r, 403, "PURGE is not allowed from here, or not with this token");
-    buf_adds(&b, r->https ? SLICE("https://") : SLICE("http://"));
-    buf_adds(&b, r->host);
-    buf_adds(&b, r->path);
-    if (r->query.p != NULL) {
-        buf_addc(&b, '?');
-        buf_adds(&b, r->query);
-    }
+    target_url(r, &b);
     item.text = buf_slice(&b);
     if (b.failed ||
         purge_run(req_store(), r->site->table, &item, 1, false, false, &result, &bad, &e) == -1) {

@@ -76,3 +76,15 @@ target_key(const struct conn *c, const struct http_head *head, const struct rout
         host.p = NULL;                  /* one entry for all hosts, however they are told */
     return key_add_forwarded(k, head, https, host, b);
 }
+
+void
+target_url(const struct request *r, struct buf *b)
+{
+    buf_adds(b, r->https ? SLICE("https://") : SLICE("http://"));
+    buf_adds(b, r->host);
+    buf_adds(b, r->path);
+    if (r->query.p != NULL) {
+        buf_addc(b, '?');
+        buf_adds(b, r->query);
+    }
+}
