@@ -152,6 +152,7 @@ void buf_add(struct buf *b, const void *bytes, size_t n);
 void buf_addc(struct buf *b, char c);
 void buf_adds(struct buf *b, struct slice s);
 void buf_addz(struct buf *b, const char *z);
+void buf_addlower(struct buf *b, struct slice s);   /* ASCII letters in lower case */
 void buf_addu(struct buf *b, uint64_t v);           /* decimal */
 void buf_addhex(struct buf *b, uint64_t v);         /* sixteen digits, lower case */
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);

@@ -174,6 +174,17 @@ buf_addz(struct buf *b, const char *z)
 }
 
 void
+buf_addlower(struct buf *b, struct slice s)
+{
+    char *to = buf_reserve(b, s.n);
+
+    for (size_t i = 0; to != NULL && i < s.n; i++)
+        to[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
+    if (to != NULL)
+        b->n += s.n;
+}
+
+void
 buf_addu(struct buf *b, uint64_t v)
 {
     char *at = buf_reserve(b, 20);

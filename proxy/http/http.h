@@ -151,6 +151,18 @@ bool http_strip(struct http_head *h);
 bool http_is_token(struct slice s);                 /* RFC 9110 5.6.2, at least one character */
 bool http_is_field_value(struct slice s);           /* no control characters but HTAB */
 bool http_is_host(struct slice s);               /* uri-host [":" port], reg-name, IPv4 or [IPv6] */
+/* A host without its port: "[::1]:80" is "[::1]". */
+static inline struct slice
+http_without_port(struct slice host)
+{
+    size_t i = host.n;
+
+    while (i > 0 && host.p[i - 1] >= '0' && host.p[i - 1] <= '9')
+        i--;
+    if (i > 0 && host.p[i - 1] == ':')
+        host.n = i - 1;
+    return host;
+}
 const char *http_reason(unsigned status);           /* "Not Found"; "" when unknown */
 
 /* Appends "Name: value\r\n". */

@@ -20,16 +20,6 @@
 
 /* ---- URLs ----------------------------------------------------------------------------------- */
 
-static struct slice
-without_port(struct slice host)
-{
-    const char *bracket = host.n > 0 ? memrchr(host.p, ']', host.n) : NULL;
-    const char *from = bracket != NULL ? bracket : host.p;
-    const char *colon = host.n > 0 ? memchr(from, ':', (size_t)(host.p + host.n - from)) : NULL;
-
-    return colon != NULL ? (struct slice){ host.p, (size_t)(colon - host.p) } : host;
-}
-
 /* k is a key that key_of_url made without a recipe. */
 static void
 routes_of(const struct route_table *t, const struct key *k, bool any_host,
@@ -42,7 +32,7 @@ routes_of(const struct route_table *t, const struct key *k, bool any_host,
     if (query != NULL)
         path.n = (size_t)(query - path.p);
     if (slashes != NULL && slashes + 3 < path.p)
-        host = without_port((struct slice){ slashes + 3, (size_t)(path.p - slashes - 3) });
+        host = http_without_port((struct slice){ slashes + 3, (size_t)(path.p - slashes - 3) });
     route_each(t, any_host ? NULL : &host, path, each, arg);
 }
 

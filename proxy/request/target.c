@@ -8,19 +8,6 @@
  */
 #include "request/priv.h"
 
-/* Without the port: "[::1]:80" is "[::1]". */
-static struct slice
-without_port(struct slice host)
-{
-    size_t i = host.n;
-
-    while (i > 0 && host.p[i - 1] >= '0' && host.p[i - 1] <= '9')
-        i--;
-    if (i > 0 && host.p[i - 1] == ':')
-        host.n = i - 1;
-    return host;
-}
-
 bool
 target_https(const struct conn *c, const struct http_head *h)
 {
@@ -45,7 +32,7 @@ target_read(const struct http_head *h, bool https, struct buf *b, struct target 
     if (b->failed)
         return -1;
     t->host = (struct slice){ b->p, path_at };
-    t->route_host = without_port(t->host);
+    t->route_host = http_without_port(t->host);
     path_n = b->n - path_at;
     mark = memchr(b->p + path_at, '?', path_n);
     t->path = (struct slice){ b->p + path_at, path_n };

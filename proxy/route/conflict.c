@@ -7,18 +7,10 @@
  */
 #include "route/trie.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 
 struct line { const char *text; size_t route; };
 struct lines { struct line *at; size_t n, cap; struct pool *pool; bool failed; };
-
-static void
-add_lower(struct buf *b, const char *s)
-{
-    for (; *s != '\0'; s++)
-        buf_addc(b, (char)tolower((unsigned char)*s));
-}
 
 /* Every placeholder of one segment is as specific as any other: `{a}` and `*` are the same shape.
  * A literal cannot begin with `*`. */
@@ -60,7 +52,7 @@ add_fields(struct buf *b, const struct conf_strings *fields, struct pool *p)
     for (size_t i = 0; i < fields->n; i++) {
         if (i > 0 && strcasecmp(names[i], names[i - 1]) == 0)
             continue;
-        add_lower(b, names[i]);
+        buf_addlower(b, slice_of(names[i]));
         buf_addc(b, ',');
     }
 }
@@ -104,7 +96,7 @@ spell(struct lines *l, const struct conf_route *r, size_t index, struct pool *sc
     for (size_t i = 0; i < nh; i++) {
         for (size_t k = 0; k < nm; k++) {
             b.n = 0;
-            add_lower(&b, hosts[i]);
+            buf_addlower(&b, slice_of(hosts[i]));
             while (b.n > 1 && b.p[b.n - 1] == '.')
                 b.n--;
             buf_addc(&b, ' ');

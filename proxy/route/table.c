@@ -124,8 +124,7 @@ entry_headers(struct entry *e, const struct conf_strings *fields, struct pool *p
             continue;
         e->headers[e->nheaders++] =
             (struct want){ .id = http_id(slice_of(names[i])), .name = slice_of(names[i]) };
-        for (const char *c = names[i]; *c != '\0'; c++)
-            buf_addc(&tie, (char)tolower((unsigned char)*c));
+        buf_addlower(&tie, slice_of(names[i]));
         buf_addc(&tie, ',');
     }
     e->tie = tie.failed ? NULL : pool_dup(p, tie.p, tie.n);

@@ -34,17 +34,6 @@ struct member {
     unsigned q;
 };
 
-static void
-add_lower(struct buf *b, struct slice s)
-{
-    char *to = buf_reserve(b, s.n);
-
-    for (size_t i = 0; to != NULL && i < s.n; i++)
-        to[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
-    if (to != NULL)
-        b->n += s.n;
-}
-
 /* qvalue (12.4.2) in thousandths; -1: it is none. */
 static int
 weight(struct slice s)
@@ -156,10 +145,10 @@ add_parameter(struct buf *b, struct slice name, struct slice value)
             inner = value;
     }
     buf_addc(b, ';');
-    add_lower(b, name);
+    buf_addlower(b, name);
     buf_addc(b, '=');
     if (slice_ieq(name, SLICE("charset")))
-        add_lower(b, inner);
+        buf_addlower(b, inner);
     else
         buf_adds(b, inner);
 }
@@ -174,7 +163,7 @@ add_name(enum http_id id, struct slice name, struct buf *b)
         (slice_ieq(name, SLICE("x-gzip")) || slice_ieq(name, SLICE("x-compress"))))
         name = (struct slice){ name.p + 2, name.n - 2 };
     if (valid)
-        add_lower(b, name);
+        buf_addlower(b, name);
     return valid;
 }
 

@@ -61,11 +61,7 @@ sem_vary(const struct http_head *response, struct buf *b)
     for (size_t i = 0; i < n; i++) {
         if (i > 0)
             buf_addc(b, ',');
-        for (size_t j = 0; j < names[i].n; j++) {
-            char c = names[i].p[j];
-
-            buf_addc(b, c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c);
-        }
+        buf_addlower(b, names[i]);
     }
     return true;
 }
