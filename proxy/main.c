@@ -67,7 +67,7 @@ static const char usage[] =
     "             --group G [--origin O]\n"
     "             [--soft] [--dry-run]    purge what is stored\n"
     "  weir stats                         hit rates and latency percentiles\n"
-    "  weir explain URL [-H 'Name: value'] [--trusted] [--json]\n"
+    "  weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "                                     which route, which key, what is stored and why\n"
     "  weir reload                        load the configuration again\n"
     "  weir version | reference | schema  print the version, the options' reference, the JSON "

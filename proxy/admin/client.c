@@ -19,7 +19,7 @@ static const char usage_text[] =
     "usage: weir purge [--url U] [--prefix P] [--pattern G] [--tag T] [--route R] [--all]\n"
     "                  [--group G [--origin O]] [--soft] [--dry-run]\n"
     "       weir stats\n"
-    "       weir explain URL [-H 'Name: value'] [--trusted] [--json]\n"
+    "       weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "       weir reload\n"
     "All take --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"
     "(30). --url, --prefix, --pattern, --tag, --route, --group and -H may be given several "
@@ -56,6 +56,8 @@ struct command {
                                            lists */
     struct buf    origin;               /* of the groups, as JSON */
     struct buf    query;                /* explain's headers */
+    json_t       *content;              /* owned; of the request that is explained */
+    const char   *method;               /* ... its method */
     bool          all, soft, dry, json;
 };
 
@@ -119,6 +121,32 @@ read_wait(struct client *c, const char *text)
     return 0;
 }
 
+/* -d TEXT, or @FILE. What explains takes text. */
+static int
+read_content(struct command *k, const char *text)
+{
+    FILE *f = text[0] != '@' ? NULL : strcmp(text, "@-") == 0 ? stdin : fopen(text + 1, "re");
+    struct buf b = { 0 };
+    size_t n = 1;
+    int rc = 0;
+
+    if (text[0] != '@')
+        buf_addz(&b, text);
+    else if (f == NULL)
+        rc = fprintf(stderr, "weir explain: %s: %s\n", text + 1, strerror(errno)) > 0;
+    while (f != NULL && n > 0 && b.n <= ADMIN_BODY_MAX && buf_reserve(&b, 65536) != NULL)
+        b.n += n = fread(b.p + b.n, 1, 65536, f);
+    json_decref(k->content);
+    k->content = json_stringn(b.p != NULL ? b.p : "", b.n);
+    if (rc == 0 && (k->content == NULL || b.failed || b.n > ADMIN_BODY_MAX))
+        rc = fprintf(stderr, "weir explain: %s: content of at most %u bytes of UTF-8 is "
+            "wanted\n", text, ADMIN_BODY_MAX) > 0;
+    if (f != NULL && f != stdin)
+        fclose(f);
+    buf_free(&b);
+    return rc;
+}
+
 static int
 take_option(struct command *k, int opt, const char *value)
 {
@@ -151,6 +179,11 @@ take_option(struct command *k, int opt, const char *value)
     case OPT_JSON:
         k->json = true;
         return 0;
+    case 'X':
+        k->method = value;
+        return 0;
+    case 'd':
+        return read_content(k, value);
     case OPT_WAIT:
         return read_wait(&k->client, value);
     case 'H':
@@ -216,14 +249,22 @@ static int
 run_explain(struct command *k)
 {
     struct buf target = { 0 }, out = { 0 }, page = { 0 };
+    const char *method = k->method != NULL ? k->method : k->content != NULL ? "POST" : "GET";
+    json_t *doc = json_pack("{sO*}", "content", k->content);
+    char *body = json_dumps(doc, 0);
     int status = -1, rc;
 
     buf_addz(&target, "/explain?url=");
     add_encoded(&target, k->url);
+    buf_addz(&target, "&method=");
+    add_encoded(&target, method);
     buf_adds(&target, buf_slice(&k->query));
     buf_addc(&target, '\0');
-    if (!target.failed)
-        status = client_exchange(&k->client, "GET", target.p, SLICE(""), &out);
+    if (!target.failed && body != NULL)
+        status = client_exchange(&k->client, k->content != NULL ? "POST" : "GET", target.p,
+            slice_of(k->content != NULL ? body : ""), &out);
+    free(body);
+    json_decref(doc);
     if (status == 200 && !k->json && client_explain_page(buf_slice(&out), &page) == 0)
         rc = finish(k, status, &page);
     else
@@ -290,12 +331,12 @@ admin_client(int argc, char **argv)
     int opt, rc = 0;
     struct err e;
 
-    if (options_exact(argc, argv, "H:", options, &e) == -1) {
+    if (options_exact(argc, argv, "H:X:d:", options, &e) == -1) {
         fprintf(stderr, "weir %s: %s\n%s", argv[0], e.text, usage_text);
         return 2;
     }
     optind = 1;
-    while (rc == 0 && (opt = getopt_long(argc, argv, "H:", options, NULL)) != -1) {
+    while (rc == 0 && (opt = getopt_long(argc, argv, "H:X:d:", options, NULL)) != -1) {
         if (opt == OPT_HELP) {
             fputs(usage_text, stdout);
             goto out;
@@ -309,6 +350,7 @@ out:
         buf_free(&k.lists[i]);
     buf_free(&k.origin);
     buf_free(&k.query);
+    json_decref(k.content);
     free(k.client.token);
     return rc;
 }

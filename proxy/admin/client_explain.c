@@ -220,6 +220,40 @@ put_refused(struct page *p, const json_t *o)
 }
 
 static void
+put_write(struct page *p, const json_t *o)
+{
+    const json_t *purge, *value;
+    const char *kind;
+    size_t i;
+
+    if (!json_is_object(o))
+        return;
+    section(p, strcmp(text_of(o, "purge_on"), "any") == 0 ? "Any answer purges" :
+        "A success (2xx, 3xx, or no answer) purges");
+    json_array_foreach(json_object_get(o, "purges"), i, purge)
+        json_object_foreach((json_t *)(uintptr_t)purge, kind, value)
+            line(p, kind, json_string_value(value));
+    put_list(p, "and what these of the answer name", json_object_get(o, "told_by_the_answer"));
+}
+
+static void
+put_blocks(struct page *p, const json_t *o)
+{
+    const json_t *block;
+    size_t i;
+
+    if (!json_is_object(o))
+        return;
+    buf_printf(p->b, "\nBlocks of %lld bytes%s\n",
+        (long long)json_integer_value(json_object_get(o, "size")),
+        json_is_true(json_object_get(o, "refused_lately")) ? ": were not to be had lately" : "");
+    json_array_foreach(json_object_get(o, "wanted"), i, block)
+        buf_printf(p->b, "  %s %lld: %s\n", json_is_true(json_object_get(block, "stored")) ?
+            p->yes : p->no, (long long)json_integer_value(json_object_get(block, "block")),
+            json_is_true(json_object_get(block, "stored")) ? text_of(block, "use") : "not stored");
+}
+
+static void
 put_advice(struct page *p, const json_t *list)
 {
     const json_t *a;
@@ -245,7 +279,8 @@ client_explain_page(struct slice text, struct buf *b)
 
     if (doc == NULL)
         return -1;
-    buf_addz(b, "GET ");
+    add_plain(b, json_is_object(request) ? text_of(request, "method") : "GET");
+    buf_addc(b, ' ');
     add_plain(b, text_of(doc, "url"));
     buf_printf(b, "\n%s: %s\n", text_of(json_object_get(doc, "verdict"), "outcome"),
         text_of(json_object_get(doc, "verdict"), "text"));
@@ -255,8 +290,10 @@ client_explain_page(struct slice text, struct buf *b)
         section(&p, "Request");
         clauses(&p, json_object_get(request, "clauses"));
     }
+    put_write(&p, json_object_get(doc, "write"));
     json_array_foreach(json_object_get(doc, "stored"), i, o)
         put_variant(&p, o);
+    put_blocks(&p, json_object_get(doc, "blocks"));
     put_refused(&p, json_object_get(doc, "last_refused"));
     put_advice(&p, json_object_get(doc, "advice"));
     json_decref(doc);

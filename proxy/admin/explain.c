@@ -1,15 +1,18 @@
 /*
- * GET /explain?url=URL[&header=Name:value...][&trusted=1]: what a GET for it would meet, and why.
+ * GET /explain?url=URL[&method=M][&header=Name:value...][&trusted=1]: what such a request would
+ * meet, and why. POST /explain with {"content": TEXT} says its content too.
  *
  * Model    the request is parsed by the parser that clients meet, and each decision made by the
  *          code that makes it for them, with a trace of the clauses that it weighed (semantics'
  *          *_weigh). clauses.def says of each clause what it asks, its source and what to change.
  *          trusted: as from a peer that the listener trusts, whose X-Forwarded-* count.
  * Threads  the admin loop's.
- * Not here what is stored (explain_stored.c); the page that `weir explain` makes of it
- *          (client_explain.c). README describes the members.
+ * Not here what is stored (explain_stored.c); what a write purges (explain_write.c); the page that
+ *          `weir explain` makes of it (client_explain.c). README describes the members.
  */
 #include "admin/explain.h"
+
+#include <jansson.h>
 
 #define FIELDS_MAX 64
 #define ROUTES_MAX 20
@@ -152,9 +155,9 @@ decode(struct slice s, struct buf *out)
     return rc;
 }
 
-/* What the query says, into url, fields and x. -1: something else is there. */
+/* What the query says, into url, method, fields and x. -1: something else is there. */
 static int
-read_query(struct explained *x, struct buf *url, struct buf *fields)
+read_query(struct explained *x, struct buf *url, struct buf *method, struct buf *fields)
 {
     struct slice rest = x->r->head->query, part, name;
     int rc = 0;
@@ -166,6 +169,9 @@ read_query(struct explained *x, struct buf *url, struct buf *fields)
         if (slice_eq(name, SLICE("url"))) {
             url->n = 0;
             rc = decode(value, url);
+        } else if (slice_eq(name, SLICE("method"))) {
+            method->n = 0;
+            rc = decode(value, method);
         } else if (slice_eq(name, SLICE("header"))) {
             rc = decode(value, fields);
             buf_addz(fields, "\r\n");
@@ -182,23 +188,30 @@ read_query(struct explained *x, struct buf *url, struct buf *fields)
 static int
 put_request(struct explained *x, struct buf *url, struct buf *wire, struct http_uri *u)
 {
-    struct buf fields = { 0 };
-    int rc = read_query(x, url, &fields);
+    struct buf fields = { 0 }, method = { 0 };
+    int rc = read_query(x, url, &method, &fields);
 
+    if (method.n == 0)
+        buf_addz(&method, "GET");
     if (rc != 0 || url->n == 0 || http_uri_parse(buf_slice(url), u) != 0) {
-        admin_problem(x->r, 400, "/explain?url=URL[&header=Name:value][&trusted=1] is wanted, URL "
-            "absolute and percent-encoded");
+        admin_problem(x->r, 400, "/explain?url=URL[&method=M][&header=Name:value][&trusted=1] is "
+            "wanted, URL absolute and percent-encoded");
         rc = -1;
     } else {
         bool named = fields.n >= 5 && strncasecmp(fields.p, "host:", 5) == 0;
 
-        buf_printf(wire, "GET %.*s HTTP/1.1\r\n", SLICE_ARG(buf_slice(url)));
+        buf_adds(wire, buf_slice(&method));
+        buf_printf(wire, " %.*s HTTP/1.1\r\n", SLICE_ARG(buf_slice(url)));
         if (!named)
             buf_printf(wire, "Host: %.*s\r\n", SLICE_ARG(u->host));
         buf_adds(wire, buf_slice(&fields));
+        if (x->content.n > 0)
+            buf_printf(wire, "Content-Length: %zu\r\n", x->content.n);
         buf_addz(wire, "\r\n");
     }
+    wire->failed |= fields.failed | method.failed;
     buf_free(&fields);
+    buf_free(&method);
     return rc;
 }
 
@@ -271,22 +284,28 @@ make_key(const struct explained *x, struct slice host, struct slice path, struct
 {
     if (key_make(x->route->recipe, x->head, x->https, host, path, query, b, k) == -1)
         return -1;
-    if (!x->trusted)
-        return 0;
     if (!x->route->conf->key_host)
         host.p = NULL;
-    return key_add_forwarded(k, x->head, x->https, host, b);
+    if (x->trusted && key_add_forwarded(k, x->head, x->https, host, b) == -1)
+        return -1;
+    return !x->request.content ? 0 : key_add_content(k, x->head, x->content,
+        (x->request.cc.flags & CC_NO_TRANSFORM) != 0, b);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
+/* May the cache be asked? With content, for as much of it as a key is made of. */
 static bool
-policy_caches(struct explained *x, struct sem_trace *t)
+asks(struct explained *x, const char **why, struct sem_trace *t)
 {
-    bool caches = x->route->conf->policy != POLICY_PASS;
+    bool may = route_asks(x->route, x->head, x->content.n > 0, &x->request, why, t) == ROUTE_ASKS;
+    bool fits = x->content.n <= (uint64_t)x->route->conf->key_max_content;
 
-    t->at[t->n++] = (struct sem_step){ "pass", caches ? SEM_ALLOWS : SEM_FORBIDS, -1, -1 };
-    return caches;
+    if (!may || !x->request.content)
+        return may;
+    t->at[t->n++] = (struct sem_step){ "content-size", fits ? SEM_ALLOWS : SEM_FORBIDS, -1, -1 };
+    *why = "content-size";
+    return fits;
 }
 
 static bool
@@ -294,34 +313,58 @@ put_judged(struct explained *x)
 {
     struct buf *b = &x->r->out;
     struct sem_trace t = { 0 };
-    const char *why = "pass";
-    bool may = policy_caches(x, &t) && sem_request_weigh(&x->request, &why, &t);
+    const char *why = NULL;
+    bool may = asks(x, &why, &t);
 
     buf_printf(b, ",\n \"request\": {\"cacheable\": %s, ", may ? "true" : "false");
     explain_member(b, "why", may ? NULL : why);
-    buf_printf(b, ", \"method\": \"GET\", \"trusted\": %s,\n  ", x->trusted ? "true" : "false");
+    buf_addz(b, ", \"method\": ");
+    admin_json_text(b, x->head->method_name);
+    buf_printf(b, ", \"content_bytes\": %zu, \"trusted\": %s,\n  ", x->content.n,
+        x->trusted ? "true" : "false");
     explain_clauses(x, "clauses", &t, true);
     buf_addc(b, '}');
     return may;
 }
 
-static const char *
-verdict_of(const struct explained *x, bool may)
+static bool
+is_write(const struct explained *x)
 {
+    return !http_method_safe(x->head->method) && !x->request.promised;
+}
+
+/* Of what goes forward by itself, a HEAD is sent as it stands. */
+static const char *
+alone(struct explained *x)
+{
+    if (x->head->method != HTTP_HEAD)
+        return "alone";
+    explain_advise(x, "head");
+    return "pass";
+}
+
+static const char *
+verdict_of(struct explained *x, bool may)
+{
+    bool only_stored = (x->request.cc.flags & CC_ONLY_IF_CACHED) != 0;
+
     if (!may)
-        return "pass";
+        return is_write(x) ? "write" : only_stored ? "only-if-cached" : "pass";
     if (x->answer == STORE_HIT)
         switch (x->use) {
         case SEM_FRESH:            return "hit";
         case SEM_STALE:            return "stale";
         case SEM_STALE_REVALIDATE: return "stale-while-revalidate";
         case SEM_PART:             return "part";
-        case SEM_CANNOT:           return "alone";
         default:                   break;
         }
-    if (x->request.cc.flags & CC_ONLY_IF_CACHED)
+    if (only_stored)
         return "only-if-cached";
-    return x->answer == STORE_HIT ? "validate" : x->answer == STORE_PASS ? "alone" : "miss";
+    if (x->in_blocks)
+        return "blocks";
+    if (x->answer == STORE_PASS || (x->answer == STORE_HIT && x->use == SEM_CANNOT))
+        return alone(x);
+    return x->answer == STORE_HIT ? "validate" : "miss";
 }
 
 static void
@@ -336,6 +379,8 @@ put_verdict(struct explained *x, const char *word)
         { "part", "what is stored is a part: a range in it is answered, else the rest asked for" },
         { "validate", "the origin is asked whether what is stored still holds" },
         { "alone", "goes to the origin beside other requests; stored if the answer allows" },
+        { "blocks", "made of blocks: those that are stored and fresh, the others are asked for" },
+        { "write", "goes to the origin; when that succeeds, what it changed is purged" },
         { "only-if-cached", "the client wants no other answer than a stored one: 504" },
         { "miss", "goes to the origin, once for all who ask; stored if the answer allows" },
     };
@@ -362,12 +407,15 @@ without_port(struct slice host)
 }
 
 static void
-put_key_and_stored(struct explained *x, struct slice host, struct slice path, struct slice query)
+put_key_and_stored(struct explained *x, const struct route_table *t, struct slice host,
+    struct slice path, struct slice query)
 {
     struct buf *b = &x->r->out, bytes = { 0 };
     bool may = put_judged(x);
     struct key k;
 
+    if (is_write(x))
+        explain_write(x, t, host, path, query);
     if (make_key(x, host, path, query, &bytes, &k) == 0) {
         buf_addz(b, ",\n \"key\": ");
         admin_json_text(b, k.bytes);
@@ -387,7 +435,6 @@ explain(struct explained *x, const struct route_table *t)
     struct buf host = { 0 }, target = { 0 }, *b = &x->r->out;
     struct slice path, query = { NULL, 0 };
     struct considered c = { .x = x };
-    struct route_match m;
 
     http_host_normalise(&host, x->head->host, x->https);
     http_uri_normalise(&target, x->head->path, x->head->query);
@@ -396,7 +443,7 @@ explain(struct explained *x, const struct route_table *t)
         query = path;
         slice_cut(&query, '?', &path);
     }
-    x->route = route_match(t, without_port(buf_slice(&host)), path, x->head, &m);
+    x->route = route_match(t, without_port(buf_slice(&host)), path, x->head, &x->match);
     buf_addz(b, ",\n \"route\": ");
     if (x->route != NULL)
         put_route(b, x->route);
@@ -406,13 +453,49 @@ explain(struct explained *x, const struct route_table *t)
     route_consider(t, without_port(buf_slice(&host)), path, x->head, each_route, &c);
     buf_addc(b, ']');
     if (x->route != NULL)
-        put_key_and_stored(x, buf_slice(&host), path, query);
+        put_key_and_stored(x, t, buf_slice(&host), path, query);
     else
         put_verdict(x, "none");
     explain_advice(x);
     b->failed |= host.failed | target.failed;
     buf_free(&host);
     buf_free(&target);
+}
+
+/* The document of a POST: the content of the request that is asked about. NULL with a problem. */
+static json_t *
+read_document(struct explained *x)
+{
+    json_error_t e;
+    json_t *doc = json_loadb(x->r->body.p, x->r->body.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
+        &e);
+    const json_t *content = json_object_get(doc, "content");
+
+    if (json_is_string(content) && json_object_size(doc) == 1) {
+        x->content = (struct slice){ json_string_value(content), json_string_length(content) };
+        return doc;
+    }
+    admin_problem(x->r, 400, "a JSON object is wanted, as {\"content\": \"a text\"}%s%s",
+        doc == NULL ? ": " : "", doc == NULL ? e.text : "");
+    json_decref(doc);
+    return NULL;
+}
+
+static void
+answer(struct explained *x, const struct http_uri *u, struct slice url)
+{
+    struct route_table *t = x->r->a->process.table(x->r->a->process.arg);
+    const struct http_head *h = x->head;
+
+    sem_request_read(h, &x->request);
+    x->file = route_table_conf(t)->file;
+    x->https = slice_ieq(u->scheme, SLICE("https")) || (x->trusted &&
+        slice_ieq(http_value(h, HF_X_FORWARDED_PROTO), SLICE("https")));
+    buf_addz(&x->r->out, "{\"url\": ");
+    admin_json_text(&x->r->out, url);
+    explain(x, t);
+    buf_addz(&x->r->out, "}\n");
+    route_table_unref(&t);
 }
 
 void
@@ -424,28 +507,21 @@ handle_explain(struct admin_request *r)
     struct explained x = { .r = r, .head = &h, .now_ms = wall_ms() };
     struct buf url = { 0 }, wire = { 0 };
     struct http_fault fault = { 0 };
+    json_t *doc = NULL;
     struct http_uri u;
     ssize_t n;
 
+    if (r->head->method == HTTP_POST && (doc = read_document(&x)) == NULL)
+        return;
     if (put_request(&x, &url, &wire, &u) == 0) {
         n = wire.failed ? 0 : http_parse_request(wire.p, wire.n, &limits, &h, &fault);
-        if (n != (ssize_t)wire.n) {
+        if (n != (ssize_t)wire.n)
             admin_problem(r, 400, "such a request would be refused: %s",
                 fault.why != NULL ? fault.why : "its head ends early");
-        } else {
-            struct route_table *t = r->a->process.table(r->a->process.arg);
-
-            sem_request_read(&h, &x.request);
-            x.file = route_table_conf(t)->file;
-            x.https = slice_ieq(u.scheme, SLICE("https")) || (x.trusted &&
-                slice_ieq(http_value(&h, HF_X_FORWARDED_PROTO), SLICE("https")));
-            buf_addz(&r->out, "{\"url\": ");
-            admin_json_text(&r->out, buf_slice(&url));
-            explain(&x, t);
-            buf_addz(&r->out, "}\n");
-            route_table_unref(&t);
-        }
+        else
+            answer(&x, &u, buf_slice(&url));
     }
+    json_decref(doc);
     buf_free(&url);
     buf_free(&wire);
 }

@@ -19,14 +19,16 @@ const struct clause *clause_of(const char *word);
 struct explained {
     struct admin_request   *r;
     const struct http_head *head;       /* of the request that is asked about */
+    struct slice            content;    /* of it */
     struct sem_request      request;
     const struct route     *route;      /* NULL: none takes it */
+    struct route_match      match;
     const char             *file;       /* of the configuration, or NULL */
     const struct object    *selected;   /* in the read section */
     enum store_answer       answer;
     enum sem_use            use;        /* of the selected one */
     int64_t                 now_ms;
-    bool                    https, trusted;
+    bool                    https, trusted, in_blocks;
     size_t                  n;
     const struct clause    *advice[ADVICE_MAX];
     size_t                  nadvice;
@@ -40,7 +42,11 @@ void explain_clauses(struct explained *x, const char *name, const struct sem_tra
 void explain_advise(struct explained *x, const char *word);
 void explain_advice(struct explained *x);               /* "advice": [...] */
 
-/* "answer", "stored", "last_refused". */
+/* "answer", "stored", "last_refused", and of what comes in blocks "blocks". */
 void explain_stored(struct explained *x, const struct key *k);
+
+/* "write": what a write's success would purge. host, path and query: normalised. */
+void explain_write(struct explained *x, const struct route_table *t, struct slice host,
+    struct slice path, struct slice query);
 
 #endif

@@ -265,6 +265,67 @@ each_refusal(void *arg, const struct store_refusal *r)
     explain_advise(x, word);
 }
 
+/* ---- blocks (`range.block`) ------------------------------------------------------------------- */
+
+#define BLOCKS_TOLD 16
+
+static void
+put_block(struct explained *x, const struct key *k, uint64_t n, const char *comma)
+{
+    struct store *s = x->r->a->process.store;
+    struct buf *b = &x->r->out, bytes = { 0 };
+    struct object *o = NULL;
+    bool soft = false, stored = false;
+    const char *use = NULL, *why;
+    struct key of;
+
+    if (key_block(k, &n, &bytes, &of) == 0) {
+        rcu_begin();
+        stored = store_get(s, &of, x->head, x->now_ms, &o, &soft) == STORE_HIT;
+        if (stored) {
+            enum sem_use u = sem_use(&x->request, &o->meta, x->now_ms, soft, &why);
+
+            use = u == SEM_PART ? "fresh" : use_word(u);
+        }
+        rcu_end();
+    }
+    buf_printf(b, "%s{\"block\": %llu, \"stored\": %s, ", comma, (unsigned long long)n,
+        stored ? "true" : "false");
+    explain_member(b, "use", use);
+    buf_addc(b, '}');
+    b->failed |= bytes.failed;
+    buf_free(&bytes);
+}
+
+/* Those of the range that is asked for, but of an open one, or of the end, only the first: how many
+ * there are the origin knows. */
+static void
+put_blocks(struct explained *x, const struct key *k)
+{
+    uint64_t size = (uint64_t)x->route->conf->range_block, n, last;
+    struct buf *b = &x->r->out, bytes = { 0 };
+    struct http_range_spec range;
+    struct object *o = NULL;
+    bool marked, soft;
+    struct key mark;
+
+    if (x->answer == STORE_HIT || !route_in_blocks(x->route, x->head, &x->request, &range))
+        return;
+    rcu_begin();
+    marked = key_block(k, NULL, &bytes, &mark) == -1 ||
+        store_get(x->r->a->process.store, &mark, x->head, x->now_ms, &o, &soft) == STORE_PASS;
+    rcu_end();
+    buf_free(&bytes);
+    x->in_blocks = !marked;
+    buf_printf(b, ",\n \"blocks\": {\"size\": %llu, \"refused_lately\": %s, \"wanted\": [",
+        (unsigned long long)size, marked ? "true" : "false");
+    n = range.suffix ? 0 : range.first / size;
+    last = range.suffix || range.last == UINT64_MAX ? n : range.last / size;
+    for (uint64_t i = n; i <= last && i - n < BLOCKS_TOLD; i++)
+        put_block(x, k, i, i > n ? ", " : "");
+    buf_addz(b, "]}");
+}
+
 void
 explain_stored(struct explained *x, const struct key *k)
 {
@@ -298,4 +359,5 @@ explain_stored(struct explained *x, const struct key *k)
     buf_addz(b, "],\n \"last_refused\": ");
     if (!store_refused(s, k, each_refusal, x))
         buf_addz(b, "null");
+    put_blocks(x, k);
 }

@@ -141,14 +141,30 @@ type_is_json(const struct http_head *h)
     return slice_cut(&rest, ';', &type) && slice_ieq(slice_trim(type), SLICE("application/json"));
 }
 
+/* That of path and method; a path may have two, one of them for POST. */
 static const struct endpoint *
 find(struct admin_request *r, bool probe)
 {
-    for (size_t i = 0; i < nendpoints; i++)
-        if (slice_eq(r->head->path, slice_of(endpoints[i].path)) && (!probe || endpoints[i].probe))
-            return &endpoints[i];
-    admin_problem(r, 404,
-        probe ? "the probe port has /healthz and /readyz" : "GET / lists what is here");
+    enum http_method asked = r->head->method == HTTP_HEAD ? HTTP_GET : r->head->method;
+    bool get = false, post = false;
+
+    for (size_t i = 0; i < nendpoints; i++) {
+        const struct endpoint *e = &endpoints[i];
+
+        if (!slice_eq(r->head->path, slice_of(e->path)) || (probe && !e->probe))
+            continue;
+        if (e->method == asked)
+            return e;
+        get = get || e->method == HTTP_GET;
+        post = post || e->method == HTTP_POST;
+    }
+    if (get || post) {
+        r->allow = get && post ? "GET, HEAD, POST" : get ? "GET, HEAD" : "POST";
+        admin_problem(r, 405, "%.*s takes %s", SLICE_ARG(r->head->path), r->allow);
+    } else {
+        admin_problem(r, 404,
+            probe ? "the probe port has /healthz and /readyz" : "GET / lists what is here");
+    }
     return NULL;
 }
 
@@ -157,8 +173,6 @@ admin_admit(struct admin_request *r, const struct sockaddr *local, bool probe)
 {
     const struct http_head *h = r->head;
     const struct endpoint *e;
-    bool read = h->method == HTTP_GET || h->method == HTTP_HEAD;
-
     if (!probe && !may(r, local)) {
         COUNT(admin_denied);
         return NULL;
@@ -166,12 +180,7 @@ admin_admit(struct admin_request *r, const struct sockaddr *local, bool probe)
     e = find(r, probe);
     if (e == NULL)
         return NULL;
-    if (e->method == HTTP_GET ? !read : h->method != e->method) {
-        r->allow = e->method == HTTP_GET ? "GET, HEAD" : "POST";
-        admin_problem(r, 405, "%s takes %s", e->path, r->allow);
-        return NULL;
-    }
-    if (!read && !type_is_json(h)) {
+    if (e->method == HTTP_POST && !type_is_json(h)) {
         admin_problem(r, 415, "%s takes application/json, as curl -H 'Content-Type: "
             "application/json' (or --json) says it; a form's types are refused, since any web page "
             "can send them", e->path);

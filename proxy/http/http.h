@@ -211,6 +211,8 @@ struct http_range_spec {
     uint64_t first, last;               /* last: UINT64_MAX when it is open, "first-" */
 };
 bool http_range_single(struct slice value, struct http_range_spec *out);
+/* What the request's one line of Range asks for; false: it has none, several, or one of more. */
+bool http_range_asked(const struct http_head *h, struct http_range_spec *out);
 
 #define HTTP_SIZE_UNKNOWN UINT64_MAX
 struct http_content_range { uint64_t first, last, size; };          /* inclusive */

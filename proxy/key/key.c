@@ -468,6 +468,22 @@ tell_part(const struct telling *t, const char *kind, struct slice name, struct s
     }
 }
 
+int
+key_block(const struct key *k, const uint64_t *block, struct buf *b, struct key *out)
+{
+    struct buf n = { 0 };
+    int rc;
+
+    if (block != NULL)
+        buf_addu(&n, *block);
+    *out = *k;
+    b->n = 0;
+    buf_adds(b, k->bytes);
+    rc = b->failed || n.failed ? -1 : key_add(out, 'B', buf_slice(&n), b);
+    buf_free(&n);
+    return rc;
+}
+
 static const char *
 added_name(char kind)
 {

@@ -53,6 +53,9 @@ int key_add_content(struct key *k, const struct http_head *h, struct slice conte
  * request whose sender is trusted to say it. host.p NULL: the route's key has none. -1 as above. */
 int key_add_forwarded(struct key *k, const struct http_head *h, bool https, struct slice host,
     struct buf *b);
+/* The key of a block of what k is the key of; NULL: of the mark that it is not to be had in blocks.
+ * In b. -1 as above. */
+int key_block(const struct key *k, const uint64_t *block, struct buf *b, struct key *out);
 /* For explanations: calls each(arg, name, value) for every part behind the URL of a key that this
  * recipe made: a name such as "header accept", "cookie sid", "route", "x-forwarded-host"; a value
  * with .p NULL is absent. */

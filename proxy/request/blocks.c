@@ -31,18 +31,6 @@ struct blocks {
     struct sem_validator validator;     /* etag in the pool */
 };
 
-/* The key of block n, or where n is NULL of the mark that there are none. */
-static bool
-block_key(const struct request *r, const uint64_t *n, struct buf *b, struct key *k)
-{
-    char digits[24];
-    size_t len = n != NULL ? put_u64(digits, *n) : 0;
-
-    *k = r->key;
-    buf_adds(b, r->key.bytes);
-    return !b->failed && key_add(k, 'B', (struct slice){ digits, len }, b) == 0;
-}
-
 static bool
 marked(const struct request *r)
 {
@@ -51,7 +39,7 @@ marked(const struct request *r)
     struct key k;
     bool soft, is = true;
 
-    if (block_key(r, NULL, &b, &k)) {
+    if (key_block(&r->key, NULL, &b, &k) == 0) {
         rcu_begin();
         is = store_get(req_store(), &k, r->head, wall_ms(), &o, &soft) == STORE_PASS;
         rcu_end();
@@ -67,7 +55,7 @@ mark(const struct request *r)
     struct buf b = { 0 };
     struct key k;
 
-    if (pass_ms > 0 && block_key(r, NULL, &b, &k))
+    if (pass_ms > 0 && key_block(&r->key, NULL, &b, &k) == 0)
         store_pass(req_store(), &k, wall_ms() + pass_ms);
     buf_free(&b);
 }
@@ -75,15 +63,14 @@ mark(const struct request *r)
 bool
 blocks_begin(struct request *r)
 {
-    int64_t size = r->match.route->conf->range_block;
+    struct http_range_spec spec;
     struct blocks *b;
 
-    if (size <= 0 || r->no_blocks || r->head->method != HTTP_GET || !r->rq.range ||
-        r->rq.conditional || (r->rq.cc.flags & (CC_NO_CACHE | CC_ONLY_IF_CACHED)) ||
-        !range_single(r->head) || marked(r) || (b = pool_zalloc(r->pool, sizeof *b)) == NULL)
+    if (r->no_blocks || !route_in_blocks(r->match.route, r->head, &r->rq, &spec) || marked(r) ||
+        (b = pool_zalloc(r->pool, sizeof *b)) == NULL)
         return false;
-    b->size = (uint64_t)size;
-    http_range_single(http_value(r->head, HF_RANGE), &b->spec);
+    b->size = (uint64_t)r->match.route->conf->range_block;
+    b->spec = spec;
     b->at = b->spec.suffix ? 0 : b->spec.first;
     r->blocks = b;
     return true;
@@ -275,7 +262,7 @@ find(struct request *r)
     bool soft;
     int rc = -1;
 
-    if (++b->tries > TRIES_MAX || n > UINT64_MAX / b->size - 1 || !block_key(r, &n, &bytes, &k)) {
+    if (++b->tries > TRIES_MAX || n > UINT64_MAX / b->size - 1 || key_block(&r->key, &n, &bytes, &k) == -1) {
         buf_free(&bytes);
         return r->head_sent ? deliver_cut(r) : without(r, false);
     }

@@ -36,8 +36,10 @@ forward(struct request *r, const char *why)
 bool
 lookup_ranged(struct request *r)
 {
+    struct http_range_spec spec;
+
     r->waits = false;
-    r->ranged = range_single(r->head) && (!r->rq.conditional || r->stale != NULL);
+    r->ranged = http_range_asked(r->head, &spec) && (!r->rq.conditional || r->stale != NULL);
     return r->ranged;
 }
 

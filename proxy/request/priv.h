@@ -207,7 +207,6 @@ enum range_fit {
 /* What this request wants of o; ranges has room for RANGES_MAX. */
 enum range_fit range_fit(const struct request *r, const struct object *o, int64_t now_ms,
     struct http_range *ranges, size_t *n);
-bool range_single(const struct http_head *h);       /* one line, one range */
 /* The status line and fields of a 206 of one range, but for the empty line. */
 void range_head(struct buf *b, const struct http_head *h, const struct http_range *range, uint64_t size);
 /* Writes the status line and fields of a 206 or 416 out of r->object, whose head is h, and

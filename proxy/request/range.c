@@ -9,20 +9,6 @@
 
 #define UNBOUNDED ((uint64_t)1 << 62)   /* stands for a size that is not known */
 
-bool
-range_single(const struct http_head *h)
-{
-    const struct http_field *f = http_find(h, HF_RANGE);
-    struct http_range_spec spec;
-
-    if (f == NULL || !http_range_single(f->value, &spec))
-        return false;
-    for (const struct http_field *g = f + 1; g < h->fields + h->nfields; g++)
-        if (g->id == HF_RANGE)
-            return false;
-    return true;
-}
-
 enum range_fit
 range_fit(const struct request *r, const struct object *o, int64_t now_ms,
     struct http_range *ranges, size_t *n)

@@ -174,22 +174,11 @@ purges_here(const struct request *r)
     return r->head->method == HTTP_PURGE && conn_listener(r->conn)->purge_networks.n > 0;
 }
 
-/* Is the method safe here by the route's word, `cache_methods`? */
-static bool
-promised(const struct request *r)
-{
-    const struct conf_route *c = r->match.route->conf;
-
-    for (size_t i = 0; i < c->cache_methods.n && !http_method_safe(r->head->method); i++)
-        if (slice_eq(slice_of(c->cache_methods.at[i]), r->head->method_name))
-            return c->policy != POLICY_PASS;
-    return false;
-}
-
 enum req_state
 do_route(struct request *r)
 {
     const char *why = NULL;
+    enum route_ask asks;
     uint64_t hops;
 
     r->outcome = OUTCOME_PASS;
@@ -213,27 +202,15 @@ do_route(struct request *r)
         return req_problem(r, 404, "no route takes this host, path and method");
     if (rewrite(r) == -1 || make_key(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
-    sem_request_read(r->head, &r->rq);
-    if (promised(r))
-        r->rq.content = r->rq.promised = true;
+    asks = route_asks(r->match.route, r->head, conn_has_body(r->conn), &r->rq, &why, NULL);
     r->unsafe = !http_method_safe(r->head->method) && !r->rq.promised;
-    if (r->match.route->conf->policy == POLICY_PASS) {
-        r->fwd = FWD_BYPASS;
-        r->why = "pass";
-    } else if (!sem_request_cacheable(&r->rq, &why)) {
-        r->fwd = FWD_METHOD;
-        if (r->head->method == HTTP_GET || r->head->method == HTTP_HEAD || r->rq.content)
-            r->fwd = FWD_REQUEST;
-        r->why = why;
-    } else if ((conn_has_body(r->conn) && !r->rq.content) ||
-        (r->head->flags & HTTP_UPGRADING) != 0) {
-        r->fwd = FWD_BYPASS;
-        r->why = conn_has_body(r->conn) ? "request-body" : "upgrade";
-    } else if (r->rq.content) {
-        return REQ_BODY;
-    } else {
-        return REQ_LOOKUP;
-    }
+    if (asks == ROUTE_ASKS)
+        return r->rq.content ? REQ_BODY : REQ_LOOKUP;
+    r->why = why;
+    r->fwd = FWD_BYPASS;
+    if (asks == ROUTE_ASKS_NOT)
+        r->fwd = r->head->method == HTTP_GET || r->head->method == HTTP_HEAD || r->rq.content ?
+            FWD_REQUEST : FWD_METHOD;
     if (!r->unsafe && (r->rq.cc.flags & CC_ONLY_IF_CACHED))
         return req_problem(r, 504, "only-if-cached: this request is not answered from the cache");
     r->outcome = r->unsafe ? OUTCOME_WRITE : OUTCOME_PASS;

@@ -79,6 +79,19 @@ const struct route *route_table_find(const struct route_table *t, struct slice n
 const struct route *route_match(const struct route_table *t, struct slice host, struct slice path,
     const struct http_head *h, struct route_match *m);
 
+/* May the request be answered from the cache, as far as it and its route tell? Fills *rq. has_body:
+ * the request has content. t: what was weighed, or NULL. */
+enum route_ask {
+    ROUTE_ASKS,
+    ROUTE_ASKS_NOT,                     /* by the request's own word; *why */
+    ROUTE_BYPASSES,                     /* by the route's, or there is no answer to it; *why */
+};
+enum route_ask route_asks(const struct route *r, const struct http_head *h, bool has_body,
+    struct sem_request *rq, const char **why, struct sem_trace *t);
+/* Is the range that it wants made of blocks (`range.block`), where no more of it is stored? */
+bool route_in_blocks(const struct route *r, const struct http_head *h,
+    const struct sem_request *rq, struct http_range_spec *range);
+
 /* Calls each(arg, route) for every route that could have stored a GET or QUERY for this, or what
  * its `cache_methods` say, whatever fields it asks for: the most specific first, up to one that
  * takes all methods. For purging by URL. host as above; NULL: under every host, and then a route

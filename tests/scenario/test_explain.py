@@ -6,10 +6,12 @@ import subprocess
 import harness
 
 
-def explain(w, path, *headers, trusted=False, host=None):
+def explain(w, path, *headers, trusted=False, host=None, method=None, content=None):
     target = "/explain?url=http://%s%s" % (host or w.host, path.replace("&", "%26"))
     target += "".join("&header=" + h.replace(" ", "+").replace("&", "%26") for h in headers)
-    answer = w.api("GET", target + ("&trusted=1" if trusted else ""))
+    target += ("&trusted=1" if trusted else "") + ("&method=" + method if method else "")
+    answer = w.api("GET", target) if content is None else \
+        w.api("POST", target, {"content": content})
     assert answer.status == 200, answer.body
     return answer.json()
 
@@ -193,3 +195,138 @@ def test_the_page_has_marks_that_the_terminal_can_show(origin, weir):
     assert "  no private: " in plain.stdout and plain.stdout.isascii()
     assert json.loads(page("http://%s/p" % w.host, "C", "--json").stdout)["answer"] == "pass"
     assert page("nonsense", "C").returncode == 1
+
+
+# ---- other methods, content, blocks, writes ------------------------------------------------------
+
+def test_a_head_is_explained_as_it_is_answered(origin, weir):
+    origin.on("/a", body=b"a", headers=[("Cache-Control", "max-age=60")])
+    origin.on("/private", body=b"a", headers=[("Cache-Control", "private")])
+    w = weir()
+    x = explain(w, "/a", method="HEAD")
+    assert (x["request"]["method"], x["verdict"]["outcome"]) == ("HEAD", "miss")
+    assert w.request("HEAD", "/a").status == 200 and origin.last("/a").method == "GET"
+    assert explain(w, "/a", method="HEAD")["verdict"]["outcome"] == "hit"
+    w.get("/private")
+    x = explain(w, "/private", method="HEAD")
+    assert x["verdict"]["outcome"] == "pass" and "head" in advised(x)
+    w.request("HEAD", "/private")
+    assert origin.last("/private").method == "HEAD"
+
+
+def test_a_query_is_explained_by_its_content(origin, weir):
+    origin.on("/q", lambda q, c: c.respond(200, [("Cache-Control", "max-age=60")], q.body))
+    w = weir(routes=[{"path": "/**", "key": {"max_content": "1KiB"}}])
+    kind = [("Content-Type", "application/json")]
+    w.request("QUERY", "/q", kind, b'{"a": 1, "b": 2}')
+    json_type = "Content-Type: application/json"
+    x = explain(w, "/q", json_type, method="QUERY", content='{"b":2,"a":1}')
+    assert x["verdict"]["outcome"] == "hit" and x["request"]["content_bytes"] == 13
+    assert [p["part"] for p in x["key_parts"]] == ["content"]
+    assert w.request("QUERY", "/q", kind, b'{"b":2,"a":1}').cache_status.hit
+    assert explain(w, "/q", json_type, method="QUERY", content="{}")["answer"] == "uri-miss"
+    assert explain(w, "/q", method="QUERY", content='{"b":2,"a":1}')["answer"] == "uri-miss"
+    x = explain(w, "/q", json_type, "Range: bytes=0-1", method="QUERY", content="{}")
+    assert (x["verdict"]["outcome"], x["request"]["why"]) == ("pass", "range")
+    x = explain(w, "/q", json_type, method="QUERY", content="[%s]" % ("1," * 600 + "1"))
+    assert (x["verdict"]["outcome"], x["request"]["why"]) == ("pass", "content-size")
+    assert advised(x) == ["content-size"]
+    x = explain(w, "/q", content="x")
+    assert (x["verdict"]["outcome"], x["request"]["why"]) == ("pass", "request-body")
+
+
+def test_a_promised_post_is_a_question_and_another_is_a_write(origin, weir):
+    origin.on("/search", lambda q, c: c.respond(200, [("Cache-Control", "max-age=60")], b"x"))
+    w = weir(routes=[{"path": "/search", "cache_methods": ["POST"]}, {"path": "/**"}])
+    assert explain(w, "/search", method="POST", content="a")["verdict"]["outcome"] == "miss"
+    w.post("/search", body=b"a")
+    x = explain(w, "/search", method="POST", content="a")
+    assert x["verdict"]["outcome"] == "hit" and "write" not in x
+    assert w.post("/search", body=b"a").cache_status.hit
+    x = explain(w, "/other", method="POST", content="a")
+    assert x["verdict"]["outcome"] == "write" and x["request"]["why"] == "method"
+    for method, outcome in (("PUT", "write"), ("OPTIONS", "pass"), ("X-NEW", "write")):
+        assert explain(w, "/search", method=method)["verdict"]["outcome"] == outcome
+
+
+def test_a_write_says_what_its_success_purges_and_it_does(origin, weir):
+    fresh = [("Cache-Control", "max-age=60")]
+    routes = [{"path": "/things/{id}", "name": "thing", "tags": ["thing:{id}"],
+               "purge": ["thing:{id}", "/lists/{id}?x=1", "{request.body.tag}",
+                         "{response.header.x-tag}"]},
+              {"path": "/lists/**", "name": "lists"}, {"path": "/**", "name": "rest", "tags": ["t"]}]
+    for path in ("/things/7", "/lists/7", "/by-tag"):
+        origin.on(path, body=b"a", headers=fresh)
+    w = weir(routes=routes)
+    x = explain(w, "/things/7", method="PUT", content='{"tag": "t"}')
+    base = "http://%s" % w.host
+    assert x["route"]["policy"] == "cache-aside" and x["verdict"]["outcome"] == "write"
+    assert x["write"] == {
+        "purge_on": "success",
+        "purges": [{"url": base + "/things/7"}, {"tag": "thing:7"}, {"url": base + "/lists/7?x=1"},
+                   {"tag": "t"}],
+        "told_by_the_answer": ["Location", "Content-Location", "Cache-Group-Invalidation",
+                               "{response.header.x-tag}"]}
+    paths = ("/things/7", "/lists/7?x=1", "/by-tag")
+    for path in paths:
+        w.get(path)
+        assert w.get(path).cache_status.hit                # the explanation has purged nothing
+    w.request("PUT", "/things/7", [("Content-Type", "application/json")], b'{"tag": "t"}')
+    assert not any(w.get(path).cache_status.hit for path in paths)
+    x = explain(w, "/things/7", method="PUT", content="no JSON")
+    assert {"route": "thing"} in x["write"]["purges"]       # what could not be filled is all of it
+
+
+def test_blocks_are_told_one_by_one(origin, weir):
+    body = bytes(range(256)) * 1024
+
+    def ranged(q, c):
+        first, last = (int(n) for n in q.header("Range").split("=")[1].split("-"))
+        last = min(last, len(body) - 1)
+        c.respond(206, [("Cache-Control", "max-age=60"), ("ETag", '"1"'),
+                        ("Content-Range", "bytes %d-%d/%d" % (first, last, len(body)))],
+                  body[first:last + 1])
+    origin.on("/b", ranged)
+    w = weir(routes=[{"path": "/**", "range": {"block": "64KiB"}}])
+    span = "bytes=65000-140000"
+    wanted = "Range: " + span
+    x = explain(w, "/b", wanted)
+    assert x["verdict"]["outcome"] == "blocks" and x["blocks"]["size"] == 65536
+    assert [(b["block"], b["stored"]) for b in x["blocks"]["wanted"]] == [
+        (0, False), (1, False), (2, False)]
+    assert w.get("/b", [("Range", "bytes=65540-65550")]).body == body[65540:65551]
+    x = explain(w, "/b", wanted)
+    assert [(b["stored"], b["use"]) for b in x["blocks"]["wanted"]] == [
+        (False, None), (True, "fresh"), (False, None)]
+    assert w.get("/b", [("Range", span)]).body == body[65000:140001]
+    assert all(b["use"] == "fresh" for b in explain(w, "/b", wanted)["blocks"]["wanted"])
+    assert "blocks" not in explain(w, "/b")
+    origin.on("/whole", body=b"a" * 5000, headers=[("Cache-Control", "private")])
+    w.get("/whole", [("Range", "bytes=0-9")])
+    x = explain(w, "/whole", "Range: bytes=0-9")
+    assert x["blocks"]["refused_lately"] and x["verdict"]["outcome"] != "blocks"
+
+
+def test_the_shell_asks_with_method_and_content(origin, weir, tmp_path):
+    origin.on("/q", lambda q, c: c.respond(200, [("Cache-Control", "max-age=60")], b"x"))
+    w = weir()
+    content = tmp_path / "query.json"
+    content.write_text('[1, "\u00e4"]', encoding="utf-8")
+    w.request("QUERY", "/q", [("Content-Type", "application/json")], content.read_bytes())
+    url = "http://%s/q" % w.host
+
+    def shell(*args):
+        return w.cli("explain", url, "--admin", w.admin_url, *args)
+    page = shell("-X", "QUERY", "-d", "@%s" % content, "-H", "Content-Type: application/json").stdout
+    assert page.startswith("QUERY %s\nhit: " % url), page
+    assert shell("-X", "HEAD").stdout.startswith("HEAD ")
+    page = shell("-d", "x").stdout
+    assert page.startswith("POST %s\nwrite: " % url) and "purges\n  url: %s\n" % url in page
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    for wrong in ("@%s" % binary, "@%s" % (tmp_path / "none")):
+        assert shell("-d", wrong).returncode == 1
+    assert shell("-X", "GE T").returncode == 1
+    answer = w.api("POST", "/explain?url=" + url, {"other": "x"})
+    assert answer.status == 400
+    assert w.api("DELETE", "/explain?url=" + url).header("Allow") == "GET, HEAD, POST"
