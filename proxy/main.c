@@ -378,7 +378,7 @@ start(struct process *p)
     site = p->fills != NULL ? site_new(p->conf, p->upstream, &e) : NULL;
     if (site == NULL)
         log_fatal("%s", e.text);
-    request_init(p->store, p->fills);
+    request_init(p->store, p->fills, NULL);
     request_site_set(site);
     ap.store = p->store;
     p->admin = admin_start(p->loops[p->nloops], p->conf, &ap, &e);

@@ -136,6 +136,7 @@ struct request *req_new(struct conn *c, const struct http_head *h, struct slice 
 struct request_worker *req_worker(void);    /* of this thread */
 struct store *req_store(void);
 struct fills *req_fills(void);
+struct writes *req_writes(void);        /* NULL without a journal */
 struct slice req_protocol(const struct http_head *h);       /* "HTTP/1.1" */
 void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
 

@@ -45,6 +45,12 @@ req_fills(void)
     return shared.fills;
 }
 
+struct writes *
+req_writes(void)
+{
+    return shared.writes;
+}
+
 /* ---- states ---------------------------------------------------------------------------------- */
 
 static void                             /* the only writer of r->state */
@@ -392,10 +398,11 @@ req_finish(struct request *r)
 /* ---- what all share -------------------------------------------------------------------------- */
 
 void
-request_init(struct store *s, struct fills *f)
+request_init(struct store *s, struct fills *f, struct writes *w)
 {
     shared.store = s;
     shared.fills = f;
+    shared.writes = w;
     for (unsigned i = 0; i < REQ_WAIT; i++)
         stats_state_name(i, table[i].name);
 }

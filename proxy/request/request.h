@@ -18,6 +18,7 @@
 #include "route/route.h"
 #include "store/store.h"
 #include "upstream/upstream.h"
+#include "write/write.h"
 
 struct site;
 
@@ -28,8 +29,8 @@ void site_unref(struct site **sp);
 struct conf *site_conf(const struct site *s);               /* borrowed */
 struct route_table *site_table(const struct site *s);       /* borrowed */
 
-/* Once, before any worker: what all requests share. */
-void request_init(struct store *s, struct fills *f);
+/* Once, before any worker: what all requests share. w: NULL without a journal. */
+void request_init(struct store *s, struct fills *f, struct writes *w);
 /* From now on new requests are answered from s (takes your reference). Waits for a grace period. */
 void request_site_set(struct site *s);
 struct site *request_site(void);           /* the present one: a reference, NULL before the first */
