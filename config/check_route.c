@@ -233,6 +233,29 @@ check_replay(struct load *l, size_t i)
     }
 }
 
+static void
+check_compress(struct load *l, size_t i)
+{
+    const struct conf_strings *list = &l->c->routes[i].compress;
+
+    for (size_t k = 0; k < list->n; k++) {
+        struct slice name = slice_of(list->at[k]);
+        struct spot s = item_spot(l, i, "compress", list->at[k]);
+        enum sem_coding c = sem_coding(name);
+
+        if (c == SEM_IDENTITY || c == SEM_CODINGS || !slice_eq(name, sem_coding_name(c))) {
+            problem(l, s.where, s.path, "%s is no coding that weir makes; zstd, br or gzip",
+                shown(l, name));
+            continue;
+        }
+        for (size_t m = 0; m < k; m++)
+            if (strcmp(list->at[m], list->at[k]) == 0) {
+                problem(l, s.where, s.path, "named twice; once");
+                break;
+            }
+    }
+}
+
 /* Configurations that show one client what is another's. */
 static void
 check_leaks(struct load *l, size_t i)
@@ -300,6 +323,7 @@ check_pass(struct load *l, size_t i)
         { "stale_if_error", r->sie_ms != CONF_UNSET },
         { "max_object", r->max_object != CONF_UNSET },
         { "range.block", r->range_block != CONF_UNSET },
+        { "compress", r->compress.n > 0 },
         { "tags", r->tags.n > 0 },
         { "cache_methods", r->cache_methods.n > 0 },
         { "key", r->key_headers.n > 0 || r->key_cookies.n > 0 },
@@ -368,6 +392,7 @@ check_route(struct load *l, size_t i)
     check_tokens(l, i, "key.headers", &r->key_headers, "a field name such as X-Tenant");
     check_tokens(l, i, "key.cookies", &r->key_cookies, "a cookie's name");
     check_replay(l, i);
+    check_compress(l, i);
     check_edits(l, i, "request.set", &r->request_set, true, true);
     check_edits(l, i, "request.add", &r->request_add, true, false);
     check_removes(l, i, "request.remove", &r->request_remove, true);

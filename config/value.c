@@ -492,7 +492,7 @@ value_read(struct load *l, const struct option *o, const struct node *v, const c
     }
 }
 
-#define DEFAULTS_MAX 8
+#define DEFAULTS_MAX 16
 
 /* In the tables a list stands in one text, its items apart by ", ". */
 static void

@@ -30,6 +30,9 @@ DOORS = {
     "hiredis": {"redis"},
     "yaml.h": {"config"},
     "sqlite3.h": {"write", "store"},
+    "zlib.h": {"fill"},
+    "brotli": {"fill"},
+    "zstd.h": {"fill"},
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -24,8 +24,10 @@ also_judge(struct flight *f, const struct http_head *h, bool stored)
         !sem_store_as_get(&f->semantics, h, &f->route->rules, f->request_ms, wall_ms(),
             &f->also_meta) ||
         (h->framing == HTTP_LENGTH && h->length > (uint64_t)f->route->max_object) ||
-        (!stored && !flight_may_vary(f, h)))
+        (!stored && !flight_may_vary(f, h)) || (f->route->compress.n > 0 && sem_coded(h)))
         return false;
+    if (f->gunzip != NULL)
+        f->also_meta.flags |= META_DECODED;
     if (h->status != 200) {
         ok.status = 200;
         ok.reason = slice_of(http_reason(200));

@@ -5,7 +5,7 @@
  *          has changed. A reader that was closed while its message is under way is freed when that
  *          arrives.
  */
-#include "fill/flight.h"
+#include "fill/compress.h"
 
 #include <stdlib.h>
 
@@ -16,7 +16,8 @@ fills_new(struct store *s, struct err *e)
 {
     struct fills *fs = calloc(1, sizeof *fs);
 
-    if (fs == NULL) {
+    if (fs == NULL || (fs->compressor = compressor_new(s)) == NULL) {
+        free(fs);
         err_set(e, 12, "out of memory");
         return NULL;
     }
@@ -50,6 +51,7 @@ fills_free(struct fills **fp)
     *fp = NULL;
     if (fs == NULL)
         return;
+    compressor_free(&fs->compressor);
     for (size_t i = 0; i < SHARDS; i++)
         pthread_mutex_destroy(&fs->shards[i].mtx);
     fs->magic = 0;

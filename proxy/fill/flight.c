@@ -4,12 +4,15 @@
  * Model    WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
  *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
  *          table, so that who comes finds one or the other.
- * Not here how fast a body that is not stored comes (pace.c), heads (head.c), readers (fill.c).
+ * Not here how fast a body that is not stored comes (pace.c), heads (head.c), readers (fill.c),
+ *          content codings (compress.c, decode.c).
  * Locks    f->mtx guards what readers see; the shard's mtx guards the table, vary/variant and
  *          apart. Order: shard, then flight. The body is read without any.
  */
-#include "fill/flight.h"
+#include "fill/coder.h"
+#include "fill/compress.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "stats/stats.h"
@@ -18,6 +21,9 @@ static const struct exchange_fault no_memory = { .status = 503, .cause = "proxy_
     .detail = "out of memory", .retry_after_s = 1 };
 static const struct exchange_fault cut_short = { .status = 502, .cause = "http_response_body_size",
     .detail = "the rest of a stored part was not all of the rest" };
+
+static const struct exchange_fault no_gzip = { .status = 502, .cause = "http_response_content_coding",
+    .detail = "the response is no gzip, or breaks off", .reached = true, .mid_body = true };
 
 static struct shard *
 shard_of(const struct flight *f)
@@ -45,6 +51,7 @@ flight_unref(struct flight **fp)
     origin_unref(&f->origin);
     route_table_unref(&f->table);
     pthread_mutex_destroy(&f->mtx);
+    gunzip_free(&f->gunzip);
     buf_free(&f->interim);
     f->magic = 0;
     stats_gauge_add(GAUGE_flights_now, -1);
@@ -132,6 +139,13 @@ give_up(struct flight *f, const struct exchange_fault *fault)
 {
     fail(f, fault);
     landed(f);
+}
+
+static void
+out_of_memory(struct flight *f)
+{
+    COUNT(memory_failures);
+    give_up(f, &no_memory);
 }
 
 /* ---- the response's head --------------------------------------------------------------------- */
@@ -329,10 +343,16 @@ storable(struct flight *f, const struct http_head *h, const char **why)
         *why = untagged(f);
         return false;
     }
+    if (compress_misfit(f->route, h)) {
+        *why = "dictionary";
+        return false;
+    }
     if (!flight_may_vary(f, h)) {
         *why = "vary";
         return false;
     }
+    if (f->gunzip != NULL)
+        f->meta.flags |= META_DECODED;
     return true;
 }
 
@@ -434,8 +454,7 @@ begin(struct flight *f, const struct http_head *h, bool store, bool also,
 
     f->body = body_for(f, h, &storing);
     if (parsed == NULL || f->body == NULL || (f->joins && part_front(f) == -1)) {
-        COUNT(memory_failures);
-        give_up(f, &no_memory);
+        out_of_memory(f);
         return;
     }
     if (!store) {
@@ -481,8 +500,7 @@ on_response(struct flight *f, const struct http_head *h)
     struct heads heads;
 
     if (!build_heads(f, h, store, &heads)) {
-        COUNT(memory_failures);
-        give_up(f, &no_memory);
+        out_of_memory(f);
         return;
     }
     begin(f, h, store, also_judge(f, h, store), why, &heads);
@@ -651,6 +669,7 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
     struct http_field fields[HTTP_FIELDS_MAX], merged_fields[HTTP_FIELDS_MAX];
     struct http_head old = { .fields = fields, .cap = HTTP_FIELDS_MAX };
     struct http_head merged = { .fields = merged_fields, .cap = HTTP_FIELDS_MAX };
+    struct forms *forms = NULL;
     struct store_parts parts;
     struct buf b = { 0 };
     struct head_marks m;
@@ -672,6 +691,7 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         f->meta = f->stale->meta;
         f->meta.lifetime_ms = 0;
     }
+    f->meta.flags |= f->stale->meta.flags & META_DECODED;
     if (!(f->stale->meta.flags & META_PARTIAL))
         put_length(&b, merged.status, f->stale->body);
     if (make_groups(r304, &groups) == -1)
@@ -681,13 +701,18 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         .stamp = f->stamp, .regroup = http_has(r304, HF_CACHE_GROUPS) };
     parts.groups = groups.at;
     parts.ngroups = groups.n;
+    forms = b.failed ? NULL : compress_again(f->route, f->stale, buf_slice(&b), m.status_n);
+    parts.forms = &forms;
     if (b.failed ||
         store_freshen(f->fills->store, f->stale, &parts, &f->object) != STORE_STORED)
         goto out;
     if (!*keep)
         store_drop(f->fills->store, f->object);
+    else if (rcu_load(&f->object->forms) == NULL)
+        compress_later(f->fills->compressor, f->route, f->object);
     rc = 0;
 out:
+    forms_free(&forms);
     buf_free(&b);
     return rc;
 }
@@ -698,9 +723,8 @@ on_not_modified(struct flight *f, const struct http_head *h)
     const struct http_head *parsed = kept(f, h);
     bool keep;
 
-    if (parsed == NULL) {
-        COUNT(memory_failures);
-        give_up(f, &no_memory);
+    if (parsed == NULL || (h = decode_304(f, h)) == NULL) {
+        out_of_memory(f);
         return;
     }
     if (freshen(f, h, &keep) == -1) {
@@ -766,8 +790,10 @@ on_head(void *arg, const struct http_head *h)
         on_rest(f, h);
     else if (f->part != NULL && (h->status == 206 || h->status == 416 || h->status == 304))
         ask_again(f);
-    else
+    else if ((h = decode_head(f, h)) != NULL)
         on_response(f, h);
+    else
+        out_of_memory(f);
 }
 
 /* A fetch that nobody could join stood in no table while it had its reader; now that it goes on for
@@ -842,18 +868,33 @@ still_storing(struct flight *f)
     pthread_mutex_unlock(&f->mtx);
 }
 
+/* Not 0: memory is out. A coder_sink. */
+static int
+grow(void *arg, struct slice data)
+{
+    struct flight *f = arg;
+
+    if (body_append(f->body, data) == -1)
+        return ENOMEM;
+    if (atomic_load(&f->storing))
+        still_storing(f);
+    return 0;
+}
+
 static void
 on_data(void *arg, struct slice data)
 {
     struct flight *f = arg;
+    int rc = f->gunzip != NULL ? gunzip_feed(f->gunzip, data, grow, f) : grow(f, data);
 
-    if (body_append(f->body, data) == -1) {
-        COUNT(memory_failures);
-        give_up(f, &no_memory);
+    if (rc == ENOMEM) {
+        out_of_memory(f);
         return;
     }
-    if (atomic_load(&f->storing))
-        still_storing(f);
+    if (rc != 0) {
+        give_up(f, &no_gzip);
+        return;
+    }
     pthread_mutex_lock(&f->mtx);
     wake(f);
     pthread_mutex_unlock(&f->mtx);
@@ -956,6 +997,8 @@ flight_publish(struct flight *f, struct store_parts *p, struct slice head, struc
         (void)store_by_search(f->fills->store, p, buf_slice(&rule), &search, &equal);
     if (!b.failed)
         r = (int)(p->part != NULL ? part_publish(f, p, o) : store_put(f->fills->store, p, o));
+    if (r == STORE_STORED)
+        compress_later(f->fills->compressor, f->route, *o);
     /* What it replaces may have been stored for other URLs than it is. */
     if (r == STORE_STORED && f->stale != NULL && (p->key == &f->key || p->own == &f->key) &&
         !slice_eq(p->search, store_search_rule(f->stale)))
@@ -1043,6 +1086,10 @@ on_end(void *arg, struct slice trailer)
     assert(f->phase != FLIGHT_WAITING);     /* on_head came first */
     if (f->phase == FLIGHT_OBJECT) {
         landed(f);
+        return;
+    }
+    if (f->gunzip != NULL && !gunzip_whole(f->gunzip)) {
+        give_up(f, &no_gzip);
         return;
     }
     if (f->joins && !part_back(f)) {

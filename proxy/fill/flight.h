@@ -10,6 +10,8 @@
 #define WINDOW (64 * 1024)              /* bytes between the origin and the slowest reader */
 
 struct flight;
+struct compressor;
+struct gunzip;
 
 struct head_marks { uint32_t status_n, etag_at, etag_n; };      /* where things stand in a head */
 
@@ -17,6 +19,7 @@ struct fills {
     uint32_t      magic;
 #define FILLS_MAGIC 0xf1115000u
     struct store *store;                /* borrowed */
+    struct compressor *compressor;      /* owned */
     atomic_bool   stopping;             /* no flight goes on without a reader */
     struct shard {
         pthread_mutex_t mtx;
@@ -102,6 +105,7 @@ struct flight {
     struct http_content_range span;     /* of a 206 that is stored */
     bool          bounded;              /* ... and the body's end is told by length or chunks */
     uint64_t      held;                 /* of the store's room, for the body */
+    struct gunzip *gunzip;              /* owned: what comes is decoded; NULL: it is not */
     struct timer  patience;             /* with readers that hold others up; */
     bool          watching;             /* ... set */
     struct loop_msg drain;

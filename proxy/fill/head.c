@@ -7,7 +7,7 @@
  *          Age and Cache-Status are added at delivery. What is stored lacks what must not be
  *          replayed (sem_keeps).
  */
-#include "fill/flight.h"
+#include "fill/compress.h"
 
 static void
 put_field(struct buf *b, const struct http_field *f, struct head_marks *m)
@@ -67,6 +67,7 @@ head_build(const struct flight *f, const struct http_head *h, enum head_for who,
     put_via(f, h->minor, b);
     if (!http_has(h, HF_DATE))
         put_date(b);
+    compress_vary(f->route, h->status, m->status_n, b);
     return b->failed ? -1 : 0;
 }
 
@@ -85,6 +86,16 @@ replaced(const struct route_edit *edit, const struct http_head *r304, const stru
             return true;
     }
     return false;
+}
+
+/* Of a status line that we wrote: "HTTP/1.1 200". */
+static unsigned
+status_of(struct slice line)
+{
+    uint64_t status = 0;
+
+    slice_u64((struct slice){ line.p + 9, 3 }, &status);
+    return (unsigned)status;
 }
 
 /* Appends the stored head `old` as the 304 freshens it. Via and Date are among the fields: the
@@ -115,6 +126,7 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     }
     if (!http_has(r304, HF_DATE))
         put_date(b);
+    compress_vary(f->route, status_of(old_status), m->status_n, b);
     return b->failed ? -1 : 0;
 }
 

@@ -83,10 +83,35 @@ deliver_etag(const struct object *o)
 }
 
 static bool
-client_has(const struct request *r, const struct object *o, int64_t now_ms)
+client_has(const struct request *r, const struct object *o, int64_t now_ms, char tag[FORM_TAG_MAX],
+    struct slice *held)
 {
-    return r->rq.conditional && o->meta.status == 200 && sem_not_modified(r->head, deliver_etag(o),
-        o->meta.last_modified_s, o->meta.date_ms / 1000, now_ms / 1000);
+    return r->rq.conditional && o->meta.status == 200 && form_held(r, deliver_etag(o),
+        o->meta.last_modified_s, o->meta.date_ms / 1000, now_ms / 1000, tag, held);
+}
+
+/* The head names the tag of another form. */
+static void
+retag(struct http_head *h, struct slice etag)
+{
+    for (unsigned i = 0; i < h->nfields; i++)
+        if (h->fields[i].id == HF_ETAG)
+            h->fields[i].value = etag;
+}
+
+static const struct body *
+sent_body(const struct request *r)
+{
+    return r->form != NULL ? r->form->body : r->object->body;
+}
+
+/* The stored head as it is, of the form that is sent. */
+static void
+put_stored(const struct request *r, struct buf *b)
+{
+    const struct stored_head *head = r->form != NULL ? r->form->head : r->object->head;
+
+    buf_add(b, head->bytes, head->n);
 }
 
 static void
@@ -136,11 +161,14 @@ begin_object(struct request *r)
     int64_t now = wall_ms();
     struct buf b = { 0 };
     struct http_head h;
+    char tag[FORM_TAG_MAX];
+    struct slice held;
 
     r->close = !conn_may_keep(r->conn) || conn_has_body(r->conn);
     if (!stored_fields(o, &h, fields))
         return deliver_cut(r);                  /* cannot happen: it was parsed before it was stored */
-    if (client_has(r, o, now)) {
+    if (client_has(r, o, now, tag, &held)) {
+        retag(&h, held);
         r->status = 304;
         r->nparts = 0;
         buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
@@ -150,11 +178,12 @@ begin_object(struct request *r)
             buf_free(&b);
             return deliver_cut(r);              /* cannot happen: LOOKUP and FETCH looked at its range */
         }
+        r->form = form_choose(o, r->match.route, r->head, &r->rq);
         if (!deliver_parts(r, 1))
             b.failed = true;
         else if (r->head->method != HTTP_HEAD)
-            r->parts[0].n = body_size(o->body);
-        buf_add(&b, o->head->bytes, o->head->n);
+            r->parts[0].n = body_size(sent_body(r));
+        put_stored(r, &b);
     }
     put_age(&b, o, now);
     buf_adds(&b, r->own);
@@ -183,13 +212,13 @@ send_stored(struct request *r, struct part *p)
         if (r->cursor.at != p->at) {
             if (r->cursor.at > p->at)
                 r->cursor = (struct body_cursor){ 0 };
-            body_skip(r->object->body, &r->cursor, p->at - r->cursor.at);
+            body_skip(sent_body(r), &r->cursor, p->at - r->cursor.at);
         }
-        n = body_pieces(r->object->body, &r->cursor, end, iov, PIECES_MAX);
+        n = body_pieces(sent_body(r), &r->cursor, end, iov, PIECES_MAX);
         put = conn_write_some(r->conn, iov, n);
         if (put <= 0)
             return false;
-        body_skip(r->object->body, &r->cursor, (uint64_t)put);
+        body_skip(sent_body(r), &r->cursor, (uint64_t)put);
         p->at += (uint64_t)put;
         p->n -= (uint64_t)put;
         r->bytes_out += (uint64_t)put;
@@ -226,7 +255,8 @@ deliver_object(struct request *r)
 
 /* The client's own conditions against a response that was asked for whole. */
 static bool
-client_has_live(const struct request *r, const struct fill_view *v)
+client_has_live(const struct request *r, const struct fill_view *v, char tag[FORM_TAG_MAX],
+    struct slice *held)
 {
     struct slice date = http_value(v->response, HF_DATE);
     int64_t now = wall_ms() / 1000, lm = HTTP_NO_DATE, made = now;
@@ -237,7 +267,7 @@ client_has_live(const struct request *r, const struct fill_view *v)
         lm = http_date(http_value(v->response, HF_LAST_MODIFIED), now);
     if (date.p != NULL && http_date(date, now) != HTTP_NO_DATE)
         made = http_date(date, now);
-    return sem_not_modified(r->head, http_value(v->response, HF_ETAG), lm, made, now);
+    return form_held(r, http_value(v->response, HF_ETAG), lm, made, now, tag, held);
 }
 
 static bool
@@ -281,7 +311,7 @@ put_waited_age(const struct request *r, const struct fill_view *v, struct buf *b
 
 /* Made from a live response that the client has already: its fields that belong into a 304. */
 static enum req_state
-deliver_304(struct request *r, const struct fill_view *v)
+deliver_304(struct request *r, const struct fill_view *v, struct slice held)
 {
     struct http_field fields[HTTP_FIELDS_MAX];
     struct http_head h = { .fields = fields, .cap = HTTP_FIELDS_MAX };
@@ -289,6 +319,7 @@ deliver_304(struct request *r, const struct fill_view *v)
 
     if (http_parse_fields(v->head.p + v->status_n, v->head.n - v->status_n, &h) == -1)
         return deliver_cut(r);                  /* cannot happen: it was made from parsed fields */
+    retag(&h, held);
     r->status = 304;
     buf_addz(&b, "HTTP/1.1 304 Not Modified\r\n");
     deliver_fields(&b, &h, true, true);
@@ -346,10 +377,12 @@ static enum req_state
 begin_flight(struct request *r, const struct fill_view *v)
 {
     struct buf b = { 0 };
+    char tag[FORM_TAG_MAX];
+    struct slice held;
 
     r->close = !conn_may_keep(r->conn) || (conn_has_body(r->conn) && v->complete);
-    if (client_has_live(r, v))
-        return deliver_304(r, v);
+    if (client_has_live(r, v, tag, &held))
+        return deliver_304(r, v, held);
     buf_adds(&b, v->head);
     put_framing(r, v, &b);
     put_waited_age(r, v, &b);

@@ -7,7 +7,8 @@
  *          through the PROXY protocol is judged by the address it gave, for the one who speaks it
  *          hands on what others wrote. Where the answer
  *          may be stored the client's conditions and ranges are kept back: the whole representation
- *          is asked for, and the conditions are judged here.
+ *          is asked for, and the conditions are judged here. A route that compresses asks for identity then, and
+ *          for a HEAD and for a range, which are about the same.
  */
 #include <stdio.h>
 
@@ -90,7 +91,8 @@ sent(const struct route *route, struct slice name)
     case NOT_OURS:
         break;
     }
-    return stops_here(id, name) || conditional(id) || route_edit_takes(&route->request, name) ?
+    return stops_here(id, name) || conditional(id) ||
+        (id == HF_ACCEPT_ENCODING && route->compress.n > 0) || route_edit_takes(&route->request, name) ?
         FILL_FIELD_SAME : FILL_FIELD_CLIENTS;
 }
 
@@ -177,12 +179,20 @@ trace(const struct request *r, struct buf *b)
     buf_addz(b, "\r\n");
 }
 
+/* Is it about what a compressing route stores? Then it is asked for as it is stored. */
+static bool
+asks_identity(const struct request *r, bool whole)
+{
+    return r->match.route->compress.n > 0 && (whole || r->head->method == HTTP_HEAD ||
+        (r->head->method == HTTP_GET && r->rq.range));
+}
+
 void
 forward_fields(void *request, struct buf *b)
 {
     const struct request *r = request;
     const struct route_edit *edit = &r->match.route->request;
-    bool whole = r->state != REQ_FORWARD;
+    bool whole = r->state != REQ_FORWARD, identity = asks_identity(r, whole);
     struct buf via = { 0 };
     uint64_t hops;
     bool counted = hops_left(r->head, &hops);
@@ -191,10 +201,16 @@ forward_fields(void *request, struct buf *b)
         const struct http_field *f = &r->head->fields[i];
 
         if (stops_here(f->id, f->name) || (whole && conditional(f->id)) ||
-            (counted && f->id == HF_MAX_FORWARDS) || route_edit_takes(edit, f->name))
+            (counted && f->id == HF_MAX_FORWARDS) || route_edit_takes(edit, f->name) ||
+            (identity && f->id == HF_ACCEPT_ENCODING))
             continue;
-        http_put(b, f->name, f->value);
+        if (r->match.route->compress.n > 0 && (f->id == HF_IF_MATCH || f->id == HF_IF_NONE_MATCH))
+            form_conditions(f, b);
+        else
+            http_put(b, f->name, f->value);
     }
+    if (identity && !route_edit_takes(edit, http_name(HF_ACCEPT_ENCODING)))
+        http_put_id(b, HF_ACCEPT_ENCODING, sem_coding_name(SEM_IDENTITY));
     if (counted)
         http_put_number(b, HF_MAX_FORWARDS, hops - 1);
     tell_who(r, b);
@@ -376,7 +392,7 @@ learn_from_head(struct request *r, const struct fill_view *v)
         return;
     size = object_part(o).size;
     length = length && size != HTTP_SIZE_UNKNOWN;
-    if (o->meta.status == 200 &&
+    if (o->meta.status == 200 && !(o->meta.flags & META_DECODED) &&
         http_parse_fields(v->head.p + v->status_n, v->head.n - v->status_n, &head) == 0 &&
         http_parse_fields(o->head->bytes + o->head->status_n, o->head->n - o->head->status_n,
             &stored) == 0 &&

@@ -33,7 +33,8 @@ log_hit(struct conn *c, const struct http_head *h, const struct route *route, un
 /* The socket took `put` bytes of head, tail and body: a request delivers the rest. */
 static bool
 deliver_rest(struct conn *c, const struct http_head *h, struct slice bytes, struct site *site,
-    struct object *o, const struct route_match *m, size_t put, struct iovec *iov)
+    struct object *o, const struct form *form, const struct route_match *m, size_t put,
+    struct iovec *iov)
 {
     struct request *r = req_new(c, h, bytes, site);
     size_t head_n = iov[0].iov_len + iov[1].iov_len;
@@ -57,6 +58,7 @@ deliver_rest(struct conn *c, const struct http_head *h, struct slice bytes, stru
     req_introduce(r);
     r->match = *m;
     r->object = object_ref(o);
+    r->form = form;
     r->status = o->meta.status;
     r->outcome = OUTCOME_HIT;
     r->head_sent = true;
@@ -67,7 +69,7 @@ deliver_rest(struct conn *c, const struct http_head *h, struct slice bytes, stru
         part->at = put - head_n;
         r->bytes_out = part->at;
     }
-    part->n = h->method == HTTP_HEAD ? 0 : body_size(o->body) - part->at;
+    part->n = h->method == HTTP_HEAD ? 0 : body_size(form != NULL ? form->body : o->body) - part->at;
     r->state = REQ_DELIVER;
     req_post(r);
     return true;
@@ -76,29 +78,31 @@ deliver_rest(struct conn *c, const struct http_head *h, struct slice bytes, stru
 /* Inside the read section: writes the answer. */
 static bool
 respond(struct conn *c, const struct http_head *h, struct slice bytes, struct site *site,
-    struct object *o, const struct route_match *m, int64_t now_ms)
+    struct object *o, const struct form *form, const struct route_match *m, int64_t now_ms)
 {
+    const struct stored_head *head = form == NULL ? o->head : form->head;
+    const struct body *body = form == NULL ? o->body : form->body;
     struct iovec iov[2 + PIECES_MAX];
     struct body_cursor cursor = { 0 };
     int64_t age = sem_age_ms(&o->meta, now_ms);
     bool close = !conn_may_keep(c);
-    uint64_t size = h->method == HTTP_HEAD ? 0 : body_size(o->body), us;
+    uint64_t size = h->method == HTTP_HEAD ? 0 : body_size(body), us;
     char tail[512];
     size_t n = 2, total;
     ssize_t put;
 
-    iov[0] = (struct iovec){ o->head->bytes, o->head->n };
+    iov[0] = (struct iovec){ (char *)(uintptr_t)head->bytes, head->n };
     iov[1] = (struct iovec){ tail, status_hit(tail, sizeof tail, site->via, age,
         o->meta.lifetime_ms - age, close) };
     if (size > 0)
-        n += body_pieces(o->body, &cursor, size, iov + 2, PIECES_MAX);
+        n += body_pieces(body, &cursor, size, iov + 2, PIECES_MAX);
     total = iov[0].iov_len + iov[1].iov_len + size;
     put = conn_write_some(c, iov, n);
     COUNT(cache_hits);
     if (put == -1)
         return true;                    /* the loop will hear that the client is gone */
     if ((size_t)put < total)
-        return deliver_rest(c, h, bytes, site, o, m, (size_t)put, iov);
+        return deliver_rest(c, h, bytes, site, o, form, m, (size_t)put, iov);
     us = (uint64_t)(now_us() - conn_since_us(c));
     stats_request(m->route->stats, OUTCOME_HIT, us, size);
     if (UNLIKELY(atomic_load_explicit(&stats_access_on, memory_order_relaxed)))
@@ -143,7 +147,8 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
         target_key(c, h, m.route, https, t.host, &w->key, &key) == 0 &&
         store_get(w->shared->store, &key, h, now, &o, &soft) == STORE_HIT && !soft &&
         sem_use(&rq, &o->meta, now, false, &why) == SEM_FRESH)
-        done = respond(c, h, bytes, site, o, &m, now);
+        done = respond(c, h, bytes, site, o, LIKELY(rcu_load(&o->forms) == NULL) ? NULL :
+            form_choose(o, m.route, h, &rq), &m, now);
     rcu_end();
     return done;
 }

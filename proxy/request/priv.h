@@ -93,6 +93,7 @@ struct request {
     bool               no_blocks;       /* ... or they did not work */
     bool               ranged;          /* the client's range alone is asked for */
     struct object     *object;          /* owned reference: to be delivered */
+    const struct form *form;            /* of it, which is sent instead; NULL: it is */
     struct fill       *fill;            /* owned */
     struct slice       vary;            /* of other variants */
     unsigned           rounds;
@@ -161,6 +162,18 @@ enum req_state do_done(struct request *r);
 
 /* lookup.c: the client's range alone is asked for from here on */
 bool lookup_ranged(struct request *r);
+
+/* form.c: which form of a stored response a request gets. */
+/* In a read section, or with a reference at hand. NULL: the identity. */
+const struct form *form_choose(const struct object *o, const struct route *route,
+    const struct http_head *h, const struct sem_request *rq);
+/* The tag of a form of what has `etag` that the request says it has, and may have: what a 304 is to say. It is
+ * written into tag where it is another than etag. .p == NULL with a 304 without a tag. false: none. */
+#define FORM_TAG_MAX (1024 + SEM_CODED_MORE)
+bool form_held(const struct request *r, struct slice etag, int64_t last_modified_s, int64_t date_s, int64_t now_s,
+    char tag[FORM_TAG_MAX], struct slice *held);
+/* A client's If-Match or If-None-Match, for the origin: with the tags that those of our forms stand for. */
+void form_conditions(const struct http_field *f, struct buf *b);
 
 /* hit.c: answers a fresh hit on the spot; false: nothing was done. */
 bool hit_try(struct conn *c, const struct http_head *h, struct slice bytes);

@@ -30,6 +30,12 @@ struct route_edit {                     /* compiled field edits of one direction
     bool any;                           /* there is something to do */
 };
 
+struct route_compress {                 /* n 0: nothing is coded */
+    uint8_t codings[SEM_CODINGS]; size_t n;         /* enum sem_coding, the preferred first */
+    const struct conf_strings *types;
+    uint64_t min;
+};
+
 /* What the rooms above need of one route; read only. */
 struct route {
     const struct conf_route *conf;
@@ -45,6 +51,7 @@ struct route {
     struct key_template *write_key;     /* NULL: the path */
     unsigned needs;                     /* of purge, tags and write_key: KEY_NEEDS_* or-ed */
     struct route_edit request, response;
+    struct route_compress compress;
     int64_t max_object;                 /* bytes, defaults resolved */
     const char *const *params; size_t nparams;      /* names in the path template, in order */
 };

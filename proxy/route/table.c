@@ -296,6 +296,22 @@ edit_compile(const struct conf_fields *set, const struct conf_fields *add,
         .any = set->n > 0 || add->n > 0 || cut->n > 0 };
 }
 
+/* Where nothing is stored nothing is coded. */
+static struct route_compress
+compress_compile(const struct conf_route *c)
+{
+    struct route_compress z = { .types = &c->compress_types, .min = (uint64_t)c->compress_min };
+
+    for (size_t i = 0; i < c->compress.n && c->policy != POLICY_PASS; i++) {
+        enum sem_coding coding = sem_coding(slice_of(c->compress.at[i]));
+
+        if (coding != SEM_IDENTITY && coding < SEM_CODINGS &&
+            memchr(z.codings, coding, z.n) == NULL)
+            z.codings[z.n++] = (uint8_t)coding;
+    }
+    return z;
+}
+
 static int
 compile(struct route_table *t, struct route *r, const struct conf_route *c,
     unsigned (*slot)(const char *name), struct err *e)
@@ -308,6 +324,7 @@ compile(struct route_table *t, struct route *r, const struct conf_route *c,
     r->max_object = c->max_object != CONF_UNSET ? c->max_object : t->conf->cache_max_object;
     r->request = edit_compile(&c->request_set, &c->request_add, &c->request_remove);
     r->response = edit_compile(&c->response_set, &c->response_add, &c->response_remove);
+    r->compress = compress_compile(c);
     r->recipe = key_recipe_new(c, t->pool);
     if (r->recipe == NULL || rules_compile(t, c, &r->rules) == -1)
         return no_memory(e);

@@ -27,7 +27,7 @@
 /* A value with more is compared as a list: sorting is for what browsers and libraries send. */
 #define MEMBERS_MAX 64
 
-#define WEIGHT_ONE 1000
+#define WEIGHT_ONE SEM_WEIGHT_ONE
 
 struct member {
     size_t   at, n;                     /* its text without the weight, in the buffer */
@@ -35,8 +35,8 @@ struct member {
 };
 
 /* qvalue (12.4.2) in thousandths; -1: it is none. */
-static int
-weight(struct slice s)
+int
+accept_weight(struct slice s)
 {
     int q = 0, unit = WEIGHT_ONE;
 
@@ -186,7 +186,7 @@ read_member(enum http_id id, struct slice text, struct buf *b, struct member *m)
         if (weighed || !cut_parameter(&rest, &name, &value))
             return false;               /* what follows a weight is of an older grammar (12.5.1) */
         if ((weighed = slice_ieq(name, SLICE("q"))))
-            q = weight(value);
+            q = accept_weight(value);
         else if (id == HF_ACCEPT)
             add_parameter(b, name, value);
         else
@@ -278,7 +278,7 @@ next_range(struct slice *rest, struct slice *range, int *q, bool *bad)
     slice_cut(&value, ';', range);
     *q = WEIGHT_ONE;
     if (value.n > 2 && memcmp(value.p, "q=", 2) == 0)
-        *q = weight((struct slice){ value.p + 2, value.n - 2 });
+        *q = accept_weight((struct slice){ value.p + 2, value.n - 2 });
     else if (value.p != NULL)
         *q = -1;
     *bad = *q < 0 || !is_range(*range);

@@ -52,6 +52,8 @@ int64_t sem_date(const struct http_head *h, enum http_id id, int64_t now_s);
 /* Appends what the request says in Accept, Accept-Encoding or Accept-Language, in one form. false:
  * the field's grammar does not make it, nothing is appended. */
 bool accept_put(enum http_id id, const struct http_head *request, struct buf *b);
+/* qvalue (RFC 9110 12.4.2) in thousandths; -1: it is none. */
+int accept_weight(struct slice s);
 /* Does an Accept-Language in that form prefer a response in this language to all others? */
 bool accept_prefers(struct slice accepted, struct slice language);
 

@@ -97,6 +97,8 @@ bool choice_matches(const struct node *n, const struct http_head *req, struct st
 bool choice_prefers(const struct node *n, const struct http_head *req, struct store_choice *c);
 
 size_t body_charge(const struct body *b);
+size_t forms_charge(const struct forms *f, bool bodies);     /* NULL: 0 */
+uint32_t charge_units(size_t bytes);
 struct body *body_keep(struct body *b);
 
 /* ---- the index: one table a shard ----------------------------------------------------------- */

@@ -25,6 +25,12 @@ append(char *at, struct slice s)
     return at + s.n;
 }
 
+uint32_t
+charge_units(size_t bytes)
+{
+    return (uint32_t)((bytes + CHARGE_UNIT - 1) / CHARGE_UNIT);
+}
+
 /* Takes over nothing: tags and body are the caller's until it succeeds. */
 struct node *
 node_new(const struct store_parts *p, struct tag **tags, size_t ntags, struct body *body)
@@ -58,8 +64,7 @@ node_new(const struct store_parts *p, struct tag **tags, size_t ntags, struct bo
         append(append(h->bytes, p->head), (struct slice){ (const char *)p->part, part_n });
         n->o.head = h;
     }
-    n->charge = (uint32_t)((malloc_usable_size(n) + (body != NULL ? body_charge(body) : 0) +
-        CHARGE_UNIT - 1) / CHARGE_UNIT);
+    n->charge = charge_units(malloc_usable_size(n) + (body != NULL ? body_charge(body) : 0));
     return n;
 }
 
@@ -69,6 +74,7 @@ node_free(struct node *n)
     CHECK(&n->o, OBJECT_MAGIC);
     if (n->o.body != NULL)
         body_unref(&n->o.body);
+    forms_free(&n->o.forms);
     n->o.magic = 0;
     free(n);
 }
@@ -89,7 +95,7 @@ void
 node_retire(struct node *n, struct body *kept)
 {
     if (kept != NULL)
-        n->charge = (uint32_t)((malloc_usable_size(n) + CHARGE_UNIT - 1) / CHARGE_UNIT);
+        n->charge = charge_units(malloc_usable_size(n) + forms_charge(n->o.forms, false));
     atomic_fetch_add_explicit(&waiting, (int64_t)node_charge(n), memory_order_relaxed);
     rcu_after(&n->rcu, readers_left);
 }

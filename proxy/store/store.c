@@ -570,6 +570,10 @@ successor(struct store *s, struct node *was, struct store_parts *p, const struct
         return NULL;
     }
     body_ref(was->o.body);
+    if (p->forms != NULL && *p->forms != NULL) {
+        n->o.forms = *p->forms;
+        n->charge += charge_units(forms_charge(n->o.forms, true));
+    }
     store_charge(s, (int64_t)node_charge(n));
     return n;
 }
@@ -593,8 +597,12 @@ freshen(struct store *s, struct node *was, struct store_parts *p, struct object 
     if (r == STORE_STORED && out != NULL)
         *out = object_ref(&n->o);
     pthread_mutex_unlock(&sh->lock);
-    if (n != NULL && r != STORE_STORED)
+    if (n != NULL && r == STORE_STORED && p->forms != NULL)
+        *p->forms = NULL;
+    if (n != NULL && r != STORE_STORED) {
+        n->o.forms = NULL;              /* the caller's still */
         give_up(s, n);
+    }
     return r;
 }
 
@@ -605,7 +613,7 @@ store_freshen(struct store *s, struct object *was, const struct store_parts *wit
     struct store_parts p = { .head = with->head, .status_n = with->status_n,
         .etag_at = with->etag_at, .etag_n = with->etag_n, .meta = with->meta,
         .request_ms = with->request_ms, .stamp = with->stamp, .regroup = with->regroup,
-        .groups = with->groups, .ngroups = with->regroup ? with->ngroups : 0 };
+        .forms = with->forms, .groups = with->groups, .ngroups = with->regroup ? with->ngroups : 0 };
     struct key none = { 0 };
     enum store_result r;
 
@@ -620,6 +628,65 @@ store_freshen(struct store *s, struct object *was, const struct store_parts *wit
     else
         counted(r);
     return r;
+}
+
+/* ---- coded forms ---------------------------------------------------------------------------- */
+
+/* Under the shard's lock. */
+static bool
+formless(struct store *s, struct node *n)
+{
+    if (n->place == NODE_OUT)
+        return false;
+    purge_judge_locked(s, n);
+    return !n->dead && n->o.forms == NULL;
+}
+
+bool
+store_wants_forms(struct store *s, const struct object *o)
+{
+    struct node *n = (struct node *)(uintptr_t)o;
+    struct shard *sh = store_shard(s, key_hash(node_key(n)));
+    bool wants;
+
+    CHECK(s, STORE_MAGIC);
+    CHECK(o, OBJECT_MAGIC);
+    pthread_mutex_lock(&sh->lock);
+    wants = formless(s, n);
+    pthread_mutex_unlock(&sh->lock);
+    return wants;
+}
+
+enum store_result
+store_add_forms(struct store *s, struct object *o, struct forms **forms, uint64_t *held)
+{
+    struct node *n = (struct node *)(void *)o;
+    struct shard *sh = store_shard(s, key_hash(node_key(n)));
+    uint32_t units = charge_units(forms_charge(*forms, true));
+    int64_t bytes = (int64_t)units * CHARGE_UNIT, here = (int64_t)*held;
+    bool stored;
+
+    CHECK(s, STORE_MAGIC);
+    CHECK(o, OBJECT_MAGIC);
+    if (bytes > s->limit / LARGEST)
+        return STORE_TOO_LARGE;
+    if (!make_room(s, bytes - here))
+        return STORE_NO_MEMORY;
+    STEP("forms: room");
+    pthread_mutex_lock(&sh->lock);
+    stored = formless(s, n);
+    if (stored) {
+        sh->bytes[n->place] += (size_t)bytes;
+        n->charge += units;
+        rcu_store(&o->forms, *forms);
+        *forms = NULL;
+    }
+    pthread_mutex_unlock(&sh->lock);
+    if (stored)
+        holds_change(s, held, 0);
+    else
+        store_charge(s, here - bytes);
+    return stored ? STORE_STORED : STORE_PURGED;
 }
 
 void

@@ -82,6 +82,17 @@ struct stored_head {    /* "HTTP/1.1 200 OK\r\n", fields, "Content-Length: n\r\n
     char       bytes[];
 };
 
+/* A coded form of an object's content, whole. */
+struct form {
+    enum sem_coding     coding;
+    struct stored_head *head;           /* owned */
+    struct body        *body;           /* owned reference */
+};
+struct forms {
+    size_t      n;
+    struct form at[SEM_CODINGS];
+};
+
 /* The public face of an object, read only. The store's own part follows it in memory. */
 struct object {
     uint32_t            magic;
@@ -89,6 +100,7 @@ struct object {
     atomic_int          refs;
     struct stored_head *head;
     struct body        *body;       /* complete */
+    struct forms       *forms;          /* rcu_load: NULL until there are any, then for good */
     struct sem_meta     meta;
     uint64_t            stamp;      /* purge sequence before its request was sent */
     uint64_t            route_id;
@@ -100,6 +112,12 @@ struct object_part {
     bool     ends;                  /* the body reaches its end */
 };
 struct object_part object_part(const struct object *o);
+
+struct forms *forms_new(void);                  /* none in it; NULL: memory out */
+/* Head (copied) and body (a reference is taken, or an exact copy made) of one more. -1: memory out. */
+struct store_parts;
+int  forms_add(struct forms *f, enum sem_coding c, const struct store_parts *p);
+void forms_free(struct forms **fp);                 /* NULL is fine */
 
 struct object *object_ref(struct object *o);    /* in a read section, or with a reference at hand */
 void object_unref(struct object **op);
@@ -170,6 +188,8 @@ struct store_parts {
                                                    STORE_GROUPS_MAX, more are refused; copied */
     struct slice search;            /* No-Vary-Search; with the next by store_by_search only */
     const struct key *own;          /* ... its own URL's key: what is stored there goes */
+    struct forms **forms;           /* store_freshen: of its content; taken over, to NULL, with what is
+                                       STORED; may be NULL */
     bool regroup;                   /* store_freshen: these groups, instead of those that it had */
 };
 /* With a rule as http_search_rule has it p is to be stored for all URLs that the rule calls equal: makes
@@ -189,6 +209,12 @@ enum store_result store_put(struct store *s, const struct store_parts *p, struct
  * still what the index has (PURGED otherwise, nothing stored; OLDER as above). *out as above. */
 enum store_result store_freshen(struct store *s, struct object *was, const struct store_parts *p,
     struct object **out);
+/* Hangs coded forms on an object that has none, if it is still what the index has (PURGED otherwise),
+ * and there is room. Taken over when STORED, to NULL; so is *held, to 0. */
+enum store_result store_add_forms(struct store *s, struct object *o, struct forms **forms,
+    uint64_t *held);
+/* Is it still in the index, without forms? */
+bool store_wants_forms(struct store *s, const struct object *o);
 /* As a soft purge of this one object: stale from now on. */
 void store_soften(struct store *s, struct object *o);
 /* Takes this one object out of the index, if it is still there (a 404 to a validation, say). */

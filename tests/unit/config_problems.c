@@ -166,6 +166,12 @@ values_of_the_wrong_kind_say_what_is_allowed(void **state)
         { ORIGIN "via: " "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
             "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz\n",
             "f:2:6: via: is longer than 128 characters; a short name such as edge-1\n" },
+        { ORIGIN "routes:\n  - path: /a\n    compress: [br, deflate]\n",
+            "f:4:20: routes[0].compress[1]: \"deflate\" is no coding that weir makes; zstd, br or gzip\n" },
+        { ORIGIN "routes:\n  - path: /a\n    compress: [gzip, br, gzip]\n",
+            "f:4:26: routes[0].compress[2]: named twice; once\n" },
+        { ORIGIN "routes:\n  - path: /a\n    compress: identity\n",
+            "f:4:15: routes[0].compress: \"identity\" is no coding that weir makes; zstd, br or gzip\n" },
         { ORIGIN "cache: {targeted: [CDN-Cache-Control, a b]}\n",
             "f:2:39: cache.targeted[1]: \"a b\" is none; a field name such as CDN-Cache-Control\n" },
         { ORIGIN "cache: {status_key: yes}\n",
