@@ -7,8 +7,9 @@
  *          through the PROXY protocol is judged by the address it gave, for the one who speaks it
  *          hands on what others wrote. Where the answer
  *          may be stored the client's conditions and ranges are kept back: the whole representation
- *          is asked for, and the conditions are judged here. A route that compresses asks for identity then, and
- *          for a HEAD and for a range, which are about the same.
+ *          is asked for, and the conditions are judged here.
+ *          A route that compresses asks for identity then, and for a HEAD and for a range, which
+ *          are about the same.
  */
 #include <stdio.h>
 

@@ -167,12 +167,14 @@ bool lookup_ranged(struct request *r);
 /* In a read section, or with a reference at hand. NULL: the identity. */
 const struct form *form_choose(const struct object *o, const struct route *route,
     const struct http_head *h, const struct sem_request *rq);
-/* The tag of a form of what has `etag` that the request says it has, and may have: what a 304 is to say. It is
- * written into tag where it is another than etag. .p == NULL with a 304 without a tag. false: none. */
+/* The tag of a form of what has `etag` that the request says it has, and may have: what a 304 is
+ * to say. It is written into tag where it is another than etag. .p == NULL with a 304 without a
+ * tag. false: none. */
 #define FORM_TAG_MAX (1024 + SEM_CODED_MORE)
-bool form_held(const struct request *r, struct slice etag, int64_t last_modified_s, int64_t date_s, int64_t now_s,
-    char tag[FORM_TAG_MAX], struct slice *held);
-/* A client's If-Match or If-None-Match, for the origin: with the tags that those of our forms stand for. */
+bool form_held(const struct request *r, struct slice etag, int64_t last_modified_s,
+    int64_t date_s, int64_t now_s, char tag[FORM_TAG_MAX], struct slice *held);
+/* A client's If-Match or If-None-Match, for the origin: with the tags that those of our forms
+ * stand for. */
 void form_conditions(const struct http_field *f, struct buf *b);
 
 /* hit.c: answers a fresh hit on the spot; false: nothing was done. */

@@ -97,7 +97,7 @@ enum {                              /* sem_meta.flags */
     META_SHARED_AUTH = 16,          /* may answer requests with Authorization (3.5) */
     META_EXPLICIT = 32,             /* explicit freshness from the origin */
     META_PARTIAL = 64,              /* a part of the representation alone (3.3) */
-    META_DECODED = 256,             /* the origin's form is gzip: ours has its entity tag weakened */
+    META_DECODED = 256,             /* the origin sends gzip: ours has its entity tag weakened */
 };
 
 /* What reuse needs to know of a stored response: fixed size, part of the object. */
@@ -216,12 +216,13 @@ struct slice sem_coding_name(enum sem_coding c);
 enum sem_coding sem_coding(struct slice name);      /* SEM_CODINGS: one that we neither make nor undo */
 /* What Accept-Encoding gives each (RFC 9110 12.5.3); 0: refused. */
 void sem_codings(const struct http_head *request, unsigned weight[SEM_CODINGS]);
-/* Those of the n that are made, and identity, that are acceptable: the highest weight first, of equal ones the
- * earlier made, identity last. How many; one at least: identity, where nothing is acceptable. */
+/* Those of the n that are made, and identity, that are acceptable: the highest weight first, of
+ * equal ones the earlier made, identity last. How many; one at least: identity, where nothing is
+ * acceptable. */
 size_t sem_coding_order(const unsigned weight[SEM_CODINGS], const uint8_t *made, size_t n,
     uint8_t order[SEM_CODINGS]);
-/* Is the field, its entity tag aside, about the bytes of one form, and not of another: its length, coding,
- * digest (RFC 9530) and ranges? */
+/* Is the field, an entity tag aside, about the bytes of one form, and not of another: its length,
+ * coding, digest (RFC 9530) and ranges? */
 bool sem_about_bytes(const struct http_field *f);
 #define SEM_CODED_MORE 8                /* bytes that a coded form's tag is longer at most */
 /* Writes the tag of the form of what has this one (8.8.3.3), which may be longer by SEM_CODED_MORE;
