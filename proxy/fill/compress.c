@@ -13,8 +13,8 @@
  *          digest of other bytes (Content-Digest, Repr-Digest, Digest, Content-MD5), and no
  *          Accept-Ranges: ranges are cut out of the identity.
  * Tags     a strong tag is suffixed ("abc" is "abc-br"), as Apache and Caddy have it, and taken
- *          back from the conditions of requests (request/form.c). nginx weakens it instead, and with
- *          a weak tag no client can write: If-Match never holds (RFC 9110 13.1.1). A weak tag
+ *          back from the conditions of requests (request/form.c). nginx weakens it instead; by a
+ *          weak tag no client can write: If-Match never holds (RFC 9110 13.1.1). A weak tag
  *          of the origin's stays.
  * Vary     all responses that the route would code say Vary: Accept-Encoding, in whichever form
  *          they go out, so that caches in front keep the forms apart (12.5.5).

@@ -71,8 +71,8 @@ weakened(struct flight *f, struct slice etag)
     return w;
 }
 
-/* A copy in the pool: with its entity tag weakened, and without what is about the coded bytes. NULL:
- * memory out. */
+/* A copy in the pool: with its entity tag weakened, and (`whole`) without what is about the coded
+ * bytes. NULL: memory out. */
 static struct http_head *
 edited(struct flight *f, const struct http_head *h, bool whole)
 {

@@ -23,7 +23,8 @@ static const struct exchange_fault cut_short = { .status = 502, .cause = "http_r
     .detail = "the rest of a stored part was not all of the rest" };
 
 static const struct exchange_fault no_gzip = { .status = 502,
-    .cause = "http_response_content_coding", .detail = "the response is no gzip, or breaks off", .reached = true, .mid_body = true };
+    .cause = "http_response_content_coding",
+    .detail = "the response is no gzip, or breaks off", .reached = true, .mid_body = true };
 
 static struct shard *
 shard_of(const struct flight *f)

@@ -93,7 +93,8 @@ sent(const struct route *route, struct slice name)
         break;
     }
     return stops_here(id, name) || conditional(id) ||
-        (id == HF_ACCEPT_ENCODING && route->compress.n > 0) || route_edit_takes(&route->request, name) ?
+        (id == HF_ACCEPT_ENCODING && route->compress.n > 0) ||
+        route_edit_takes(&route->request, name) ?
         FILL_FIELD_SAME : FILL_FIELD_CLIENTS;
 }
 

@@ -69,7 +69,8 @@ deliver_rest(struct conn *c, const struct http_head *h, struct slice bytes, stru
         part->at = put - head_n;
         r->bytes_out = part->at;
     }
-    part->n = h->method == HTTP_HEAD ? 0 : body_size(form != NULL ? form->body : o->body) - part->at;
+    part->n = h->method == HTTP_HEAD ? 0 :
+        body_size(form != NULL ? form->body : o->body) - part->at;
     r->state = REQ_DELIVER;
     req_post(r);
     return true;

@@ -8,7 +8,7 @@
  *            - identity that neither a name nor "*" speaks of is acceptable: it has the least
  *              weight that there is, so that any coding the client names goes before it.
  *            - no Accept-Encoding accepts anything by the letter of 12.5.3, but those who send none
- *              are mostly those who decode nothing: they have identity. An empty one wants identity.
+ *              are mostly those who decode nothing: they have identity. So has an empty one.
  *            - a member that the grammar does not make says nothing; of one said twice the lower
  *              weight counts.
  *          Where nothing is acceptable identity is sent, as the clause allows.

@@ -207,13 +207,13 @@ bool sem_by_language(struct slice vary);
 bool sem_language_selects(struct slice vary, struct slice stored, struct slice asked,
     struct slice language);
 
-/* ---- content codings -------------------------------------------------------------------------- */
+/* ---- content codings ------------------------------------------------------------------------- */
 
 enum sem_coding { SEM_IDENTITY, SEM_GZIP, SEM_BR, SEM_ZSTD, SEM_CODINGS };
 #define SEM_WEIGHT_ONE 1000             /* q=1 */
 
 struct slice sem_coding_name(enum sem_coding c);
-enum sem_coding sem_coding(struct slice name);      /* SEM_CODINGS: one that we neither make nor undo */
+enum sem_coding sem_coding(struct slice name);      /* SEM_CODINGS: none of them */
 /* What Accept-Encoding gives each (RFC 9110 12.5.3); 0: refused. */
 void sem_codings(const struct http_head *request, unsigned weight[SEM_CODINGS]);
 /* Those of the n that are made, and identity, that are acceptable: the highest weight first, of

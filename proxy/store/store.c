@@ -613,7 +613,8 @@ store_freshen(struct store *s, struct object *was, const struct store_parts *wit
     struct store_parts p = { .head = with->head, .status_n = with->status_n,
         .etag_at = with->etag_at, .etag_n = with->etag_n, .meta = with->meta,
         .request_ms = with->request_ms, .stamp = with->stamp, .regroup = with->regroup,
-        .forms = with->forms, .groups = with->groups, .ngroups = with->regroup ? with->ngroups : 0 };
+        .forms = with->forms, .groups = with->groups,
+        .ngroups = with->regroup ? with->ngroups : 0 };
     struct key none = { 0 };
     enum store_result r;
 

@@ -114,7 +114,8 @@ struct object_part {
 struct object_part object_part(const struct object *o);
 
 struct forms *forms_new(void);                  /* none in it; NULL: memory out */
-/* Head (copied) and body (a reference is taken, or an exact copy made) of one more. -1: memory out. */
+/* Head (copied) and body (a reference is taken, or an exact copy made) of one more. -1: memory
+ * out. */
 struct store_parts;
 int  forms_add(struct forms *f, enum sem_coding c, const struct store_parts *p);
 void forms_free(struct forms **fp);                 /* NULL is fine */
@@ -188,8 +189,8 @@ struct store_parts {
                                                    STORE_GROUPS_MAX, more are refused; copied */
     struct slice search;            /* No-Vary-Search; with the next by store_by_search only */
     const struct key *own;          /* ... its own URL's key: what is stored there goes */
-    struct forms **forms;           /* store_freshen: of its content; taken over, to NULL, with what is
-                                       STORED; may be NULL */
+    struct forms **forms;           /* store_freshen: of its content; taken over, to NULL, with what
+                                       is STORED; may be NULL */
     bool regroup;                   /* store_freshen: these groups, instead of those that it had */
 };
 /* With a rule as http_search_rule has it p is to be stored for all URLs that the rule calls equal: makes
@@ -209,8 +210,8 @@ enum store_result store_put(struct store *s, const struct store_parts *p, struct
  * still what the index has (PURGED otherwise, nothing stored; OLDER as above). *out as above. */
 enum store_result store_freshen(struct store *s, struct object *was, const struct store_parts *p,
     struct object **out);
-/* Hangs coded forms on an object that has none, if it is still what the index has (PURGED otherwise),
- * and there is room. Taken over when STORED, to NULL; so is *held, to 0. */
+/* Hangs coded forms on an object that has none, if it is still what the index has (PURGED
+ * otherwise), and there is room. Taken over when STORED, to NULL; so is *held, to 0. */
 enum store_result store_add_forms(struct store *s, struct object *o, struct forms **forms,
     uint64_t *held);
 /* Is it still in the index, without forms? */
