@@ -198,6 +198,7 @@ put_variant(struct page *p, const json_t *o)
     buf_printf(p->b, " from %s\n", text_of(o, "lifetime_from")[0] != '\0' ?
         text_of(o, "lifetime_from") : text_of(o, "freshness_from"));
     fields(p, json_object_get(o, "fields"));
+    put_list(p, "codings", json_object_get(o, "codings"));
     put_list(p, "tags", json_object_get(o, "tags"));
     put_list(p, "groups", json_object_get(o, "groups"));
     put_varies(p, json_object_get(o, "varies"));

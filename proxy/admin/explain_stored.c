@@ -123,6 +123,20 @@ put_labels(struct buf *b, const struct object *o)
     buf_addz(b, "], ");
 }
 
+/* In which codings a form is kept beside the identity. */
+static void
+put_codings(struct buf *b, const struct object *o)
+{
+    const struct forms *forms = rcu_load(&o->forms);
+
+    buf_addz(b, "\"codings\": [");
+    for (size_t i = 0; forms != NULL && i < forms->n; i++) {
+        buf_addz(b, i > 0 ? ", " : "");
+        admin_json_text(b, sem_coding_name(forms->at[i].coding));
+    }
+    buf_addz(b, "], ");
+}
+
 static int
 stored_head(const struct object *o, struct http_head *h)
 {
@@ -225,6 +239,7 @@ each_object(void *arg, const struct object *o, struct slice vary, bool soft)
     explain_member(b, "freshness_from", m->flags & META_FORCED ? "force_ttl" :
         m->flags & META_EXPLICIT ? "origin" : m->flags & META_HEURISTIC ? "heuristic" : "route");
     buf_addz(b, ", ");
+    put_codings(b, o);
     put_labels(b, o);
     put_origin_word(x, o);
     buf_addz(b, ",\n   ");

@@ -11,7 +11,7 @@
  * Not here what may be trusted of Content-Location, and the order with the purge of a write
  *          (request/also.c).
  */
-#include "fill/flight.h"
+#include "fill/compress.h"
 
 /* As far as the head tells. */
 bool
@@ -24,7 +24,8 @@ also_judge(struct flight *f, const struct http_head *h, bool stored)
         !sem_store_as_get(&f->semantics, h, &f->route->rules, f->request_ms, wall_ms(),
             &f->also_meta) ||
         (h->framing == HTTP_LENGTH && h->length > (uint64_t)f->route->max_object) ||
-        (!stored && !flight_may_vary(f, h)) || (f->route->compress.n > 0 && sem_coded(h)))
+        (!stored && !flight_may_vary(f, h)) || compress_misfit(f->route, h) ||
+        (f->route->compress.n > 0 && sem_coded(h)))
         return false;
     if (f->gunzip != NULL)
         f->also_meta.flags |= META_DECODED;

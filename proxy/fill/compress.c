@@ -92,8 +92,10 @@ fits(const struct route_compress *z, const struct http_head *h)
 bool
 compress_misfit(const struct route *route, const struct http_head *h)
 {
-    return route->compress.n > 0 && (http_list_has(h, HF_CONTENT_ENCODING, SLICE("dcb")) ||
-        http_list_has(h, HF_CONTENT_ENCODING, SLICE("dcz")));
+    return (http_list_has(h, HF_CONTENT_ENCODING, SLICE("dcb")) ||
+        http_list_has(h, HF_CONTENT_ENCODING, SLICE("dcz"))) &&
+        (route->compress.n > 0 || !http_list_has(h, HF_VARY, SLICE("Accept-Encoding")) ||
+        !http_list_has(h, HF_VARY, SLICE("Available-Dictionary")));
 }
 
 /* fields has room for HTTP_FIELDS_MAX. */

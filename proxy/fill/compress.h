@@ -16,9 +16,9 @@ struct forms *compress_again(const struct route *route, const struct object *was
 /* Adds to a head for clients what tells caches that the route codes such responses. */
 void compress_vary(const struct route *route, unsigned status, size_t status_n, struct buf *b);
 
-/* Is it in a dictionary's coding (RFC 9842), which the route asks nobody for? Not to be stored:
- * only a client that has the dictionary can read it, and the route's index does not tell who took
- * which coding. */
+/* Is it in a dictionary's coding (RFC 9842), without the Vary that tells apart who has which
+ * dictionary, or on a route that compresses, which asks nobody for it? Not to be stored: only a
+ * client that has the dictionary can read it. */
 bool compress_misfit(const struct route *route, const struct http_head *h);
 
 /* decode.c: is the response to be kept, and passed on, without its coding? Then its head as it is

@@ -4,10 +4,10 @@
  *
  * Model    what is stored is identity then, from which the route's own forms are made, and who
  *          cannot take gzip is served. Everything behind on_head sees a response without the
- *          coding: of unknown length, without digests of other bytes, its entity tag weakened,
- *          as nginx does it: by the weak tag the origin can still be asked whether it has changed
- *          (RFC 9110 13.1.2 compares weakly), and its 304s about the strong one are read as if
- *          they had the weak one (META_DECODED).
+ *          coding: of unknown length, without digests of other bytes (nor trailers, which are
+ *          digests mostly), its entity tag weakened, as nginx does it: by the weak tag the origin
+ *          can still be asked whether it has changed (RFC 9110 13.1.2 compares weakly), and its
+ *          304s about the strong one are read as if they had the weak one (META_DECODED).
  *          What goes to one client alone keeps the coding that this client takes.
  *          Other codings than gzip are not undone; they pass, and are stored, as they came. So is
  *          gzip that says no-transform.

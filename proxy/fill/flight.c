@@ -1104,7 +1104,7 @@ on_end(void *arg, struct slice trailer)
         publish(f);
     if (storing)
         also_ended(f);
-    trailer = pool_slice(f->pool, trailer);
+    trailer = f->gunzip == NULL ? pool_slice(f->pool, trailer) : (struct slice){ NULL, 0 };
     pthread_mutex_lock(&f->mtx);
     f->view.complete = true;
     f->view.stored = f->mode != FILL_PRIVATE && atomic_load(&f->storing);

@@ -97,7 +97,7 @@ enum {                              /* sem_meta.flags */
     META_SHARED_AUTH = 16,          /* may answer requests with Authorization (3.5) */
     META_EXPLICIT = 32,             /* explicit freshness from the origin */
     META_PARTIAL = 64,              /* a part of the representation alone (3.3) */
-    META_DECODED = 256,             /* the origin sends gzip: ours has its entity tag weakened */
+    META_DECODED = 128,             /* the origin sends gzip: ours has its entity tag weakened */
 };
 
 /* What reuse needs to know of a stored response: fixed size, part of the object. */

@@ -2,14 +2,14 @@
 import gzip
 import json
 import random
-import socket
+import subprocess
 import zlib
 
 import brotli
 import pytest
 import zstandard
 
-from harness import eventually
+from harness import eventually, weir_binary
 
 ROUTE = {"path": "/**", "compress": ["zstd", "br", "gzip"]}
 JSON = ("Content-Type", "application/json")
@@ -157,6 +157,21 @@ def test_a_slow_client_gets_the_whole_coded_form(origin, weir):
     with w.client(rcvbuf=4096) as c:
         coded(w)
         assert plain(c.request("GET", "/a", [("Accept-Encoding", "gzip")])) == body
+
+
+def test_the_explanation_tells_which_codings_are_kept(origin, weir):
+    w = compressing(weir, origin, route={"compress": ["br", "gzip"], "compress_min": "2KiB"})
+    origin.on("/small", headers=[FRESH, JSON], body=BODY[:1500])
+    for target in ("/a", "/small"):
+        ask(w, target=target)
+    idle(w, 2)
+
+    def codings(target):
+        return w.api("GET", "/explain?url=" + w.url + target).json()["stored"][0]["codings"]
+    assert codings("/a") == ["br", "gzip"] and codings("/small") == []
+    page = subprocess.run([weir_binary(), "explain", w.url + "/a", "--admin", w.admin_url],
+                          capture_output=True, check=True, text=True)
+    assert "\n  codings: br gzip\n" in page.stdout
 
 
 # ---- what is not coded -------------------------------------------------------------------------
@@ -435,6 +450,17 @@ def test_gzip_that_nobody_asked_for_is_undone(origin, weir, chunks):
     assert origin.count("/a") == 1 and w.metric("weir_decoded_total") == 1
 
 
+def test_a_trailer_about_the_coded_bytes_ends_with_them(origin, weir):
+    def handler(req, conn):
+        conn.head(200, [FRESH, JSON, ("Content-Encoding", "gzip")], chunked=True)
+        conn.chunk(gzip.compress(BODY))
+        conn.end([("Repr-Digest", "sha-256=:AAAA:")])
+    origin.on("/a", handler)
+    w = weir(routes=[ROUTE])
+    r = ask(w, extra=[("TE", "trailers")])
+    assert r.body == BODY and r.trailers == []
+
+
 def test_what_was_undone_is_still_validated_by_the_origins_tag(origin, weir):
     origin.on("/a", gzips(cc="max-age=0"))
     w = weir(routes=[ROUTE])
@@ -518,6 +544,24 @@ def test_dictionary_codings_pass_and_are_never_stored(origin, weir, coding):
         assert r.header("Content-Encoding") == coding and r.body == BODY
         assert not r.cache_status.hit
     assert w.metric("weir_cache_objects") == 0
+
+
+@pytest.mark.parametrize("vary, kept", [
+    (None, False), ("Accept-Encoding", False), ("Available-Dictionary", False),
+    ("accept-encoding, available-dictionary", True),
+])
+def test_dictionary_codings_are_kept_apart_by_vary_or_not_at_all(origin, weir, vary, kept):
+    def handler(req, conn):
+        conn.respond(headers=[FRESH, JSON, *([("Vary", vary)] if vary else []),
+                              ("Content-Encoding", "dcb")],
+                     body=(req.header("Available-Dictionary") or "none").encode())
+    origin.on("/a", handler)
+    w = weir()
+    for i in range(2):
+        for dictionary in (":AAAA:", ":BBBB:"):
+            r = ask(w, "dcb", extra=[("Available-Dictionary", dictionary)])
+            assert r.body == dictionary.encode() and r.cache_status.hit == (kept and i == 1)
+    assert ask(w, "gzip").body == b"none"
 
 
 # ---- configuration -----------------------------------------------------------------------------
