@@ -266,10 +266,20 @@ drain_step(struct process *p)
 }
 
 static void
+log_summary(void)
+{
+    struct buf b = { 0 };
+
+    stats_summary(&b);
+    if (!b.failed)
+        log_info("%.*s", (int)b.n, b.p);
+    buf_free(&b);
+}
+
+static void
 on_tick(void *arg)
 {
     struct process *p = arg;
-    struct buf b = { 0 };
 
     if (p->drain_until_us != 0) {
         drain_step(p);
@@ -277,12 +287,8 @@ on_tick(void *arg)
     }
     stats_tick(now_us());
     stats_access_flush();
-    if (++p->ticks % 60 == 0) {
-        stats_summary(&b);
-        if (!b.failed)
-            log_info("%.*s", SLICE_ARG(buf_slice(&b)));
-        buf_free(&b);
-    }
+    if (++p->ticks % 60 == 0)
+        log_summary();
     timer_set(&p->tick, 1000000);
 }
 
