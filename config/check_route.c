@@ -306,8 +306,8 @@ check_block(struct load *l, size_t i)
     if (r->range_block == CONF_UNSET || r->range_block <= most)
         return;
     s = route_spot(l, i, "range.block");
-    problem(l, s.where, s.path, "is more than max_object, so no block would be stored; at most that, "
-        "or a larger max_object");
+    problem(l, s.where, s.path, "is more than max_object, so no block would be stored; at most "
+        "that, or a larger max_object");
 }
 
 /* What is for the cache, on a route that has none. */

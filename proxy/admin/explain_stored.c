@@ -280,7 +280,7 @@ each_refusal(void *arg, const struct store_refusal *r)
     explain_advise(x, word);
 }
 
-/* ---- blocks (`range.block`) ------------------------------------------------------------------- */
+/* ---- blocks (`range.block`) ----------------------------------------------------------------- */
 
 #define BLOCKS_TOLD 16
 

@@ -104,8 +104,8 @@ void conn_abort(struct conn *c);
 /* ---- private to this room but for tests -------------------------------------------------- */
 
 /* PROXY protocol (version 1 and 2, by HAProxy's proxy-protocol.txt): the length of the header at
- * p, 0: more is needed, -1: none. *len 0: LOCAL, the peer speaks for itself. AF_UNSPEC: somebody whom
- * the peer does not name (UNKNOWN, or no TCP). */
+ * p, 0: more is needed, -1: none. *len 0: LOCAL, the peer speaks for itself. AF_UNSPEC: somebody
+ * whom the peer does not name (UNKNOWN, or no TCP). */
 ssize_t conn_proxy_header(const char *p, size_t n, struct sockaddr_storage *sa, socklen_t *len);
 
 #endif

@@ -507,10 +507,10 @@ on_response(struct flight *f, const struct http_head *h)
     begin(f, h, store, also_judge(f, h, store), why, &heads);
 }
 
-/* ---- the rest of what is stored in part ------------------------------------------------------- */
+/* ---- the rest of what is stored in part ----------------------------------------------------- */
 
-/* Where the route edits Cache-Control the joined head does not tell the origin's word, the 206's own
- * fields do (RFC 9110 15.3.7: it has them whatever the condition). */
+/* Where the route edits Cache-Control the joined head does not tell the origin's word, the 206's
+ * own fields do (RFC 9110 15.3.7: it has them whatever the condition). */
 static bool
 judge_joined(struct flight *f, const struct http_head *h206, const struct http_head *whole,
     const char **why)
@@ -557,7 +557,7 @@ on_rest(struct flight *f, const struct http_head *h)
     begin(f, &whole, store, false, why, &heads);
 }
 
-/* ---- groups of the response (RFC 9875) -------------------------------------------------------- */
+/* ---- groups of the response (RFC 9875) ------------------------------------------------------ */
 
 struct groups { struct flight *f; struct slice at[STORE_GROUPS_MAX]; size_t n; bool lost; };
 

@@ -7,8 +7,8 @@
  *          one text of all queries that the rule calls equal: parsed as
  *          application/x-www-form-urlencoded (URL Standard 5.1), parameters left out, sorted
  *          by name where order does not count (stably: the order of values of one name counts),
- *          written again with the escapes of the serialiser. Names in rules are written so too, so that
- *          bytes are compared.
+ *          written again with the escapes of the serialiser. Names in rules are written so too, so
+ *          that bytes are compared.
  *          What is not valid makes the field as if it were not there: that costs hits and nothing
  *          else. Members that are not known are left out (RFC 9651 3.2; the draft's section 3).
  * Boolean  `params` as a boolean, with `except` or without, is what the drafts up to 03 had and
@@ -21,7 +21,7 @@
 
 #define RULE_MAX 2048                   /* bytes; longer ones are as if they were not there */
 
-/* ---- application/x-www-form-urlencoded ---------------------------------------------------------- */
+/* ---- application/x-www-form-urlencoded ------------------------------------------------------ */
 
 static const char replacement[] = "\xef\xbf\xbd";       /* U+FFFD, for what is no UTF-8 */
 
@@ -94,9 +94,9 @@ put_decoded(struct buf *b, struct slice s)
         put_escaped(b, replacement, 3);
 }
 
-/* ---- parameters by name ------------------------------------------------------------------------- */
+/* ---- parameters by name --------------------------------------------------------------------- */
 
-struct param { size_t at, name_n, n; };     /* in the text: the name, and all of it with its value */
+struct param { size_t at, name_n, n; }; /* in the text: the name, and all of it with its value */
 struct params { struct buf text; struct param *at; size_t n; };     /* owned */
 
 static int
@@ -140,7 +140,7 @@ param_name(const struct params *p, size_t i)
     return (struct slice){ p->text.p + p->at[i].at, p->at[i].name_n };
 }
 
-/* ---- the rule ----------------------------------------------------------------------------------- */
+/* ---- the rule ------------------------------------------------------------------------------- */
 
 struct members { struct sf_item order, params, except; bool has_order, has_params, has_except; };
 
@@ -247,7 +247,7 @@ http_search_rule(const struct http_head *h, struct buf *rule)
     return 0;
 }
 
-/* ---- the query ---------------------------------------------------------------------------------- */
+/* ---- the query ------------------------------------------------------------------------------ */
 
 static bool
 rule_lists(struct slice rule, struct slice name)

@@ -61,9 +61,9 @@ int key_block(const struct key *k, const uint64_t *block, struct buf *b, struct 
  * with .p NULL is absent. */
 void key_parts_each(const struct key_recipe *recipe, const struct key *k,
     void (*each)(void *arg, const char *name, struct slice value), void *arg);
-/* What No-Vary-Search makes of a key, by a rule as http_search_rule has them: the key of all requests whose
- * queries the rule calls equal (and whose recipe's parts are). In b, cleared first. -1: memory is
- * out. */
+/* What No-Vary-Search makes of a key, by a rule as http_search_rule has them: the key of all
+ * requests whose queries the rule calls equal (and whose recipe's parts are). In b, cleared first.
+ * -1: memory is out. */
 int key_search(const struct key *k, struct slice rule, struct buf *b, struct key *search);
 /* Appends the URL part of that alone. */
 int key_search_url(struct slice url, struct slice rule, struct buf *b);

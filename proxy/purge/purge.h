@@ -42,8 +42,8 @@ void purge_templates(struct store *s, const struct route_table *t, const struct 
 void purge_target(struct store *s, const struct route_table *t, struct slice target,
     const struct http_head *response);
 
-/* For explanations: calls each(arg, purge) for what a write with these facts would purge, as far as its
- * request tells: its target, and what the route's templates name that need no answer. */
+/* For explanations: calls each(arg, purge) for what a write with these facts would purge, as far as
+ * its request tells: its target, and what the route's templates name that need no answer. */
 void purge_foretell(const struct route_table *t, const struct route *route,
     const struct key_facts *f, struct slice target,
     void (*each)(void *arg, const struct store_purge *p), void *arg);

@@ -51,7 +51,8 @@ purge_url(const struct sink *to, const struct route_table *t, struct slice url)
 
 /* Purges `ref`, resolved against target, if it is of the target's origin. */
 static void
-purge_reference(const struct sink *to, const struct route_table *t, struct slice target, struct slice ref)
+purge_reference(const struct sink *to, const struct route_table *t, struct slice target,
+    struct slice ref)
 {
     struct buf url = { 0 };
     struct http_uri base;

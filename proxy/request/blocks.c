@@ -2,13 +2,13 @@
  * BLOCKS: a range of what is not stored whole, out of blocks of one size (`range.block`).
  *
  * Model    a block is a part, stored under the URL's key with one more part that says which it is:
- *          so it has its own freshness and eviction, is fetched once for all who want it, and a purge
- *          of the URL takes it. An answer goes through them in order: each is found or fetched here,
- *          delivered (deliver.c), and then the next. So a seek waits for one block, and what a
- *          client does not read is not fetched. All blocks of an answer are of one representation: the
- *          same strong validator, the same size. A stored one that is not is fetched anew; when
- *          that is not either, the URL is purged, and the answer begins anew, or is broken off
- *          where it has begun.
+ *          so it has its own freshness and eviction, is fetched once for all who want it, and a
+ *          purge of the URL takes it. An answer goes through them in order: each is found or
+ *          fetched here, delivered (deliver.c), and then the next. So a seek waits for one block,
+ *          and what a client does not read is not fetched. All blocks of an answer are of one
+ *          representation: the same strong validator, the same size. A stored one that is not is
+ *          fetched anew; when that is not either, the URL is purged, and the answer begins anew, or
+ *          is broken off where it has begun.
  *          The first block tells the size; the end (-n) is asked for by way of block 0.
  *          Where blocks do not work (the origin ignores Range, has no strong validator, or the
  *          answer may not be stored) the range is asked for as without this option, and a mark
@@ -27,7 +27,7 @@ struct blocks {
     uint64_t             whole, at;     /* at: the next byte */
     bool                 known;         /* the size and validator are */
     unsigned             restarts, tries;
-    int64_t              asked_ms;      /* when the origin was asked for the block at hand; 0: not */
+    int64_t              asked_ms;      /* when the block at hand was asked for; 0: not */
     struct sem_validator validator;     /* etag in the pool */
 };
 
@@ -247,7 +247,8 @@ fetch(struct request *r, const struct key *k, uint64_t n)
     return r->fill != NULL ? 0 : -1;
 }
 
-/* Looks for the block of b->at, and fetches it where it is not there. REQ_BLOCKS: r->object is it. */
+/* Looks for the block of b->at, and fetches it where it is not there. REQ_BLOCKS: r->object is
+ * it. */
 static enum req_state
 find(struct request *r)
 {
@@ -262,7 +263,8 @@ find(struct request *r)
     bool soft;
     int rc = -1;
 
-    if (++b->tries > TRIES_MAX || n > UINT64_MAX / b->size - 1 || key_block(&r->key, &n, &bytes, &k) == -1) {
+    if (++b->tries > TRIES_MAX || n > UINT64_MAX / b->size - 1 ||
+        key_block(&r->key, &n, &bytes, &k) == -1) {
         buf_free(&bytes);
         return r->head_sent ? deliver_cut(r) : without(r, false);
     }

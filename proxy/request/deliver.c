@@ -166,7 +166,7 @@ begin_object(struct request *r)
 
     r->close = !conn_may_keep(r->conn) || conn_has_body(r->conn);
     if (!stored_fields(o, &h, fields))
-        return deliver_cut(r);                  /* cannot happen: it was parsed before it was stored */
+        return deliver_cut(r);          /* cannot happen: it was parsed before it was stored */
     if (client_has(r, o, now, tag, &held)) {
         retag(&h, held);
         r->status = 304;
@@ -176,7 +176,7 @@ begin_object(struct request *r)
     } else if (!blocks_head(r, &b, &h) && !range_put(r, &b, &h, now)) {
         if (o->meta.flags & META_PARTIAL) {
             buf_free(&b);
-            return deliver_cut(r);              /* cannot happen: LOOKUP and FETCH looked at its range */
+            return deliver_cut(r);      /* cannot happen: LOOKUP and FETCH looked at its range */
         }
         r->form = form_choose(o, r->match.route, r->head, &r->rq);
         if (!deliver_parts(r, 1))

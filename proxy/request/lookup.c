@@ -43,9 +43,9 @@ lookup_ranged(struct request *r)
     return r->ranged;
 }
 
-/* Nothing usable is stored. What this request may have is fetched for all; a part of it where nobody
- * fetches the whole. What would not be stored is asked for as it stands: the answer to a HEAD, or to
- * several ranges. */
+/* Nothing usable is stored. What this request may have is fetched for all; a part of it where
+ * nobody fetches the whole. What would not be stored is asked for as it stands: the answer to a
+ * HEAD, or to several ranges. */
 static enum req_state
 miss(struct request *r, enum fwd why)
 {
@@ -171,8 +171,8 @@ take_found(struct request *r, const struct key *k)
     return true;
 }
 
-/* What is stored for this URL, or for those that its path's rules call equal (No-Vary-Search). A mark
- * that the URL itself was not storable goes before these. In a read section. */
+/* What is stored for this URL, or for those that its path's rules call equal (No-Vary-Search). A
+ * mark that the URL itself was not storable goes before these. In a read section. */
 static enum store_answer
 find(struct request *r, struct object **o, bool *soft)
 {

@@ -224,7 +224,8 @@ enum range_fit {
 enum range_fit range_fit(const struct request *r, const struct object *o, int64_t now_ms,
     struct http_range *ranges, size_t *n);
 /* The status line and fields of a 206 of one range, but for the empty line. */
-void range_head(struct buf *b, const struct http_head *h, const struct http_range *range, uint64_t size);
+void range_head(struct buf *b, const struct http_head *h, const struct http_range *range,
+    uint64_t size);
 /* Writes the status line and fields of a 206 or 416 out of r->object, whose head is h, and
  * sets r's parts. false: the range does not count. */
 bool range_put(struct request *r, struct buf *b, const struct http_head *h, int64_t now_ms);

@@ -2,7 +2,8 @@
  * What a route says of a request before anything is looked up: may the cache be asked?
  *
  * Model    the route's policy, its promises (`cache_methods`), then the request's own word
- *          (semantics/), then what no cache has an answer to. Requests and explanations decide here.
+ *          (semantics/), then what no cache has an answer to. Requests and explanations decide
+ *          here.
  * Threads  pure functions.
  */
 #include "route/route.h"

@@ -174,8 +174,8 @@ enum sem_use {
                                        validate */
 };
 /* `soft`: softly purged, so stale from now on. */
-enum sem_use sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms, bool soft,
-    const char **why);
+enum sem_use sem_use(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms,
+    bool soft, const char **why);
 enum sem_use sem_use_weigh(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms,
     bool soft, const char **why, struct sem_trace *t);
 /* After the origin failed (no answer, or 500, 502, 503, 504): may the stale one be served? */

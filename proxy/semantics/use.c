@@ -84,7 +84,8 @@ use_stale(const struct sem_request *rq, const struct sem_meta *m, int64_t stale,
     return SEM_VALIDATE;
 }
 
-/* A part is not served stale by anybody's leave: whoever may need the rest needs the origin anyway. */
+/* A part is not served stale by anybody's leave: whoever may need the rest needs the origin
+ * anyway. */
 TWICE enum sem_use
 stale_part(const char **why)
 {

@@ -276,7 +276,8 @@ uint64_t tags_count(struct store *s, enum tag_kind kind, struct slice text);
 /* under its shard's lock */
 bool tags_carry(const struct node *n, enum tag_kind kind, struct slice text);
 
-/* search.c: the other URLs of a purge by URL, by the rules that are stored for its path. -1: memory is out. */
+/* search.c: the other URLs of a purge by URL, by the rules that are stored for its path. -1: memory
+ * is out. */
 int  search_purge(struct store *s, struct slice url, uint64_t seq, bool soft, uint64_t *tagged);
 uint64_t search_count(struct store *s, struct slice url);
 uint64_t search_cell(struct slice url);             /* of its path, as tag_hash of a TAG_SEARCH */

@@ -1,18 +1,18 @@
 /*
  * No-Vary-Search: one stored response for many URLs of a path.
  *
- * Model    what has a rule is stored under one key for all URLs that the rule calls equal, instead of
- *          its own (key_search). The rules that are stored for a path are tags of a kind of their own,
- *          found by the path: a rule is known as long as something is stored by it. Who finds
- *          nothing under its own key asks them, at most STORE_SEARCHES_MAX, and looks under the key
- *          that each makes of its own. A response of one more rule than that is stored for its URL
- *          alone. So is a part of one (206): parts are joined byte by byte where their strong
- *          validators are equal, which are unique among the representations of one resource (RFC
- *          9110 8.8.1), and that two URLs have one resource's bytes is more than what the rule
+ * Model    what has a rule is stored under one key for all URLs that the rule calls equal, instead
+ *          of its own (key_search). The rules that are stored for a path are tags of a kind of
+ *          their own, found by the path: a rule is known as long as something is stored by it. Who
+ *          finds nothing under its own key asks them, at most STORE_SEARCHES_MAX, and looks under
+ *          the key that each makes of its own. A response of one more rule than that is stored for
+ *          its URL alone. So is a part of one (206): parts are joined byte by byte where their
+ *          strong validators are equal, which are unique among the representations of one resource
+ *          (RFC 9110 8.8.1), and that two URLs have one resource's bytes is more than what the rule
  *          promises, that they may answer each other.
- *          A purge by URL takes, for each rule of the path, what is stored under what that makes of the
- *          URL: under its lock, before it is published. Texts that name a part of a URL (prefixes,
- *          patterns) meet the path where they say something of the query (state.c).
+ *          A purge by URL takes, for each rule of the path, what is stored under what that makes of
+ *          the URL: under its lock, before it is published. Texts that name a part of a URL
+ *          (prefixes, patterns) meet the path where they say something of the query (state.c).
  * Threads  any.
  */
 #include "store/inside.h"
@@ -30,7 +30,8 @@ store_search_rule(const struct object *o)
 
     for (size_t i = 0; i < n->ntags; i++) {
         const struct tag *g = node_tags(n)[i];
-        const char *wall = g->text[0] == TAG_SEARCH ? memchr(g->text + 1, '\0', g->text_n - 1) : NULL;
+        const char *wall = g->text[0] == TAG_SEARCH ?
+            memchr(g->text + 1, '\0', g->text_n - 1) : NULL;
 
         if (wall != NULL)
             return (struct slice){ wall + 1, (size_t)(g->text + g->text_n - wall - 1) };
@@ -131,9 +132,11 @@ store_by_search(struct store *s, struct store_parts *p, struct slice rule, struc
     return true;
 }
 
-/* Calls each for what the path's rules make of the URL, but for the URL itself. -1: memory is out. */
+/* Calls each for what the path's rules make of the URL, but for the URL itself. -1: memory is
+ * out. */
 static int
-each_equal(struct store *s, struct slice url, void (*each)(void *arg, struct slice equal), void *arg)
+each_equal(struct store *s, struct slice url, void (*each)(void *arg, struct slice equal),
+    void *arg)
 {
     struct buf rules = { 0 }, one = { 0 };
     size_t n = atomic_load_explicit(&s->tags.searches, memory_order_relaxed) == 0 ? 0 :

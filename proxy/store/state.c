@@ -101,8 +101,8 @@ text_matches(enum store_purge_kind kind, struct slice text, struct slice url)
     return false;
 }
 
-/* By No-Vary-Search a node stands for more URLs than the one that it has. A text that says something of
- * the query may mean any of these: then the path decides. */
+/* By No-Vary-Search a node stands for more URLs than the one that it has. A text that says
+ * something of the query may mean any of these: then the path decides. */
 static bool
 path_matches(enum store_purge_kind kind, struct slice text, struct slice url)
 {
@@ -128,7 +128,8 @@ node_matches(enum store_purge_kind kind, struct slice text, const struct node *n
     struct slice url = node_url(n);
 
     return text_matches(kind, text, url) ||
-        (store_search_rule(&n->o).n > 0 && kind != STORE_PURGE_URL && path_matches(kind, text, url));
+        (store_search_rule(&n->o).n > 0 && kind != STORE_PURGE_URL &&
+            path_matches(kind, text, url));
 }
 
 bool

@@ -132,8 +132,8 @@ visited(struct node *n)
         atomic_store_explicit(&n->freq, (uint8_t)(freq + 1), memory_order_relaxed);
 }
 
-/* Of the nodes of a key, none of which matches: the newest whose language the request prefers to all
- * others. Each was judged by the caller. */
+/* Of the nodes of a key, none of which matches: the newest whose language the request prefers to
+ * all others. Each was judged by the caller. */
 static struct node *
 preferred(struct node *n, const struct http_head *req)
 {

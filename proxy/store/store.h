@@ -141,14 +141,15 @@ enum store_answer {
  * wall time, for marks. */
 enum store_answer store_get(struct store *s, const struct key *k, const struct http_head *req,
     int64_t now_ms, struct object **obj, bool *soft);
-/* The most recent of what is stored under other URLs of the path and says by No-Vary-Search that it answers
- * k's too: STORE_HIT as above, with *found its key, in b; else STORE_MISS. For keys that store_get did
- * not find. Costs a load where nothing is stored with such a rule, else a lock. */
+/* The most recent of what is stored under other URLs of the path and says by No-Vary-Search that it
+ * answers k's too: STORE_HIT as above, with *found its key, in b; else STORE_MISS. For keys that
+ * store_get did not find. Costs a load where nothing is stored with such a rule, else a lock. */
 enum store_answer store_search(struct store *s, const struct key *k, const struct http_head *req,
     int64_t now_ms, struct buf *b, struct key *found, struct object **obj, bool *soft);
-/* The key of all URLs of k's path that are presumed equal to k's, by one of the rules that are stored for
- * the path, in b. false: there are none, or memory is out. */
-bool store_search_presume(struct store *s, const struct key *k, struct buf *b, struct key *presumed);
+/* The key of all URLs of k's path that are presumed equal to k's, by one of the rules that are
+ * stored for the path, in b. false: there are none, or memory is out. */
+bool store_search_presume(struct store *s, const struct key *k, struct buf *b,
+    struct key *presumed);
 /* The rule by which it is stored; empty: none. */
 struct slice store_search_rule(const struct object *o);
 /* Each variant of a key, for explanations; takes no part in eviction. */
@@ -193,10 +194,10 @@ struct store_parts {
                                        is STORED; may be NULL */
     bool regroup;                   /* store_freshen: these groups, instead of those that it had */
 };
-/* With a rule as http_search_rule has it p is to be stored for all URLs that the rule calls equal: makes
- * p->key the key of these, in b, and notes the rest in p. false: it stays stored for its own alone (no
- * memory, or STORE_SEARCHES_MAX other rules are stored for the path). rule, p->key and b are to live
- * until store_put. */
+/* With a rule as http_search_rule has it p is to be stored for all URLs that the rule calls equal:
+ * makes p->key the key of these, in b, and notes the rest in p. false: it stays stored for its own
+ * alone (no memory, or STORE_SEARCHES_MAX other rules are stored for the path). rule, p->key and b
+ * are to live until store_put. */
 #define STORE_SEARCHES_MAX 8
 bool store_by_search(struct store *s, struct store_parts *p, struct slice rule, struct buf *b,
     struct key *made);

@@ -16,7 +16,7 @@ struct journal;
 struct write_row {                      /* thin: what scheduling needs */
     uint64_t seq;                       /* order of acceptance; never used again */
     uint64_t c1;                        /* hash of the order key */
-    uint64_t c2;                        /* write_path_hash of the target where c1 is not that; or 0 */
+    uint64_t c2;                    /* write_path_hash of the target where c1 is not that; or 0 */
     uint64_t who;
     int64_t  accepted_ms, due_ms, settled_ms;       /* wall clock; 0: not */
     uint32_t route;                     /* journal_route_name */
@@ -91,7 +91,7 @@ struct journal *journal_open(const char *path, const struct journal_limits *limi
 void journal_close(struct journal **jp);            /* does what is queued first */
 void journal_limits(struct journal *j, const struct journal_limits *limits);    /* any thread */
 void journal_do(struct journal *j, struct journal_op *op);
-const uint8_t *journal_secret(const struct journal *j);         /* 32 bytes, the same for its life */
+const uint8_t *journal_secret(const struct journal *j);     /* 32 bytes, the same for its life */
 uint32_t journal_route(struct journal *j, struct slice name);   /* its number; any thread */
 struct slice journal_route_name(struct journal *j, uint32_t number);    /* lives as long as j */
 bool journal_paused(struct journal *j, struct slice name);      /* as JOURNAL_PAUSE left it */
@@ -103,8 +103,8 @@ int journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct wr
 /* The first pending one of this chain after `seq`. by_target: chains are c1 or c2 = hash. */
 int journal_next(struct journal *j, uint64_t hash, uint64_t seq, bool by_target,
     struct write_row *r);
-/* Calls each for rows after seq in ascending order that each(arg) wants more of. state_mask: bits of
- * enum write_state. Returns -1 as above, else 0. */
+/* Calls each for rows after seq in ascending order that each(arg) wants more of. state_mask: bits
+ * of enum write_state. Returns -1 as above, else 0. */
 int journal_each(struct journal *j, uint64_t after_seq, unsigned state_mask,
     bool (*each)(void *arg, const struct write_row *r), void *arg);
 

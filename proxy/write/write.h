@@ -7,8 +7,8 @@
  *          thread writes the journal (SQLite, group commit); one loop, the write loop, schedules,
  *          delivers, reads the journal and answers questions about it. Nothing of this exists
  *          without `journal.path`; racing writes are known without it.
- * Threads  each function says where it may be called. What is asked of the journal is answered once,
- *          on the loop that asked, never from inside the call.
+ * Threads  each function says where it may be called. What is asked of the journal is answered
+ *          once, on the loop that asked, never from inside the call.
  */
 #ifndef WEIR_WRITE_H
 #define WEIR_WRITE_H
@@ -69,7 +69,8 @@ enum write_lane write_lane(const struct http_head *h);
 
 /* Of host and path as a client uses them: what pending and racing writes are known by. */
 uint64_t write_path_hash(struct slice host, struct slice path);
-/* Of Authorization and Cookie, keyed by a secret of the process's journal: whose writes they are. */
+/* Of Authorization and Cookie, keyed by a secret of the process's journal: whose writes they
+ * are. */
 uint64_t write_who(struct writes *w, const struct http_head *h);
 
 struct write_request {                  /* borrowed for the call */
@@ -79,7 +80,7 @@ struct write_request {                  /* borrowed for the call */
     bool https;
     struct slice host, path, query;     /* normalised, as the client uses them */
     struct slice target;                /* for the origin */
-    struct slice fields;                /* lines as the origin gets them; write.omit is applied here */
+    struct slice fields;                /* lines as the origin gets them; write.omit is applied */
     struct slice type;                  /* Content-Type */
     bool has_body; struct slice body;
     struct slice order_key;             /* what write.key gave; .p NULL: the path */
@@ -109,7 +110,7 @@ struct write_answer {
     char id[WRITE_ID_N + 1];
     enum write_state state;
     uint64_t position;                  /* pending writes before it in its chain; 0: next */
-    unsigned status;                    /* REPEATED: of the first answer, when that is known; else 0 */
+    unsigned status;                    /* REPEATED: of the first answer; 0: not known yet */
     struct slice fields, body;          /* ... and the rest of it */
     struct slice json;                  /* LOOK, LIST and the operators' verbs: the answer's text */
     uint64_t n;                         /* how many writes an operator's verb touched */
@@ -163,18 +164,20 @@ struct write_view {                     /* slices are valid during the call of d
 struct write_ask *write_look_pending(struct writes *w, struct loop *l, struct slice host,
     struct slice path, struct slice query, uint64_t who, bool all, int64_t wait_ms,
     void (*done)(void *arg, const struct write_view *v), void *arg);
-/* Would If-Match or If-None-Match of this write already fail by the pending state of its own writer?
- * etag of pending content: write_etag. (Used by write_accept's caller through look_pending.) */
+/* Would If-Match or If-None-Match of this write already fail by the pending state of its own
+ * writer? etag of pending content: write_etag. (Used by write_accept's caller through
+ * look_pending.) */
 #define WRITE_ETAG_MAX (WRITE_ID_N + 16)
 size_t write_etag(char out[WRITE_ETAG_MAX], const char *id);    /* "\"weir-pending-ID\"" */
 
 /* ---- what operators and writers ask ---------------------------------------------------------- */
 
-/* The state of one write as JSON: for the writer (brief) or an operator (everything but secrets). */
+/* The state of one write as JSON: for the writer (brief) or an operator (everything but
+ * secrets). */
 struct write_ask *write_look(struct writes *w, struct loop *l, struct slice id, bool brief,
     write_done *done, void *arg);
 struct write_filter {
-    struct slice state;                 /* a state's name, "dead" or "all pending" alike; .p NULL: any */
+    struct slice state;                 /* a name, "dead" or "all pending" alike; .p NULL: any */
     struct slice route, key;            /* route's name; text of the order key */
     struct slice after;                 /* an id: those accepted later */
     unsigned limit;                     /* at most so many; 0: 100 */
@@ -185,8 +188,8 @@ enum write_verb { WRITE_RETRY, WRITE_DROP };
 /* One (id.p not NULL) or all that the filter takes. RETRY: a dead or waiting one is due now, with
  * all its attempts; CONFLICT for a delivered one. DROP: pending ones are cancelled unless they are
  * at the origin (CONFLICT), dead ones are settled. */
-struct write_ask *write_verb(struct writes *w, struct loop *l, enum write_verb verb, struct slice id,
-    const struct write_filter *f, write_done *done, void *arg);
+struct write_ask *write_verb(struct writes *w, struct loop *l, enum write_verb verb,
+    struct slice id, const struct write_filter *f, write_done *done, void *arg);
 /* Deliveries of an origin or a route (one of the two is .p NULL; both: of all) stop or go on. It is
  * remembered in the journal. UNKNOWN: there is none of that name. */
 struct write_ask *write_pause(struct writes *w, struct loop *l, struct slice origin,
