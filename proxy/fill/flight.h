@@ -129,14 +129,39 @@ struct flight {
 };
 
 /* flight.c */
+struct shard *flight_shard(const struct flight *f);
 void flight_take_off(struct flight *f);             /* home: sends the request */
+void flight_ask_again(struct flight *f);            /* home: once more, for the whole */
 void flight_unref(struct flight **fp);
 void flight_list(struct flight *f);                 /* under its shard's mtx: into the table */
+void flight_unlist(struct flight *f);               /* home: nobody joins any more */
+void flight_wake(struct flight *f);                 /* under f->mtx: its readers */
+void flight_no_memory(struct flight *f);            /* home: counted, the exchange is given up */
 void flight_drain(struct flight *f);                /* any thread: a reader moved on or left */
-/* Home: what the response varies by; false: by what tells nothing of a later request. */
+/* response.c: home */
+void response_head(struct flight *f, const struct http_head *h);
+void response_rest(struct flight *f, const struct http_head *h);    /* ... of f->part */
+/* The parsed head, in the pool; NULL: memory out. */
+const struct http_head *response_kept(struct flight *f, const struct http_head *h);
+/* Under f->mtx: the readers that wait, but for the starter, get this verdict. */
+void response_release(struct flight *f, enum fill_state verdict);
+void response_unstorable(struct flight *f, const struct http_head *h, const char *why);
+void response_no_room(struct flight *f, const char **why);
+/* What the response varies by; false: by what tells nothing of a later request. */
 bool flight_may_vary(struct flight *f, const struct http_head *h);
-/* Home, the body is whole: puts it under p's key, with p's meta, stamp and marks of `head`. What
- * store_put says, or -1: its tags cannot be made. */
+/* fresh.c: home */
+void fresh_304(struct flight *f, const struct http_head *h);
+/* publish.c: home */
+struct groups { struct flight *f; struct slice at[STORE_GROUPS_MAX]; size_t n; bool lost; };
+bool publish_needs_body(const struct route *r);     /* do its tags? */
+bool publish_has_tags(const struct flight *f, const struct http_head *h);   /* can they be made? */
+const char *publish_untagged(const struct flight *f);       /* they cannot: counted; why */
+int  publish_groups(const struct http_head *h, struct groups *g);   /* -1: memory out */
+void publish_length(struct buf *b, unsigned status, const struct body *body);
+void publish_seal(struct flight *f);
+void publish_fetched(struct flight *f);             /* the body is whole: under the flight's key */
+/* ... puts it under p's key, with p's meta, stamp and marks of `head`. What store_put says, or -1:
+ * its tags cannot be made. */
 int  flight_publish(struct flight *f, struct store_parts *p, struct slice head, struct object **o);
 /* also.c, home */
 bool also_judge(struct flight *f, const struct http_head *h, bool stored);
