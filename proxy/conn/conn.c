@@ -438,7 +438,7 @@ take_head(struct conn *c, struct slice *data)
     c->keep_asked = !(h->flags & HTTP_CLOSE);
     if (h->framing == HTTP_LENGTH && h->length > (uint64_t)l->limit_body)
         refuse_head(c, bytes, 413, "the request body is larger than this listener takes");
-    else if (!http_strip(h))
+    else if (http_has(h, HF_CONNECTION) && !http_strip(h))
         refuse_head(c, bytes, 400, "Connection names too many fields");
     else
         w->ev->on_head(c, h, bytes);

@@ -126,12 +126,9 @@ bool
 http_strip(struct http_head *h)
 {
     struct slice named[NAMED_MAX];
+    int n = named_fields(h, named);
     unsigned kept = 0;
-    int n;
 
-    if (!http_has(h, HF_CONNECTION))
-        return true;
-    n = named_fields(h, named);
     if (n <= 0)
         return n == 0;
     h->have[0] = h->have[1] = 0;

@@ -66,6 +66,8 @@ struct http_head {
     struct slice      reason;
     uint8_t           minor;        /* HTTP/1.minor: 0 or 1 (2..9 are read as 1: RFC 9110 2.5) */
     uint8_t           flags;
+    bool              normal;       /* request: normalising changes nothing of host (by either
+                                       scheme), path and query; false says nothing */
     enum http_framing framing;      /* request: complete. response: see http_response_framing */
     uint64_t          length;       /* HTTP_LENGTH */
     uint16_t          nfields, cap; /* cap: set by the caller, HTTP_FIELDS_MAX at most */

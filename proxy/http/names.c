@@ -148,15 +148,16 @@ http_reason(unsigned status)
 }
 
 #define VT (C_VALUE | C_TARGET)
-#define ODD (VT | C_REWRITTEN)          /* neither reserved nor unreserved (RFC 3986 2) */
-#define SUB (VT | C_NAME)               /* a sub-delim */
+#define ODD (C_VALUE | C_REWRITTEN)     /* neither reserved nor unreserved (RFC 3986 2) */
+#define CAPITAL (VT | C_NAME | C_TOKEN | C_UNRESERVED)
+#define SUB (VT | C_NAME | C_LOWER)     /* a sub-delim */
 #define TSUB (SUB | C_TOKEN)            /* ... that is a token character */
 #define UNRESERVED (TSUB | C_UNRESERVED)
 
 const uint8_t http_class[256] = {
     ['\t'] = C_VALUE, [' '] = C_VALUE, [0x80 ... 0xff] = C_VALUE,
     ['0' ... '9'] = UNRESERVED | C_HEX,
-    ['A' ... 'F'] = UNRESERVED | C_HEX, ['G' ... 'Z'] = UNRESERVED,
+    ['A' ... 'F'] = CAPITAL | C_HEX, ['G' ... 'Z'] = CAPITAL,
     ['a' ... 'f'] = UNRESERVED | C_HEX, ['g' ... 'z'] = UNRESERVED,
     ['-'] = UNRESERVED, ['.'] = UNRESERVED, ['_'] = UNRESERVED, ['~'] = UNRESERVED,
     ['!'] = TSUB, ['$'] = TSUB, ['&'] = TSUB, ['\''] = TSUB, ['*'] = TSUB, ['+'] = TSUB,

@@ -6,7 +6,7 @@
  *          byte, with the same status, as one that comes whole. Each step says OK, MORE or BAD.
  * Speed    plain field lines take a quick path that looks at sixteen bytes at a time; a known field
  *          name is found by its colon, one hash and one comparison, which also proves it a token.
- *          What is not plain (incomplete, wrong, at the end of the bytes, with a HTAB) goes the
+ *          What is not plain (incomplete, wrong, at the end of the bytes, not ASCII) goes the
  *          careful way from the start of its line, which alone decides and names what is wrong.
  * Not here the forms of the target (target.c), where bodies end (framing.c), chunks (chunked.c).
  */
@@ -115,17 +115,21 @@ plain_token(__m128i v)
     return (unsigned)_mm_movemask_epi8(yes);
 }
 
-/* The name at p, where KNOWN_MAX bytes may be read; false when it is not plain. */
+/* The name at p, where more than 16 bytes stand before end; false when it is not plain. Behind its
+ * colon stands another byte. */
 static inline bool
-quick_name(const char *p, struct http_field *f)
+quick_name(const char *p, const char *end, struct http_field *f)
 {
     __m128i v = _mm_loadu_si128((const void *)p), colon = _mm_set1_epi8(':');
     unsigned hit = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, colon));
     unsigned n;
 
-    if (UNLIKELY(hit == 0))
+    if (UNLIKELY(hit == 0)) {
+        if (end - p <= KNOWN_MAX)
+            return false;
         hit = (unsigned)_mm_movemask_epi8(
             _mm_cmpeq_epi8(_mm_loadu_si128((const void *)(p + 16)), colon)) << 16;
+    }
     if (UNLIKELY(hit == 0) || UNLIKELY(hit & 3))     /* a long name, or none, or of one byte */
         return false;
     n = (unsigned)__builtin_ctz(hit);
@@ -134,12 +138,13 @@ quick_name(const char *p, struct http_field *f)
     return f->id != HF_NONE || (n <= 16 && (~plain_token(v) & ((1u << n) - 1)) == 0);
 }
 
+/* The bytes of a block that are not printable ASCII: those that one more and, with saturation, 33
+ * less make negative. HTAB and obs-text among them are allowed, but not plain. */
 static inline unsigned
-control(__m128i v)                      /* with HTAB, which is allowed but not plain */
+not_plain(__m128i v)
 {
-    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
-
-    return (unsigned)_mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
+    v = _mm_subs_epi8(_mm_add_epi8(v, _mm_set1_epi8(1)), _mm_set1_epi8(0x21));
+    return (unsigned)_mm_movemask_epi8(v);
 }
 
 /* One plain and complete field line; where the next one begins, or NULL. */
@@ -149,18 +154,18 @@ quick_line(const char *p, const char *end, struct http_field *f)
     const char *value, *eol;
     unsigned hit;
 
-    if (UNLIKELY(end - p < KNOWN_MAX) || UNLIKELY(!quick_name(p, f)))
+    if (UNLIKELY(end - p <= 16) || UNLIKELY(!quick_name(p, end, f)))
         return NULL;
     value = p + f->name.n + 1;
     value += *value == ' ';
     for (eol = value; LIKELY(end - eol >= 16); eol += 16) {
-        hit = control(_mm_loadu_si128((const void *)eol));
+        hit = not_plain(_mm_loadu_si128((const void *)eol));
         if (hit != 0)
             goto found;
     }
     if (eol == end)
         return NULL;
-    hit = control(_mm_loadu_si128((const void *)(end - 16))) >> (16 - (end - eol));
+    hit = not_plain(_mm_loadu_si128((const void *)(end - 16))) >> (16 - (end - eol));
     if (hit == 0)
         return NULL;
 found:
@@ -268,6 +273,27 @@ note_expect(const struct cursor *c, struct http_head *h, struct slice value)
     return OK;
 }
 
+/* Is it a host, and its own normal form under http and https alike? Only a name or an IPv4 address
+ * is found to be one; the port is no scheme's default. */
+static bool
+host_is_plain(struct slice s)
+{
+    const char *p = s.p, *end = p + s.n;
+    unsigned port = 0;
+
+    while (p < end && is_class(*p, C_LOWER))
+        p++;
+    if (p == s.p || p[-1] == '.')
+        return false;
+    if (p == end)
+        return true;
+    if (*p++ != ':' || end - p < 1 || end - p > 5 || *p == '0')
+        return false;
+    for (; p < end && is_digit(*p); p++)
+        port = port * 10 + (unsigned)(*p - '0');
+    return p == end && port <= 65535 && port != 80 && port != 443;
+}
+
 /* RFC 9112 3.2: exactly one Host; empty is for a target without an authority, which http URIs never
  * are. The authority of an absolute-form target goes before the field's (3.2.2). */
 static enum step
@@ -277,8 +303,11 @@ note_host(const struct cursor *c, struct http_head *h, struct slice value)
         return bad(c, 400, "Host is repeated");
     if (value.n == 0 && h->minor > 0 && !(h->flags & HTTP_ABSOLUTE))
         return bad(c, 400, "Host is empty");
-    if (value.n > 0 && !http_is_host(value))
-        return bad(c, 400, "Host is invalid");
+    if (!host_is_plain(value)) {
+        if (value.n > 0 && !http_is_host(value))
+            return bad(c, 400, "Host is invalid");
+        h->normal = false;
+    }
     if (!(h->flags & HTTP_ABSOLUTE))
         h->host = value;
     return OK;
@@ -359,6 +388,16 @@ method(struct cursor *c, struct http_head *h)
     return OK;
 }
 
+/* Why no target has the byte at p. */
+static enum step
+target_fault(const struct cursor *c, const char *p)
+{
+    if (*p == '%')
+        return bad(c, 400, "a bad percent escape in the target");
+    return bad(c, 400, *p == '#' ? "a fragment in the target" :
+        *p == '\r' || *p == '\n' ? "no HTTP version" : "an invalid character in the target");
+}
+
 /* The limit bounds what is looked at, so that 414 comes at the same byte however the bytes come. */
 static enum step
 target(struct cursor *c, struct http_head *h, size_t limit, const char **question)
@@ -366,25 +405,27 @@ target(struct cursor *c, struct http_head *h, size_t limit, const char **questio
     const char *start = c->at, *p = start;
     const char *end = (size_t)(c->end - p) > limit ? p + limit : c->end;
     bool cut = false;                   /* an escape reaches over the end */
+    bool normal = true;
 
     *question = NULL;
     for (;;) {
         p = scan_target(p, end, c->floor);
         if (p == end || *p == ' ')
             break;
+        normal = normal && !is_class(*p, C_REWRITTEN) && (*p != '.' || p[-1] != '/');
         if (*p == '%') {
             if ((end - p > 1 && !is_class(p[1], C_HEX)) ||
                 (end - p > 2 && !is_class(p[2], C_HEX)))
-                return bad(c, 400, "a bad percent escape in the target");
+                return target_fault(c, p);
             cut = end - p < 3;
             p = cut ? end : p + 3;
         } else if (*p == '?') {
             *question = *question == NULL ? p : *question;
             p++;
+        } else if (is_class(*p, C_TARGET | C_REWRITTEN)) {
+            p++;
         } else {
-            return bad(c, 400, *p == '#' ? "a fragment in the target" :
-                *p == '\r' || *p == '\n' ? "no HTTP version" :
-                "an invalid character in the target");
+            return target_fault(c, p);
         }
     }
     if (p == c->end)
@@ -393,6 +434,7 @@ target(struct cursor *c, struct http_head *h, size_t limit, const char **questio
         return bad(c, 414, "the target is too long");
     if (p == start || cut)
         return bad(c, 400, cut ? "a bad percent escape in the target" : "an empty target");
+    h->normal = normal && *start == '/';
     h->target = (struct slice){ start, (size_t)(p - start) };
     c->at = p + 1;
     return OK;

@@ -13,11 +13,12 @@
 enum {
     C_TOKEN      = 1,                   /* tchar, RFC 9110 5.6.2 */
     C_VALUE      = 2,                   /* field value: HTAB, SP, VCHAR, obs-text */
-    C_TARGET     = 4,                   /* printable ASCII but for SP, '#', '%', '?' */
+    C_TARGET     = 4,                   /* stands in a target as it is: not '#', '?', C_REWRITTEN */
     C_HEX        = 8,
     C_UNRESERVED = 16,                  /* RFC 3986 2.3 */
     C_NAME       = 32,                  /* reg-name without escapes: unreserved and sub-delims */
     C_REWRITTEN  = 64,                  /* '%', and what is sent in targets but stands in no URI */
+    C_LOWER      = 128,                 /* C_NAME without capitals */
 };
 extern const uint8_t http_class[256];
 
@@ -57,17 +58,20 @@ static inline bool
 is_target(struct slice s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!is_class(s.p[i], C_TARGET) && s.p[i] != '?') {
+        if (s.p[i] == '%') {
             if (!is_escape(s.p + i, s.p + s.n))
                 return false;
             i += 2;
+        } else if (!is_class(s.p[i], C_TARGET | C_REWRITTEN) && s.p[i] != '?') {
+            return false;
         }
     return true;
 }
 
-/* The two scanners give the first byte of [p, end) that is not of the class, or end. `floor` is
- * the lowest address that may be read: with 16 bytes between it and end, what is left at the end
- * is looked at in one more load that reaches back. */
+/* The two scanners give the first byte of [p, end) that is not of the class, or end; scan_target
+ * stops at dots and may stop at any other byte too. `floor` is the lowest address that may be
+ * read: with 16 bytes between it and end, what is left at the end is looked at in one more load
+ * that reaches back. */
 #ifdef __SSE2__
 #define SCAN(name, unwanted)                                                                \
     static inline const char *                                                              \
@@ -98,14 +102,19 @@ unwanted_in_value(__m128i v)
 }
 
 static inline unsigned
-unwanted_in_target(__m128i v)           /* as signed bytes, obs-text is below SP too */
+unwanted_in_target(__m128i v)           /* and at '$' and '~', to compare less often */
 {
-    __m128i no = _mm_cmplt_epi8(v, _mm_set1_epi8(0x21));
+    __m128i one = _mm_or_si128(v, _mm_set1_epi8(1)), two = _mm_or_si128(v, _mm_set1_epi8(2));
+    __m128i no = _mm_cmplt_epi8(v, _mm_set1_epi8(0x21));    /* signed: obs-text too */
 
-    no = _mm_or_si128(no, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)));
-    no = _mm_or_si128(no, _mm_cmpeq_epi8(v, _mm_set1_epi8('#')));
-    no = _mm_or_si128(no, _mm_cmpeq_epi8(v, _mm_set1_epi8('%')));
+    no = _mm_or_si128(no, _mm_cmpgt_epi8(v, _mm_set1_epi8('z')));
+    no = _mm_or_si128(no, _mm_cmpeq_epi8(one, _mm_set1_epi8('#')));     /* and '"' */
+    no = _mm_or_si128(no, _mm_cmpeq_epi8(one, _mm_set1_epi8('%')));
+    no = _mm_or_si128(no, _mm_cmpeq_epi8(two, _mm_set1_epi8('>')));     /* and '<' */
+    no = _mm_or_si128(no, _mm_cmpeq_epi8(two, _mm_set1_epi8('^')));     /* and '\\' */
     no = _mm_or_si128(no, _mm_cmpeq_epi8(v, _mm_set1_epi8('?')));
+    no = _mm_or_si128(no, _mm_cmpeq_epi8(v, _mm_set1_epi8('`')));
+    no = _mm_or_si128(no, _mm_cmpeq_epi8(v, _mm_set1_epi8('.')));
     return (unsigned)_mm_movemask_epi8(no);
 }
 #else
@@ -129,7 +138,7 @@ scan_value_slowly(const char *p, const char *end)
 static inline const char *
 scan_target_slowly(const char *p, const char *end)
 {
-    while (p < end && is_class(*p, C_TARGET))
+    while (p < end && is_class(*p, C_TARGET) && *p != '.')
         p++;
     return p;
 }
@@ -173,7 +182,8 @@ name_differs(const char *p, const struct http_known *k, size_t from)
     return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(have, fold), want)) ^ 0xffff;
 }
 
-/* The id of the name of n (2..KNOWN_MAX) bytes at p, where KNOWN_MAX bytes may be read. */
+/* The id of the name of n (2..KNOWN_MAX) bytes at p, where 16 bytes may be read, or KNOWN_MAX for a
+ * longer name. */
 static inline enum http_id
 known_id(const char *p, unsigned n)
 {

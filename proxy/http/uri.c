@@ -167,10 +167,12 @@ http_host_normalise(struct buf *b, struct slice host, bool https)
 {
     size_t n = host_end(host), out;
     char *at = buf_reserve(b, host.n);
-    struct slice port = { host.p + n + 1, host.n > n ? host.n - n - 1 : 0 };
+    struct slice port = { NULL, 0 };
 
     if (at == NULL)
         return;
+    if (n < host.n)
+        port = (struct slice){ host.p + n + 1, host.n - n - 1 };
     if (LIKELY(n == 0 || memchr(host.p, '%', n) == NULL))
         out = put_lower(at, host.p, n);
     else

@@ -360,7 +360,7 @@ add_parts(const struct key_recipe *k, const struct http_head *h, struct buf *b)
 
 /* ---- the key ------------------------------------------------------------------------------- */
 
-static int
+static inline __attribute__((always_inline)) int
 make_url(const struct key_recipe *recipe, bool https, struct slice host, struct slice path,
     struct slice query, struct buf *b, struct key *k)
 {

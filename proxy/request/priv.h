@@ -184,7 +184,8 @@ bool hit_try(struct conn *c, const struct http_head *h, struct slice bytes);
 /* Did the client use https, by the connection or by the word of a trusted proxy in front? */
 bool target_https(const struct conn *c, const struct http_head *h);
 struct target { struct slice host, path, query; struct slice route_host; };
-/* Normalises what was asked for into b; slices point into it. -1: memory out. */
+/* What was asked for in its normal form: slices point into h, or into b, where it was made. -1:
+ * memory out. */
 int  target_read(const struct http_head *h, bool https, struct buf *b, struct target *t);
 bool target_host_plain(struct slice host);          /* no escapes, but those that were undone */
 /* Appends the absolute URL that was asked for. */

@@ -60,20 +60,19 @@ read_target(struct request *r)
 {
     struct buf b = { 0 };
     struct target t;
-    char *p;
+    int rc = -1;
 
-    if (target_read(r->head, r->https, &b, &t) == -1)
-        return -1;
-    p = pool_dup(r->pool, b.p, b.n);
-    if (p != NULL) {
-        r->host = (struct slice){ p, t.host.n };
-        r->route_host = (struct slice){ p, t.route_host.n };
-        r->path = (struct slice){ p + (t.path.p - b.p), t.path.n };
+    if (target_read(r->head, r->https, &b, &t) == 0) {
+        r->host = pool_slice(r->pool, t.host);
+        r->route_host = (struct slice){ r->host.p, t.route_host.n };
+        r->path = pool_slice(r->pool, t.path);
         if (t.query.p != NULL)
-            r->query = (struct slice){ p + (t.query.p - b.p), t.query.n };
+            r->query = pool_slice(r->pool, t.query);
+        rc = r->host.p != NULL && r->path.p != NULL && (t.query.p == NULL || r->query.p != NULL) ?
+            0 : -1;
     }
     buf_free(&b);
-    return p != NULL ? 0 : -1;
+    return rc;
 }
 
 /* The path for the origin: the route's prefix taken off or put in front. */

@@ -16,8 +16,8 @@ target_https(const struct conn *c, const struct http_head *h)
         conn_client_in(c, &conn_listener(c)->trust));
 }
 
-int
-target_read(const struct http_head *h, bool https, struct buf *b, struct target *t)
+static int
+normalise(const struct http_head *h, bool https, struct buf *b, struct target *t)
 {
     size_t path_at, path_n;
     const char *mark;
@@ -41,6 +41,15 @@ target_read(const struct http_head *h, bool https, struct buf *b, struct target 
         t->path.n = (size_t)(mark - t->path.p);
         t->query = (struct slice){ mark + 1, path_n - t->path.n - 1 };
     }
+    return 0;
+}
+
+int
+target_read(const struct http_head *h, bool https, struct buf *b, struct target *t)
+{
+    if (UNLIKELY(!h->normal))
+        return normalise(h, https, b, t);
+    *t = (struct target){ h->host, h->path, h->query, http_without_port(h->host) };
     return 0;
 }
 

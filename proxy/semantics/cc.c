@@ -369,7 +369,8 @@ sem_request_read(const struct http_head *h, struct sem_request *r)
     r->content = h->method == HTTP_QUERY;
     r->promised = false;
     sem_cc_read(h, &r->cc);
-    if (!http_has(h, HF_CACHE_CONTROL) && http_list_has(h, HF_PRAGMA, SLICE("no-cache")))
+    if (http_has(h, HF_PRAGMA) && !http_has(h, HF_CACHE_CONTROL) &&
+        http_list_has(h, HF_PRAGMA, SLICE("no-cache")))
         r->cc.flags |= CC_NO_CACHE;     /* RFC 9111 5.4 */
     if (r->cc.flags & CC_NO_CACHE_FIELDS)
         r->cc.flags |= CC_NO_CACHE;     /* 5.2.1.4: in a request it takes no list */

@@ -1,7 +1,8 @@
 /*
  * Heads. A head that is accepted is written out again and must be accepted alike; a prefix of an
  * accepted head asks for more; what refuses a head refuses it, with the same status, from some
- * byte on and ever after. Every slice lies inside the input.
+ * byte on and ever after. Every slice lies inside the input. What is said to be in normal form is
+ * what normalising leaves as it is.
  */
 #include "http/http.h"
 
@@ -30,8 +31,8 @@ inside(struct slice s, const char *p, size_t n)
 static bool
 same(const struct http_head *a, const struct http_head *b)
 {
-    if (a->nfields != b->nfields || a->flags != b->flags || a->framing != b->framing ||
-        a->length != b->length || a->minor != b->minor || a->have[0] != b->have[0] ||
+    if (a->nfields != b->nfields || a->flags != b->flags || a->normal != b->normal ||
+        a->framing != b->framing || a->length != b->length || a->minor != b->minor || a->have[0] != b->have[0] ||
         a->have[1] != b->have[1] || a->status != b->status || !slice_eq(a->host, b->host) ||
         !slice_eq(a->path, b->path) || !slice_eq(a->query, b->query) || !slice_eq(a->reason, b->reason))
         return false;
@@ -67,6 +68,22 @@ written_out_it_reads_the_same(parser *parse, const struct http_head *h)
 }
 
 static void
+normal_is_what_normalising_leaves(const struct http_head *h)
+{
+    struct buf b = { 0 };
+
+    for (int https = 0; https < 2; https++) {
+        b.n = 0;
+        http_host_normalise(&b, h->host, https);
+        require(slice_eq(buf_slice(&b), h->host));
+    }
+    b.n = 0;
+    http_uri_normalise(&b, h->path, h->query);
+    require(slice_eq(buf_slice(&b), h->target));
+    buf_free(&b);
+}
+
+static void
 one(parser *parse, const char *p, size_t n, const struct http_limits *l)
 {
     static struct http_field fields[HTTP_FIELDS_MAX];
@@ -87,6 +104,8 @@ one(parser *parse, const char *p, size_t n, const struct http_limits *l)
         require(h.framing != HTTP_CHUNKED || !http_has(&h, HF_CONTENT_LENGTH));
         require(h.status != 0 || h.host.n == 0 || http_is_host(h.host));
         written_out_it_reads_the_same(parse, &h);
+        if (h.normal)
+            normal_is_what_normalising_leaves(&h);
         if (h.status != 0)
             http_response_framing(&h, HTTP_GET, &g);
     }

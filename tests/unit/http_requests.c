@@ -21,6 +21,7 @@ static const struct vector good[] = {
     V(GET("Transfer-Encoding:\tchunked \r\n")), V(GET("Expect: 100-continue\r\n")),
     V(GET("Expect: 100-Continue\r\n")), V(GET("TE: trailers\r\n")),
     V(GET("Connection: close\r\n")), V(GET("Connection: ,,keep-alive, \r\n")),
+    V(GET("Accept-Language: en\r\n")), V(GET("Access-Control-Request-Headers: a\r\n")),
     V(GET("X-Very-Long-Name-That-Is-Longer-Than-Any-Known-One: 1\r\n")),
     V(GET("A: 0123456789abcdef0123456789abcdef0123456789abcdef\r\n")),
     V("\r\n" GET("")), V(LINE("PURGE / HTTP/1.1")), V(LINE("QUERY /q HTTP/1.1")),
@@ -346,6 +347,43 @@ the_absolute_form_replaces_host(void **state)
 }
 
 static void
+what_normalising_would_leave_as_it_is_is_known_to_be_normal(void **state)
+{
+    static const struct { const char *target, *host; bool normal; } cases[] = {
+        { "/", "a", true }, { "/api/v1.2/x.json?q=1.5&r=~a;b,c", "api.example-1.com:8080", true },
+        { "//a//b/?", "127.0.0.1:19200", true }, { "/...", "a_b", false }, { "/a..b/c.", "a", true },
+        { "/!$&'()*+,;=:@[]~?/:@!$&'()*+,;=[]??", "a!$&'()*+,;=~", true }, { "/?.&..", "a", true },
+        { "/.well-known/x", "a", false }, { "/.", "a", false }, { "/a/../b", "a", false },
+        { "/0123456789abcde/..", "a", false }, { "/0123456789abcd/./x", "a", false },
+        { "/%41", "a", false }, { "/?%41", "a", false }, { "/a|b", "a", false },
+        { "/\"", "a", false }, { "/<", "a", false }, { "/>", "a", false }, { "/\\", "a", false },
+        { "/^", "a", false }, { "/`", "a", false }, { "/?{", "a", false }, { "/?}", "a", false },
+        { "/", "A", false }, { "/", "a.", false }, { "/", "a.b.:8080", false }, { "/", "%61", false },
+        { "/", "a:", false }, { "/", "a:80", false }, { "/", "a:443", false }, { "/", "a:08080", false },
+        { "/", "a:0", false }, { "/", "a:8", true }, { "/", "a:65535", true }, { "/", "[::1]", false },
+        { "/", ".", false }, { "http://a/", "a", false },
+    };
+    struct parsed p;
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        struct buf b = { 0 };
+
+        snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", cases[i].target,
+            cases[i].host);
+        parse(&p, text);
+        if (p.head.normal != cases[i].normal)
+            fail_msg("%s of %s: normal is %d", cases[i].target, cases[i].host, p.head.normal);
+        http_uri_normalise(&b, p.head.path, p.head.query);
+        if (p.head.normal)
+            assert_slice(buf_slice(&b), cases[i].target);
+        buf_free(&b);
+        parsed_free(&p);
+    }
+}
+
+static void
 every_method_token_is_kept(void **state)
 {
     struct parsed p;
@@ -438,6 +476,7 @@ main(void)
         cmocka_unit_test(the_array_of_the_caller_bounds_the_fields),
         cmocka_unit_test(a_head_is_taken_apart),
         cmocka_unit_test(the_absolute_form_replaces_host),
+        cmocka_unit_test(what_normalising_would_leave_as_it_is_is_known_to_be_normal),
         cmocka_unit_test(every_method_token_is_kept),
         cmocka_unit_test(the_flags_say_what_connection_expect_and_upgrade_mean),
         cmocka_unit_test(known_names_are_found_in_any_case_and_position),

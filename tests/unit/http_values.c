@@ -211,6 +211,8 @@ hosts_lose_case_and_default_port(void **state)
             http_host_normalise(&b, slice_of(cases[i][0]), https);
             assert_buf(&b, cases[i][1 + https]);
         }
+    http_host_normalise(&b, (struct slice){ NULL, 0 }, false);      /* HTTP/1.0 without Host */
+    assert_buf(&b, "");
 }
 
 static void
