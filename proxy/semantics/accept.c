@@ -20,7 +20,7 @@
  *          language answers when one range alone has the highest weight and is that language.
  *          "de" does not take what is stored in "de-AT", which it would cover (RFC 4647 3.3.1):
  *          the server may have one that it prefers. Among equals the server chooses.
- * Threads  pure functions.
+ * Threads  pure functions; what was put in form of late is remembered by each thread for itself.
  */
 #include "semantics/priv.h"
 
@@ -245,8 +245,8 @@ write_members(struct buf *b, size_t start, const struct member *all, size_t n)
     b->n = start + (b->n - from);
 }
 
-bool
-accept_put(enum http_id id, const struct http_head *request, struct buf *b)
+static bool
+put_form(enum http_id id, const struct http_head *request, struct buf *b)
 {
     struct member all[MEMBERS_MAX], m;
     struct http_list it = { 0 };
@@ -262,6 +262,79 @@ accept_put(enum http_id id, const struct http_head *request, struct buf *b)
         }
     if (!b->failed && n > 0)
         write_members(b, start, all, n);
+    return true;
+}
+
+/* ---- what was put in form of late ------------------------------------------------------------ */
+
+/* Few values make nearly all requests. A value that is found here whole has this form, whoever sent
+ * it first. */
+#define MEMOS_LOG2 5
+#define MEMO_BYTES 192
+#define MEMO_LEAST 8                    /* bytes at both ends make the hash */
+
+struct memo {
+    uint8_t id, value_n, form_n;        /* id: HF_NONE in one that is free */
+    char    value[MEMO_BYTES], form[MEMO_BYTES];
+};
+static _Thread_local struct memo memos[1 << MEMOS_LOG2];
+
+/* The field's only line; empty: it has none, or several. */
+static struct slice
+only_line(enum http_id id, const struct http_head *request)
+{
+    const struct http_field *end = request->fields + request->nfields, *f;
+    struct slice value = { NULL, 0 };
+
+    for (f = request->fields; f < end; f++) {
+        if (f->id != id)
+            continue;
+        if (value.p != NULL)
+            return (struct slice){ NULL, 0 };
+        value = f->value;
+    }
+    return value;
+}
+
+static struct memo *
+memo_for(struct slice value)
+{
+    uint64_t first, last;
+
+    if (value.n < MEMO_LEAST || value.n > MEMO_BYTES)
+        return NULL;
+    memcpy(&first, value.p, sizeof first);
+    memcpy(&last, value.p + value.n - sizeof last, sizeof last);
+    return &memos[(first + last * 31 + value.n) * 0x9e3779b97f4a7c15u >> (64 - MEMOS_LOG2)];
+}
+
+static void
+memo_set(struct memo *m, enum http_id id, struct slice value, const struct buf *b, size_t start)
+{
+    size_t n = b->n - start;
+
+    if (b->failed || n == 0 || n > MEMO_BYTES)
+        return;
+    *m = (struct memo){ .id = (uint8_t)id, .value_n = (uint8_t)value.n, .form_n = (uint8_t)n };
+    memcpy(m->value, value.p, value.n);
+    memcpy(m->form, b->p + start, n);
+}
+
+bool
+accept_put(enum http_id id, const struct http_head *request, struct buf *b)
+{
+    struct slice value = only_line(id, request);
+    struct memo *m = memo_for(value);
+    size_t start = b->n;
+
+    if (m != NULL && m->id == id && slice_eq((struct slice){ m->value, m->value_n }, value)) {
+        buf_add(b, m->form, m->form_n);
+        return true;
+    }
+    if (!put_form(id, request, b))
+        return false;
+    if (m != NULL)
+        memo_set(m, id, value, b, start);
     return true;
 }
 
