@@ -77,6 +77,7 @@ bool slice_u64(struct slice s, uint64_t *out);
 /* Glob: `*` any run of bytes, `?` one byte, `\*`, `\?` and `\\` what is behind the backslash,
  * everything else itself. Linear time per star. */
 bool slice_glob(struct slice pattern, struct slice s);
+bool slice_iglob(struct slice pattern, struct slice s);     /* letters in either case (ASCII) */
 
 /* ---- errors ---------------------------------------------------------------------------- */
 

@@ -55,21 +55,27 @@ slice_u64(struct slice s, uint64_t *out)
     return true;
 }
 
+static bool
+same(char a, char b, bool any_case)
+{
+    return a == b || (any_case && (a ^ b) == 0x20 && (a | 0x20) >= 'a' && (a | 0x20) <= 'z');
+}
+
 /* How many bytes of the pattern, from p, stand for c; 0: it is not c that they stand for. */
 static size_t
-glob_one(struct slice pattern, size_t p, char c)
+glob_one(struct slice pattern, size_t p, char c, bool any_case)
 {
     if (p >= pattern.n)
         return 0;
     if (pattern.p[p] == '\\' && p + 1 < pattern.n &&
         (pattern.p[p + 1] == '*' || pattern.p[p + 1] == '?' || pattern.p[p + 1] == '\\'))
         return pattern.p[p + 1] == c ? 2 : 0;
-    return pattern.p[p] == '?' || pattern.p[p] == c ? 1 : 0;
+    return pattern.p[p] == '?' || same(pattern.p[p], c, any_case) ? 1 : 0;
 }
 
 /* The usual two-pointer match: on a mismatch go back to the last star and let it eat one more. */
-bool
-slice_glob(struct slice pattern, struct slice s)
+static bool
+glob(struct slice pattern, struct slice s, bool any_case)
 {
     size_t p = 0, i = 0, star = SIZE_MAX, mark = 0, n;
 
@@ -77,7 +83,7 @@ slice_glob(struct slice pattern, struct slice s)
         if (p < pattern.n && pattern.p[p] == '*') {
             star = p++;
             mark = i;
-        } else if ((n = glob_one(pattern, p, s.p[i])) > 0) {
+        } else if ((n = glob_one(pattern, p, s.p[i], any_case)) > 0) {
             p += n;
             i++;
         } else if (star != SIZE_MAX) {
@@ -90,6 +96,18 @@ slice_glob(struct slice pattern, struct slice s)
     while (p < pattern.n && pattern.p[p] == '*')
         p++;
     return p == pattern.n;
+}
+
+bool
+slice_glob(struct slice pattern, struct slice s)
+{
+    return glob(pattern, s, false);
+}
+
+bool
+slice_iglob(struct slice pattern, struct slice s)
+{
+    return glob(pattern, s, true);
 }
 
 size_t

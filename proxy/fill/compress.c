@@ -60,17 +60,12 @@ static bool
 has_type(const struct route_compress *z, const struct http_head *h)
 {
     struct slice rest = http_value(h, HF_CONTENT_TYPE), type;
-    char lower[128];
 
     if (rest.p == NULL || !slice_cut(&rest, ';', &type))
         return false;
     type = slice_trim(type);
-    if (type.n == 0 || type.n > sizeof lower)
-        return false;
-    for (size_t i = 0; i < type.n; i++)
-        lower[i] = type.p[i] >= 'A' && type.p[i] <= 'Z' ? (char)(type.p[i] | 0x20) : type.p[i];
-    for (size_t i = 0; i < z->types->n; i++)
-        if (slice_glob(slice_of(z->types->at[i]), (struct slice){ lower, type.n }))
+    for (size_t i = 0; i < z->types->n && type.n > 0; i++)
+        if (slice_iglob(slice_of(z->types->at[i]), type))
             return true;
     return false;
 }
