@@ -15,6 +15,7 @@
  *          browsers still document; it says what `except` says alone.
  * Threads  pure functions.
  */
+#include "http/scan.h"
 #include "http/sf.h"
 
 #include <stdlib.h>
@@ -69,13 +70,6 @@ take_byte(struct decoding *d, unsigned char c)
         take_byte(d, c);
 }
 
-static int
-hex(char c)
-{
-    return is_digit(c) ? c - '0' : to_lower(c) >= 'a' && to_lower(c) <= 'f' ?
-        to_lower(c) - 'a' + 10 : -1;
-}
-
 /* A name or value as it stands in a query, in one form. */
 static void
 put_decoded(struct buf *b, struct slice s)
@@ -83,8 +77,8 @@ put_decoded(struct buf *b, struct slice s)
     struct decoding d = { .out = b };
 
     for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '%' && s.n - i > 2 && hex(s.p[i + 1]) >= 0 && hex(s.p[i + 2]) >= 0) {
-            take_byte(&d, (unsigned char)(hex(s.p[i + 1]) << 4 | hex(s.p[i + 2])));
+        if (s.p[i] == '%' && is_escape(s.p + i, s.p + s.n)) {
+            take_byte(&d, (unsigned char)(hex_value(s.p[i + 1]) << 4 | hex_value(s.p[i + 2])));
             i += 2;
         } else {
             take_byte(&d, s.p[i] == '+' ? ' ' : (unsigned char)s.p[i]);
@@ -249,15 +243,36 @@ http_search_rule(const struct http_head *h, struct buf *rule)
 
 /* ---- the query ------------------------------------------------------------------------------ */
 
+/* In the order in which by_name sorted them. */
+static int
+compare(struct slice a, struct slice b)
+{
+    int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+
+    return c != 0 ? c : (a.n > b.n) - (a.n < b.n);
+}
+
+/* By halves of the text: the names are sorted, each behind a '&'. */
 static bool
 rule_lists(struct slice rule, struct slice name)
 {
-    struct slice rest = { rule.p + 2, rule.n - 2 }, one;
+    const char *low = rule.p + 2, *high = rule.p + rule.n;     /* both at a '&', or the end */
 
-    slice_cut(&rest, '&', &one);        /* what stands before the first '&': nothing */
-    while (slice_cut(&rest, '&', &one))
-        if (slice_eq(one, name))
+    while (low < high) {
+        const char *at = memrchr(low, '&', (size_t)(high - low) / 2 + 1), *end;
+        int c;
+
+        end = memchr(at + 1, '&', (size_t)(high - at) - 1);
+        if (end == NULL)
+            end = high;
+        c = compare(name, (struct slice){ at + 1, (size_t)(end - at) - 1 });
+        if (c == 0)
             return true;
+        if (c < 0)
+            high = at;
+        else
+            low = end;
+    }
     return false;
 }
 

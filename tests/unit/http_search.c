@@ -135,6 +135,34 @@ static const struct { const char *field, *a, *b; bool equal; } pairs[] = {
 };
 
 static void
+every_name_of_a_long_rule_is_found_and_no_other(void **state)
+{
+    struct buf field = { 0 }, rule = { 0 }, out = { 0 };
+    char query[16];
+
+    (void)state;
+    buf_addz(&field, "params=(");
+    for (int i = 0; i < 300; i++)
+        buf_printf(&field, "%s\"%.*s\"", i > 0 ? " " : "", 1 + i % 7, "abcdefg" + i % 3);
+    for (int i = 0; i < 300; i += 2)
+        buf_printf(&field, " \"n%d\"", i);
+    buf_addz(&field, " \"\")");
+    buf_addc(&field, '\0');
+    for (int i = 0; i < 300; i++) {
+        struct slice r = rule_of(field.p, &rule);
+
+        assert_true(r.n > 2);
+        out.n = 0;
+        snprintf(query, sizeof query, "n%d=1", i);
+        assert_int_equal(http_search_query(r, slice_of(query), &out), 0);
+        assert_int_equal(out.n == 0, i % 2 == 0);
+    }
+    buf_free(&field);
+    buf_free(&rule);
+    buf_free(&out);
+}
+
+static void
 queries_are_equal_where_the_rule_says_so(void **state)
 {
     struct buf rule = { 0 }, a = { 0 }, b = { 0 }, again = { 0 };
@@ -164,6 +192,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_field_is_a_rule_of_one_form_or_none),
         cmocka_unit_test(a_rule_of_thousands_of_bytes_is_none),
+        cmocka_unit_test(every_name_of_a_long_rule_is_found_and_no_other),
         cmocka_unit_test(queries_are_equal_where_the_rule_says_so),
     };
 
