@@ -97,15 +97,25 @@ conn_rest(const struct conn *c)
 {
     return c->in.n - c->in_at;
 }
+void conn_kill(struct conn *c);         /* closes it; freed when nothing needs it */
+void conn_kick(struct conn *c);         /* goes on from the loop with what is at hand */
+void conn_reset_at_close(struct conn *c);       /* so that its client knows the answer was cut */
 void conn_release(struct conn *c);      /* frees it when it is dead and nothing needs it */
 void conn_gone(struct conn *c);         /* the client is: tells the answerer, closes */
 void conn_goodbye(struct conn *c);      /* all was said: lingers, then closes */
-void conn_consume(struct conn *c);      /* goes on with the rest */
 void conn_expired(struct conn *c);      /* its deadline has passed */
 void conn_rearm(struct conn *c, int64_t now);           /* the deadline for what is awaited now */
 void conn_progress(struct conn *c);     /* what was awaited has come, or a part of it */
 void conn_set_reading(struct conn *c, bool on);
 void conn_set_writing(struct conn *c, bool on);
+
+/* read.c */
+void conn_consume(struct conn *c);      /* goes on with the rest */
+void conn_on_readable(int fd, short what, void *arg);
+void conn_refuse(struct conn *c, unsigned status, const char *why);     /* ... or its body */
+void conn_refuse_head(struct conn *c, struct slice bytes, unsigned status, const char *why);
+/* A peer that must speak the PROXY protocol does not: closed. */
+void conn_refuse_peer(struct conn *c, const char *what);
 
 /* write.c */
 void conn_on_writable(int fd, short what, void *arg);
