@@ -13,9 +13,8 @@
 
 /* ---- tags ----------------------------------------------------------------------------------- */
 
-#define TAGS_MAX      256
-#define BODY_SEEN_MAX 65536             /* of JSON that placeholders look at */
-#define TELL_US       60000000
+#define TAGS_MAX 256
+#define TELL_US  60000000
 
 bool
 publish_needs_body(const struct route *r)
@@ -32,7 +31,7 @@ bool
 publish_has_tags(const struct flight *f, const struct http_head *h)
 {
     return !publish_needs_body(f->route) ||
-        (!sem_coded(h) && (h->framing != HTTP_LENGTH || h->length <= BODY_SEEN_MAX));
+        (!sem_coded(h) && (h->framing != HTTP_LENGTH || h->length <= KEY_BODY_MAX));
 }
 
 /* Its tags cannot be made: stored without them, no purge would find the response. Told at most once
@@ -74,7 +73,7 @@ make_tags(struct flight *f, struct tags *t)
     struct key_facts facts = { .request = f->request, .response = f->view.response, .path = &params,
         .host = f->host, .query = f->request->query };
 
-    if (f->content.p != NULL && f->content.n <= BODY_SEEN_MAX && !sem_coded(f->request))
+    if (f->content.p != NULL && f->content.n <= KEY_BODY_MAX && !sem_coded(f->request))
         facts.request_body = f->content;
 
     t->f = f;
@@ -83,7 +82,7 @@ make_tags(struct flight *f, struct tags *t)
     if (r->ntags == 0)
         return 0;
     if (publish_needs_body(r) && !sem_coded(f->view.response))
-        facts.response_body = body_text(f->body, f->pool, BODY_SEEN_MAX);
+        facts.response_body = body_text(f->body, f->pool, KEY_BODY_MAX);
     for (size_t i = 0; i < r->ntags; i++)
         if (key_template_expand(r->tags[i], &facts, add_tag, t) == -1)
             return -1;

@@ -94,6 +94,7 @@ struct key_template *key_template_new(const char *text, const char *const *param
     struct pool *p, struct err *e);
 enum { KEY_NEEDS_REQUEST_BODY = 1, KEY_NEEDS_RESPONSE_BODY = 2, KEY_NEEDS_RESPONSE = 4 };
 unsigned key_template_needs(const struct key_template *t);
+#define KEY_BODY_MAX (64 * 1024)        /* larger bodies are not looked into */
 /* Does the text begin with "/", "http://" or "https://"? Then it names a path or URL, and every
  * value is written as a path has it; else what it gives is a tag, whatever that looks like. */
 bool key_template_is_path(const struct key_template *t);

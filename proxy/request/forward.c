@@ -315,7 +315,7 @@ forward_body(struct request *r, struct slice data)
         return;
     if (!r->tunnel && (r->match.route->needs & KEY_NEEDS_REQUEST_BODY) && !r->body_lost) {
         buf_add(&r->body, data.p, data.n);
-        if (r->body.n > BODY_SEEN_MAX || r->body.failed) {
+        if (r->body.n > KEY_BODY_MAX || r->body.failed) {
             r->body_lost = true;
             buf_free(&r->body);
         }

@@ -28,7 +28,6 @@ enum req_state {
     REQ_WAIT,                           /* not a state: the handler waits for something */
 };
 
-#define BODY_SEEN_MAX (64 * 1024)       /* of a body that placeholders look at */
 #define RANGES_MAX    16
 #define PIECES_MAX    16
 

@@ -34,7 +34,7 @@ purge_now(struct request *r, const struct fill_view *v)
         facts.response = v->response;
         if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && v->complete &&
             !sem_coded(v->response))
-            facts.response_body = body_text(v->body, r->pool, BODY_SEEN_MAX);
+            facts.response_body = body_text(v->body, r->pool, KEY_BODY_MAX);
     }
     purge_templates(req_store(), r->site->table, route, &facts, buf_slice(&b));
     buf_free(&b);
@@ -51,7 +51,7 @@ do_purge(struct request *r)
     if (!any && !sem_invalidates(r->head->method, v.status))
         return REQ_DELIVER;
     if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && route->npurge > 0 && !v.complete && !v.broken &&
-        body_size(v.body) < BODY_SEEN_MAX && !sem_coded(v.response)) {
+        body_size(v.body) < KEY_BODY_MAX && !sem_coded(v.response)) {
         if (conn_has_body(r->conn) && !fill_full(r->fill))
             conn_body(r->conn, true);   /* the origin may want it before it goes on */
         return REQ_WAIT;            /* the body's beginning, before the head of the answer leaves */

@@ -3,17 +3,11 @@
  * whole, and what was decoded, coded anew, must decode to itself.
  */
 #include "http/http.h"
+#include "require.h"
 
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 struct decoded { struct buf body, trailer; enum http_chunk end; size_t taken; };
 

@@ -5,6 +5,7 @@
  * what normalising leaves as it is.
  */
 #include "http/http.h"
+#include "require.h"
 
 #include <stdlib.h>
 
@@ -14,13 +15,6 @@ typedef ssize_t parser(const char *, size_t, const struct http_limits *, struct 
     struct http_fault *);
 
 static const struct http_limits limits[] = { { 16384, 8192, 100 }, { 80, 20, 3 } };
-
-static void
-require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 static void
 inside(struct slice s, const char *p, size_t n)

@@ -3,18 +3,12 @@
  * as they were answered; and the text as a Content-Range. The first byte is the number of ranges, the next eight the size.
  */
 #include "http/http.h"
+#include "require.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 static void
 asked_for_again(const struct http_range *ranges, size_t n, uint64_t size)

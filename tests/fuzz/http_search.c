@@ -3,17 +3,11 @@
  * without the order of parameters it is the same from behind.
  */
 #include "http/http.h"
+#include "require.h"
 
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 static void
 judge(struct slice rule, struct slice query)

@@ -4,17 +4,11 @@
  * appended nothing, or read back as they were. The first byte is the kind.
  */
 #include "http/http.h"
+#include "require.h"
 
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 static void
 put_item(struct buf *b, const struct sf_item *item, struct buf *scratch)

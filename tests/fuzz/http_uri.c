@@ -4,17 +4,11 @@
  * resolved reference is an absolute URI that resolves to itself; decoding never makes longer.
  */
 #include "http/http.h"
+#include "require.h"
 
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 static bool
 escapes_are_good(struct slice s)

@@ -8,17 +8,11 @@
  * it would make of it anew.
  */
 #include "semantics/priv.h"
+#include "require.h"
 
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 static const struct { enum http_id id; struct slice name, vary; } kinds[] = {
     { HF_ACCEPT, { "Accept", 6 }, { "accept", 6 } },
