@@ -187,15 +187,23 @@ on_interim(void *arg, const struct http_head *h)
     pthread_mutex_unlock(&f->mtx);
 }
 
+/* Readers see that this is so now; NULL: that there is something to do. */
+static void
+tell(struct flight *f, bool *what)
+{
+    pthread_mutex_lock(&f->mtx);
+    if (what != NULL)
+        *what = true;
+    flight_wake(f);
+    pthread_mutex_unlock(&f->mtx);
+}
+
 static void
 on_continue(void *arg)
 {
     struct flight *f = arg;
 
-    pthread_mutex_lock(&f->mtx);
-    f->view.want_body = true;
-    flight_wake(f);
-    pthread_mutex_unlock(&f->mtx);
+    tell(f, &f->view.want_body);
 }
 
 static void
@@ -314,9 +322,7 @@ on_data(void *arg, struct slice data)
         give_up(f, &no_gzip);
         return;
     }
-    pthread_mutex_lock(&f->mtx);
-    flight_wake(f);
-    pthread_mutex_unlock(&f->mtx);
+    tell(f, NULL);
     if (!abandoned(f))
         flight_pace(f);
 }
@@ -324,11 +330,7 @@ on_data(void *arg, struct slice data)
 static void
 on_drain(void *arg)
 {
-    struct flight *f = arg;
-
-    pthread_mutex_lock(&f->mtx);
-    flight_wake(f);
-    pthread_mutex_unlock(&f->mtx);
+    tell(arg, NULL);
 }
 
 static void
@@ -336,10 +338,7 @@ on_half_close(void *arg)
 {
     struct flight *f = arg;
 
-    pthread_mutex_lock(&f->mtx);
-    f->view.half_closed = true;
-    flight_wake(f);
-    pthread_mutex_unlock(&f->mtx);
+    tell(f, &f->view.half_closed);
 }
 
 static void

@@ -28,18 +28,6 @@
 #include "request/priv.h"
 #include "request/worker.h"
 
-static void
-put_url(const struct request *r, struct buf *b)
-{
-    buf_adds(b, r->https ? SLICE("https://") : SLICE("http://"));
-    buf_adds(b, r->host);
-    buf_adds(b, r->path);
-    if (r->query.p != NULL) {
-        buf_addc(b, '?');
-        buf_adds(b, r->query);
-    }
-}
-
 /* The one Content-Location, absolute, in b. false: none, several, or none that can be read. */
 static bool
 located(const struct request *r, const struct http_head *response, struct slice target,
@@ -86,7 +74,7 @@ encloses_target(const struct request *r, const struct http_head *response)
     struct key a, b;
     bool same;
 
-    put_url(r, &target);
+    target_url(r, &target);
     same = !target.failed && located(r, response, buf_slice(&target), &at) &&
         key_of_url(NULL, buf_slice(&target), &x, &a) == 0 &&
         key_of_url(NULL, buf_slice(&at), &y, &b) == 0 && slice_eq(a.bytes, b.bytes);
@@ -157,7 +145,7 @@ also_query(struct request *r, const struct fill_view *v)
     if (v->meta == NULL || v->status != 200 || r->match.route->ntags > 0 ||
         !http_has(v->response, HF_CONTENT_LOCATION))
         return;
-    put_url(r, &target);
+    target_url(r, &target);
     if (!target.failed && located(r, v->response, buf_slice(&target), &at) &&
         sem_same_origin(buf_slice(&target), buf_slice(&at)) &&
         make_key(r, buf_slice(&at), &req_worker()->key, &key))
