@@ -41,12 +41,17 @@ struct write_content {                  /* fat; slices are valid until the next 
 
 enum journal_kind {
     JOURNAL_ACCEPT,         /* row, content, and a key if there is one: seq is given */
-    JOURNAL_CLAIM,          /* a key alone, for a request that goes straight to the origin */
-    JOURNAL_CLAIM_END,      /* its answer */
+    JOURNAL_CLAIM,          /* a key alone, for a request that goes straight to the origin: row.seq
+                               is given, so that it can have an id; no row goes by it */
+    JOURNAL_CLAIM_END,      /* its answer: row.status, content.answer_* (answer_body.p NULL: too
+                               long to keep); status 0: its fate is unknown, as after a crash */
     JOURNAL_CLAIM_RELEASE,  /* forget it */
     JOURNAL_UPDATE,         /* state, attempts, due_ms, settled_ms, status, answer, cause of seq */
+                            /* delivered, superseded, dropped: content's body and fields are let go
+                               in any case, and it is GONE to a later UPDATE */
     JOURNAL_PAUSE,          /* name, on: remembered */
     JOURNAL_CALL,           /* nothing: done is called between two commits (for tests, for close) */
+    JOURNAL_CONDEMN,        /* the readers' own: a pending row that cannot be read is uncertain */
 };
 enum journal_result { JOURNAL_DONE, JOURNAL_REPEATED, JOURNAL_MISMATCH, JOURNAL_BUSY, JOURNAL_FULL,
     JOURNAL_KEYS_FULL, JOURNAL_GONE };
@@ -65,13 +70,18 @@ struct journal_op {
     int64_t            key_for_ms;
     bool               promised;        /* write.idempotent: a claim whose fate a crash left unknown
                                            may be made again */
+    struct slice       name;            /* PAUSE */
+    bool               on;
     /* the result */
-    enum journal_result result;
-    const char        *why;
-    uint64_t           first_seq;       /* REPEATED: of the write; 0: of a claim, whose answer is in
-                                           content.answer_*, row.status */
-    /* On the journal's thread, after the commit (durable memory: when queued, on the caller's).
-     * Takes the operation. */
+    enum journal_result result;         /* FULL: nothing was done; UPDATE: ask again later */
+    const char        *why;             /* static; "" when there is nothing to say */
+    uint64_t           first_seq;       /* REPEATED: of the write (whose row may be pruned before
+                                           its key); 0: of a claim, whose answer is in `reply`,
+                                           content.answer_*, row.status, its number in row.seq */
+    char              *reply;           /* the operation's: free it with it */
+    /* On the journal's thread, always after the commit, which is synced where one of its operations
+     * asks for fsync: `os` and `memory` differ in what is promised, not in what is done. Readers
+     * see what it did. Takes the operation. */
     void             (*done)(struct journal_op *op);
     void              *arg;
 };
@@ -92,9 +102,14 @@ void journal_close(struct journal **jp);            /* does what is queued first
 void journal_limits(struct journal *j, const struct journal_limits *limits);    /* any thread */
 void journal_do(struct journal *j, struct journal_op *op);
 const uint8_t *journal_secret(const struct journal *j);     /* 32 bytes, the same for its life */
+/* The id of a seq: unguessable, needs no index. Back: false for what is no id of this journal's (it
+ * may still be of no row). Any thread. */
+void journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1]);
+bool journal_id_seq(const struct journal *j, struct slice id, uint64_t *seq);
 uint32_t journal_route(struct journal *j, struct slice name);   /* its number; any thread */
 struct slice journal_route_name(struct journal *j, uint32_t number);    /* lives as long as j */
-bool journal_paused(struct journal *j, struct slice name);      /* as JOURNAL_PAUSE left it */
+bool journal_paused(struct journal *j, struct slice name);      /* as JOURNAL_PAUSE left it; any
+                                                                   thread */
 
 /* Readers, on the write loop. 1 found, 0 not, -1 the file fails (counted, logged). A row whose
  * checksum is wrong is -1 with *e, and is set to WRITE_UNCERTAIN with that cause. */
@@ -108,7 +123,13 @@ int journal_next(struct journal *j, uint64_t hash, uint64_t seq, bool by_target,
 int journal_each(struct journal *j, uint64_t after_seq, unsigned state_mask,
     bool (*each)(void *arg, const struct write_row *r), void *arg);
 
-struct journal_figures { uint64_t pending, dead, bytes, oldest_ms; bool takes; char why[128]; };
+struct journal_figures {
+    uint64_t pending, dead;
+    uint64_t bytes;                     /* in use, of journal.size */
+    uint64_t oldest_ms;                 /* when the oldest pending one was accepted; 0: none */
+    uint64_t commits, operations, commit_us;        /* since it was opened */
+    bool     takes; char why[128];
+};
 void journal_figures(struct journal *j, struct journal_figures *f);     /* any thread */
 
 #endif
