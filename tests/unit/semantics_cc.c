@@ -153,6 +153,8 @@ static const struct targeted_case {
     { "2.2", CDN "must-revalidate, private, no-cache", true, CC_MUST_REVALIDATE | CC_PRIVATE | CC_NO_CACHE, -1 },
     { "2.1, lists", CDN "private=\"a, B\", no-cache=\"c\"", true, CC_PRIVATE_FIELDS | CC_NO_CACHE_FIELDS, -1 },
     { "2.1, lists of none", CDN "private=\"\", no-cache=\" \"", true, CC_PRIVATE | CC_NO_CACHE, -1 },
+    { "2.1, lists that cannot be read", CDN "private=\"a b\", no-cache=\"c;\"", true,
+        CC_PRIVATE | CC_NO_CACHE, -1 },
     { "2.2, not on the list", "Cache-Control: max-age=7\nOther-Cache-Control: no-store", false, 0, 7 },
 };
 

@@ -24,12 +24,14 @@ struct head {
 struct in {
     char     method[16], later[16];
     unsigned status;
-    int      soft;
+    int      soft, promised;            /* promised: the route says that POST is safe */
     int64_t  request_ms, response_ms, now_ms;
     struct sem_rules rules;
     struct sem_status_ttl negative[4];
     struct head head[HEADS];
 };
+
+static const struct slice targets[] = { { "Weir-Cache-Control", 18 }, { "CDN-Cache-Control", 17 } };
 
 static void
 bad(const char *what)
@@ -68,6 +70,7 @@ read_case(struct in *in)
         bad("a method is missing");
     in->status = (unsigned)number();
     in->soft = (int)number();
+    in->promised = (int)number();
     in->request_ms = number();
     in->response_ms = number();
     in->now_ms = number();
@@ -76,6 +79,9 @@ read_case(struct in *in)
     in->rules.swr_ms = number();
     in->rules.sie_ms = number();
     in->rules.heuristic = number() != 0;
+    in->rules.targets = (struct sem_names){ targets, (size_t)number() };
+    if (in->rules.targets.n > NELEM(targets))
+        bad("too many targeted fields");
     in->rules.negative = in->negative;
     in->rules.nnegative = (size_t)number();
     if (in->rules.nnegative > NELEM(in->negative))
@@ -99,6 +105,14 @@ read_case(struct in *in)
 }
 
 static void
+read_request(const struct in *in, const struct http_head *h, struct sem_request *rq)
+{
+    sem_request_read(h, rq);
+    if (in->promised && h->method == HTTP_POST)
+        rq->content = rq->promised = true;
+}
+
+static void
 print_stored(const struct in *in, const struct sem_meta *m)
 {
     static const char *const verdicts[] = { "fresh", "stale", "behind", "part", "validate",
@@ -108,7 +122,7 @@ print_stored(const struct in *in, const struct sem_meta *m)
     struct sem_request rq;
     const char *why = NULL;
 
-    sem_request_read(later, &rq);
+    read_request(in, later, &rq);
     if (!sem_etag_valid(etag))
         etag = (struct slice){ NULL, 0 };
     printf(" lifetime=%" PRId64 " age=%" PRId64, m->lifetime_ms, sem_age_ms(m, in->now_ms));
@@ -137,6 +151,23 @@ print_vary(const struct in *in)
     buf_free(&later);
 }
 
+/* Of a head that is the answer to a HEAD, or a 206: does it agree with the stored response, may parts
+ * of both be combined? */
+static void
+print_later_answer(const struct in *in, const struct sem_meta *m)
+{
+    const struct http_head *r = &in->head[RESPONSE].h, *f = &in->head[FRESHENED].h;
+    int64_t now_s = in->response_ms / 1000, date = http_date(http_value(f, HF_DATE), now_s);
+    struct sem_validator ours = { http_value(r, HF_ETAG), m->last_modified_s, m->date_ms / 1000 };
+    struct sem_validator theirs = { http_value(f, HF_ETAG),
+        http_date(http_value(f, HF_LAST_MODIFIED), now_s), date != HTTP_NO_DATE ? date : now_s };
+    uint64_t length;
+    bool has = slice_u64(http_value(f, HF_CONTENT_LENGTH), &length);
+
+    printf(" head=%d joins=%d", sem_head_agrees(r, 5, f, has ? (int64_t)length : -1),
+        sem_same_strong(&ours, &theirs));
+}
+
 /* A digit for each field line, in order. */
 static void
 print_fields(const struct in *in)
@@ -144,12 +175,12 @@ print_fields(const struct in *in)
     const struct http_head *r = &in->head[RESPONSE].h, *f = &in->head[FRESHENED].h;
     struct sem_cc cc;
 
-    sem_cc_read(r, &cc);
+    sem_cc_response(r, &in->rules, &cc);
     printf(" keeps=");
     for (size_t i = 0; i < r->nfields; i++)
         putchar(sem_keeps(r, &cc, &r->fields[i]) ? '1' : '0');
     printf(" freshens=%d updates=", sem_304_selects(r, f));
-    sem_cc_read(f, &cc);
+    sem_cc_response(f, &in->rules, &cc);
     for (size_t i = 0; i < f->nfields; i++)
         putchar(sem_304_updates(f, &cc, &f->fields[i]) ? '1' : '0');
 }
@@ -158,21 +189,25 @@ static void
 decide(const struct in *in)
 {
     struct sem_request rq, later;
-    struct sem_meta m;
+    struct sem_meta m, as_get;
     const char *why = NULL, *unused = NULL;
 
-    sem_request_read(&in->head[FIRST].h, &rq);
-    sem_request_read(&in->head[LATER].h, &later);
+    read_request(in, &in->head[FIRST].h, &rq);
+    read_request(in, &in->head[LATER].h, &later);
     bool stored = sem_store(&rq, &in->head[RESPONSE].h, &in->rules, in->request_ms,
         in->response_ms, &m, &why);
 
     printf("store=%d why=%s reusable=%d invalidates=%d", stored,
         stored ? "" : why != NULL ? why : "NULL", sem_request_cacheable(&later, &unused),
         sem_invalidates(in->head[FIRST].h.method, in->status));
+    printf(" as_get=%d", sem_store_as_get(&rq, &in->head[RESPONSE].h, &in->rules, in->request_ms,
+        in->response_ms, &as_get));
     print_vary(in);
     print_fields(in);
-    if (stored)
+    if (stored) {
         print_stored(in, &m);
+        print_later_answer(in, &m);
+    }
     putchar('\n');
 }
 

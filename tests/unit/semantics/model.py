@@ -16,7 +16,7 @@ import re
 INFINITY_S = 2 ** 31                       # 1.2.2
 DAY_MS = 86400000
 
-TCHAR = "!#$%&'*+-.^_`|~0-9A-Za-z"
+TCHAR = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
 TOKEN = re.compile("[%s]+" % TCHAR)
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -51,6 +51,19 @@ class Head:
     @functools.cached_property
     def control(self):
         return Control(self)
+
+    @functools.cached_property
+    def targeted(self):
+        """RFC 9213 2.2: of a list of fields, the first that is valid and not empty."""
+        for name in TARGETS:
+            parsed = [dictionary(v) for v in self.all(name)]
+            if parsed and all(parsed) and not any(v == "" for v in self.all(name)):
+                return Targeted([pair for one in parsed for pair in one.items()])
+        return None
+
+    def said(self, rules):
+        """What a response says to us."""
+        return self.targeted if rules.targets and self.targeted else self.control
 
 
 # ---- lists and directives -----------------------------------------------------------------------
@@ -152,6 +165,132 @@ class Control:
         return fields, whole
 
 
+# ---- targeted fields (RFC 9213), as dictionaries (RFC 9651) ---------------------------------------
+
+TARGETS = ("Weir-Cache-Control", "CDN-Cache-Control")
+KEY = re.compile(r"[a-z*][a-z0-9_.*-]*")
+BARE = [(kind, re.compile(form)) for kind, form in (
+    ("decimal", r"-?\d{1,12}\.\d{1,3}(?![\d.])"), ("integer", r"-?\d{1,15}(?![\d.])"),
+    ("string", r'"(?:[ !#-\[\]-~]|\\["\\])*"'), ("token", "[A-Za-z*][%s:/]*" % TCHAR),
+    ("bytes", r":[A-Za-z0-9+/=]*:"), ("boolean", r"\?[01]"), ("date", r"@-?\d{1,15}(?![\d.])"),
+    ("display", r'%"(?:[ !#$&-~]|%[0-9a-f]{2})*"'))]
+DIRECTIVES = {"no-store", "public", "must-revalidate", "proxy-revalidate", "must-understand"}
+TIMES = {"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"}
+
+
+class Invalid(Exception):
+    pass
+
+
+class Reader:
+    """Parsing by RFC 9651 4.2."""
+
+    def __init__(self, text):
+        self.rest = text
+
+    def take(self, pattern):
+        found = re.compile(pattern).match(self.rest) if isinstance(pattern, str) else \
+            pattern.match(self.rest)
+        if not found:
+            return None
+        self.rest = self.rest[found.end():]
+        return found.group()
+
+    def need(self, pattern):
+        taken = self.take(pattern)
+        if taken is None:
+            raise Invalid
+        return taken
+
+    def bare(self):
+        for kind, form in BARE:
+            text = self.take(form)
+            if text is not None:
+                return kind, text
+        raise Invalid
+
+    def parameters(self):
+        while self.take(";"):
+            self.take(" *")
+            self.need(KEY)
+            if self.take("="):
+                self.bare()
+
+    def item(self):
+        if not self.take(r"\("):
+            value = self.bare()
+            self.parameters()
+            return value
+        while True:
+            self.take(" *")
+            if self.take(r"\)"):
+                self.parameters()
+                return "inner", ""
+            self.bare()
+            self.parameters()
+            if not re.match("[ )]", self.rest):
+                raise Invalid
+
+    def members(self):
+        out = {}
+        while self.rest:
+            key = self.need(KEY)
+            out.pop(key, None)
+            if self.take("="):
+                out[key] = self.item()
+            else:
+                out[key] = ("boolean", "?1")
+                self.parameters()
+            self.take("[ \t]*")
+            if not self.rest:
+                break
+            self.need(",")
+            self.take("[ \t]*")
+            if not self.rest:
+                raise Invalid
+        return out
+
+
+@functools.lru_cache(2000)
+def dictionary(text):
+    """None when it is none. Choice: each line by itself (RFC 9651 4.2: what is split over lines has
+    unpredictable results)."""
+    reader = Reader(text.strip(" "))
+    try:
+        return reader.members()
+    except Invalid:
+        return None
+
+
+class Targeted:
+    """As Control, of a dictionary. Choice: a directive whose value is of another type than its own is
+    not there; of a negative number of seconds none are left."""
+
+    def __init__(self, pairs):
+        self.members = dict(pairs)
+
+    def has(self, name):
+        if name in TIMES:
+            return self.seconds(name) is not None
+        if name in ("private", "no-cache"):
+            return self.listed(name) != (set(), False)
+        return name in DIRECTIVES and self.members.get(name) == ("boolean", "?1")
+
+    def seconds(self, name):
+        kind, text = self.members.get(name, (None, None))
+        return min(max(0, int(text)), INFINITY_S) if kind == "integer" else None
+
+    def listed(self, name):
+        kind, text = self.members.get(name, (None, None))
+        if kind == "string":
+            names = [m.strip(" \t") for m in text[1:-1].split(",")]
+            names = [m for m in names if m]
+            if names and all(TOKEN.fullmatch(m) for m in names):
+                return {m.lower() for m in names}, False
+            return set(), True
+        return set(), (kind, text) == ("boolean", "?1")
+
+
 # ---- dates --------------------------------------------------------------------------------------
 
 MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
@@ -228,9 +367,11 @@ def weak_equal(a, b):
 class Rules:
     """What a route adds (REFERENCE.md): milliseconds or None."""
 
-    def __init__(self, ttl=None, force=None, swr=None, sie=None, heuristic=True, negative=()):
+    def __init__(self, ttl=None, force=None, swr=None, sie=None, heuristic=True, negative=(),
+                 targets=0, promised=False):
         self.ttl, self.force, self.swr, self.sie = ttl, force, swr, sie
         self.heuristic, self.negative = heuristic, dict(negative)
+        self.targets, self.promised = targets, promised
 
 
 def part_said(request, response):
@@ -252,7 +393,9 @@ class Stored:
         self.part = part_said(request, response) if status == 206 else None
         status = 200 if self.part else status       # RFC 9110 15.3.7.3: it is part of a 200
         self.response_ms = response_ms
-        self.control = response.control
+        self.control = response.said(rules)
+        self.targeted = self.control is not response.control        # RFC 9213 2.2: it alone counts
+        self.promised = rules.promised and method == "POST"
         # Choice: against the origin's word only for what its resources answer when all is well, of
         # which a cache knows that it may be kept (store.c; semantics.h).
         self.forced = rules.force is not None and status in HEURISTIC and status < 400
@@ -266,11 +409,10 @@ class Stored:
     # 3
     def _store(self, method, request, status):
         asked, said = request.control, self.control
-        if method not in ("GET", "QUERY"):                          # RFC 10008 2.7
-            # Choice: nothing else is stored. POST with Content-Location (RFC 9110 9.3.3) is judged
-            # as a GET, elsewhere; nothing here calls it wrong.
-            open_ = method in ("POST", "HEAD")
-            return {False, True} if open_ else {False}, "3 method"
+        if method not in ("GET", "QUERY") and not self.promised:    # RFC 10008 2.7
+            # Choice: nothing else is stored under its own key, what a HEAD is told neither. For POST
+            # with Content-Location see as_get.
+            return {False}, "3 method"
         if status < 200:
             return {False}, "3 final"
         if asked.has("no-store"):
@@ -296,17 +438,21 @@ class Stored:
         if request.has("Authorization") and not self.shared():
             return {False}, "3.5"
         if not (said.has("public") or said.has("max-age") or said.has("s-maxage") or
-                self.response.has("Expires") or status in HEURISTIC or
+                (self.response.has("Expires") and not self.targeted) or status in HEURISTIC or
                 status in self.rules.negative):                 # Choice: chosen by the operator
             return {False}, "3 last item"
         one = self.response.has("Set-Cookie") or self.response.has("Clear-Site-Data")
         if one and not self.explicit and not said.has("public"):
             return {False}, "7.3"           # Choice: nothing is assumed for such a one (store.c)
+        if self.promised and self.guessed:
+            return {False}, "RFC 9110 9.3.3"    # "when they include explicit freshness", or the route
         return {True, False} if self._useless() else {True}, "3"
 
     def _useless(self):
         """3 lets a cache leave out what has neither validator nor freshness: it answers nobody
-        without the origin's word."""
+        without the origin's word. Conditions are no use with a POST (RFC 9110 13.1.2)."""
+        if self.promised and (self.lifetime == 0 or self.no_cache()):
+            return True
         return not etag(self.response) and self.modified_s is None and \
             (self.lifetime == 0 or self.no_cache())
 
@@ -322,7 +468,7 @@ class Stored:
                 lifetime, explicit = seconds * 1000, True
                 break
         else:
-            if self.response.has("Expires"):
+            if self.response.has("Expires") and not self.targeted:
                 at = only_date_s(self.response, "Expires", self.response_ms // 1000)
                 # 5.3: an invalid date has passed; 4.2.1: so has one of several. A time of receipt
                 # counts by its whole seconds where there is no Date.
@@ -334,6 +480,8 @@ class Stored:
             lifetime = self.rules.force
         return lifetime, explicit
 
+    guessed = False                         # a heuristic's lifetime, or none
+
     def _assumed(self, status):
         if status in self.rules.negative:
             return self.rules.negative[status]
@@ -344,6 +492,7 @@ class Stored:
             return self.rules.ttl
         if self.rules.heuristic and self.modified_s is not None:
             # Choice: a tenth (REFERENCE.md; 4.2.2), a day at most (store.c)
+            self.guessed = True
             return min(max(0, self.date_ms - self.modified_s * 1000) // 10, DAY_MS)
         return 0
 
@@ -367,7 +516,7 @@ class Stored:
         if self.forced:
             return False
         return self.control.listed("no-cache")[1] or (
-            not self.response.has("Cache-Control") and
+            not self.response.has("Cache-Control") and not self.targeted and
             "no-cache" in map(str.lower, members(self.response.all("Pragma"))))
 
     def never_stale(self):
@@ -443,18 +592,39 @@ class Stored:
         return window > 0 and self.age(now) - self.lifetime <= window
 
 
+def as_get(method, request, status, response, rules, request_ms, response_ms):
+    """May it answer GETs of its own target, which Content-Location says it encloses (RFC 9110 9.3.3, of
+    a QUERY RFC 10008 2.3)? As a GET's, with freshness that the origin states, of no other status
+    than 200 and 201 (Choice: semantics.h). A set of bool."""
+    del method
+    if status not in (200, 201):
+        return {False}
+    whole = Head([(n, v) for n, values in request.by_name.items() for v in values if n != "range"])
+
+    def stored(by):
+        return Stored("GET", whole, 200, response, by, request_ms, response_ms)
+    said = stored(Rules(swr=rules.swr, sie=rules.sie, heuristic=False, targets=rules.targets))
+    if not said.explicit or said.lifetime <= 0 or said.no_cache() or True not in said.may_store:
+        return {False}
+    return stored(rules).may_store if rules.force is not None else said.may_store
+
+
 def asks_validation(request, asked):
     """5.2.1.4; RFC 7234 5.4 gave Pragma its meaning."""
     return asked.has("no-cache") or (not request.has("Cache-Control") and
                                      "no-cache" in map(str.lower, members(request.all("Pragma"))))
 
 
-def request_reusable(method, request):
+def request_reusable(method, request, promised=False):
     """May the answer come from the cache: GET, HEAD (4) or a QUERY for the whole (RFC 10008 2.7), no
-    no-store (Choice: semantics.h), no precondition that is the origin's alone (4.3.2)."""
-    if method == "QUERY" and request.has("Range"):
+    no-store (Choice: semantics.h), no precondition that is the origin's alone (4.3.2). A POST that
+    the route promises is safe is as a QUERY, but that conditions make it a 412 (RFC 9110 13.1.2)."""
+    promised = promised and method == "POST"
+    if (method == "QUERY" or promised) and request.has("Range"):
         return False
-    return method in ("GET", "HEAD", "QUERY") and not request.control.has("no-store") and \
+    if promised and (request.has("If-None-Match") or request.has("If-Modified-Since")):
+        return False
+    return (promised or method in ("GET", "HEAD", "QUERY")) and not request.control.has("no-store") and \
         not request.has("If-Match") and not request.has("If-Unmodified-Since")
 
 
@@ -493,6 +663,14 @@ def joined(request, name):
     return {",".join(p.strip(" \t") for p in pieces(t)) for t in text}
 
 
+def parameter(text):
+    """RFC 9110 5.6.6: the name in any case; quotes that say nothing are no difference."""
+    name, equals, value = text.partition("=")
+    if QUOTED.fullmatch(value) and TOKEN.fullmatch(value[1:-1]):
+        value = value[1:-1]
+    return name.lower() + equals + value
+
+
 def meaning(request, name):
     """What a field of content negotiation means at most: members in any order, case, weight."""
     values = plain(request, name)
@@ -500,7 +678,9 @@ def meaning(request, name):
         return None
     out = set()
     for member in values:
-        parts = [p.strip(" \t").lower() for p in member.split(";")]
+        parts = [p.strip(" \t") for p in member.split(";")]
+        parts = [p.lower() if i == 0 or name != "accept" or p[:2].lower() in ("q=", "q ") or
+                 p.lower().startswith("charset=") else parameter(p) for i, p in enumerate(parts)]
         weight = 1.0
         for p in parts[1:]:
             m = re.fullmatch(r"q[ \t]*=[ \t]*([01](?:\.\d{0,3})?)", p)
@@ -508,7 +688,7 @@ def meaning(request, name):
                 weight = float(m.group(1))
         if name == "accept-encoding" and parts[0] in ("x-gzip", "x-compress"):
             parts[0] = parts[0][2:]         # RFC 9110 8.4.1
-        out.add((parts[0], weight) + tuple(sorted(p for p in parts[1:] if not p.startswith("q"))))
+        out.add((parts[0], weight) + tuple(sorted(p for p in parts[1:] if not re.match(r"q[ \t]*=", p))))
     return out
 
 
@@ -611,12 +791,14 @@ def named_by_connection(head):
     return {m.lower() for m in members(head.all("Connection"))} - FOR_ALL
 
 
-def listing(head, name):
+def listing(head, name, rules):
     """What private= and no-cache= say of keeping a field (5.2.2.4, 5.2.2.7). A list that cannot be
     read is none, and says enough without one."""
-    if any(name in head.control.listed(d)[0] for d in ("private", "no-cache")):
+    said = head.said(rules)
+    if any(name in said.listed(d)[0] for d in ("private", "no-cache")):
         return {False}
-    mentioned = any(name in v.lower() for v in head.all("Cache-Control"))
+    fields = ("Cache-Control",) if said is head.control else TARGETS
+    mentioned = any(name in v.lower() for f in fields for v in head.all(f))
     return {True, False} if mentioned else {True}
 
 
@@ -625,7 +807,7 @@ def keeps(stored, name):
     name = name.lower()
     if name in HOP or name in named_by_connection(stored.response):
         return {False}
-    listed = listing(stored.response, name)
+    listed = listing(stored.response, name, stored.rules)
     if listed == {False}:
         return {True, False} if stored.forced else listed
     # Choice: never replayed, or written anew (semantics.h, sem_keeps)
@@ -641,17 +823,61 @@ def of_one_exchange(name):
         name.startswith(("ratelimit-", "x-ratelimit-", "x-rate-limit-"))
 
 
-def updates(r304, name):
+def updates(r304, name, rules):
     """Does this field of a 304 replace the stored one (3.2)? A set of bool."""
     name = name.lower()
     if name in HOP or name == "content-length" or name in named_by_connection(r304):
         return {False}
-    listed = listing(r304, name)
+    listed = listing(r304, name, rules)
     if listed == {False} or of_one_exchange(name) or name in ("age", "x-request-id"):
         return {False}
     if name in ("content-encoding", "content-range", "etag"):
         return {True, False}
     return listed
+
+
+def head_agrees(stored, size, head):
+    """4.3.5: does each validator of an answer to HEAD, and its Content-Length, match what is stored? The
+    same validator written otherwise may or may not. A set of bool."""
+    lengths = set(head.all("Content-Length"))
+    if len(lengths) > 1:
+        return {True, False}                # RFC 9110 8.6: no message, no parser lets it through
+    if lengths and lengths != {str(size)}:
+        return {False}
+    right = {True}
+    for name in ("ETag", "Last-Modified"):
+        ours, theirs = stored.response.all(name), head.all(name)
+        if not theirs or theirs[:1] == ours[:1]:
+            continue
+        if theirs[0] == "":                 # an empty field: no validator, or another one
+            right = {True, False}
+            continue
+        tags = [v for v in ours + theirs if ETAG.fullmatch(v)]
+        dates = {date_s(v, stored.response_ms // 1000) for v in ours + theirs}
+        alike = len(tags) > 1 and weak_equal(tags[0], tags[-1]) if name == "ETag" else \
+            len(dates) == 1 and None not in dates
+        if not ours or not (alike or set(ours) & set(theirs)):
+            return {False}
+        right = {True, False}
+    return right
+
+
+def joins(stored, other):
+    """RFC 9110 15.3.7.3: parts are combined where they share the same strong validator. A set of
+    bool."""
+    ours, theirs = stored.response.all("ETag")[:1], other.all("ETag")[:1]
+    if ours or theirs:
+        return {bool(ours and theirs and all(map(ETAG.fullmatch, ours + theirs)) and
+                     strong_equal(ours[0], theirs[0]))}
+    now_s = stored.response_ms // 1000
+    modified = [date_s(v, now_s) for v in other.all("Last-Modified")]
+    if stored.modified_s is None or modified[:1] != [stored.modified_s]:
+        return {False}
+    made = [date_s(v, now_s) for v in other.all("Date")][:1]
+    later = min(stored.date_ms // 1000, now_s if made in ([], [None]) else made[0]) - \
+        stored.modified_s
+    # 8.8.2.2: strong when Date is later by a second, or by what the cache trusts
+    return {False} if later < 1 else {True} if later >= 60 else {True, False}
 
 
 def freshens(stored, r304):
@@ -691,8 +917,10 @@ def forbidden(stored, first_method, first, method, request, now, soft, failed=Fa
     the MUST NOTs alone, whatever was chosen above where they leave a choice. `failed`: the origin
     did not answer."""
     said, asked = stored.control, request.control
-    if method not in ("GET", "HEAD", "QUERY") or first_method not in ("GET", method) or \
-            (method == "QUERY" and first_method != "QUERY"):
+    promised = stored.rules.promised and method == "POST"
+    if not (promised or method in ("GET", "HEAD", "QUERY")) or \
+            (first_method != "GET" and first_method != method) or \
+            ((promised or method == "QUERY") and first_method != method):
         return "4 method"
     if stored.status < 200 or stored.status in NEVER:
         return "3 status"

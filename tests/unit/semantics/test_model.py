@@ -13,8 +13,9 @@ import subprocess
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings, strategies as st
 
-from model import (Head, Rules, Stored, forbidden, freshens, if_range, invalidates,
-                   keeps, not_modified, request_reusable, selects, updates, vary)
+from model import (TARGETS, Head, Rules, Stored, as_get, forbidden, freshens, head_agrees, if_range,
+                   invalidates, joins, keeps, not_modified, request_reusable, selects, updates,
+                   vary)
 
 SIDE = 10                                   # responses, and exchanges, of an example
 CASES = int(os.environ.get("WEIR_MODEL_CASES", "100000"))
@@ -126,12 +127,26 @@ TENANTS = ["a", "a", "A", "a,b", "a, b", "a,,b", " a ,\tb ", "b, a", '"a,b"', '"
 LANGUAGES = ["en", "en", "EN", "en, de", "en,de", "de, en", "en;q=1", "en;q=0.5, de",
              "de;q=0.5, en", "de, en;q=0.5", "*", "", "fr", "en, de;q=0", "dE ;Q=0.50,en",
              "en, en", "en;q=0.5, en", "en, e_n", "e_n, en", "en;q=1.1"]
+ACCEPTS = ["a/b", "a/b", "A/B", "a/b;q=1", "a/b;q=1.000", "a/b, c/d;q=0.5", "c/d;q=0.50,a/b",
+           "a/b;x=Y", 'a/b;X="Y"', "a/b;x=y", "a/b;charset=UTF-8", "a/b;charset=utf-8", "*/*", "",
+           "a/b;q=0", "a/b, a/b", "a/b;q=0.5, a/b", "a", "a/b;q=2", "a/b;x=Y;q=0.5;z=1"]
+# Values of targeted fields: dictionaries, and what is none.
+TARGETED = ["max-age=60", "max-age=3600", "max-age=60, public", "no-store", "private", "no-cache",
+            "s-maxage=5, max-age=60", "max-age=60;x=1", "max-age=60, stale-while-revalidate=60",
+            "max-age=10, stale-if-error=3600", "must-revalidate, max-age=5", "max-age=60, max-age=5",
+            'private="x-secret", max-age=60', 'no-cache="x secret", max-age=60', 'private=""',
+            'private=x-secret, max-age=60', "no-store=?0, max-age=60", "no-store=1, max-age=60",
+            "must-understand, no-store, max-age=60", "max-age=60.0", 'max-age="60"', "max-age=-1",
+            "max-age=999999999999999", "max-age=9999999999999999", "max-age", "max-age=?1",
+            "unknown=(a b;c \"d\"), max-age=60", "x=:YQ==:, y=@1, z=%\"a\", max-age=60",
+            "", ",", "max-age=60,", "max-age= 60", "Max-Age=60", "max-age=60, NO-STORE", "max-age=",
+            "(a)", "max-age=60 no-store", 'max-age=60, x="', "max-age=60\t,\tpublic", "private=?0"]
 AGENTS = ["x/1", "x/1", "X/1", "x/2", "x/1 (a, b)"]
-VARIES = ["Accept-Language", "X-Tenant", "Accept-Language", "X-Tenant", "User-Agent", "Cookie",
+VARIES = ["Accept", "Accept", "Accept-Language", "X-Tenant", "Accept-Language", "X-Tenant", "User-Agent", "Cookie",
           "x-tenant, accept-language", "X-TENANT,,User-Agent", "User-Agent", "*", "X-Tenant, *",
           ",*", " , ,", "", "Accept Language", "X-Tenant;a", '"X-Tenant"', "Cookie", "X-Absent",
           "**", "*, *"]
-METHODS = ["GET"] * 100 + ["HEAD", "HEAD", "QUERY", "POST", "PUT", "OPTIONS", "PROPFIND", "DELETE", "get"]
+METHODS = ["GET"] * 60 + ["HEAD"] * 4 + ["QUERY"] * 8 + ["POST"] * 8 + [ "PUT", "OPTIONS", "PROPFIND", "DELETE", "get"]
 STATUSES = [200] * 60 + [203, 204, 300, 301, 404, 410] * 3 + [
     100, 199, 201, 202, 205, 206, 206, 206, 206, 206, 206, 207, 226, 299, 302, 303, 304, 306, 307, 308, 400, 401, 403, 405,
     412, 414, 416, 417, 418, 425, 428, 429, 451, 499, 500, 501, 502, 503, 504, 511, 599, 600, 777,
@@ -175,11 +190,13 @@ def dates(draw, name):
 @st.composite
 def rules(draw):
     if not draw(few):
-        return Rules(heuristic=not draw(few))
+        return Rules(heuristic=not draw(few), targets=draw(st.sampled_from([2, 2, 2, 0])),
+                     promised=draw(half))
     added = st.sampled_from(ADDED)
     return Rules(draw(added), draw(added), draw(added), draw(added), not draw(few),
                  draw(st.sampled_from([(), (), ((404, 10000),), ((500, 5000), (404, 0)),
-                                       ((503, 1000), (429, 1000), (200, 2000)), ((206, 9000),)])))
+                                       ((503, 1000), (429, 1000), (200, 2000)), ((206, 9000),)])),
+                 draw(st.sampled_from([2, 2, 2, 0])), draw(half))
 
 
 @st.composite
@@ -187,6 +204,9 @@ def responses(draw):
     """A status, its fields, the route's rules, a 304 that comes for it later."""
     lines = [("Cache-Control", draw(st.sampled_from(COMMON)))] if draw(half) else []
     lines += draw(controls(RESPONSE_DIRECTIVE, 3))
+    if draw(few):
+        lines += [(draw(st.sampled_from(TARGETS)), v)
+                  for v in draw(st.lists(st.sampled_from(TARGETED), min_size=1, max_size=2))]
     if draw(often):
         lines += dates(draw, "Date")
     if draw(seldom):
@@ -202,7 +222,8 @@ def responses(draw):
         ("Pragma", "no-cache"), ("Set-Cookie", "a=b"), ("X-Secret", "1"), ("x-other", "2"),
         ("Connection", "X-Secret, close"), ("Connection", "ETag"), ("Keep-Alive", "timeout=5"),
         ("Proxy-Authenticate", "Basic"), ("Proxy-Authentication-Info", "x"), ("TE", "x"),
-        ("Upgrade", "h2c"), ("Content-Length", "5"), ("Content-Encoding", "gzip"),
+        ("Upgrade", "h2c"), ("Content-Length", "5"), ("Content-Length", "6"),
+        ("Content-Encoding", "gzip"),
         ("Cache-Status", "other; hit"), ("Content-Type", "text/plain"), ("Warning", "110 a b"),
         ("Trailer", "x"), ("Clear-Site-Data", '"cache"'), ("Server-Timing", "a;dur=1"),
         ("RateLimit-Limit", "5"), ("X-Request-Id", "1")]), max_size=2)
@@ -217,10 +238,11 @@ def responses(draw):
     return status, lines, draw(rules()), freshened
 
 
-SELECTING = st.lists(st.one_of(*(
-    st.sampled_from([(name, value) for value in values]) for name, values in (
-        ("X-Tenant", TENANTS), ("accept-language", LANGUAGES), ("User-Agent", AGENTS),
-        ("Cookie", ["a=1", "a=2", "a=1; b=2", "a=1;b=2", "a=1, b"])))), max_size=3)
+SELECTS = {
+    "X-Tenant": TENANTS, "accept-language": LANGUAGES, "User-Agent": AGENTS, "Accept": ACCEPTS,
+    "Cookie": ["a=1", "a=2", "a=1; b=2", "a=1;b=2", "a=1, b"]}
+SELECTING = st.lists(st.one_of(*(st.sampled_from([(name, value) for value in values])
+                                 for name, values in SELECTS.items())), max_size=3)
 
 
 # The ones with a date end in a full stop.
@@ -241,7 +263,10 @@ def exchanges(draw):
         first = first + [("Authorization", "Basic eDp5")]
     if draw(seldom):
         first = first + [("Range", "bytes=0-4")]
-    later = draw(SELECTING) if draw(few) else selecting
+    later = selecting
+    if draw(few):
+        later = draw(SELECTING) if draw(half) else \
+            [(name, draw(st.sampled_from(SELECTS[name]))) for name, _ in selecting]
     if draw(few):
         later = later + draw(controls(REQUEST_DIRECTIVE, 3))
     if draw(seldom):
@@ -272,8 +297,8 @@ def case_of(response, exchange):
     status, lines, r, freshened = response
     method, first, request_ms, response_ms, later_method, later, now, soft = exchange
     texts = [heads(first), heads(lines), heads(later), heads(freshened)]
-    numbers = [status, int(soft), request_ms, response_ms, now, none(r.ttl), none(r.force),
-               none(r.swr), none(r.sie), int(r.heuristic), len(r.negative)]
+    numbers = [status, int(soft), int(r.promised), request_ms, response_ms, now, none(r.ttl), none(r.force),
+               none(r.swr), none(r.sie), int(r.heuristic), r.targets, len(r.negative)]
     for pair in r.negative.items():
         numbers += pair
     numbers += map(len, texts)
@@ -301,7 +326,9 @@ def judge(response, exchange, of_response, of_exchange, got):
     yield "store (%s)" % stored.clause, got["store"], flags(stored.may_store)
     if got["store"] == "0" and got["why"] in ("", "NULL"):
         yield "why", got["why"], {"a reason"}
-    yield "reusable", got["reusable"], flags({request_reusable(later_method, after)})
+    yield "reusable", got["reusable"], flags({request_reusable(later_method, after, r.promised)})
+    yield "as GET", got["as_get"], flags(
+        as_get(method, asked, status, said, r, request_ms, response_ms))
     yield "invalidates", got["invalidates"], flags({invalidates(method, status)})
     names = vary(said)
     if names is not None:
@@ -311,10 +338,11 @@ def judge(response, exchange, of_response, of_exchange, got):
         yield "keeps " + name, digit, flags(keeps(stored, name))
     yield "freshens", got["freshens"], flags(freshens(stored, r304))
     for (name, _), digit in zip(freshened, got["updates"], strict=True):
-        yield "updates " + name, digit, flags(updates(r304, name))
+        yield "updates " + name, digit, flags(updates(r304, name, r))
     if got["store"] == "0":
         return
-    one_key = (method == "QUERY") == (later_method == "QUERY")      # else their keys differ
+    content = ("QUERY", "POST") if r.promised else ("QUERY",)
+    one_key = method == later_method or not {method, later_method} & set(content)   # else they differ
     if got["reusable"] == "1" and got["match"] == "1" and one_key:
         around = (stored, method, asked, later_method, after, now)
         if got["use"] in ("fresh", "stale", "behind"):
@@ -328,6 +356,8 @@ def judge(response, exchange, of_response, of_exchange, got):
     if later_method in ("GET", "HEAD"):     # no other is answered from here
         yield "condition", got["condition"], flags(not_modified(after, stored, now))
     yield "range", got["range"], flags(if_range(after, stored, now))
+    yield "head", got["head"], flags(head_agrees(stored, 5, r304))
+    yield "joins", got["joins"], flags(joins(stored, r304))
 
 
 def explain(response, exchange, got, what, is_, right):
