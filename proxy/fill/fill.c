@@ -131,6 +131,8 @@ fill_close(struct fill **fp)
     *at = r->next;
     pthread_mutex_unlock(&f->mtx);
     r->closed = true;
+    if (r->starter)
+        also_shut(f);
     flight_drain(f);
     if (atomic_exchange(&r->posted, true))
         return;                                     /* run_reader frees it */
@@ -359,6 +361,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->match.route = f->route;
     f->semantics = w->semantics;
     f->also = w->also;
+    f->gate = w->gate;
     f->https = w->https;
     f->view.why = w->why;
     f->send.body = w->body;

@@ -53,6 +53,18 @@ enum fill_field {
     FILL_FIELD_EACH,            /* another in each, whatever the client sent */
 };
 
+/* For what may also be stored as the answer to a GET. */
+enum {
+    FILL_ALSO = 1,                  /* fill_store_as may be said of it, if it has Content-Location; */
+    FILL_ALSO_UNLOCATED = 2,        /* ... or has none */
+    FILL_ALSO_ASSUMED = 4,          /* freshness may be what the route's rules assume */
+};
+
+/* Whether what a flight brought may be published is decided when it is: enter says so, and where it
+ * says yes, leave follows at once. Zeroed: always. Both on the flight's loop, and no more once the
+ * starter has closed: then it is not published. */
+struct fill_gate { bool (*enter)(void *arg); void (*leave)(void *arg); void *arg; };
+
 struct fill_want {
     enum fill_mode mode;
     struct route_table *table;              /* a reference is taken */
@@ -79,7 +91,8 @@ struct fill_want {
     enum http_framing body; uint64_t length;        /* of the request */
     struct slice content;       /* ... the whole of it, copied: the flight sends it, again if it
                                    must; .p NULL: fill_send does */
-    bool also;                  /* fill_store_as may be said of it */
+    unsigned also;              /* FILL_ALSO..., or 0 */
+    struct fill_gate gate;      /* for what is stored under `key`, if this starts the flight */
     struct slice upgrade;
     bool expect;
     /* Appends the field lines for the origin; called only when a fetch starts. */
@@ -141,9 +154,19 @@ void fill_look(struct fill *f, struct fill_view *v);
 void fill_consumed(struct fill *f, uint64_t at);
 
 /* The response, once it is whole, is also what a GET of this key gets, as of this purge sequence,
- * if it may be stored so; at once where it is whole already. By the starter, on its loop, once the
- * head came; nothing without `also`. */
-void fill_store_as(struct fill *f, const struct key *key, uint64_t stamp);
+ * if it may be stored so and the gate says yes; at once where it is whole already. By the starter,
+ * on its loop, once the head came; nothing without `also`. */
+void fill_store_as(struct fill *f, const struct key *key, uint64_t stamp,
+    const struct fill_gate *gate);
+/* What came of that. STORED: what a GET gets now is stored, this or what was asked for later. */
+enum fill_as { FILL_AS_WAITS, FILL_AS_STORED, FILL_AS_NOT };
+enum fill_as fill_stored_as(const struct fill *f);
+/* Stores the content that was sent as what a GET of this key gets: with the Content-Type, -Encoding
+ * and -Language of `request`, and all that the response says but about its own content. As
+ * fill_store_as otherwise; at once. The body is sealed; *held as in store_parts. */
+enum fill_as fill_store_sent(struct fill *f, const struct key *key, uint64_t stamp,
+    const struct fill_gate *gate, const struct http_head *request, struct body *content,
+    uint64_t *held);
 uint64_t fill_stamp(const struct fill *f);  /* the purge sequence before its request was sent */
 
 /* The request body, for the one who started a flight with one; on the flight's loop. */

@@ -88,15 +88,19 @@ struct flight {
     struct slice  vary, variant;        /* presumed, then known; bytes in the pool */
 
     /* home loop only: also.c */
-    bool          also;                 /* wanted */
+    unsigned      also;                 /* FILL_ALSO... of the want */
     bool          also_whole;           /* the body is all there */
+    bool          also_over;            /* it was tried: */
+    bool          also_stored;
     struct slice  also_head;            /* .p NULL: it is not to be */
     struct head_marks also_marks;
     struct sem_meta also_meta;
     struct key    also_key;             /* bytes .p NULL: not told yet */
     uint64_t      also_stamp;
+    struct fill_gate also_gate;
 
     /* home loop only */
+    struct fill_gate gate;              /* of what is stored under `key` */
     struct exchange *x;
     struct exchange_times times;        /* when it was over; */
     const char   *server;               /* ... of the origin's, NULL before */
@@ -160,10 +164,12 @@ int  publish_groups(const struct http_head *h, struct groups *g);   /* -1: memor
 void publish_length(struct buf *b, unsigned status, const struct body *body);
 void publish_seal(struct flight *f);
 void publish_fetched(struct flight *f);             /* the body is whole: under the flight's key */
-/* ... puts it under p's key, with p's meta, stamp and marks of `head`. What store_put says, or -1:
- * its tags cannot be made. */
-int  flight_publish(struct flight *f, struct store_parts *p, struct slice head, struct object **o);
+/* Puts p's body, which is whole, under p's key, with p's meta, stamp, room and marks of `head`, which
+ * was made of h. What store_put says, or -1: its tags cannot be made; or -2: the gate is shut. */
+int  flight_publish(struct flight *f, struct store_parts *p, const struct http_head *h,
+    struct slice head, const struct fill_gate *gate, struct object **o);
 /* also.c, home */
+void also_shut(struct flight *f);       /* the starter closed: its gates are no more */
 bool also_judge(struct flight *f, const struct http_head *h, bool stored);
 void also_ended(struct flight *f);
 /* pace.c */

@@ -66,11 +66,11 @@ add_tag(void *arg, struct slice text)
 
 /* -1: a tag's template needs a body that is not to be had, or there are too many. */
 static int
-make_tags(struct flight *f, struct tags *t)
+make_tags(struct flight *f, const struct http_head *h, const struct body *body, struct tags *t)
 {
     const struct route *r = f->route;
     const struct key_params params = { r->params, f->match.values, r->nparams };
-    struct key_facts facts = { .request = f->request, .response = f->view.response, .path = &params,
+    struct key_facts facts = { .request = f->request, .response = h, .path = &params,
         .host = f->host, .query = f->request->query };
 
     if (f->content.p != NULL && f->content.n <= KEY_BODY_MAX && !sem_coded(f->request))
@@ -81,8 +81,8 @@ make_tags(struct flight *f, struct tags *t)
     t->lost = false;
     if (r->ntags == 0)
         return 0;
-    if (publish_needs_body(r) && !sem_coded(f->view.response))
-        facts.response_body = body_text(f->body, f->pool, KEY_BODY_MAX);
+    if (publish_needs_body(r) && !sem_coded(h))
+        facts.response_body = body_text(body, f->pool, KEY_BODY_MAX);
     for (size_t i = 0; i < r->ntags; i++)
         if (key_template_expand(r->tags[i], &facts, add_tag, t) == -1)
             return -1;
@@ -146,8 +146,24 @@ drop_untagged(struct flight *f)
     pthread_mutex_unlock(&f->mtx);
 }
 
+/* What store_put says, or -2. */
+static int
+put_through(struct flight *f, const struct fill_gate *gate, struct store_parts *p,
+    struct object **o)
+{
+    int r;
+
+    if (gate->enter != NULL && !gate->enter(gate->arg))
+        return -2;
+    r = (int)(p->part != NULL ? part_publish(f, p, o) : store_put(f->fills->store, p, o));
+    if (gate->leave != NULL)
+        gate->leave(gate->arg);
+    return r;
+}
+
 int
-flight_publish(struct flight *f, struct store_parts *p, struct slice head, struct object **o)
+flight_publish(struct flight *f, struct store_parts *p, const struct http_head *h,
+    struct slice head, const struct fill_gate *gate, struct object **o)
 {
     struct groups groups = { .f = f };
     int r = STORE_NO_MEMORY;
@@ -155,28 +171,26 @@ flight_publish(struct flight *f, struct store_parts *p, struct slice head, struc
     struct buf b = { 0 }, rule = { 0 }, search = { 0 };
     struct key equal;
 
-    if (make_tags(f, &tags) == -1)
+    if (make_tags(f, h, p->body, &tags) == -1)
         return -1;
     buf_adds(&b, head);
     if (!(p->meta.flags & META_PARTIAL))
-        publish_length(&b, p->meta.status, f->body);
+        publish_length(&b, p->meta.status, p->body);
     p->head = buf_slice(&b);
     p->vary = f->vary;
     p->variant = f->variant;
-    p->body = f->body;
-    p->held = f->held > 0 ? &f->held : NULL;
     p->request_ms = f->request_ms;
     p->route_id = f->route->id;
     p->tags = tags.at;
     p->ntags = tags.n;
     p->groups = groups.at;
-    if (publish_groups(f->view.response, &groups) == -1)
+    if (publish_groups(h, &groups) == -1)
         b.failed = true;
     p->ngroups = groups.n;
-    if (p->part == NULL && http_search_rule(f->view.response, &rule) == 1)     /* parts: no */
+    if (p->part == NULL && http_search_rule(h, &rule) == 1)     /* parts: no */
         (void)store_by_search(f->fills->store, p, buf_slice(&rule), &search, &equal);
     if (!b.failed)
-        r = (int)(p->part != NULL ? part_publish(f, p, o) : store_put(f->fills->store, p, o));
+        r = put_through(f, gate, p, o);
     if (r == STORE_STORED)
         compress_later(f->fills->compressor, f->route, *o);
     /* What it replaces may have been stored for other URLs than it is. */
@@ -196,7 +210,8 @@ publish_fetched(struct flight *f)
     struct object_part place;
     struct store_parts parts = {
         .key = &f->key, .status_n = f->marks.status_n, .etag_at = f->marks.etag_at,
-        .etag_n = f->marks.etag_n, .meta = f->meta, .stamp = f->stamp,
+        .etag_n = f->marks.etag_n, .meta = f->meta, .stamp = f->stamp, .body = f->body,
+        .held = f->held > 0 ? &f->held : NULL,
     };
     int r;
 
@@ -209,7 +224,7 @@ publish_fetched(struct flight *f)
             parts.meta.flags &= (uint16_t)~META_PARTIAL;    /* all of it is the whole */
         parts.part = &place;
     }
-    r = flight_publish(f, &parts, f->stored_head, &o);
+    r = flight_publish(f, &parts, f->view.response, f->stored_head, &f->gate, &o);
     if (r == -1) {
         drop_untagged(f);
         return;

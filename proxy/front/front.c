@@ -132,6 +132,7 @@ run_cut(struct loop_msg *m)
     struct worker *w = CONTAINER(m, struct worker, cut);
 
     listen_close(w);
+    request_worker_cut();
     conn_worker_cut(w->conns);
 }
 

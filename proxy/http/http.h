@@ -244,6 +244,11 @@ int http_uri_parse(struct slice s, struct http_uri *u);
  * http(s). */
 int http_uri_resolve(struct buf *b, const struct http_uri *base, struct slice ref);
 
+/* Appends what the one Content-Location of a response to `target` (absolute) names, absolute and
+ * normalised. -1: it has none, or several, or one that is malformed or leads to another scheme; or
+ * (with b->failed) memory is out. */
+int http_content_location(const struct http_head *response, struct slice target, struct buf *b);
+
 /* Decodes percent escapes into b. -1 for a bad escape. */
 int http_uri_decode(struct buf *b, struct slice s);
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "request/priv.h"
+#include "request/worker.h"
 
 /* ---- fields ------------------------------------------------------------------------------ */
 
@@ -269,10 +270,10 @@ take_off(struct request *r)
     w.body = r->head->framing;
     w.length = r->head->length;
     w.expect = (r->head->flags & HTTP_EXPECT) != 0 && r->content.p == NULL;
-    r->stamp = store_stamp(req_store());
-    r->also = w.also = also_write_may(r);
     if (w.body == HTTP_LENGTH && w.length == 0)
         r->body_ended = true;
+    if (r->unsafe)
+        through_want(r, &w);
     if (wants_websocket(r->head))
         w.upgrade = SLICE("websocket");
     r->body_lost = sem_coded(r->head);
@@ -320,6 +321,8 @@ forward_body(struct request *r, struct slice data)
             buf_free(&r->body);
         }
     }
+    if (r->unsafe && !r->tunnel)
+        through_sent(r, data);
     fill_send(r->fill, data);
     if (fill_full(r->fill))
         conn_body(r->conn, false);
@@ -335,20 +338,67 @@ forward_body_end(struct request *r, struct slice trailer)
         fill_send_end(r->fill, trailer_request(r, trailer));
 }
 
-/* The origin may have acted on a write whose answer nobody will see: what it may have changed is
- * purged. */
-void
+/* Has the whole of the request left for the origin? A part of one is not to be acted on (RFC 9112 8),
+ * and one that still waits for a connection has not been. */
+static bool
+is_at_origin(const struct request *r)
+{
+    struct exchange_times t = { .wait_us = -1 };
+
+    (void)fill_server(r->fill, &t);
+    return (r->body_ended || r->head->framing == HTTP_NO_BODY) && t.wait_us >= 0;
+}
+
+/* What the origin may have changed is purged. It may still be about to: a write that is with it goes
+ * on until its answer comes, and is purged again then, so that nothing is stored in between that is
+ * from before it. */
+bool
 forward_given_up(struct request *r)
 {
+    struct request_worker *w = req_worker();
     struct fill_view v;
 
     if (!r->unsafe || r->fill == NULL)
-        return;
+        return false;
     fill_look(r->fill, &v);
     if (r->state == REQ_PURGE)
         purge_now(r, &v);
-    else if (r->state == REQ_FORWARD)
+    if (r->state != REQ_FORWARD)
+        return false;
+    purge_now(r, NULL);
+    if (r->conn != NULL || w->cutting || !is_at_origin(r))
+        return false;
+    r->purged = false;
+    r->next_left = w->left;
+    w->left = r;
+    COUNT(write_orphans);
+    return true;
+}
+
+void
+forward_left(struct request *r)
+{
+    struct request **at = &req_worker()->left;
+
+    while (*at != NULL && *at != r)
+        at = &(*at)->next_left;
+    if (*at == r)
+        *at = r->next_left;
+}
+
+/* Nobody waits for its answer any more. */
+static enum req_state
+left(struct request *r, const struct fill_view *v)
+{
+    switch (v->state) {
+    case FILL_HEAD:
+        return REQ_PURGE;
+    case FILL_FAULT:
         purge_now(r, NULL);
+        return REQ_ABORT;
+    default:
+        return REQ_WAIT;
+    }
 }
 
 static enum req_state
@@ -356,6 +406,7 @@ failed(struct request *r, const struct exchange_fault *f)
 {
     if (r->unsafe && f->reached)
         purge_now(r, NULL);
+    through_end(r);
     return req_fault(r, f);
 }
 
@@ -411,6 +462,8 @@ do_forward(struct request *r)
     if (r->fill == NULL && take_off(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
     fill_look(r->fill, &v);
+    if (r->conn == NULL)
+        return left(r, &v);
     forward_interim(r, &v);
     if (conn_has_body(r->conn) && !fill_full(r->fill)) {
         if (v.want_body)

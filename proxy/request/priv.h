@@ -5,6 +5,7 @@
 #include "purge/purge.h"
 #include "request/request.h"
 #include "stats/stats.h"
+#include "write/write.h"
 
 #define BIT(n) (1u << (n))
 
@@ -16,7 +17,8 @@
     X(BLOCKS,  do_blocks,  BIT(REQ_LOOKUP) | BIT(REQ_DELIVER) | BIT(REQ_DONE))                     \
     X(FETCH,   do_fetch,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
     X(FORWARD, do_forward, BIT(REQ_PURGE) | BIT(REQ_DELIVER))                                      \
-    X(PURGE,   do_purge,   BIT(REQ_DELIVER))                                                       \
+    X(PURGE,   do_purge,   BIT(REQ_FILL) | BIT(REQ_DELIVER))                                       \
+    X(FILL,    do_fill,    BIT(REQ_DELIVER))                                                       \
     X(DELIVER, do_deliver, BIT(REQ_BLOCKS) | BIT(REQ_DONE))                                        \
     X(ABORT,   do_abort,   BIT(REQ_DONE))                                                          \
     X(DONE,    do_done,    0)
@@ -123,8 +125,19 @@ struct request {
     uint64_t           bytes_out;
     enum stats_outcome outcome;
     bool               purged;
-    bool               also;            /* the answer may be one to a GET as well: also.c */
-    uint64_t           stamp;           /* purge sequence before it was sent, then */
+
+    /* FORWARD, PURGE, FILL: a write */
+    struct race        race;
+    uint64_t           stamp;           /* purge sequence before it was sent */
+    struct body       *sent;            /* owned: its content, as far as it came, */
+    uint64_t           sent_held;       /* ... and the store's room for it; */
+    bool               sent_lost;       /* ... or it is not kept */
+    enum write_source  source;
+    struct request    *as_get;          /* in the pool: its target, as its client would have asked */
+    struct fill       *refetch;         /* owned: that, on its way */
+    unsigned           refetches;
+    bool               answer_stored;
+    struct request    *next_left;       /* of those whose client has left (forward.c) */
 };
 
 /* request.c */
@@ -146,6 +159,9 @@ void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
  * NULL. */
 struct slice req_id(const struct http_head *h, char made[REQ_ID_MADE + 1]);
 void req_introduce(struct request *r);  /* its client and its id; once, while there is a conn */
+/* Its target for the origin, and its key, by the route that it matches. -1: memory out. */
+int  route_rewrite(struct request *r);
+int  route_key(struct request *r);
 
 /* one file each */
 enum req_state do_route(struct request *r);
@@ -155,6 +171,7 @@ enum req_state do_fetch(struct request *r);
 enum req_state do_blocks(struct request *r);
 enum req_state do_forward(struct request *r);
 enum req_state do_purge(struct request *r);
+enum req_state do_fill(struct request *r);
 enum req_state do_deliver(struct request *r);
 enum req_state do_abort(struct request *r);
 enum req_state do_done(struct request *r);
@@ -200,7 +217,10 @@ bool forward_disguised(struct slice name);          /* one of ours but for its u
 void forward_body(struct request *r, struct slice data);
 void forward_body_end(struct request *r, struct slice trailer);
 void forward_interim(struct request *r, const struct fill_view *v);
-void forward_given_up(struct request *r);  /* the client left while its request was at the origin */
+/* The client left, or what it sent was malformed, while its request was at the origin. True: it goes
+ * on there without its client. */
+bool forward_given_up(struct request *r);
+void forward_left(struct request *r);   /* one of these is over */
 void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 
 /* deliver.c */
@@ -244,11 +264,14 @@ struct slice trailer_response(const struct request *r, const struct fill_view *v
 void body_collect(struct request *r, struct slice data);
 void body_collected(struct request *r, struct slice trailer);
 
-/* also.c: responses that are answers to GETs too. */
-bool also_write_may(const struct request *r);       /* before it is sent */
-/* Purges what the write changed, and keeps its answer where that is what a GET gets now. */
-void also_write_purge(struct request *r, const struct fill_view *v);
-void also_query(struct request *r, const struct fill_view *v);  /* its head came */
+/* also.c: its head came; a QUERY's answer may be one to a GET too. */
+void also_query(struct request *r, const struct fill_view *v);
+
+/* through.c: what a write leaves in the cache. */
+void through_want(struct request *r, struct fill_want *w);      /* before it is sent */
+void through_sent(struct request *r, struct slice data);        /* a part of its content was */
+enum req_state through_purge(struct request *r, const struct fill_view *v); /* its answer's head came */
+void through_end(struct request *r);    /* done or not; nothing the second time */
 
 /* hops.c */
 bool hops_left(const struct http_head *h, uint64_t *left);

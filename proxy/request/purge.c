@@ -48,17 +48,15 @@ do_purge(struct request *r)
     bool any = route->conf->purge_on == PURGE_ON_ANY;
 
     fill_look(r->fill, &v);
-    if (!any && !sem_invalidates(r->head->method, v.status))
-        return REQ_DELIVER;
+    if (!any && !sem_invalidates(r->head->method, v.status)) {
+        through_end(r);
+        return r->conn != NULL ? REQ_DELIVER : REQ_ABORT;
+    }
     if ((route->needs & KEY_NEEDS_RESPONSE_BODY) && route->npurge > 0 && !v.complete && !v.broken &&
         body_size(v.body) < KEY_BODY_MAX && !sem_coded(v.response)) {
-        if (conn_has_body(r->conn) && !fill_full(r->fill))
+        if (r->conn != NULL && conn_has_body(r->conn) && !fill_full(r->fill))
             conn_body(r->conn, true);   /* the origin may want it before it goes on */
         return REQ_WAIT;            /* the body's beginning, before the head of the answer leaves */
     }
-    if (r->also)
-        also_write_purge(r, &v);
-    else
-        purge_now(r, &v);
-    return REQ_DELIVER;
+    return through_purge(r, &v);
 }

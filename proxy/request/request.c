@@ -121,6 +121,8 @@ do_abort(struct request *r)
     if (!r->tunnel)                     /* however that ends: it was made, and it ends */
         r->outcome = OUTCOME_ERROR;
     fill_close(&r->fill);
+    through_end(r);
+    forward_left(r);
     return REQ_DONE;
 }
 
@@ -212,8 +214,9 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
         return;
     }
     if (busy && r != NULL) {
-        forward_given_up(r);
+        (void)forward_given_up(r);
         fill_close(&r->fill);
+        through_end(r);
     } else if ((r = req_new_refused(c)) == NULL) {
         conn_abort(c);
         return;
@@ -258,7 +261,8 @@ on_gone(struct conn *c)
     r->conn = NULL;
     if (r->state == REQ_ABORT || r->state == REQ_DONE)
         return;
-    forward_given_up(r);
+    if (forward_given_up(r))
+        return;
     enter(r, REQ_ABORT);
     req_post(r);
 }
@@ -385,6 +389,7 @@ req_finish(struct request *r)
     if (atomic_load_explicit(&stats_access_on, memory_order_relaxed))
         log_access(r, whole_us);
     fill_close(&r->fill);
+    through_end(r);
     object_unref(&r->stale);
     object_unref(&r->rest);
     object_unref(&r->object);
@@ -445,6 +450,16 @@ request_worker_start(struct loop *l)
     me->shared = &shared;
     me->loop = l;
     return 0;
+}
+
+void
+request_worker_cut(void)
+{
+    me->cutting = true;
+    for (struct request *r = me->left; r != NULL; r = r->next_left) {
+        enter(r, REQ_ABORT);
+        req_post(r);
+    }
 }
 
 void

@@ -38,6 +38,8 @@ void request_site_clear(void);                       /* at the end, when all wor
 
 /* On each worker's own thread. */
 int  request_worker_start(struct loop *l);
+/* Drain's end, before connections are cut: writes that go on without their client are given up. */
+void request_worker_cut(void);
 void request_worker_stop(void);
 
 /* What connections of the data port do. */

@@ -76,8 +76,8 @@ read_target(struct request *r)
 }
 
 /* The path for the origin: the route's prefix taken off or put in front. */
-static int
-rewrite(struct request *r)
+int
+route_rewrite(struct request *r)
 {
     const struct conf_route *c = r->match.route->conf;
     struct slice strip = slice_of(c->rewrite_strip), path = r->path;
@@ -112,8 +112,8 @@ rewrite(struct request *r)
     return r->target.p != NULL ? 0 : -1;
 }
 
-static int
-make_key(struct request *r)
+int
+route_key(struct request *r)
 {
     struct request_worker *w = req_worker();
 
@@ -199,7 +199,7 @@ do_route(struct request *r)
         return purge_method(r);
     if (route_match(r->site->table, r->route_host, r->path, r->head, &r->match) == NULL)
         return req_problem(r, 404, "no route takes this host, path and method");
-    if (rewrite(r) == -1 || make_key(r) == -1)
+    if (route_rewrite(r) == -1 || route_key(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
     asks = route_asks(r->match.route, r->head, conn_has_body(r->conn), &r->rq, &why, NULL);
     r->unsafe = !http_method_safe(r->head->method) && !r->rq.promised;

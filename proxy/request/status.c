@@ -123,7 +123,7 @@ status_put(const struct request *r, struct buf *b, const struct fill_view *v)
         put_ttl(b, &r->object->meta);
     else if (v != NULL && v->meta != NULL)
         put_ttl(b, v->meta);
-    if (v != NULL && v->meta != NULL && (v->stored || !v->tags_later))
+    if (r->answer_stored || (v != NULL && v->meta != NULL && (v->stored || !v->tags_later)))
         buf_addz(b, "; stored");
     if (r->collapsed)
         buf_addz(b, "; collapsed");

@@ -14,6 +14,8 @@ struct request_shared {                 /* of the process */
 struct request_worker {
     struct request_shared *shared;
     struct loop *loop;
+    struct request *left;               /* writes at the origin whose client has left; */
+    bool         cutting;               /* ... there will be no more of these */
     struct buf   target, key;           /* scratch of the hot path: kept, so that it allocates
                                            nothing */
 };

@@ -128,10 +128,11 @@ bool sem_store_weigh(const struct sem_request *rq, const struct http_head *respo
 
 /* The same for the answer to a request of another method, which is to answer GETs: to a POST or PUT
  * whose Content-Location is its own target (RFC 9110 8.7, 9.3.3), to a QUERY with that of its
- * result (RFC 10008 2.3). Only with freshness that the origin itself states; a 201 becomes a 200.
- * The caller compared Content-Location. */
+ * result (RFC 10008 2.3). A 201 becomes a 200. Only with freshness that the origin itself states,
+ * unless `assumed`: then the rules count as for a GET. The caller compared Content-Location. */
 bool sem_store_as_get(const struct sem_request *rq, const struct http_head *response,
-    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms, struct sem_meta *m);
+    const struct sem_rules *rules, bool assumed, int64_t request_ms, int64_t response_ms,
+    struct sem_meta *m);
 
 /* Is it about one exchange with one client: Set-Cookie, Server-Timing, traceresponse, RateLimit,
  * RateLimit-*, X-RateLimit-*, Authentication-Info, Clear-Site-Data? The client that caused the

@@ -375,11 +375,12 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
     return sem_store_weigh(rq, response, rules, request_ms, response_ms, m, why, NULL);
 }
 
-/* What the rules assume does not count: RFC 9110 9.3.3 wants freshness that is said. force_ttl may
+/* Unless `assumed`, what the rules assume does not count: RFC 9110 9.3.3 wants freshness that is said. force_ttl may
  * still replace how long that is, as with a GET. */
 bool
 sem_store_as_get(const struct sem_request *rq, const struct http_head *response,
-    const struct sem_rules *rules, int64_t request_ms, int64_t response_ms, struct sem_meta *m)
+    const struct sem_rules *rules, bool assumed, int64_t request_ms, int64_t response_ms,
+    struct sem_meta *m)
 {
     const struct sem_rules said = { .ttl_ms = -1, .force_ttl_ms = -1, .swr_ms = rules->swr_ms,
         .sie_ms = rules->sie_ms, .targets = rules->targets };
@@ -393,10 +394,10 @@ sem_store_as_get(const struct sem_request *rq, const struct http_head *response,
     ok.status = 200;
     get.method = HTTP_GET;
     get.content = get.promised = get.range = false;
-    if (!sem_store(&get, &ok, &said, request_ms, response_ms, &new, &why) ||
-        !(new.flags & META_EXPLICIT) || new.lifetime_ms <= 0 || (new.flags & META_NO_CACHE))
+    if (!assumed && (!sem_store(&get, &ok, &said, request_ms, response_ms, &new, &why) ||
+        !(new.flags & META_EXPLICIT) || new.lifetime_ms <= 0 || (new.flags & META_NO_CACHE)))
         return false;
-    if (rules->force_ttl_ms >= 0 &&
+    if ((assumed || rules->force_ttl_ms >= 0) &&
         !sem_store(&get, &ok, rules, request_ms, response_ms, &new, &why))
         return false;
     *m = new;

@@ -202,4 +202,60 @@ struct write_watch *write_watch(struct writes *w, struct loop *l,
     void (*on_event)(void *arg, const char *kind, struct slice json), void *arg);
 void write_unwatch(struct write_watch **wp);
 
+/* ---- racing writes (race.c) ------------------------------------------------------------------ */
+
+/* A write that is at its origin: a member of what it is about; zero-initialise. */
+struct race {
+    struct race *next;              /* these are the table's, under its lock */
+    uint64_t     target;
+    enum race_phase { RACE_OUT, RACE_AT_ORIGIN, RACE_ANSWERED } phase;
+    bool         overlapped;
+};
+
+/* Before the request is sent. target: write_path_hash, without the host where the route's key has
+ * none. */
+void race_begin(struct race *t, uint64_t target);
+/* Its answer's head came, and what it changed is purged. Nothing on one that is out. */
+void race_answered(struct race *t);
+bool race_overlapped(const struct race *t);
+/* May what it left be published now? True: no other to its target begins until race_release, which
+ * the same thread calls at once. As a struct fill_gate has them. */
+bool race_hold(void *ticket);
+void race_release(void *ticket);
+void race_end(struct race *t);      /* nothing on one that is out */
+
+/* ---- fills (through.c) ----------------------------------------------------------------------- */
+
+/* Does the route want the new representation in the cache after a write? */
+bool write_through(const struct conf_route *c);
+/* fill_want.also of a write. */
+unsigned write_also(const struct conf_route *c, const struct http_head *request);
+/* Is its own content to be kept, for WRITE_SOURCE_CONTENT? */
+bool write_keeps_content(const struct conf_route *c, const struct http_head *request);
+
+struct write_answer {
+    const struct conf_route *route;
+    const struct http_head *request, *response;
+    struct slice target;            /* absolute, normalised */
+    bool content;                   /* the whole content of the request is at hand */
+};
+/* Where the new representation is to be had. ANSWER: fill_store_as; CONTENT: fill_store_sent; FETCH,
+ * also where one of these cannot be stored: a GET, on the route that takes it. */
+enum write_source { WRITE_SOURCE_NONE, WRITE_SOURCE_ANSWER, WRITE_SOURCE_CONTENT,
+    WRITE_SOURCE_FETCH };
+enum write_source write_source(const struct write_answer *a);
+bool write_encloses_target(struct slice target, const struct http_head *response);
+
+/* Around the purge of a write that was sent as of purge sequence `sent`. True: `stamp` is as of when
+ * its answer or content may be stored under `key`; false: another purge may match it. */
+struct write_purge { uint64_t before, made, stamp; bool undisturbed; };
+void write_purge_begin(struct store *s, const struct key *key, uint64_t route_id, uint64_t sent,
+    struct write_purge *p);
+bool write_purge_end(struct store *s, struct write_purge *p);
+
+/* The GET of its target that the client of a write would have sent: the same fields without those
+ * of its content, its conditions and its repetition. In the pool; slices as in `request`. NULL:
+ * memory out. */
+struct http_head *write_get(struct pool *p, const struct http_head *request);
+
 #endif

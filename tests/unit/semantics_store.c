@@ -454,8 +454,8 @@ an_answer_to_a_post_is_one_to_a_get_with_freshness_of_the_origins_own(void **sta
     (void)state;
     for (size_t i = 0; i < NELEM(t); i++) {
         struct sem_request rq = asked("POST", t[i].request);
-        bool is = sem_store_as_get(&rq, response_of(&h, t[i].status, t[i].response), &ttl, NOW_MS,
-            NOW_MS, &m);
+        bool is = sem_store_as_get(&rq, response_of(&h, t[i].status, t[i].response), &ttl, false,
+            NOW_MS, NOW_MS, &m);
 
         assert_int_equal(is, t[i].lifetime_s >= 0);
         if (is) {
@@ -464,8 +464,34 @@ an_answer_to_a_post_is_one_to_a_get_with_freshness_of_the_origins_own(void **sta
         }
         if (is && t[i].request[0] == '\0') {
             assert_true(sem_store_as_get(&rq, response_of(&h, t[i].status, t[i].response), &forced,
-                NOW_MS, NOW_MS, &m));
+                false, NOW_MS, NOW_MS, &m));
             assert_int_equal(m.lifetime_ms, 9000);      /* as that of a GET would be */
+        }
+    }
+}
+
+static void
+where_what_the_rules_assume_counts_a_write_leaves_what_a_get_would_have_stored(void **state)
+{
+    static const struct { const char *response; int64_t lifetime_s; } t[] = {
+        { FRESH, 60 }, { "Date: @0", 5 }, { TAG "Cache-Control: max-age=0", 0 },
+        { "Cache-Control: no-store", -1 }, { "Cache-Control: private", -1 },
+        { "Set-Cookie: a=b", -1 }, { "Vary: *", -1 },
+    };
+    const struct sem_rules ttl = { .ttl_ms = 5000, .force_ttl_ms = -1, .swr_ms = -1, .sie_ms = -1 };
+    struct head h;
+    struct sem_meta m;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(t); i++) {
+        struct sem_request rq = asked("PUT", "");
+        bool is = sem_store_as_get(&rq, response_of(&h, 201, t[i].response), &ttl, true, NOW_MS,
+            NOW_MS, &m);
+
+        assert_int_equal(is, t[i].lifetime_s >= 0);
+        if (is) {
+            assert_int_equal(m.status, 200);
+            assert_int_equal(m.lifetime_ms, t[i].lifetime_s * 1000);
         }
     }
 }
@@ -479,6 +505,8 @@ main(void)
         cmocka_unit_test(age_is_counted_as_4_2_3_says),
         cmocka_unit_test(what_is_safe_by_a_promise_is_stored_with_freshness_that_is_said),
         cmocka_unit_test(an_answer_to_a_post_is_one_to_a_get_with_freshness_of_the_origins_own),
+        cmocka_unit_test(
+            where_what_the_rules_assume_counts_a_write_leaves_what_a_get_would_have_stored),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
