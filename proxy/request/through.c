@@ -116,7 +116,7 @@ is_marked(const struct request *get)
 static enum write_source
 source(const struct request *r, const struct fill_view *v)
 {
-    struct write_answer a = { .route = r->match.route->conf, .request = r->head,
+    struct write_effect a = { .route = r->match.route->conf, .request = r->head,
         .response = v->response, .content = r->body_ended && !r->sent_lost };
     enum write_source from;
     struct buf target = { 0 };

@@ -93,7 +93,7 @@ write_encloses_target(struct slice target, const struct http_head *response)
 }
 
 enum write_source
-write_source(const struct write_answer *a)
+write_source(const struct write_effect *a)
 {
     enum http_method m = a->request->method;
     const struct http_head *h = a->response;

@@ -233,7 +233,7 @@ unsigned write_also(const struct conf_route *c, const struct http_head *request)
 /* Is its own content to be kept, for WRITE_SOURCE_CONTENT? */
 bool write_keeps_content(const struct conf_route *c, const struct http_head *request);
 
-struct write_answer {
+struct write_effect {
     const struct conf_route *route;
     const struct http_head *request, *response;
     struct slice target;            /* absolute, normalised */
@@ -243,7 +243,7 @@ struct write_answer {
  * also where one of these cannot be stored: a GET, on the route that takes it. */
 enum write_source { WRITE_SOURCE_NONE, WRITE_SOURCE_ANSWER, WRITE_SOURCE_CONTENT,
     WRITE_SOURCE_FETCH };
-enum write_source write_source(const struct write_answer *a);
+enum write_source write_source(const struct write_effect *a);
 bool write_encloses_target(struct slice target, const struct http_head *response);
 
 /* Around the purge of a write that was sent as of purge sequence `sent`. True: `stamp` is as of when
