@@ -105,6 +105,7 @@ run_drain(struct loop_msg *m)
     struct worker *w = CONTAINER(m, struct worker, drain);
 
     listen_close(w);
+    request_worker_drain();
     atomic_store(&w->drained, conn_worker_drain(w->conns));
     atomic_store(&w->drain_posted, false);
 }
@@ -132,7 +133,6 @@ run_cut(struct loop_msg *m)
     struct worker *w = CONTAINER(m, struct worker, cut);
 
     listen_close(w);
-    request_worker_cut();
     conn_worker_cut(w->conns);
 }
 

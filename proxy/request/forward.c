@@ -366,7 +366,7 @@ forward_given_up(struct request *r)
     if (r->state != REQ_FORWARD)
         return false;
     purge_now(r, NULL);
-    if (r->conn != NULL || w->cutting || !is_at_origin(r))
+    if (r->conn != NULL || w->draining || !is_at_origin(r))
         return false;
     r->purged = false;
     r->next_left = w->left;

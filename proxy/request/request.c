@@ -453,9 +453,9 @@ request_worker_start(struct loop *l)
 }
 
 void
-request_worker_cut(void)
+request_worker_drain(void)
 {
-    me->cutting = true;
+    me->draining = true;
     for (struct request *r = me->left; r != NULL; r = r->next_left) {
         enter(r, REQ_ABORT);
         req_post(r);

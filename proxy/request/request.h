@@ -38,8 +38,9 @@ void request_site_clear(void);                       /* at the end, when all wor
 
 /* On each worker's own thread. */
 int  request_worker_start(struct loop *l);
-/* Drain's end, before connections are cut: writes that go on without their client are given up. */
-void request_worker_cut(void);
+/* Writes that went on without their client are given up, and no more do: what they would purge ends
+ * with the process. As often as wanted. */
+void request_worker_drain(void);
 void request_worker_stop(void);
 
 /* What connections of the data port do. */

@@ -45,6 +45,7 @@ as_get(const struct request *r)
         g->match.route->conf->policy == POLICY_PASS || route_rewrite(g) == -1 ||
         route_key(g) == -1)
         return NULL;
+    g->found = g->key;
     return g;
 }
 

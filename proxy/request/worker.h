@@ -15,7 +15,7 @@ struct request_worker {
     struct request_shared *shared;
     struct loop *loop;
     struct request *left;               /* writes at the origin whose client has left; */
-    bool         cutting;               /* ... there will be no more of these */
+    bool         draining;              /* ... there will be no more of these */
     struct buf   target, key;           /* scratch of the hot path: kept, so that it allocates
                                            nothing */
 };
