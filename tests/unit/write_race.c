@@ -385,58 +385,6 @@ a_write_that_begins_during_a_fill_keeps_that_out_and_not_its_own(void **state)
     assert_false(race_hold(&second));           /* out */
 }
 
-static void *
-purge_elsewhere(void *arg)
-{
-    const struct store_purge url = { .kind = STORE_PURGE_URL, .text = slice_of(world.url) };
-    struct store_purged done;
-
-    (void)arg;
-    rcu_enter_thread();
-    assert_int_equal(store_purge(store, &url, &done), 0);
-    rcu_leave_thread();
-    return NULL;
-}
-
-static void
-run_purge_elsewhere(void)
-{
-    pthread_t t;
-
-    pthread_create(&t, NULL, purge_elsewhere, NULL);
-    pthread_join(t, NULL);
-}
-
-/* By an operator, say, or by a write of another URL. */
-static void
-a_purge_of_somebody_elses_that_comes_between_keeps_the_fill_out(void **state)
-{
-    const struct store_purge url = { .kind = STORE_PURGE_URL, .text = slice_of(world.url) };
-    struct store_purged done;
-
-    (void)state;
-    for (int at = 0; at < 4; at++) {
-        uint64_t sent;
-        struct write_purge p;
-        struct test_key k;
-
-        if (at == 0)
-            run_purge_elsewhere();      /* before it was sent: that is all the same */
-        sent = store_stamp(store);
-        if (at == 1)
-            run_purge_elsewhere();
-        write_purge_begin(store, key_fill(&k, world.url), 0, sent, &p);
-        if (at == 2)
-            run_purge_elsewhere();
-        assert_int_equal(store_purge(store, &url, &done), 0);
-        assert_int_equal(write_purge_end(store, &p), at == 0 || at == 3);
-        if (at == 3) {
-            run_purge_elsewhere();      /* after it: what is published then is outdated */
-            assert_int_equal(put_version(1, p.stamp, 0, 0), STORE_PURGED);
-        }
-    }
-}
-
 /* ---- threads: for ThreadSanitizer, and for the lock around publishing --------------------------- */
 
 #define THREADS 4
@@ -493,7 +441,6 @@ main(void)
         cmocka_unit_test(in_many_orders_of_many_writes_and_readers_nothing_goes_back),
         cmocka_unit_test(one_after_the_other_every_write_leaves_its_own),
         cmocka_unit_test(a_write_that_begins_during_a_fill_keeps_that_out_and_not_its_own),
-        cmocka_unit_test(a_purge_of_somebody_elses_that_comes_between_keeps_the_fill_out),
         cmocka_unit_test(while_a_fill_is_published_no_other_write_begins),
     };
 
