@@ -55,7 +55,7 @@ enum fill_field {
 
 /* For what may also be stored as the answer to a GET. */
 enum {
-    FILL_ALSO = 1,                  /* fill_store_as may be said of it, if it has Content-Location; */
+    FILL_ALSO = 1,                  /* fill_store_as may be said of it, with Content-Location; */
     FILL_ALSO_UNLOCATED = 2,        /* ... or has none */
     FILL_ALSO_ASSUMED = 4,          /* freshness may be what the route's rules assume */
 };

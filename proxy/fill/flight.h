@@ -164,8 +164,9 @@ int  publish_groups(const struct http_head *h, struct groups *g);   /* -1: memor
 void publish_length(struct buf *b, unsigned status, const struct body *body);
 void publish_seal(struct flight *f);
 void publish_fetched(struct flight *f);             /* the body is whole: under the flight's key */
-/* Puts p's body, which is whole, under p's key, with p's meta, stamp, room and marks of `head`, which
- * was made of h. What store_put says, or -1: its tags cannot be made; or -2: the gate is shut. */
+/* Puts p's body, which is whole, under p's key, with p's meta, stamp, room and marks of `head`,
+ * which was made of h. What store_put says, or -1: its tags cannot be made; or -2: the gate is
+ * shut. */
 int  flight_publish(struct flight *f, struct store_parts *p, const struct http_head *h,
     struct slice head, const struct fill_gate *gate, struct object **o);
 /* also.c, home */

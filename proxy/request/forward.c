@@ -338,8 +338,8 @@ forward_body_end(struct request *r, struct slice trailer)
         fill_send_end(r->fill, trailer_request(r, trailer));
 }
 
-/* Has the whole of the request left for the origin? A part of one is not to be acted on (RFC 9112 8),
- * and one that still waits for a connection has not been. */
+/* Has the whole of the request left for the origin? A part of one is not to be acted on (RFC 9112
+ * 8), and one that still waits for a connection has not been. */
 static bool
 is_at_origin(const struct request *r)
 {
@@ -349,9 +349,9 @@ is_at_origin(const struct request *r)
     return (r->body_ended || r->head->framing == HTTP_NO_BODY) && t.wait_us >= 0;
 }
 
-/* What the origin may have changed is purged. It may still be about to: a write that is with it goes
- * on until its answer comes, and is purged again then, so that nothing is stored in between that is
- * from before it. */
+/* What the origin may have changed is purged. It may still be about to: a write that is with it
+ * goes on until its answer comes, and is purged again then, so that nothing that was stored in
+ * between, and is from before it, stays. */
 bool
 forward_given_up(struct request *r)
 {

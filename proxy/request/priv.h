@@ -133,7 +133,7 @@ struct request {
     uint64_t           sent_held;       /* ... and the store's room for it; */
     bool               sent_lost;       /* ... or it is not kept */
     enum write_source  source;
-    struct request    *as_get;          /* in the pool: its target, as its client would have asked */
+    struct request    *as_get;          /* in the pool: of its target, as its client would ask */
     struct fill       *refetch;         /* owned: that, on its way */
     unsigned           refetches;
     bool               answer_stored;
@@ -217,8 +217,8 @@ bool forward_disguised(struct slice name);          /* one of ours but for its u
 void forward_body(struct request *r, struct slice data);
 void forward_body_end(struct request *r, struct slice trailer);
 void forward_interim(struct request *r, const struct fill_view *v);
-/* The client left, or what it sent was malformed, while its request was at the origin. True: it goes
- * on there without its client. */
+/* The client left, or what it sent was malformed, while its request was at the origin. True: it
+ * goes on there without its client. */
 bool forward_given_up(struct request *r);
 void forward_left(struct request *r);   /* one of these is over */
 void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
@@ -270,7 +270,7 @@ void also_query(struct request *r, const struct fill_view *v);
 /* through.c: what a write leaves in the cache. */
 void through_want(struct request *r, struct fill_want *w);      /* before it is sent */
 void through_sent(struct request *r, struct slice data);        /* a part of its content was */
-enum req_state through_purge(struct request *r, const struct fill_view *v); /* its answer's head came */
+enum req_state through_purge(struct request *r, const struct fill_view *v); /* its head came */
 void through_end(struct request *r);    /* done or not; nothing the second time */
 
 /* hops.c */

@@ -1,13 +1,13 @@
 /*
  * FILL: the cache holds what a write made before the writer has its answer.
  *
- * Model    a write takes its ticket before it is sent (write/race.c), is purged when the head of its
- *          answer came, and then, on a route with `policy: write-through`, the answer's head waits:
- *          for the rest of the answer, where its content is what is stored; for a GET of the target,
- *          sent as this client would have sent it, where it is not. That is a fetch like others: who
- *          asks meanwhile joins it, and its time-outs are the origin's. Whatever comes of it the
- *          client gets the origin's answer as it is; a fill that fails leaves the target purged, and
- *          Cache-Status says so.
+ * Model    a write takes its ticket before it is sent (write/race.c), is purged when the head of
+ *          its answer came, and then, on a route with `policy: write-through`, the answer's head
+ *          waits: for the rest of the answer, where its content is what is stored; for a GET of the
+ *          target, sent as this client would have sent it, where it is not. That is a fetch like
+ *          others: who asks meanwhile joins it, and its time-outs are the origin's. Whatever comes
+ *          of it the client gets the origin's answer as it is; a fill that fails leaves the target
+ *          purged, and Cache-Status says so.
  *          Elsewhere nobody waits: what a POST's answer leaves is stored when it is whole.
  *          A target that was not storable lately (hit-for-miss) is not fetched for nobody's sake.
  * Not here what is stored, and when it may be (write/through.c, write/race.c).
@@ -20,7 +20,7 @@ through(const struct request *r)
     return write_through(r->match.route->conf);
 }
 
-/* ---- before and while it is sent --------------------------------------------------------------- */
+/* ---- before and while it is sent ------------------------------------------------------------ */
 
 /* The GET of its target that this client would have sent, with the route and key of that. NULL: it
  * would not be stored. */
@@ -98,7 +98,7 @@ through_sent(struct request *r, struct slice data)
         forget_sent(r);
 }
 
-/* ---- the answer -------------------------------------------------------------------------------- */
+/* ---- the answer ----------------------------------------------------------------------------- */
 
 /* Is the target marked as not storable? */
 static bool
@@ -220,7 +220,7 @@ through_purge(struct request *r, const struct fill_view *v)
     }
 }
 
-/* ---- FILL -------------------------------------------------------------------------------------- */
+/* ---- FILL ----------------------------------------------------------------------------------- */
 
 #define FETCHES_MAX 3                   /* others' that turned out to be of other variants */
 

@@ -375,8 +375,8 @@ sem_store(const struct sem_request *rq, const struct http_head *response,
     return sem_store_weigh(rq, response, rules, request_ms, response_ms, m, why, NULL);
 }
 
-/* Unless `assumed`, what the rules assume does not count: RFC 9110 9.3.3 wants freshness that is said. force_ttl may
- * still replace how long that is, as with a GET. */
+/* Unless `assumed`, what the rules assume does not count: RFC 9110 9.3.3 wants freshness that is
+ * said. force_ttl may still replace how long that is, as with a GET. */
 bool
 sem_store_as_get(const struct sem_request *rq, const struct http_head *response,
     const struct sem_rules *rules, bool assumed, int64_t request_ms, int64_t response_ms,

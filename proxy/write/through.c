@@ -39,7 +39,7 @@
  */
 #include "write/write.h"
 
-/* ---- before it is sent ------------------------------------------------------------------------ */
+/* ---- before it is sent ---------------------------------------------------------------------- */
 
 bool
 write_through(const struct conf_route *c)
@@ -75,7 +75,7 @@ write_keeps_content(const struct conf_route *c, const struct http_head *request)
         request->method == HTTP_PUT && !http_has(request, HF_CONTENT_RANGE);
 }
 
-/* ---- once its answer's head came -------------------------------------------------------------- */
+/* ---- once its answer's head came ------------------------------------------------------------ */
 
 bool
 write_encloses_target(struct slice target, const struct http_head *response)
@@ -114,7 +114,7 @@ write_source(const struct write_effect *a)
     return WRITE_SOURCE_FETCH;
 }
 
-/* ---- the purge -------------------------------------------------------------------------------- */
+/* ---- the purge ------------------------------------------------------------------------------ */
 
 void
 write_purge_begin(struct store *s, const struct key *key, uint64_t route_id, uint64_t sent,
@@ -132,7 +132,7 @@ write_purge_end(struct store *s, struct write_purge *p)
     return p->undisturbed && p->stamp - p->before == store_purges_made() - p->made;
 }
 
-/* ---- the GET that its client would have sent --------------------------------------------------- */
+/* ---- the GET that its client would have sent ------------------------------------------------ */
 
 /* Fields of a write alone: about its content, its conditions, how often it may be done and how it
  * is to be answered (RFC 7240); and those that some take for its method. */

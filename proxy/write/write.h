@@ -20,7 +20,7 @@
 #include "route/route.h"
 #include "store/store.h"
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------ */
 
 struct writes;
 
@@ -45,7 +45,7 @@ void writes_close(struct writes **wp);
  * False: it cannot take writes. Any thread. */
 bool writes_ready(struct writes *w, struct buf *b);
 
-/* ---- one write ------------------------------------------------------------------------------- */
+/* ---- one write ------------------------------------------------------------------------------ */
 
 enum write_state {                      /* names: write_state_name */
     WRITE_PENDING,                      /* accepted, not sent yet */
@@ -133,7 +133,7 @@ struct write_ask *write_accept(struct writes *w, struct loop *l, const struct wr
 struct write_ask *write_may_pass(struct writes *w, struct loop *l, const struct write_request *r,
     write_done *done, void *arg);
 
-/* ---- keys of writes that go straight to the origin ------------------------------------------- */
+/* ---- keys of writes that go straight to the origin ------------------------------------------ */
 
 /* Claims the key, durably, before the request is sent. OK: send it, then say how it ended, with the
  * answer's id: write_claim_ended with its final answer, or write_claim_released when the origin
@@ -146,7 +146,7 @@ void write_claim_ended(struct writes *w, const char *id, unsigned status, struct
     struct slice body);
 void write_claim_released(struct writes *w, const char *id);
 
-/* ---- read your writes ------------------------------------------------------------------------ */
+/* ---- read your writes ----------------------------------------------------------------------- */
 
 /* May there be pending writes to this path? False is certain. Any thread; no lock. */
 bool write_maybe_pending(const struct writes *w, uint64_t path_hash);
@@ -170,7 +170,7 @@ struct write_ask *write_look_pending(struct writes *w, struct loop *l, struct sl
 #define WRITE_ETAG_MAX (WRITE_ID_N + 16)
 size_t write_etag(char out[WRITE_ETAG_MAX], const char *id);    /* "\"weir-pending-ID\"" */
 
-/* ---- what operators and writers ask ---------------------------------------------------------- */
+/* ---- what operators and writers ask --------------------------------------------------------- */
 
 /* The state of one write as JSON: for the writer (brief) or an operator (everything but
  * secrets). */
@@ -202,7 +202,7 @@ struct write_watch *write_watch(struct writes *w, struct loop *l,
     void (*on_event)(void *arg, const char *kind, struct slice json), void *arg);
 void write_unwatch(struct write_watch **wp);
 
-/* ---- racing writes (race.c) ------------------------------------------------------------------ */
+/* ---- racing writes (race.c) ----------------------------------------------------------------- */
 
 /* A write that is at its origin: a member of what it is about; zero-initialise. */
 struct race {
@@ -224,7 +224,7 @@ bool race_hold(void *ticket);
 void race_release(void *ticket);
 void race_end(struct race *t);      /* nothing on one that is out */
 
-/* ---- fills (through.c) ----------------------------------------------------------------------- */
+/* ---- fills (through.c) ---------------------------------------------------------------------- */
 
 /* Does the route want the new representation in the cache after a write? */
 bool write_through(const struct conf_route *c);
@@ -239,15 +239,15 @@ struct write_effect {
     struct slice target;            /* absolute, normalised */
     bool content;                   /* the whole content of the request is at hand */
 };
-/* Where the new representation is to be had. ANSWER: fill_store_as; CONTENT: fill_store_sent; FETCH,
- * also where one of these cannot be stored: a GET, on the route that takes it. */
+/* Where the new representation is to be had. ANSWER: fill_store_as; CONTENT: fill_store_sent;
+ * FETCH, also where one of these cannot be stored: a GET, on the route that takes it. */
 enum write_source { WRITE_SOURCE_NONE, WRITE_SOURCE_ANSWER, WRITE_SOURCE_CONTENT,
     WRITE_SOURCE_FETCH };
 enum write_source write_source(const struct write_effect *a);
 bool write_encloses_target(struct slice target, const struct http_head *response);
 
-/* Around the purge of a write that was sent as of purge sequence `sent`. True: `stamp` is as of when
- * its answer or content may be stored under `key`; false: another purge may match it. */
+/* Around the purge of a write that was sent as of purge sequence `sent`. True: `stamp` is as of
+ * when its answer or content may be stored under `key`; false: another purge may match it. */
 struct write_purge { uint64_t before, made, stamp; bool undisturbed; };
 void write_purge_begin(struct store *s, const struct key *key, uint64_t route_id, uint64_t sent,
     struct write_purge *p);
