@@ -200,8 +200,8 @@ decide(const struct in *in)
     printf("store=%d why=%s reusable=%d invalidates=%d", stored,
         stored ? "" : why != NULL ? why : "NULL", sem_request_cacheable(&later, &unused),
         sem_invalidates(in->head[FIRST].h.method, in->status));
-    printf(" as_get=%d", sem_store_as_get(&rq, &in->head[RESPONSE].h, &in->rules, in->request_ms,
-        in->response_ms, &as_get));
+    printf(" as_get=%d", sem_store_as_get(&rq, &in->head[RESPONSE].h, &in->rules, false,
+        in->request_ms, in->response_ms, &as_get));
     print_vary(in);
     print_fields(in);
     if (stored) {
