@@ -92,14 +92,19 @@ check_promises(struct load *l, size_t i)
     }
 }
 
+static bool
+keyed(const struct conf_route *r)
+{
+    return r->write_idempotency_ms != CONF_UNSET && r->write_idempotency_ms > 0;
+}
+
 static void
 check_journal(struct load *l, size_t i)
 {
     const struct conf_route *r = &l->c->routes[i];
-    bool keyed = r->write_idempotency_ms != CONF_UNSET && r->write_idempotency_ms > 0;
     struct spot s = spot(l, i, r->policy == POLICY_WRITE_BACK ? "policy" : "write.idempotency");
 
-    if (l->c->journal_path == NULL && (r->policy == POLICY_WRITE_BACK || keyed))
+    if (l->c->journal_path == NULL && (r->policy == POLICY_WRITE_BACK || keyed(r)))
         problem(l, s.where, s.path, "needs a journal; say where at the top: `journal: {path: "
             "/var/lib/weir/journal}`");
 }
@@ -138,6 +143,7 @@ check_idle(struct load *l, size_t i)
         if (strncmp(o->path, "write.batch.", 12) == 0 && r->write_batch_to == NULL)
             problem(l, s.where, s.path, "stands without write.batch.to; a path of the origin");
         else if (r->policy != POLICY_WRITE_BACK && strcmp(o->path, "write.idempotency") != 0 &&
+            !(keyed(r) && strcmp(o->path, "write.max_body") == 0) &&
             !(fill && r->policy == POLICY_WRITE_THROUGH))
             warning(l, s.where, s.path, "has no effect without policy write-back%s; leave it out",
                 fill ? " or write-through" : "");

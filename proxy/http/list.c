@@ -102,3 +102,29 @@ http_list_has(const struct http_head *h, enum http_id id, struct slice token)
             return true;
     return false;
 }
+
+/* preference = token [ BWS "=" BWS word ] *( OWS ";" [ OWS parameter ] ); an empty value is none
+ * (RFC 7240 2). The name comes before anything that could be quoted. */
+bool
+http_prefers(const struct http_head *h, struct slice preference)
+{
+    struct http_list it = { 0 };
+    struct slice member;
+
+    while (http_list_next(h, HF_PREFER, &it, &member)) {
+        struct slice name = { member.p, 0 }, value;
+
+        while (name.n < member.n && member.p[name.n] != ';' && member.p[name.n] != '=')
+            name.n++;
+        if (!slice_ieq(slice_trim(name), preference))
+            continue;
+        value = (struct slice){ member.p + name.n, member.n - name.n };
+        if (value.n == 0 || value.p[0] == ';')
+            return true;
+        value = slice_trim((struct slice){ value.p + 1, value.n - 1 });
+        if (slice_starts(value, SLICE("\"\"")))
+            value = slice_trim((struct slice){ value.p + 2, value.n - 2 });
+        return value.n == 0 || value.p[0] == ';';
+    }
+    return false;
+}

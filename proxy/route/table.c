@@ -10,6 +10,8 @@
 #include <ctype.h>
 #include <stdlib.h>
 
+#define IDEMPOTENCY_MS (24 * 3600 * (int64_t)1000)      /* of write-back, as route.def says */
+
 static int
 no_memory(struct err *e)
 {
@@ -321,6 +323,8 @@ compile(struct route_table *t, struct route *r, const struct conf_route *c,
     r->id = key_hash(slice_of(r->name));
     r->index = (unsigned)(r - t->routes);
     r->stats = slot != NULL ? slot(r->name) : r->index;
+    r->idempotency_ms = c->write_idempotency_ms != CONF_UNSET ? c->write_idempotency_ms :
+        c->policy == POLICY_WRITE_BACK ? IDEMPOTENCY_MS : 0;
     r->max_object = c->max_object != CONF_UNSET ? c->max_object : t->conf->cache_max_object;
     r->request = edit_compile(&c->request_set, &c->request_add, &c->request_remove);
     r->response = edit_compile(&c->response_set, &c->response_add, &c->response_remove);

@@ -53,9 +53,9 @@ sem_etag_strong_equal(struct slice a, struct slice b)
     return sem_etag_valid(a) && a.p[0] != 'W' && slice_eq(a, b);
 }
 
-/* Is etag in one value of If-None-Match? What is malformed ends the reading. */
+/* Is etag in one value of If-None-Match, or of If-Match? What is malformed ends the reading. */
 static bool
-etag_in(struct slice value, struct slice etag)
+etag_in(struct slice value, struct slice etag, bool strong)
 {
     while (value.n > 0) {
         size_t n;
@@ -70,7 +70,7 @@ etag_in(struct slice value, struct slice etag)
         if (n == 0)
             return false;
         one = (struct slice){ value.p, n };
-        if (sem_etag_weak_equal(one, etag))
+        if (strong ? sem_etag_strong_equal(one, etag) : sem_etag_weak_equal(one, etag))
             return true;
         value.p += n;
         value.n -= n;
@@ -78,18 +78,30 @@ etag_in(struct slice value, struct slice etag)
     return false;
 }
 
-/* Over all lines; "*" is any representation there is (RFC 9110 13.1.2). */
+/* Over all lines; "*" is any representation there is. If-Match compares strongly, If-None-Match weakly
+ * (RFC 9110 13.1.1, 13.1.2). */
 static bool
-tags_match(const struct http_head *request, struct slice etag)
+tags_match(const struct http_head *request, enum http_id id, struct slice etag)
 {
     for (unsigned i = 0; i < request->nfields; i++) {
         const struct http_field *f = &request->fields[i];
 
-        if (f->id == HF_IF_NONE_MATCH &&
-            (slice_eq(f->value, SLICE("*")) || etag_in(f->value, etag)))
+        if (f->id == id && (slice_eq(f->value, SLICE("*")) ||
+            etag_in(f->value, etag, id == HF_IF_MATCH)))
             return true;
     }
     return false;
+}
+
+bool
+sem_matches(const struct http_head *request, struct slice etag)
+{
+    bool is = etag.p != NULL;
+
+    if (http_has(request, HF_IF_MATCH) && !(is && tags_match(request, HF_IF_MATCH, etag)))
+        return false;
+    return !(is && http_has(request, HF_IF_NONE_MATCH) &&
+        tags_match(request, HF_IF_NONE_MATCH, etag));
 }
 
 /* ---- conditional requests (RFC 9110 13.2.2, RFC 9111 4.3.2) --------------------------------- */
@@ -120,7 +132,7 @@ sem_not_modified(const struct http_head *request, struct slice etag, int64_t las
     int64_t since;
 
     if (http_has(request, HF_IF_NONE_MATCH))                    /* step 3 */
-        return tags_match(request, etag);
+        return tags_match(request, HF_IF_NONE_MATCH, etag);
     if (!http_has(request, HF_IF_MODIFIED_SINCE))               /* step 4 */
         return false;
     since = condition_date(request, now_s);

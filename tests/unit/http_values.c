@@ -330,10 +330,44 @@ escapes_are_decoded_or_nothing_is(void **state)
     assert_buf(&b, "x");
 }
 
+static void
+a_preference_is_asked_for_by_its_first_instance(void **state)
+{
+    static const struct { const char *lines; bool asked; } cases[] = {
+        { "Prefer: respond-async\r\n", true }, { "prefer: RESPOND-async\r\n", true },
+        { "Prefer: return=minimal, respond-async\r\n", true },
+        { "Prefer: return=minimal\r\nPrefer: respond-async\r\n", true },
+        { "Prefer: respond-async; wait=10\r\n", true }, { "Prefer: respond-async ;;\r\n", true },
+        { "Prefer: respond-async=\"\"\r\n", true }, { "Prefer: respond-async = \"\" ; a\r\n", true },
+        { "Prefer: respond-async=\r\n", true }, { "Prefer: x=\"a, b\", respond-async\r\n", true },
+        { "Prefer: respond-async, respond-async=1\r\n", true },
+        { "Prefer: respond-async=1, respond-async\r\n", false },
+        { "Prefer: respond-async=\"\"x\r\n", false }, { "Prefer: respond-asynchronously\r\n", false },
+        { "Prefer: x=\"a, respond-async\"\r\n", false }, { "Prefer: x; respond-async\r\n", false },
+        { "Prefer: \r\n", false }, { "Prefer: ;,=,\r\n", false }, { "X: respond-async\r\n", false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        struct http_field fields[8];
+        struct http_head h = { .fields = fields, .cap = NELEM(fields) };
+        size_t n = strlen(cases[i].lines);
+        char *bytes = malloc(n);
+
+        assert_non_null(bytes);
+        memcpy(bytes, cases[i].lines, n);
+        assert_int_equal(http_parse_fields(bytes, n, &h), 0);
+        if (http_prefers(&h, SLICE("respond-async")) != cases[i].asked)
+            fail_msg("%s", cases[i].lines);
+        free(bytes);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_preference_is_asked_for_by_its_first_instance),
         cmocka_unit_test(dates_are_read_in_three_forms),
         cmocka_unit_test(dates_are_written_as_the_c_library_writes_them_and_read_back),
         cmocka_unit_test(a_single_range_is_told_before_the_size_is_known),

@@ -340,12 +340,39 @@ parts_are_combined_by_the_same_strong_validator(void **state)
     }
 }
 
+static void
+an_unsafe_request_is_judged_by_what_there_is(void **state)
+{
+    static const struct { const char *fields, *etag; bool holds; } cases[] = {
+        { "", "\"a\"", true }, { "", NULL, true },
+        { "If-Match: *", "\"a\"", true }, { "If-Match: *", NULL, false },
+        { "If-Match: \"b\", \"a\"", "\"a\"", true }, { "If-Match: \"b\"", "\"a\"", false },
+        { "If-Match: \"b\"\nIf-Match: \"a\"", "\"a\"", true },
+        { "If-Match: W/\"a\"", "\"a\"", false }, { "If-Match: \"a\"", "W/\"a\"", false },
+        { "If-Match: \"a\"", NULL, false }, { "If-Match:", "\"a\"", false },
+        { "If-None-Match: *", "\"a\"", false }, { "If-None-Match: *", NULL, true },
+        { "If-None-Match: \"a\"", "\"a\"", false }, { "If-None-Match: W/\"a\"", "\"a\"", false },
+        { "If-None-Match: \"b\"", "\"a\"", true }, { "If-None-Match: \"a\"", NULL, true },
+        { "If-Match: \"a\"\nIf-None-Match: *", "\"a\"", false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        struct head request;
+
+        head_fields(&request, cases[i].fields);
+        if (sem_matches(&request.h, slice_of(cases[i].etag)) != cases[i].holds)
+            fail_msg("case %zu", i);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entity_tags_compare_as_8_8_3_2_says),
         cmocka_unit_test(conditions_are_weighed_in_order),
+        cmocka_unit_test(an_unsafe_request_is_judged_by_what_there_is),
         cmocka_unit_test(a_range_is_joined_only_by_a_strong_validator),
         cmocka_unit_test(parts_are_combined_by_the_same_strong_validator),
         cmocka_unit_test(a_304_freshens_what_has_its_validator),
