@@ -2,7 +2,8 @@
  * The command line; start, reload, drain.
  *
  * Model    main's own thread runs the admin loop, with the signals and one tick a second (windows
- *          of the figures, access log, drain). Workers run in front/. Start: everything that can
+ *          of the figures, access log, drain). Workers run in front/, the write loop, if there is a
+ *          journal, in write/. Start: everything that can
  *          fail is tried before the first thread, so that a wrong configuration or a port in use
  *          ends in one message and exit code 1.
  */
@@ -24,6 +25,7 @@
 #include "stats/stats.h"
 #include "store/store.h"
 #include "upstream/upstream.h"
+#include "write/write.h"
 
 #define CUT_US       1000000            /* for requests that are cut to end in order */
 #define DEFAULT_FILE "/etc/weir/weir.yaml"
@@ -35,13 +37,15 @@ const char *malloc_conf =
     "dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:65536,slab_sizes:1024-1024:8";
 
 struct process {
-    struct loop   **loops;
-    size_t          nloops;             /* workers; loops[nloops] is the admin loop */
+    struct loop   **loops;              /* of the workers, and behind them the write loop */
+    size_t          nloops;             /* workers */
+    struct loop    *admin_loop;
     struct upstream *upstream;
     struct store   *store;
     struct fills   *fills;
     struct front   *front;
     struct admin   *admin;
+    struct writes  *writes;             /* NULL: there is no journal */
     struct conf    *conf;               /* in force; owned reference */
     const char     *file, *origin;
     struct buf      overrides;          /* configuration made of flags */
@@ -156,6 +160,13 @@ next_site(struct process *p, struct conf **cp, struct buf *text)
     return site;
 }
 
+static void
+writes_follow(struct process *p, struct site *s)
+{
+    if (p->writes != NULL)
+        writes_site(p->writes, site_table(s), site_origins(s), site_via(s));
+}
+
 static int
 take_next(struct process *p, struct buf *text)
 {
@@ -167,6 +178,7 @@ take_next(struct process *p, struct buf *text)
         return -1;
     }
     COUNT(reloads);
+    writes_follow(p, site);
     request_site_set(site);
     store_variants_max(p->store, (unsigned)c->cache_variants);
     front_reconfigure(p->front, c);
@@ -246,11 +258,12 @@ on_terminate(evutil_socket_t sig, short what, void *arg)
 static void
 drain_step(struct process *p)
 {
-    bool done = front_drain(p->front) && stats_gauge(GAUGE_flights_now) == 0;
+    bool sent = p->writes == NULL || writes_drain(p->writes);
+    bool done = front_drain(p->front) && sent && stats_gauge(GAUGE_flights_now) == 0;
     int64_t now = now_us();
 
     if (done || (p->cut_until_us != 0 && now >= p->cut_until_us)) {
-        loop_stop(p->loops[p->nloops]);
+        loop_stop(p->admin_loop);
         return;
     }
     if (p->cut_until_us == 0 && now >= p->drain_until_us) {
@@ -311,6 +324,10 @@ is_ready(void *arg, struct buf *why)
     const struct process *p = arg;
 
     buf_printf(why, "\"draining\":%s", p->drain_until_us != 0 ? "true" : "false");
+    if (p->writes != NULL) {            /* reads go on without it */
+        buf_addc(why, ',');
+        (void)writes_ready(p->writes, why);
+    }
     return p->started && p->drain_until_us == 0;
 }
 
@@ -338,12 +355,18 @@ block_signals(void)
 static void
 watch(struct process *p, int sig, event_callback_fn run)
 {
-    struct event *ev = evsignal_new(loop_base(p->loops[p->nloops]), sig, run, p);
+    struct event *ev = evsignal_new(loop_base(p->admin_loop), sig, run, p);
 
     if (ev == NULL || event_add(ev, NULL) == -1)
         log_fatal("signals: out of memory");
     assert(p->nsignals < NELEM(p->signals));
     p->signals[p->nsignals++] = ev;
+}
+
+static size_t
+has_journal(const struct process *p)
+{
+    return p->conf->journal_path != NULL && p->conf->journal_path[0] != '\0';
 }
 
 static void
@@ -354,11 +377,14 @@ make_loops(struct process *p)
 
     p->nloops = p->conf->workers != 0 ? p->conf->workers : cores > 0 ? (size_t)cores : 1;
     p->loops = calloc(p->nloops + 1, sizeof *p->loops);
-    for (size_t i = 0; p->loops != NULL && i <= p->nloops; i++)
+    for (size_t i = 0; p->loops != NULL && i < p->nloops + has_journal(p); i++)
         if ((p->loops[i] = loop_new((unsigned)i, &e)) == NULL)
             log_fatal("%s", e.text);
     if (p->loops == NULL)
         log_fatal("out of memory");
+    p->admin_loop = loop_new((unsigned)p->nloops + 1, &e);
+    if (p->admin_loop == NULL)
+        log_fatal("%s", e.text);
 }
 
 static void
@@ -377,17 +403,23 @@ start(struct process *p)
     p->front = front_open(p->conf, p->loops, p->nloops, &e);
     if (p->front == NULL)
         log_fatal("%s", e.text);
-    p->upstream = upstream_new(p->loops, p->nloops, &p->conf->dns_servers, &e);
+    p->upstream = upstream_new(p->loops, p->nloops + has_journal(p), &p->conf->dns_servers, &e);
     p->store = p->upstream != NULL ?
         store_new(p->conf->cache_memory, (unsigned)p->conf->cache_variants, &e) : NULL;
     p->fills = p->store != NULL ? fills_new(p->store, &e) : NULL;
     site = p->fills != NULL ? site_new(p->conf, p->upstream, &e) : NULL;
     if (site == NULL)
         log_fatal("%s", e.text);
-    request_init(p->store, p->fills, NULL);
+    if (has_journal(p)) {
+        p->writes = writes_open(p->conf, p->loops[p->nloops], p->store, p->fills, &e);
+        if (p->writes == NULL)
+            log_fatal("%s", e.text);
+        writes_follow(p, site);
+    }
+    request_init(p->store, p->fills, p->writes);
     request_site_set(site);
     ap.store = p->store;
-    p->admin = admin_start(p->loops[p->nloops], p->conf, &ap, &e);
+    p->admin = admin_start(p->admin_loop, p->conf, &ap, &e);
     if (p->admin == NULL)
         log_fatal("%s", e.text);
     apply_log(p->conf);
@@ -409,6 +441,7 @@ stop(struct process *p)
     while (p->nsignals > 0)
         event_free(p->signals[--p->nsignals]);
     admin_stop(&p->admin);
+    writes_close(&p->writes);
     upstream_free(&p->upstream);
     request_site_clear();
     fills_free(&p->fills);
@@ -420,6 +453,7 @@ stop(struct process *p)
     stats_access_flush();
     for (size_t i = 0; i <= p->nloops; i++)
         loop_free(&p->loops[i]);
+    loop_free(&p->admin_loop);
     free(p->loops);
     conf_unref(&p->conf);
     buf_free(&p->overrides);
@@ -443,10 +477,10 @@ run(struct process *p)
     watch(p, SIGINT, on_terminate);
     watch(p, SIGHUP, on_reload);
     watch(p, SIGUSR1, on_reopen);
-    if (timer_init(&p->tick, p->loops[p->nloops], on_tick, p) == -1 ||
+    if (timer_init(&p->tick, p->admin_loop, on_tick, p) == -1 ||
         timer_set(&p->tick, 1000000) == -1)
         log_fatal("out of memory");
-    loop_run(p->loops[p->nloops]);
+    loop_run(p->admin_loop);
     stop(p);
     log_info("stopped");
     return 0;

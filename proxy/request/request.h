@@ -28,6 +28,8 @@ struct site *site_ref(struct site *s);
 void site_unref(struct site **sp);
 struct conf *site_conf(const struct site *s);               /* borrowed */
 struct route_table *site_table(const struct site *s);       /* borrowed */
+struct origin *const *site_origins(const struct site *s);   /* of its configuration; borrowed */
+struct slice site_via(const struct site *s);        /* our name as Via has it; lives as long as s */
 
 /* Once, before any worker: what all requests share. w: NULL without a journal. */
 void request_init(struct store *s, struct fills *f, struct writes *w);

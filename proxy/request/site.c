@@ -100,3 +100,15 @@ site_table(const struct site *s)
 {
     return s->table;
 }
+
+struct origin *const *
+site_origins(const struct site *s)
+{
+    return s->origins;
+}
+
+struct slice
+site_via(const struct site *s)
+{
+    return s->hop;
+}

@@ -1,0 +1,747 @@
+/*
+ * Delivery: one write on its way to the origin.
+ *
+ * Model    START    row and content are read, the request is made of them; others may go with it
+ *                   (gather.c)
+ *          SENDING  is committed, with one attempt more, before the first byte leaves
+ *          ORIGIN   a private fetch (fill/); the answer's end is waited for
+ *          OUTCOME  what it means (policy.c); what it changed is purged or filled, and only then
+ *                   is it committed, and only then is it pending no more: a writer that looks
+ *                   sees its pending write, or what the origin made of it, never what was before.
+ *          A crash in between leaves SENDING, and the write is sent again where it may be, with the
+ *          same Idempotency-Key; where it may not its fate is unknown, and a person settles it.
+ * Power    what a commit of SENDING must survive is the route's word for writes that may not be
+ *          repeated. All other changes may be lost with the power: the write is then sent again, or
+ *          is uncertain.
+ * Threads  the write loop.
+ */
+#include "write/deliver.h"
+
+#include <stdlib.h>
+
+#include "purge/purge.h"
+
+#define HEAD_MAX     16384              /* of an answer's fields that are kept */
+#define ANSWER_LONG  (16 << 20)         /* more of an answer is not waited for */
+#define BACK_MS      1000               /* until what could not begin is tried again */
+#define TEXT_MAX     65536              /* of content that templates look at */
+
+static const char no_memory[] = "memory was out";
+
+static void send_out(struct delivery *d);
+static void finished(struct delivery *d);
+
+/* ---- items ----------------------------------------------------------------------------------- */
+
+static struct slice
+keep(struct delivery *d, struct slice s, bool *ok)
+{
+    if (s.p == NULL)
+        return s;
+    s = pool_slice(d->pool, s);
+    *ok = *ok && s.p != NULL;
+    return s;
+}
+
+static struct item *
+room_for_item(struct delivery *d)
+{
+    if (d->nitems == d->cap) {
+        size_t cap = d->cap > 0 ? d->cap * 2 : 1;
+        struct item *items = pool_alloc(d->pool, cap * sizeof *items);
+
+        if (items == NULL)
+            return NULL;
+        if (d->nitems > 0)
+            memcpy(items, d->items, d->nitems * sizeof *items);
+        d->items = items;
+        d->cap = cap;
+    }
+    memset(&d->items[d->nitems], 0, sizeof *d->items);
+    return &d->items[d->nitems];
+}
+
+struct item *
+delivery_item(struct delivery *d, const struct write_row *row, const struct write_content *c)
+{
+    struct item *it = room_for_item(d);
+    bool ok = true;
+
+    if (it == NULL)
+        return NULL;
+    it->row = *row;
+    it->to = WRITE_STATES;
+    it->content = (struct write_content){ .method_name = keep(d, c->method_name, &ok),
+        .url = keep(d, c->url, &ok), .target = keep(d, c->target, &ok),
+        .host = keep(d, c->host, &ok), .fields = keep(d, c->fields, &ok),
+        .has_body = c->has_body, .body = keep(d, c->body, &ok),
+        .idempotency_key = keep(d, c->idempotency_key, &ok) };
+    if (!ok)
+        return NULL;
+    d->nitems++;
+    return it;
+}
+
+static struct delivery *
+delivery_new(struct writes *w)
+{
+    struct pool *pool = pool_new();
+    struct delivery *d = pool != NULL ? pool_zalloc(pool, sizeof *d) : NULL;
+
+    if (d == NULL) {
+        pool_free(&pool);
+        return NULL;
+    }
+    d->magic = DELIVERY_MAGIC;
+    d->w = w;
+    d->pool = pool;
+    d->table = route_table_ref(w->site.table);
+    d->next = w->deliveries;
+    if (d->next != NULL)
+        d->next->prev = d;
+    w->deliveries = d;
+    atomic_fetch_add(&w->under_way, 1);
+    return d;
+}
+
+static void
+delivery_free(struct delivery *d)
+{
+    CHECK(d, DELIVERY_MAGIC);
+    fill_close(&d->fill);
+    if (d->prev != NULL)
+        d->prev->next = d->next;
+    else
+        d->w->deliveries = d->next;
+    if (d->next != NULL)
+        d->next->prev = d->prev;
+    route_table_unref(&d->table);
+    atomic_fetch_sub(&d->w->under_way, 1);
+    d->magic = 0;
+    pool_free(&(struct pool *){ d->pool });         /* the delivery itself lives there */
+}
+
+/* Its fetch is given up; memory goes now, or when the journal is done with it. */
+void
+deliveries_end(struct writes *w)
+{
+    struct delivery *next;
+
+    for (struct delivery *d = w->deliveries; d != NULL; d = next) {
+        next = d->next;
+        fill_close(&d->fill);
+        d->ended = true;
+        if (d->left == 0)
+            delivery_free(d);
+    }
+}
+
+bool
+delivery_has(const struct writes *w, uint64_t seq)
+{
+    for (const struct delivery *d = w->deliveries; d != NULL; d = d->next)
+        for (size_t i = 0; i < d->nitems; i++)
+            if (d->items[i].row.seq == seq)
+                return true;
+    return false;
+}
+
+/* ---- what is committed ----------------------------------------------------------------------- */
+
+void
+writes_moved(struct writes *w, const struct write_row *was, const struct write_row *r)
+{
+    bool before = write_is_pending(was->state), now = write_is_pending(r->state);
+
+    if (before && !now) {
+        writes_count(w, r, false);
+        schedule_settled(w->schedule, r, now_us() / 1000);
+        looks_again(w, row_target(r));
+    } else if (!before && now) {
+        writes_count(w, r, true);
+        if (writes_enter(w, r) == -1)
+            log_error("writes: out of memory; a write that is pending again waits for a restart");
+    }
+    watch_row(w, r);
+    writes_pump(w);
+}
+
+static void
+on_committed(struct wop *o)
+{
+    struct delivery *d = o->arg;
+
+    CHECK(d, DELIVERY_MAGIC);
+    if (o->op.result == JOURNAL_FULL && !d->ended) {
+        wop_again(o);
+        return;
+    }
+    wop_free(o);
+    if (--d->left > 0)
+        return;
+    if (d->ended)
+        delivery_free(d);
+    else
+        d->committed(d);
+}
+
+static struct wop *
+update_of(struct delivery *d, const struct item *it)
+{
+    bool answered = it->to != WRITE_SENDING && it->to != WRITE_SUPERSEDED;
+    size_t n = answered ? it->answer_head.n + it->answer_body.n : 0;
+    struct wop *o = wop_new(d->w, JOURNAL_UPDATE, n);
+    char *at;
+
+    if (o == NULL)
+        return NULL;
+    at = o->bytes;
+    o->op.durable = it->to == WRITE_SENDING &&
+        !policy_repeatable(it->row.method, d->route->conf->write_idempotent) ?
+        d->route->conf->write_durability : WRITE_OS;
+    o->op.row = it->row;
+    o->op.settle = !write_is_pending(it->row.state) && !write_is_dead(it->row.state);
+    o->op.keep_answer = answered;
+    if (answered) {
+        o->op.content.answer_head = put_slice(&at, it->answer_head);
+        o->op.content.answer_body = put_slice(&at, it->answer_body);
+        o->op.content.cause = slice_of(it->cause != NULL ? it->cause : "");
+    }
+    o->then = on_committed;
+    o->arg = d;
+    return o;
+}
+
+/* All items as they are now; all or none are asked for. -1: memory is out. */
+static int
+commit(struct delivery *d, void (*committed)(struct delivery *d))
+{
+    struct wop *list = NULL, *o;
+
+    for (size_t i = d->nitems; i-- > 0;) {
+        o = update_of(d, &d->items[i]);
+        if (o == NULL) {
+            while ((o = list) != NULL) {
+                list = o->next;
+                wop_free(o);
+            }
+            return -1;
+        }
+        o->next = list;
+        list = o;
+    }
+    d->committed = committed;
+    d->left = d->nitems;
+    while ((o = list) != NULL) {
+        list = o->next;
+        wop_do(o);
+    }
+    return 0;
+}
+
+/* Nothing was sent or changed: the chains go back. */
+static void
+put_back(struct delivery *d)
+{
+    struct writes *w = d->w;
+
+    schedule_ended(w->schedule, d->route_number);
+    for (size_t i = 0; i < d->nitems; i++)
+        schedule_again(w->schedule, &d->items[i].row, BACK_MS, now_us() / 1000);
+    writes_pump(w);
+    delivery_free(d);
+}
+
+/* ---- the request ----------------------------------------------------------------------------- */
+
+const char *
+fields_find(struct slice fields, struct slice name)
+{
+    while (fields.n > name.n) {
+        const char *end = memchr(fields.p, '\n', fields.n);
+        size_t n = end != NULL ? (size_t)(end - fields.p) + 1 : fields.n;
+
+        if (fields.p[name.n] == ':' &&
+            slice_ieq((struct slice){ fields.p, name.n }, name))
+            return fields.p;
+        fields.p += n;
+        fields.n -= n;
+    }
+    return NULL;
+}
+
+/* Which writes go together: the same ones have the same key when they are sent again. */
+static uint64_t
+set_of(const struct delivery *d)
+{
+    struct slice rows = { NULL, 0 };
+    struct buf b = { 0 };
+    uint64_t set;
+
+    for (size_t i = 0; i < d->nitems; i++)
+        buf_addhex(&b, d->items[i].row.seq);
+    rows = b.failed ? d->body : buf_slice(&b);
+    set = key_hash(rows);
+    buf_free(&b);
+    return set;
+}
+
+/* Idempotency-Key: the client's own, else the id of the write; X-Weir-Accepted: when we took it. */
+static void
+put_extra(struct delivery *d, struct buf *b)
+{
+    const struct item *it = &d->items[0];
+    char date[HTTP_DATE_LEN], id[WRITE_ID_N + 1];
+
+    if (d->batch || fields_find(it->content.fields, SLICE("Idempotency-Key")) == NULL) {
+        journal_id(d->w->j, it->row.seq, id);
+        buf_addz(b, "Idempotency-Key: ");
+        if (d->nitems > 1 && d->batch)
+            buf_printf(b, "\"%s-%016llx\"", id, (unsigned long long)set_of(d));
+        else if (it->content.idempotency_key.p == NULL ||
+            !sf_put_string(b, it->content.idempotency_key))
+            (void)sf_put_string(b, slice_of(id));
+        buf_addz(b, "\r\n");
+    }
+    if (d->batch)
+        buf_addz(b, d->route->conf->write_batch_format == WRITE_BATCH_NDJSON ?
+            "Content-Type: application/x-ndjson\r\n" : "Content-Type: application/json\r\n");
+    http_date_put(date, it->row.accepted_ms / 1000);
+    http_put(b, SLICE("X-Weir-Accepted"), (struct slice){ date, sizeof date });
+}
+
+/* Is this line not the client's to say here? */
+static bool
+is_ours(const struct delivery *d, struct slice line)
+{
+    static const char *const batch[] = { "Content-Type", "Content-Digest", "Content-MD5", "Digest",
+        "Repr-Digest", "Idempotency-Key" };
+
+    if (fields_find(line, SLICE("X-Weir-Accepted")) != NULL)
+        return true;
+    for (size_t i = 0; d->batch && i < NELEM(batch); i++)
+        if (fields_find(line, slice_of(batch[i])) != NULL)
+            return true;
+    return false;
+}
+
+static void
+put_fields(void *arg, struct buf *b)
+{
+    struct delivery *d = arg;
+    struct slice rest = d->items[0].content.fields;
+
+    while (rest.n > 0) {
+        const char *end = memchr(rest.p, '\n', rest.n);
+        struct slice line = { rest.p, end != NULL ? (size_t)(end - rest.p) + 1 : rest.n };
+
+        if (!is_ours(d, line))
+            buf_adds(b, line);
+        rest.p += line.n;
+        rest.n -= line.n;
+    }
+    buf_adds(b, d->extra);
+}
+
+/* The head as a client would have sent it: what templates, Vary and rules look at. */
+static int
+parse_head(struct delivery *d, const struct item *it, bool fields)
+{
+    const struct http_limits limits = { SIZE_MAX, SIZE_MAX, HTTP_FIELDS_MAX };
+    struct http_field *at = pool_alloc(d->pool, HTTP_FIELDS_MAX * sizeof *at);
+    struct http_fault fault;
+    struct buf b = { 0 };
+
+    d->head = pool_zalloc(d->pool, sizeof *d->head);
+    if (d->head == NULL || at == NULL || http_uri_parse(it->content.url, &d->url) == -1)
+        return -1;
+    buf_adds(&b, it->content.method_name);
+    buf_addc(&b, ' ');
+    buf_add(&b, d->url.path.p, (size_t)(it->content.url.p + it->content.url.n - d->url.path.p));
+    buf_addz(&b, " HTTP/1.1\r\nHost: ");
+    buf_adds(&b, it->content.host);
+    buf_addz(&b, "\r\n");
+    if (fields)
+        buf_adds(&b, it->content.fields);
+    buf_addz(&b, "\r\n");
+    d->bytes = pool_slice(d->pool, buf_slice(&b));
+    buf_free(&b);
+    d->head->fields = at;
+    d->head->cap = HTTP_FIELDS_MAX;
+    return d->bytes.p != NULL &&
+        http_parse_request(d->bytes.p, d->bytes.n, &limits, d->head, &fault) > 0 ? 0 : -1;
+}
+
+static struct slice
+without_port(struct slice host)
+{
+    size_t i = host.n;
+
+    while (i > 0 && host.p[i - 1] >= '0' && host.p[i - 1] <= '9')
+        i--;
+    if (i > 0 && host.p[i - 1] == ':')
+        host.n = i - 1;
+    return host;
+}
+
+/* The route's parameters, if the path still leads to it. */
+static void
+match(struct delivery *d)
+{
+    const struct route *r = route_match(d->table, without_port(d->url.host), d->url.path, d->head,
+        &d->match);
+
+    if (r == d->route)
+        return;
+    memset(&d->match, 0, sizeof d->match);
+    d->match.route = d->route;
+    for (size_t i = 0; i < d->route->nparams; i++)
+        d->match.values[i] = SLICE("");
+}
+
+static int
+make_request(struct delivery *d)
+{
+    const struct item *it = &d->items[0];
+    struct buf b = { 0 };
+
+    if (parse_head(d, it, true) == -1 && parse_head(d, it, false) == -1)
+        return -1;
+    match(d);
+    d->body = it->content.body;
+    if (d->batch && batch_body(d) == -1)
+        return -1;
+    put_extra(d, &b);
+    d->extra = pool_slice(d->pool, buf_slice(&b));
+    buf_free(&b);
+    return d->extra.p != NULL ? 0 : -1;
+}
+
+/* ---- the start ------------------------------------------------------------------------------- */
+
+static bool
+set_route(struct delivery *d, uint32_t number)
+{
+    struct writes *w = d->w;
+    const struct conf *c = route_table_conf(d->table);
+
+    d->route_number = number;
+    d->route = route_table_find(d->table, journal_route_name(w->j, number));
+    if (d->route == NULL)
+        return false;
+    d->origin = w->site.origins[d->route->conf->to - c->origins];
+    return writes_origin(w, slice_of(d->route->conf->to->id), &d->origin_number);
+}
+
+/* It was at the origin when the process ended, and may not be sent again. */
+static void
+left_uncertain(struct delivery *d)
+{
+    struct item *it = &d->items[0];
+
+    it->to = WRITE_UNCERTAIN;
+    it->cause = "it was at the origin when this process ended";
+    finished(d);
+}
+
+void
+delivery_start(struct writes *w, const struct write_row *taken)
+{
+    struct delivery *d = verb_holds(w, taken->seq) ? NULL : delivery_new(w);
+    struct write_content c;
+    struct write_row row;
+    struct err e;
+
+    if (d == NULL || journal_read(w->j, taken->seq, &row, &c, &e) != 1 ||
+        !write_is_pending(row.state) || !set_route(d, row.route) ||
+        delivery_item(d, &row, &c) == NULL) {
+        schedule_ended(w->schedule, taken->route);
+        schedule_again(w->schedule, taken, BACK_MS, now_us() / 1000);
+        if (d != NULL)
+            delivery_free(d);
+        return;
+    }
+    if (row.state == WRITE_SENDING &&
+        !policy_repeatable(row.method, d->route->conf->write_idempotent)) {
+        left_uncertain(d);
+        return;
+    }
+    gather(d);
+    if (make_request(d) == -1) {
+        put_back(d);
+        return;
+    }
+    for (size_t i = 0; i < d->nitems; i++) {
+        struct item *it = &d->items[i];
+
+        if (it->to == WRITE_SUPERSEDED) {
+            it->row.state = WRITE_SUPERSEDED;
+            it->row.settled_ms = wall_ms();
+            continue;
+        }
+        it->to = WRITE_SENDING;
+        it->row.state = WRITE_SENDING;
+        it->row.attempts++;
+    }
+    if (commit(d, send_out) == -1)
+        put_back(d);
+}
+
+/* ---- at the origin --------------------------------------------------------------------------- */
+
+static void on_change(void *arg);
+
+/* Those that this one replaced are settled now, before it leaves. */
+static void
+settle_superseded(struct delivery *d)
+{
+    size_t n = 0;
+
+    if (d->nitems > 1 && !d->batch)
+        schedule_instead(d->w->schedule, &d->items[0].row);
+    for (size_t i = 0; i < d->nitems; i++) {
+        struct item *it = &d->items[i];
+
+        if (it->to == WRITE_SUPERSEDED) {
+            COUNT(writes_superseded);
+            writes_moved(d->w, &(struct write_row){ .state = WRITE_PENDING }, &it->row);
+        } else {
+            d->items[n++] = *it;
+        }
+    }
+    d->nitems = n;
+}
+
+static void
+send_out(struct delivery *d)
+{
+    const struct item *it = &d->items[0];
+    struct writes *w = d->w;
+    struct fill_want want;
+    bool ignored;
+
+    settle_superseded(d);
+    for (size_t i = 0; i < d->nitems; i++)
+        watch_row(w, &d->items[i].row);
+    it = &d->items[0];
+    want = (struct fill_want){ .mode = FILL_PRIVATE, .table = d->table, .match = &d->match,
+        .origin = d->origin, .target = it->content.target, .request = d->head,
+        .request_bytes = d->bytes, .why = "write", .https = slice_eq(d->url.scheme, SLICE("https")),
+        .host = it->content.host, .via = slice_of(w->site.via), .fields = put_fields,
+        .fields_arg = d, .body = HTTP_NO_BODY };
+    if (d->batch)
+        want.target = slice_of(d->route->conf->write_batch_to);
+    if (it->content.has_body || d->batch) {
+        want.body = HTTP_LENGTH;
+        want.length = d->body.n;
+        want.content = d->body.p != NULL ? d->body : SLICE("");
+    }
+    sem_request_read(d->head, &want.semantics);
+    if (d->nitems > 0)
+        COUNT(writes_attempts);
+    d->fill = fill_open(w->fills, w->loop, &want, on_change, d, &ignored);
+    if (d->fill == NULL) {
+        for (size_t i = 0; i < d->nitems; i++)
+            delivery_judge(d, &d->items[i], &(struct policy_heard){ 0 }, -1, no_memory);
+        finished(d);
+    }
+}
+
+void
+delivery_judge(struct delivery *d, struct item *it, const struct policy_heard *h,
+    int64_t retry_after_ms, const char *cause)
+{
+    const struct conf_route *c = d->route->conf;
+    struct policy_retry r = { .attempts = it->row.attempts, .attempts_max = c->write_attempts,
+        .accepted_ms = it->row.accepted_ms, .now_ms = wall_ms(),
+        .retry_for_ms = c->write_retry_for_ms, .min_ms = c->write_backoff_min_ms,
+        .max_ms = c->write_backoff_max_ms, .retry_after_ms = retry_after_ms,
+        .random = random_fast() };
+
+    it->to = policy_judge(policy_repeatable(it->row.method, c->write_idempotent), h);
+    it->status = h->answered ? h->status : 0;
+    it->cause = cause;
+    if (it->to != WRITE_WAITING)
+        return;
+    it->delay_ms = policy_backoff(&r);
+    if (it->delay_ms == -1)
+        it->to = WRITE_EXPIRED;
+}
+
+/* ---- what it changed ------------------------------------------------------------------------- */
+
+static void
+purge_of(struct delivery *d, const struct item *it, const struct fill_view *v, struct slice body)
+{
+    const struct key_params params = { d->route->params, d->match.values, d->route->nparams };
+    struct key_facts facts = { .path = &params };
+
+    if (d->batch && parse_head(d, it, true) == 0)       /* each has a target of its own */
+        match(d);
+    facts.request = d->head;
+    facts.host = d->url.host;
+    facts.query = d->url.query;
+    purge_target(d->w->store, d->table, it->content.url, v != NULL ? v->response : NULL);
+    if (it->content.body.p != NULL && it->content.body.n <= TEXT_MAX && !sem_coded(d->head))
+        facts.request_body = it->content.body;
+    if (v != NULL) {
+        facts.response = v->response;
+        if ((d->route->needs & KEY_NEEDS_RESPONSE_BODY) && !sem_coded(v->response) &&
+            body.n <= TEXT_MAX)
+            facts.response_body = body;
+    }
+    purge_templates(d->w->store, d->table, d->route, &facts, it->content.url);
+}
+
+/* Success purges, and an unknown fate; what is dead too, since readers saw it pending. */
+static bool
+purges(const struct delivery *d, const struct item *it, bool reached)
+{
+    if (d->route->conf->purge_on == PURGE_ON_ANY && it->status != 0)
+        return true;
+    if (it->status != 0 && sem_invalidates(it->row.method, it->status))
+        return true;
+    return write_is_dead(it->to) || (it->status == 0 && reached);
+}
+
+/* ---- the outcome ----------------------------------------------------------------------------- */
+
+static void
+count_outcome(const struct item *it)
+{
+    switch (it->to) {
+    case WRITE_DELIVERED:
+        COUNT(writes_delivered);
+        break;
+    case WRITE_WAITING:
+        COUNT(writes_retried);
+        break;
+    case WRITE_SUPERSEDED:
+        break;
+    default:
+        COUNT(writes_dead);
+    }
+}
+
+static void
+settle(struct delivery *d)
+{
+    struct writes *w = d->w;
+    int64_t now = now_us() / 1000;
+
+    schedule_ended(w->schedule, d->route_number);
+    for (size_t i = 0; i < d->nitems; i++) {        /* before those that wait take their place */
+        struct item *it = &d->items[i];
+
+        count_outcome(it);
+        if (!write_is_pending(it->to))
+            writes_moved(w, &(struct write_row){ .state = WRITE_SENDING }, &it->row);
+    }
+    for (size_t i = 0; i < d->nitems; i++) {
+        struct item *it = &d->items[i];
+
+        if (write_is_pending(it->to)) {
+            schedule_again(w->schedule, &it->row, it->delay_ms, now);
+            watch_row(w, &it->row);
+        }
+    }
+    writes_pump(w);
+    delivery_free(d);
+}
+
+/* Every item knows what becomes of it. */
+static void
+finished(struct delivery *d)
+{
+    int64_t now = wall_ms();
+
+    fill_close(&d->fill);
+    for (size_t i = 0; i < d->nitems; i++) {
+        struct item *it = &d->items[i];
+
+        it->row.state = (uint8_t)it->to;
+        it->row.status = (uint16_t)it->status;
+        it->row.due_ms = it->to == WRITE_WAITING ? now + it->delay_ms : 0;
+        it->row.settled_ms = write_is_pending(it->to) ? 0 : now;
+    }
+    if (commit(d, settle) == -1) {
+        COUNT(memory_failures);         /* as it is in the journal: it was sent */
+        log_error("writes: out of memory; the outcome of a delivery is lost, it stays `sending`");
+        schedule_ended(d->w->schedule, d->route_number);
+        for (size_t i = 0; i < d->nitems; i++)
+            schedule_again(d->w->schedule, &d->items[i].row, 1000, now_us() / 1000);
+        delivery_free(d);
+    }
+}
+
+static void
+hear_fault(struct delivery *d, const struct exchange_fault *f)
+{
+    bool down = schedule_heard(d->w->schedule, d->origin_number, !policy_unreachable(f),
+        random_fast(), now_us() / 1000);
+
+    for (size_t i = 0; i < d->nitems; i++) {
+        struct item *it = &d->items[i];
+
+        delivery_judge(d, it, &(struct policy_heard){ .reached = f->reached }, -1, f->cause);
+        if (it->to == WRITE_WAITING && down)
+            it->delay_ms = 0;           /* the breaker says when */
+        if (purges(d, it, f->reached))
+            purge_of(d, it, NULL, (struct slice){ NULL, 0 });
+    }
+    finished(d);
+}
+
+static void
+keep_answer(struct delivery *d, struct item *it, const struct fill_view *v, struct slice body)
+{
+    struct slice fields = { v->head.p + v->status_n, v->head.n - v->status_n };
+
+    if (fields.n > HEAD_MAX)
+        return;
+    it->answer_head = pool_slice(d->pool, fields);
+    if (v->complete && body.p != NULL && body.n <= WRITE_ANSWER_MAX)
+        it->answer_body = body;
+}
+
+static void
+hear_answer(struct delivery *d, const struct fill_view *v)
+{
+    int64_t after = policy_retry_after(v->response, wall_ms());
+    struct slice body = body_size(v->body) == 0 ? SLICE("") :
+        body_text(v->body, d->pool, WRITE_ANSWER_MAX);
+
+    (void)schedule_heard(d->w->schedule, d->origin_number, true, 0, now_us() / 1000);
+    if (d->batch) {
+        batch_settle(d, v, body);
+    } else {
+        delivery_judge(d, &d->items[0],
+            &(struct policy_heard){ .answered = true, .status = v->status }, after, "");
+        keep_answer(d, &d->items[0], v, body);
+    }
+    for (size_t i = 0; i < d->nitems; i++)
+        if (purges(d, &d->items[i], true))
+            purge_of(d, &d->items[i], v, body);
+    finished(d);
+}
+
+static void
+on_change(void *arg)
+{
+    struct delivery *d = arg;
+    struct fill_view v;
+
+    CHECK(d, DELIVERY_MAGIC);
+    fill_look(d->fill, &v);
+    if (v.state == FILL_FAULT) {
+        hear_fault(d, v.fault);
+    } else if (v.state == FILL_HEAD) {
+        uint64_t size = body_size(v.body);
+
+        if (v.complete || v.broken || size > ANSWER_LONG) {
+            hear_answer(d, &v);
+        } else {
+            fill_consumed(d->fill, size);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+/* write/deliver.h -- private to write/: one delivery, of one write or of several together. */
+#ifndef WEIR_WRITE_DELIVER_H
+#define WEIR_WRITE_DELIVER_H
+
+#include "write/policy.h"
+#include "write/priv.h"
+
+/* One write of it. Content is in the delivery's pool. */
+struct item {
+    struct write_row row;               /* as it is in the journal */
+    struct write_content content;
+    enum write_state to;                /* what becomes of it */
+    int64_t delay_ms;                   /* WAITING: for so long */
+    unsigned status;                    /* of its answer; 0: none */
+    struct slice answer_head, answer_body;          /* body.p NULL: not kept */
+    const char *cause;
+};
+
+struct delivery {
+    uint32_t magic;
+#define DELIVERY_MAGIC 0x3417de11u
+    struct delivery *prev, *next;       /* w->deliveries */
+    struct writes *w;
+    struct pool  *pool;                 /* owned: the delivery itself lives there */
+    struct item  *items; size_t nitems, cap;
+    bool          batch;                /* the items go as one request, of its own */
+    uint32_t      route_number;
+    struct route_table *table;          /* owned reference */
+    const struct route *route;
+    struct origin *origin;              /* borrowed from the site, for the start alone */
+    unsigned      origin_number;
+    struct route_match match;
+    struct http_head *head;             /* the request, parsed; its slices lie in `bytes` */
+    struct slice  bytes;
+    struct http_uri url;
+    struct slice  extra;                /* field lines of ours */
+    struct slice  body;
+    struct fill  *fill;                 /* owned */
+    size_t        left;                 /* operations under way */
+    void        (*committed)(struct delivery *d);   /* when none is left */
+    bool          ended;                /* given up: freed when its operations are back */
+};
+
+/* gather.c: what else goes with the first item. */
+void gather(struct delivery *d);
+/* batch.c: -1: memory is out, or one cannot be a part of it. */
+int  batch_body(struct delivery *d);
+/* What each item's answer is, of the batch's. */
+void batch_settle(struct delivery *d, const struct fill_view *v, struct slice body);
+
+struct item *delivery_item(struct delivery *d, const struct write_row *row,
+    const struct write_content *c);     /* copied; NULL: memory is out */
+/* What this attempt means for one item. */
+void delivery_judge(struct delivery *d, struct item *it, const struct policy_heard *h,
+    int64_t retry_after_ms, const char *cause);
+
+#endif

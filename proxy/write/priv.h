@@ -1,0 +1,189 @@
+/* Private to write/: what the files of the write loop share. */
+#ifndef WEIR_WRITE_PRIV_H
+#define WEIR_WRITE_PRIV_H
+
+#include <pthread.h>
+
+#include "stats/stats.h"
+#include "write/journal.h"
+#include "write/schedule.h"
+#include "write/write.h"
+
+#define FILTER_N (1u << 19)
+
+struct delivery;
+struct held;
+
+/* An operation of the journal, and what is to be done when it is committed. */
+struct wop {
+    struct journal_op op;               /* content points into bytes[] */
+    struct loop_msg   msg;
+    struct writes    *w;
+    struct wop       *next;             /* of those that are to be tried again */
+    void            (*then)(struct wop *o);         /* takes it; on the write loop */
+    void             *arg;
+    char              bytes[];
+};
+
+struct write_site {                     /* what is in force */
+    struct route_table *table;          /* owned reference */
+    struct origin     **origins;        /* owned references, of the table's configuration */
+    size_t              norigins;
+    char               *via;            /* owned */
+};
+
+struct writes {
+    uint32_t        magic;
+#define WRITES_MAGIC 0x3417e500u
+    struct loop    *loop;               /* borrowed: the write loop */
+    struct store   *store;              /* borrowed */
+    struct fills   *fills;              /* borrowed */
+    struct journal *j;                  /* owned */
+    pthread_t       thread;
+    bool            running;            /* the thread */
+    atomic_bool     draining, closing;
+    atomic_uint     under_way;          /* deliveries */
+    _Atomic uint32_t *filter;           /* FILTER_N, owned; written by the write loop */
+
+    /* the write loop's */
+    struct write_site site;             /* table NULL: none yet */
+    struct schedule *schedule;          /* owned */
+    struct timer    timer;              /* when something may be to do */
+    struct loop_msg pump;
+    bool            pump_posted;
+    struct loop_msg end;                /* writes_close */
+    struct delivery *deliveries;
+    struct wop     *again;              /* operations that the journal could not take */
+    struct timer    again_timer, tick;
+    char          **origin_names; size_t norigin_names;     /* by the schedule's number; owned */
+    struct write_ask *looking;          /* who wait for a delivery */
+    struct write_watch *watches;
+    struct held    *held;               /* writes that an operator's verb is about */
+    bool            paused;             /* all deliveries */
+
+    pthread_mutex_t mtx;
+    struct write_ask *asks;             /* under mtx: all, to be freed at the end */
+    struct stats_source figures;
+};
+
+/* ---- writes.c -------------------------------------------------------------------------------- */
+
+/* Room for n bytes behind it. NULL: memory out. */
+struct wop *wop_new(struct writes *w, enum journal_kind kind, size_t n);
+void wop_free(struct wop *o);           /* NULL is fine */
+/* then(o) comes on the write loop, always. */
+void wop_do(struct wop *o);
+/* The journal could not take it: once more, in a second. */
+void wop_again(struct wop *o);
+/* Copies s to *at, which moves behind it; .p NULL stays so. */
+struct slice put_slice(char **at, struct slice s);
+void writes_pump(struct writes *w);     /* soon */
+/* The row is pending (no more): for readers. */
+void writes_count(struct writes *w, const struct write_row *r, bool pending);
+/* One is new, or pending again. Returns its position; -1: memory out. */
+int64_t writes_enter(struct writes *w, const struct write_row *r);
+/* The numbers of an origin's name; false: there is none. */
+bool writes_origin(const struct writes *w, struct slice name, unsigned *number);
+/* The schedule learns of this route; -1: memory out. */
+int writes_route(struct writes *w, uint32_t number);
+
+/* As schedule_source has it. */
+bool writes_next_of_target(void *writes, uint64_t target, uint64_t seq, struct write_row *r);
+
+int64_t age_ms(const struct journal_figures *f);        /* of the oldest pending write */
+
+static inline uint64_t
+row_target(const struct write_row *r)
+{
+    return r->c2 != 0 ? r->c2 : r->c1;
+}
+
+/* ---- ask.c ----------------------------------------------------------------------------------- */
+
+struct write_ask {
+    uint32_t         magic;
+#define WRITE_ASK_MAGIC 0x3417ea5cu
+    struct write_ask *prev, *next;      /* w->asks, under w->mtx */
+    struct writes   *w;
+    struct loop     *l;                 /* of who asks */
+    struct loop_msg  msg;
+    write_done      *done;              /* NULL: forgotten; the asker's, as `seen` */
+    void           (*seen)(void *arg, const struct write_view *v);
+    void            *arg;
+    void           (*run)(struct write_ask *a);     /* on the write loop */
+    struct write_answer answer;
+    struct buf       text;              /* owned: of the answer */
+    struct wop      *op;                /* owned: its slices are the answer's */
+
+    /* what is asked */
+    struct pool     *pool;              /* owned: of slices below; may be NULL */
+    struct slice     id, url, origin, route;
+    struct write_filter filter;
+    uint64_t         seq, path_hash, chain, who;
+    bool             all, on, orders_target, brief;
+    enum write_verb  verb;
+    int64_t          until_us;          /* looking; 0: not */
+    struct write_ask *looking;
+    struct write_view view;
+    uint64_t         left;              /* operations under way, and one for who starts them */
+    unsigned         states;            /* mask; 0: the filter is no such state */
+    bool             one, more;
+};
+
+struct write_ask *ask_new(struct writes *w, struct loop *l, void *arg);
+void ask_free(struct write_ask *a);
+/* a->run(a) comes on the write loop. */
+void ask_post(struct write_ask *a);
+/* done(arg, &a->answer) comes on its loop; takes it. */
+void ask_answer(struct write_ask *a, enum write_outcome outcome, const char *why);
+struct slice ask_copy(struct write_ask *a, struct slice s, bool *ok);
+
+/* ---- ident.c --------------------------------------------------------------------------------- */
+
+/* Of a request with an idempotency key to url. -1: memory is out. */
+int  ident_key(struct writes *w, const struct write_request *r, struct slice url, uint8_t key[16],
+    uint8_t fingerprint[16]);
+/* A claim's id is its key's hash. */
+void ident_hex(const uint8_t key[16], char id[WRITE_ID_N + 1]);
+bool ident_unhex(const char *id, uint8_t key[16]);
+uint64_t ident_order(struct slice key);         /* c1 of what a template gave */
+
+/* ---- deliver.c ------------------------------------------------------------------------------- */
+
+/* One to be sent, as schedule_take gave it. */
+void delivery_start(struct writes *w, const struct write_row *row);
+void deliveries_end(struct writes *w);          /* gives up what is at the origin */
+bool delivery_has(const struct writes *w, uint64_t seq);
+/* The line of this field among lines; NULL: there is none. */
+const char *fields_find(struct slice fields, struct slice name);
+/* Takes schedule and readers to where the row is now; `was` is what it was. */
+void writes_moved(struct writes *w, const struct write_row *was, const struct write_row *r);
+
+/* ---- pending.c ------------------------------------------------------------------------------- */
+
+void looks_again(struct writes *w, uint64_t path_hash);     /* one of its writes is settled */
+void looks_expire(struct writes *w);            /* those whose time is over */
+int64_t looks_wait_us(const struct writes *w);          /* -1: none */
+
+/* ---- verbs.c --------------------------------------------------------------------------------- */
+
+bool verb_holds(const struct writes *w, uint64_t seq);      /* an operator's verb changes it now */
+
+/* ---- json.c ---------------------------------------------------------------------------------- */
+
+struct json_row {
+    const struct write_row *row;
+    const struct write_content *content;        /* NULL: without */
+    bool brief;
+    int64_t position;                           /* -1: not told */
+};
+void json_write(struct writes *w, struct buf *b, const struct json_row *j);
+void json_time(struct buf *b, int64_t ms);      /* RFC 3339, quoted */
+
+/* ---- watch.c --------------------------------------------------------------------------------- */
+
+void watch_row(struct writes *w, const struct write_row *r);    /* it has this state now */
+void watch_tick(struct writes *w);
+void watches_free(struct writes *w);
+
+#endif

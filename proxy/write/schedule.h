@@ -1,0 +1,82 @@
+/*
+ * write/schedule.h -- private to write/: which write goes next.
+ *
+ * Pure: rows come from a source, time from the caller. One thread (the write loop).
+ */
+#ifndef WEIR_WRITE_SCHEDULE_H
+#define WEIR_WRITE_SCHEDULE_H
+
+#include "write/journal.h"
+
+struct schedule;
+
+/* Where rows are: true and *r, or false. */
+struct schedule_source {
+    /* the first pending one of chain c1 after seq */
+    bool (*next)(void *arg, uint64_t c1, uint64_t seq, struct write_row *r);
+    /* the first pending PUT, PATCH or DELETE of this target after seq, by c1 or c2 */
+    bool (*next_of_target)(void *arg, uint64_t target, uint64_t seq, struct write_row *r);
+    void *arg;
+};
+
+struct schedule *schedule_new(const struct schedule_source *source);       /* NULL: memory out */
+void schedule_free(struct schedule **sp);
+
+struct schedule_limits {
+    bool held;                          /* there is no such route now */
+    unsigned origin;
+    unsigned concurrency;
+    int64_t interval_us;                /* between two; 0: no limit */
+    unsigned weights[WRITE_LANES];
+    unsigned batch_max;                 /* 0: not together */
+    int64_t batch_every_ms;
+    int64_t wait_max_ms;                /* no wait is longer: the wall clock was set back */
+};
+/* Times are monotonic ms but for `wall_ms`. -1: memory out. */
+int  schedule_route(struct schedule *s, uint32_t route, const struct schedule_limits *limits);
+bool schedule_knows(const struct schedule *s, uint32_t route);
+int  schedule_pause_route(struct schedule *s, uint32_t route, bool on);
+int  schedule_pause_origin(struct schedule *s, unsigned origin, bool on);
+
+/* A pending write, new or again. Returns how many of its chain are before it; -1: memory out. */
+int64_t schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms);
+
+enum schedule_took { SCHEDULE_NONE, SCHEDULE_ROW, SCHEDULE_MORE };
+/* The next to be sent: ROW, and its route counts one delivery more until schedule_ended. MORE: call
+ * again soon, others are to be looked at first. */
+enum schedule_took schedule_take(struct schedule *s, int64_t now_ms, int64_t wall_ms,
+    struct write_row *r);
+/* A further one of this route for the same delivery. */
+bool schedule_take_more(struct schedule *s, uint32_t route, int64_t now_ms, int64_t wall_ms,
+    struct write_row *r);
+/* Of a chain that is taken this is the write that is sent, not the one that was taken; those before
+ * it are settled next (coalescing). */
+void schedule_instead(struct schedule *s, const struct write_row *newest);
+void schedule_ended(struct schedule *s, uint32_t route);
+
+/* It is pending no more: taken or not. After that was committed. */
+void schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms);
+/* What was taken goes back, to be sent in so long; nothing on what was not. */
+void schedule_again(struct schedule *s, const struct write_row *r, int64_t delay_ms,
+    int64_t now_ms);
+/* It is due now, as its row says, if it waits. */
+void schedule_hurry(struct schedule *s, const struct write_row *r);
+
+/* The breaker: what a delivery told of its origin. True: deliveries to it are stopped. */
+bool schedule_heard(struct schedule *s, unsigned origin, bool reached, uint64_t random,
+    int64_t now_ms);
+
+/* When something may be to do, in ms from now; -1: not before something happens. */
+int64_t schedule_wait_ms(struct schedule *s, int64_t now_ms);
+
+/* Are there pending writes of this chain? */
+bool schedule_has(const struct schedule *s, uint64_t c1);
+/* Do pending writes have a target besides their chain? */
+bool schedule_has_targets(const struct schedule *s);
+struct schedule_figures {
+    uint64_t pending, chains, bytes; bool held, paused, origin_paused, down; unsigned active;
+};
+void schedule_figures_of(const struct schedule *s, uint32_t route, struct schedule_figures *f);
+uint64_t schedule_pending(const struct schedule *s, size_t *bytes);
+
+#endif

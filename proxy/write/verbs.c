@@ -1,0 +1,528 @@
+/*
+ * What writers and operators ask and do: one write, lists, retry, drop, pause.
+ *
+ * Model    a filter is walked in pieces, so that deliveries go on in between, and what a piece
+ *          changes is committed before the next. A write that a verb changes is held back from
+ *          delivery until that is committed; one that is at the origin is not changed.
+ * Threads  write_*: any, the answer on the loop that asked; the rest the write loop.
+ */
+#include "write/priv.h"
+
+#include <stdlib.h>
+
+#define PIECE        500                /* rows looked at in one round */
+#define LIST_DEFAULT 100
+#define LIST_MAX     1000
+#define POSITION_MAX 1000
+
+struct held { struct held *next; uint64_t seq; };
+
+bool
+verb_holds(const struct writes *w, uint64_t seq)
+{
+    for (const struct held *h = w->held; h != NULL; h = h->next)
+        if (h->seq == seq)
+            return true;
+    return false;
+}
+
+static void
+let_go(struct writes *w, uint64_t seq)
+{
+    for (struct held **at = &w->held; *at != NULL; at = &(*at)->next)
+        if ((*at)->seq == seq) {
+            struct held *h = *at;
+
+            *at = h->next;
+            free(h);
+            return;
+        }
+}
+
+/* ---- one write ------------------------------------------------------------------------------- */
+
+static int64_t
+position_of(struct writes *w, const struct write_row *r)
+{
+    struct write_row before = { 0 };
+    int64_t n = 0;
+
+    if (!write_is_pending(r->state))
+        return -1;
+    while (n <= POSITION_MAX && journal_next(w->j, r->c1, before.seq, false, &before) == 1 &&
+        before.seq < r->seq)
+        n++;
+    return n <= POSITION_MAX ? n : -1;
+}
+
+static void
+run_look(struct write_ask *a)
+{
+    struct write_content c;
+    struct write_row row;
+    struct json_row j = { .row = &row, .content = &c, .brief = a->brief };
+    struct err e;
+    int rc;
+
+    if (!journal_id_seq(a->w->j, a->id, &a->seq)) {
+        ask_answer(a, WRITE_UNKNOWN, "there is no such write");
+        return;
+    }
+    rc = journal_read(a->w->j, a->seq, &row, &c, &e);
+    if (rc != 1) {
+        ask_answer(a, rc == 0 ? WRITE_UNKNOWN : WRITE_FULL,
+            rc == 0 ? "there is no such write, or it was settled long ago" :
+            "the journal cannot be read");
+        return;
+    }
+    journal_id(a->w->j, row.seq, a->answer.id);
+    a->answer.state = row.state;
+    a->answer.status = row.status;
+    j.position = position_of(a->w, &row);
+    a->answer.position = j.position > 0 ? (uint64_t)j.position : 0;
+    if (j.position >= 0)
+        (void)journal_read(a->w->j, a->seq, &row, &c, &e);  /* the walk took its slices */
+    json_write(a->w, &a->text, &j);
+    buf_addc(&a->text, '\n');
+    ask_answer(a, WRITE_OK, "");
+}
+
+struct write_ask *
+write_look(struct writes *w, struct loop *l, struct slice id, bool brief, write_done *done,
+    void *arg)
+{
+    struct write_ask *a = ask_new(w, l, arg);
+    bool ok = true;
+
+    if (a == NULL)
+        return NULL;
+    a->id = ask_copy(a, id, &ok);
+    if (!ok) {
+        ask_free(a);
+        return NULL;
+    }
+    a->done = done;
+    a->brief = brief;
+    a->run = run_look;
+    ask_post(a);
+    return a;
+}
+
+/* ---- filters --------------------------------------------------------------------------------- */
+
+static unsigned
+states_of(struct slice name)
+{
+    const unsigned all = (1u << WRITE_STATES) - 1;
+    unsigned pending = 1u << WRITE_PENDING | 1u << WRITE_SENDING | 1u << WRITE_WAITING;
+    unsigned dead = 1u << WRITE_REJECTED | 1u << WRITE_EXPIRED | 1u << WRITE_UNCERTAIN;
+
+    if (name.p == NULL)
+        return all;
+    if (slice_eq(name, SLICE("pending")))
+        return pending;
+    if (slice_eq(name, SLICE("dead")))
+        return dead;
+    for (unsigned s = 0; s < WRITE_STATES; s++)
+        if (slice_eq(name, slice_of(write_state_name(s))))
+            return 1u << s;
+    return 0;
+}
+
+static bool
+copy_filter(struct write_ask *a, const struct write_filter *f)
+{
+    bool ok = true;
+
+    a->filter = *f;
+    a->filter.route = ask_copy(a, f->route, &ok);
+    a->filter.key = ask_copy(a, f->key, &ok);
+    a->filter.after = ask_copy(a, f->after, &ok);
+    a->states = states_of(f->state);
+    return ok;
+}
+
+/* One piece of the journal's rows that the filter's states take. */
+struct piece { struct write_row at[PIECE]; size_t n; };
+
+static bool
+add_row(void *arg, const struct write_row *r)
+{
+    struct piece *p = arg;
+
+    p->at[p->n++] = *r;
+    return p->n < PIECE;
+}
+
+/* Does the rest of the filter take it too? With *c read. */
+static bool
+takes(struct write_ask *a, const struct write_row *r, struct write_content *c)
+{
+    struct write_row now;
+
+    if (a->filter.route.p != NULL &&
+        !slice_eq(journal_route_name(a->w->j, r->route), a->filter.route))
+        return false;
+    return journal_read(a->w->j, r->seq, &now, c, NULL) == 1 &&
+        (a->filter.key.p == NULL || slice_eq(c->order_key, a->filter.key));
+}
+
+/* Starts where the filter says. false: it was answered. */
+static bool
+begin(struct write_ask *a)
+{
+    if (a->states == 0) {
+        ask_answer(a, WRITE_UNKNOWN, "there is no such state");
+        return false;
+    }
+    if (a->filter.after.p != NULL && !journal_id_seq(a->w->j, a->filter.after, &a->seq)) {
+        ask_answer(a, WRITE_UNKNOWN, "`after` is the id of no write");
+        return false;
+    }
+    return true;
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+static void
+end_list(struct write_ask *a, uint64_t last)
+{
+    char id[WRITE_ID_N + 1];
+
+    buf_addc(&a->text, ']');
+    if (last != 0) {
+        journal_id(a->w->j, last, id);
+        buf_printf(&a->text, ",\"next\":\"%s\"", id);
+    }
+    buf_addz(&a->text, "}\n");
+    ask_answer(a, WRITE_OK, "");
+}
+
+static void
+run_list_piece(struct write_ask *a)
+{
+    struct piece *p = calloc(1, sizeof *p);
+    uint64_t limit = a->filter.limit == 0 ? LIST_DEFAULT :
+        a->filter.limit > LIST_MAX ? LIST_MAX : a->filter.limit;
+    uint64_t last = 0;
+    struct write_content c;
+    bool end;
+
+    if (p == NULL || journal_each(a->w->j, a->seq, a->states, add_row, p) == -1) {
+        free(p);
+        ask_answer(a, WRITE_FULL, "the journal cannot be read, or memory is out");
+        return;
+    }
+    end = p->n < PIECE;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct json_row j = { .row = &p->at[i], .content = &c, .position = -1 };
+
+        if (a->answer.n == limit) {
+            last = a->seq;
+            break;
+        }
+        a->seq = p->at[i].seq;
+        if (!takes(a, &p->at[i], &c))
+            continue;
+        if (a->answer.n++ > 0)
+            buf_addc(&a->text, ',');
+        json_write(a->w, &a->text, &j);
+    }
+    free(p);
+    if (end || last != 0)
+        end_list(a, last);
+    else
+        ask_post(a);
+}
+
+static void
+run_list(struct write_ask *a)
+{
+    if (!begin(a))
+        return;
+    buf_addz(&a->text, "{\"writes\":[");
+    a->run = run_list_piece;
+    run_list_piece(a);
+}
+
+struct write_ask *
+write_list(struct writes *w, struct loop *l, const struct write_filter *f, write_done *done,
+    void *arg)
+{
+    struct write_ask *a = ask_new(w, l, arg);
+
+    if (a == NULL)
+        return NULL;
+    if (!copy_filter(a, f)) {
+        ask_free(a);
+        return NULL;
+    }
+    a->done = done;
+    a->run = run_list;
+    ask_post(a);
+    return a;
+}
+
+/* ---- retry and drop -------------------------------------------------------------------------- */
+
+struct change { struct write_ask *a; struct write_row was; };
+
+static void
+one_left(struct write_ask *a)
+{
+    if (--a->left > 0)
+        return;
+    if (a->more) {
+        ask_post(a);
+        return;
+    }
+    buf_printf(&a->text, "{\"writes\":%llu}\n", (unsigned long long)a->answer.n);
+    ask_answer(a, a->one && a->answer.n == 0 ? WRITE_CONFLICT : WRITE_OK,
+        a->one && a->answer.n == 0 ? "it has changed meanwhile" : "");
+}
+
+static void
+on_changed(struct wop *o)
+{
+    struct writes *w = o->w;
+    struct change *c = (struct change *)(void *)o->bytes;
+    struct write_ask *a = c->a;
+
+    if (o->op.result == JOURNAL_FULL) {
+        wop_again(o);
+        return;
+    }
+    let_go(w, o->op.row.seq);
+    if (o->op.result == JOURNAL_DONE) {
+        a->answer.n++;
+        a->answer.state = o->op.row.state;
+        writes_moved(w, &c->was, &o->op.row);
+        if (o->op.row.state == WRITE_WAITING)
+            schedule_hurry(w->schedule, &o->op.row);
+        writes_pump(w);
+    }
+    one_left(a);
+    wop_free(o);
+}
+
+/* Why not; NULL: *r is as it shall be. */
+static const char *
+change(const struct write_ask *a, struct write_row *r)
+{
+    int64_t now = wall_ms();
+
+    if (delivery_has(a->w, r->seq) || verb_holds(a->w, r->seq))
+        return "it is at the origin now";
+    if (!write_is_pending(r->state) && !write_is_dead(r->state))
+        return "it is settled";
+    if (a->verb == WRITE_DROP) {
+        r->state = WRITE_DROPPED;
+        r->settled_ms = now;
+        return NULL;
+    }
+    if (write_is_dead(r->state))
+        r->state = WRITE_PENDING;
+    r->attempts = 0;
+    r->settled_ms = 0;
+    r->due_ms = now;
+    return NULL;
+}
+
+/* Why not; NULL: it is under way. */
+static const char *
+do_verb(struct write_ask *a, const struct write_row *row)
+{
+    struct write_row to = *row;
+    const char *why = change(a, &to);
+    struct held *h = why == NULL ? malloc(sizeof *h) : NULL;
+    struct wop *o = h != NULL ? wop_new(a->w, JOURNAL_UPDATE, sizeof(struct change)) : NULL;
+
+    if (o == NULL) {
+        free(h);
+        return why != NULL ? why : "memory is out";
+    }
+    *h = (struct held){ a->w->held, row->seq };
+    a->w->held = h;
+    *(struct change *)(void *)o->bytes = (struct change){ a, *row };
+    o->op.row = to;
+    o->op.durable = WRITE_FSYNC;
+    o->op.settle = to.state == WRITE_DROPPED;
+    o->then = on_changed;
+    a->left++;
+    wop_do(o);
+    return NULL;
+}
+
+static void
+run_verb_piece(struct write_ask *a)
+{
+    struct piece *p = calloc(1, sizeof *p);
+    struct write_content c;
+
+    if (p == NULL || journal_each(a->w->j, a->seq, a->states, add_row, p) == -1) {
+        free(p);
+        ask_answer(a, WRITE_FULL, "the journal cannot be read, or memory is out");
+        return;
+    }
+    a->more = p->n == PIECE;
+    a->left = 1;
+    for (size_t i = 0; i < p->n; i++) {
+        a->seq = p->at[i].seq;
+        if (takes(a, &p->at[i], &c) &&
+            (a->filter.limit == 0 || a->answer.n + a->left <= a->filter.limit))
+            (void)do_verb(a, &p->at[i]);
+    }
+    free(p);
+    one_left(a);
+}
+
+static void
+run_verb(struct write_ask *a)
+{
+    struct write_content c;
+    struct write_row row;
+    const char *why;
+
+    if (a->id.p == NULL) {
+        if (!begin(a))
+            return;
+        a->run = run_verb_piece;
+        run_verb_piece(a);
+        return;
+    }
+    a->one = true;
+    a->left = 1;
+    if (!journal_id_seq(a->w->j, a->id, &a->seq) ||
+        journal_read(a->w->j, a->seq, &row, &c, NULL) != 1) {
+        ask_answer(a, WRITE_UNKNOWN, "there is no such write");
+        return;
+    }
+    journal_id(a->w->j, row.seq, a->answer.id);
+    a->answer.state = row.state;
+    why = do_verb(a, &row);
+    if (why != NULL)
+        ask_answer(a, WRITE_CONFLICT, why);
+    else
+        one_left(a);
+}
+
+struct write_ask *
+write_verb(struct writes *w, struct loop *l, enum write_verb verb, struct slice id,
+    const struct write_filter *f, write_done *done, void *arg)
+{
+    struct write_ask *a = ask_new(w, l, arg);
+    bool ok = true;
+
+    if (a == NULL)
+        return NULL;
+    a->id = ask_copy(a, id, &ok);
+    if (!ok || (id.p == NULL && !copy_filter(a, f))) {
+        ask_free(a);
+        return NULL;
+    }
+    if (id.p == NULL && f->state.p == NULL)         /* of what is settled there is nothing to do */
+        a->states &= ~(1u << WRITE_DELIVERED | 1u << WRITE_SUPERSEDED | 1u << WRITE_DROPPED);
+    a->verb = verb;
+    a->done = done;
+    a->run = run_verb;
+    ask_post(a);
+    return a;
+}
+
+/* ---- pause ----------------------------------------------------------------------------------- */
+
+static bool
+apply_pause(struct write_ask *a)
+{
+    struct writes *w = a->w;
+    unsigned origin;
+
+    if (a->origin.p != NULL)
+        return writes_origin(w, a->origin, &origin) &&
+            schedule_pause_origin(w->schedule, origin, a->on) == 0;
+    if (a->route.p != NULL)
+        return schedule_pause_route(w->schedule, journal_route(w->j, a->route), a->on) == 0;
+    w->paused = a->on;
+    return true;
+}
+
+static void
+on_paused(struct wop *o)
+{
+    struct write_ask *a = o->arg;
+
+    if (o->op.result != JOURNAL_DONE) {
+        ask_answer(a, WRITE_FULL, o->op.why);
+    } else {
+        (void)apply_pause(a);
+        buf_printf(&a->text, "{\"paused\":%s}\n", a->on ? "true" : "false");
+        writes_pump(a->w);
+        ask_answer(a, WRITE_OK, "");
+    }
+    wop_free(o);
+}
+
+static bool
+names_something(const struct write_ask *a)
+{
+    const struct route_table *t = a->w->site.table;
+    const struct conf *c = t != NULL ? route_table_conf(t) : NULL;
+
+    if (a->route.p != NULL)
+        return t != NULL && route_table_find(t, a->route) != NULL;
+    for (size_t i = 0; a->origin.p != NULL && c != NULL && i < c->norigins; i++)
+        if (slice_eq(slice_of(c->origins[i].id), a->origin))
+            return true;
+    return a->origin.p == NULL;
+}
+
+static void
+run_pause(struct write_ask *a)
+{
+    size_t n = 16 + a->origin.n + a->route.n;
+    struct wop *o;
+    char *at;
+
+    if (!names_something(a)) {
+        ask_answer(a, WRITE_UNKNOWN, a->route.p != NULL ? "there is no such route" :
+            "there is no such origin");
+        return;
+    }
+    o = wop_new(a->w, JOURNAL_PAUSE, n);
+    if (o == NULL) {
+        ask_answer(a, WRITE_FULL, "memory is out");
+        return;
+    }
+    at = o->bytes;
+    put_slice(&at, a->origin.p != NULL ? SLICE("origin ") :
+        a->route.p != NULL ? SLICE("route ") : SLICE("all"));
+    put_slice(&at, a->origin.p != NULL ? a->origin : a->route);
+    o->op.name = (struct slice){ o->bytes, (size_t)(at - o->bytes) };
+    o->op.on = a->on;
+    o->op.durable = WRITE_FSYNC;
+    o->then = on_paused;
+    o->arg = a;
+    wop_do(o);
+}
+
+struct write_ask *
+write_pause(struct writes *w, struct loop *l, struct slice origin, struct slice route, bool on,
+    write_done *done, void *arg)
+{
+    struct write_ask *a = ask_new(w, l, arg);
+    bool ok = true;
+
+    if (a == NULL)
+        return NULL;
+    a->origin = ask_copy(a, origin, &ok);
+    a->route = ask_copy(a, route, &ok);
+    if (!ok) {
+        ask_free(a);
+        return NULL;
+    }
+    a->on = on;
+    a->done = done;
+    a->run = run_pause;
+    ask_post(a);
+    return a;
+}
