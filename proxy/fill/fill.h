@@ -129,6 +129,7 @@ enum fill_state {
 struct fill_view {
     enum fill_state state;
     unsigned status;
+    unsigned origin_status;     /* the same, but 206 where only the rest was asked for */
     struct slice head;          /* "HTTP/1.1 200 OK\r\n" and fields, no framing, no Age of ours, no
                                    empty line */
     size_t status_n;            /* of the status line */

@@ -298,6 +298,7 @@ begin(struct flight *f, const struct http_head *h, bool store, bool also,
     f->stored_head = heads->stored;
     f->marks = heads->marks;
     f->view.status = h->status;
+    f->view.origin_status = f->joins ? 206 : h->status;
     f->view.head = heads->live;
     f->view.status_n = heads->status_n;
     f->view.framing = h->framing;

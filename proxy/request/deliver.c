@@ -281,8 +281,8 @@ static void
 put_framing(struct request *r, const struct fill_view *v, struct buf *b)
 {
     if (bodiless(r, v->status)) {
-        if (http_has(v->response, HF_CONTENT_LENGTH) && v->status >= 200 && v->status != 204 &&
-            !http_has(v->response, HF_TRANSFER_ENCODING))
+        if (v->framing == HTTP_LENGTH || (http_has(v->response, HF_CONTENT_LENGTH) &&
+            v->status >= 200 && v->status != 204 && !http_has(v->response, HF_TRANSFER_ENCODING)))
             http_put_number(b, HF_CONTENT_LENGTH, v->length);
         return;
     }

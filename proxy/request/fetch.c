@@ -60,7 +60,7 @@ static enum req_state
 arrived(struct request *r, const struct fill_view *v)
 {
     r->status = v->status;
-    r->fwd_status = v->status;
+    r->fwd_status = v->origin_status;
     if (is_error(v->status) && stale_instead(r))
         return REQ_DELIVER;
     r->outcome = r->collapsed ? OUTCOME_COLLAPSED : OUTCOME_MISS;

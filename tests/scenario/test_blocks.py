@@ -26,6 +26,7 @@ def test_a_range_is_fetched_in_blocks_and_the_next_is_answered_from_them(origin,
     assert r.status == 206 and r.body == BODY[first:last + 1]
     assert r.header("Content-Range") == "bytes %d-%d/%d" % (first, last, len(BODY))
     assert r.header("ETag") == '"v1"' and r.header("Content-Type") == "a/b" and len(r.all("Content-Range")) == 1
+    assert r.cache_status.stored and r.cache_status.params["fwd-status"] == "206"
     assert a.asked == [span(1), span(2), span(3)]
     r = ask(blocks, "%d-%d" % (2 * B - 5, 2 * B + 5))
     assert r.cache_status.hit and r.body == BODY[2 * B - 5:2 * B + 6] and len(a.asked) == 3

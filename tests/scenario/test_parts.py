@@ -140,6 +140,7 @@ def test_the_whole_is_completed_by_asking_for_the_rest(origin, weir, first, rest
     a.fields = [("A", "2"), ("Set-Cookie", "c=1")]
     r = w.get("/a")
     assert r.status == 200 and r.body == BODY and r.cache_status.fwd == "partial" and r.cache_status.stored
+    assert r.cache_status.params["fwd-status"] == "206"         # what the origin said (RFC 9211 2.3)
     assert r.header("Content-Range") is None and r.header("A") == "2" and r.header("Content-Length") == "100"
     assert r.header("Set-Cookie") == "c=1" and len(r.all("Via")) == 1
     last = origin.of("/a")[-1]
@@ -318,6 +319,15 @@ def test_a_head_is_not_answered_from_a_part(origin, weir):
     origin.on("/a", headers=[("Content-Length", "100")])
     r = w.request("HEAD", "/a")
     assert r.status == 200 and not r.cache_status.hit
+
+
+def test_a_head_that_completes_a_part_has_the_length_of_the_whole(origin, weir):
+    Ranged(origin)
+    w = weir()
+    ask(w, "0-49")
+    r = w.request("HEAD", "/a")
+    assert r.status == 200 and r.header("Content-Length") == "100" and r.header("Content-Range") is None
+    assert r.cache_status.fwd == "partial" and r.cache_status.params["fwd-status"] == "206"
 
 
 def test_the_same_range_is_fetched_once_for_many(origin, weir):
