@@ -74,10 +74,12 @@ static const char usage[] =
     "  weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "                                     which route, which key, what is stored and why\n"
     "  weir reload                        load the configuration again\n"
+    "  weir writes ls|show|retry|drop|pause|resume|follow\n"
+    "                                     the journal of write-back\n"
     "  weir version | reference | schema  print the version, the options' reference, the JSON "
     "schema\n"
     "\n"
-    "purge, stats, explain and reload take --admin URL (default http://127.0.0.1:8081),\n"
+    "purge, stats, explain, writes and reload take --admin URL (default http://127.0.0.1:8081),\n"
     "--token-file FILE and --timeout SECONDS (default 30).\n";
 
 /* ---- configuration --------------------------------------------------------------------------- */
@@ -419,6 +421,7 @@ start(struct process *p)
     request_init(p->store, p->fills, p->writes);
     request_site_set(site);
     ap.store = p->store;
+    ap.writes = p->writes;
     p->admin = admin_start(p->admin_loop, p->conf, &ap, &e);
     if (p->admin == NULL)
         log_fatal("%s", e.text);
@@ -655,7 +658,7 @@ static const struct { const char *name; bool alone; int (*run)(struct process *,
     verbs[] = {
     { "run", false, do_run }, { "check", false, do_check }, { "purge", false, ask },
     { "stats", false, ask }, { "explain", false, ask }, { "reload", false, ask },
-    { "version", true, show_version }, { "help", true, show_help },
+    { "writes", false, ask }, { "version", true, show_version }, { "help", true, show_help },
     { "reference", true, show_reference }, { "schema", true, show_schema },
 };
 

@@ -1,6 +1,6 @@
 /*
- * `weir purge|stats|explain|reload`: the shell's side of the admin port. Exit codes: 0 done; 1 the
- * server said no, or could not be reached; 2 the command line was not understood.
+ * `weir purge|stats|explain|reload|writes`: the shell's side of the admin port. Exit codes: 0 done;
+ * 1 the server said no, or could not be reached; 2 the command line was not understood.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -9,9 +9,6 @@
 #include <stdlib.h>
 
 #include "admin/inside.h"
-
-#define DEFAULT_ADMIN "http://127.0.0.1:8081"
-#define DEFAULT_WAIT  30                /* seconds */
 
 /* ---- the command line ------------------------------------------------------------------------ */
 
@@ -25,13 +22,12 @@ static const char usage_text[] =
     "(30). --url, --prefix, --pattern, --tag, --route, --group and -H may be given several "
     "times.\n";
 
-enum { OPT_ADMIN = 256, OPT_TOKEN, OPT_URL, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP,
+enum { OPT_URL = CLIENT_OPTIONS, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP,
     OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_TRUSTED, OPT_JSON,
-    OPT_WAIT, OPT_HELP };
+    OPT_HELP };
 
 static const struct option options[] = {
-    { "admin", required_argument, NULL, OPT_ADMIN },
-    { "token-file", required_argument, NULL, OPT_TOKEN },
+    CLIENT_OPTION_TABLE,
     { "url", required_argument, NULL, OPT_URL },
     { "prefix", required_argument, NULL, OPT_PREFIX },
     { "pattern", required_argument, NULL, OPT_PATTERN },
@@ -44,7 +40,6 @@ static const struct option options[] = {
     { "dry-run", no_argument, NULL, OPT_DRY },
     { "trusted", no_argument, NULL, OPT_TRUSTED },
     { "json", no_argument, NULL, OPT_JSON },
-    { "timeout", required_argument, NULL, OPT_WAIT },
     { "help", no_argument, NULL, OPT_HELP },
     { NULL, 0, NULL, 0 },
 };
@@ -95,8 +90,8 @@ add_text(struct buf *list, const char *text)
     admin_json_text(list, slice_of(text));
 }
 
-static void
-add_encoded(struct buf *b, const char *text)
+void
+client_encode(struct buf *b, const char *text)
 {
     for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
         if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z')
@@ -147,15 +142,23 @@ read_content(struct command *k, const char *text)
     return rc;
 }
 
+int
+client_option(struct client *c, int opt, const char *value)
+{
+    if (opt == CLIENT_WAIT)
+        return read_wait(c, value);
+    if (opt == CLIENT_TOKEN)
+        return read_token(c, value) == 0 ? 0 : 1;
+    c->base = value;
+    return 0;
+}
+
 static int
 take_option(struct command *k, int opt, const char *value)
 {
     switch (opt) {
-    case OPT_ADMIN:
-        k->client.base = value;
-        return 0;
-    case OPT_TOKEN:
-        return read_token(&k->client, value) == 0 ? 0 : 1;
+    case CLIENT_ADMIN: case CLIENT_TOKEN: case CLIENT_WAIT:
+        return client_option(&k->client, opt, value);
     case OPT_URL: case OPT_PREFIX: case OPT_PATTERN: case OPT_TAG: case OPT_ROUTE:
     case OPT_GROUP:
         add_text(&k->lists[opt - OPT_URL], value);
@@ -184,11 +187,9 @@ take_option(struct command *k, int opt, const char *value)
         return 0;
     case 'd':
         return read_content(k, value);
-    case OPT_WAIT:
-        return read_wait(&k->client, value);
     case 'H':
         buf_addz(&k->query, "&header=");
-        add_encoded(&k->query, value);
+        client_encode(&k->query, value);
         return 0;
     default:
         fputs(usage_text, stderr);
@@ -196,9 +197,8 @@ take_option(struct command *k, int opt, const char *value)
     }
 }
 
-/* Prints the answer; what to do about a 401 as well. The exit code. */
-static int
-finish(const struct command *k, int status, struct buf *out)
+int
+client_finish(const struct client *c, int status, struct buf *out)
 {
     bool good = status >= 200 && status < 300;
 
@@ -210,7 +210,7 @@ finish(const struct command *k, int status, struct buf *out)
         fprintf(stderr,
             "weir: %s asks for a token: say --token-file FILE, with the file that admin.token_file "
             "names%s\n",
-            k->client.base, k->client.token != NULL ? " (the one that you gave is another)" : "");
+            c->base, c->token != NULL ? " (the one that you gave is another)" : "");
     return good ? 0 : 1;
 }
 
@@ -238,7 +238,8 @@ run_purge(struct command *k)
             "weir purge: say what: --url, --prefix, --pattern, --tag, --group, --route or --all\n");
         rc = 2;
     } else {
-        rc = finish(k, client_exchange(&k->client, "POST", "/purge", buf_slice(&body), &out), &out);
+        rc = client_finish(&k->client, client_exchange(&k->client, "POST", "/purge",
+            buf_slice(&body), &out), &out);
     }
     buf_free(&body);
     buf_free(&out);
@@ -255,9 +256,9 @@ run_explain(struct command *k)
     int status = -1, rc;
 
     buf_addz(&target, "/explain?url=");
-    add_encoded(&target, k->url);
+    client_encode(&target, k->url);
     buf_addz(&target, "&method=");
-    add_encoded(&target, method);
+    client_encode(&target, method);
     buf_adds(&target, buf_slice(&k->query));
     buf_addc(&target, '\0');
     if (!target.failed && body != NULL)
@@ -266,9 +267,9 @@ run_explain(struct command *k)
     free(body);
     json_decref(doc);
     if (status == 200 && !k->json && client_explain_page(buf_slice(&out), &page) == 0)
-        rc = finish(k, status, &page);
+        rc = client_finish(&k->client, status, &page);
     else
-        rc = finish(k, status, &out);
+        rc = client_finish(&k->client, status, &out);
     buf_free(&target);
     buf_free(&out);
     buf_free(&page);
@@ -280,7 +281,7 @@ run_stats(struct command *k)
 {
     int status = client_stats(&k->client);
 
-    return finish(k, status, &(struct buf){ 0 });
+    return client_finish(&k->client, status, &(struct buf){ 0 });
 }
 
 /* What was said of the file, a line each, and what came of it: for a person, not as JSON. */
@@ -301,7 +302,7 @@ run_reload(struct command *k)
         else
             buf_printf(&out, "weir: %s\n", detail != NULL ? detail : "refused");
     }
-    rc = finish(k, status, &out);
+    rc = client_finish(&k->client, status, &out);
     json_decref(doc);
     buf_free(&out);
     return rc;
@@ -331,6 +332,8 @@ admin_client(int argc, char **argv)
     int opt, rc = 0;
     struct err e;
 
+    if (strcmp(argv[0], "writes") == 0)
+        return client_writes(argc, argv);
     if (options_exact(argc, argv, "H:X:d:", options, &e) == -1) {
         fprintf(stderr, "weir %s: %s\n%s", argv[0], e.text, usage_text);
         return 2;

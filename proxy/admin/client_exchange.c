@@ -214,7 +214,7 @@ read_answer(const struct client *c, int fd, struct answer *a, int64_t until_us)
     enum took t = MORE;
 
     while (t == MORE) {
-        ssize_t n = receive(fd, &a->in, until_us);
+        ssize_t n = receive(fd, &a->in, c->on_body == NULL ? until_us : now_us() + c->wait_us);
 
         if (n == -1 && errno == ETIMEDOUT) {
             fprintf(stderr, "weir: %s: no %s answer within %lld s (--timeout). " HINT "\n", c->base,
@@ -226,6 +226,8 @@ read_answer(const struct client *c, int fd, struct answer *a, int64_t until_us)
             return -1;
         }
         t = take(a, n == 0);
+        if (c->on_body != NULL && a->status == 200 && c->on_body(c->on_body_arg, a->out))
+            return a->status;
         if (a->out->failed || a->out->n > ANSWER_MAX) {
             fprintf(stderr, "weir: %s: the answer is too large\n", c->base);
             return -1;

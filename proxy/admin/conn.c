@@ -7,11 +7,14 @@
  *          it runs the request callback (conn_on_request) and keeps the connection. Nothing more is
  *          read until the reply is flushed, so pipelined requests are answered in order and cost no
  *          memory. What is refused before it is complete is answered here without libevhtp.
- *          HEAD --head--> BODY --complete--> REPLY --flushed--> HEAD, or LINGER: the last reply is
+ *          HEAD --head--> BODY --complete--> REPLY --flushed--> HEAD. A reply that comes later
+ *          stands in WAIT until then; a stream stays in STREAM until the client leaves. In both the
+ *          descriptor is read, to hear that. LINGER: the last reply is
  *          out and what the client still sends is thrown away for a while, because closing at once
  *          would reset the connection and take the reply with it (RFC 9112 9.6).
  * Time     idle 60 s; a head 10 s from its first byte; a body 10 s; a reply 60 s to be taken;
- *          lingering 5 s.
+ *          lingering 5 s; a stream that is silent says so every 15 s, and ends when 60 s long none
+ *          of it was taken.
  * Threads  the admin loop's alone.
  */
 #include <errno.h>
@@ -28,11 +31,13 @@
 #define BODY_US     (10 * SECOND)
 #define SEND_US     (60 * SECOND)
 #define LINGER_US   (5 * SECOND)
+#define BEAT_US     (15 * SECOND)
 #define READ_SIZE   16384
+#define STREAM_MAX  (1u << 20)          /* of a stream that its reader has not taken */
 
 static const struct http_limits limits = { .head = 16384, .uri = 8192, .fields = 64 };
 
-enum phase { HEAD, BODY, REPLY, LINGER };
+enum phase { HEAD, BODY, WAIT, REPLY, STREAM, LINGER };
 
 struct conn {
     uint32_t            magic;
@@ -46,6 +51,7 @@ struct conn {
     struct event       *read;           /* owned */
     struct timer        timer;
     bool                probe, close;   /* close: after the present reply */
+    bool                stream;         /* the present reply is one */
     bool                reading;        /* the read event is added */
     bool                waited;         /* the head's time is running */
     unsigned            busy;           /* callbacks of ours on the stack: free later */
@@ -58,6 +64,10 @@ struct conn {
     struct http_chunked chunked;
     uint64_t            left;           /* of a body of known length */
     struct buf          body;
+    evhtp_request_t    *later;          /* WAIT, STREAM: libevhtp's; borrowed */
+    void              (*gone)(void *arg);
+    void               *gone_arg;
+    unsigned            silent;         /* STREAM: heartbeats since something was taken */
 };
 
 static void advance(struct conn *c);
@@ -93,6 +103,8 @@ on_fini(evhtp_connection_t *ev, void *arg)
     if (c->next != NULL)
         c->next->prev = c->prev;
     c->a->nconns--;
+    if (c->later != NULL)
+        c->gone(c->gone_arg);
     if (c->busy == 0)
         conn_free(c);
     return EVHTP_RES_OK;
@@ -142,7 +154,7 @@ static struct admin_request
 new_request(struct conn *c)
 {
     return (struct admin_request){ .a = c->a, .head = &c->head, .status = 200,
-        .type = "application/json" };
+        .type = "application/json", .conn = c, .endpoint = c->endpoint };
 }
 
 static void
@@ -201,6 +213,23 @@ refuse(struct conn *c, unsigned status, const char *why)
     write_reply(c, &r);
 }
 
+/* For a reply that comes later, or the events of a stream. */
+static void
+wait(struct conn *c)
+{
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        "Connection: close\r\n\r\n";
+
+    c->phase = c->stream ? STREAM : WAIT;
+    timer_clear(&c->timer);
+    reading(c, true);
+    if (c->stream &&
+        (evbuffer_add(bufferevent_get_output(c->ev->bev), head, sizeof head - 1) != 0 ||
+        timer_set(&c->timer, BEAT_US) != 0))
+        timer_set(&c->timer, 0);
+}
+
 void
 conn_on_request(evhtp_request_t *q, void *arg)
 {
@@ -215,9 +244,77 @@ conn_on_request(evhtp_request_t *q, void *arg)
     CHECK(c, CONN_MAGIC);
     r = new_request(c);
     r.body = (struct slice){ n > 0 ? (const char *)evbuffer_pullup(q->buffer_in, -1) : "", n };
+    c->gone = NULL;
+    c->stream = false;
     c->endpoint->handle(&r);
+    if (c->gone != NULL) {
+        c->later = q;
+        wait(c);
+        return;
+    }
     evhtp_send_reply_end(q);            /* finished once what write_reply adds is flushed */
     write_reply(c, &r);
+}
+
+/* ---- later ----------------------------------------------------------------------------------- */
+
+struct conn *
+admin_wait(struct admin_request *r, void (*gone)(void *arg), void *arg)
+{
+    r->conn->gone = gone;
+    r->conn->gone_arg = arg;
+    return r->conn;
+}
+
+struct admin_request
+admin_later(struct conn *c)
+{
+    CHECK(c, CONN_MAGIC);
+    return new_request(c);
+}
+
+void
+admin_reply(struct conn *c, struct admin_request *r)
+{
+    evhtp_request_t *q = c->later;
+
+    CHECK(c, CONN_MAGIC);
+    assert(c->phase == WAIT);
+    enter(c);
+    c->later = NULL;
+    evhtp_send_reply_end(q);
+    write_reply(c, r);
+    leave(c);
+}
+
+struct conn *
+admin_stream(struct admin_request *r, void (*gone)(void *arg), void *arg)
+{
+    r->conn->stream = true;
+    return admin_wait(r, gone, arg);
+}
+
+bool
+admin_event(struct conn *c, const char *kind, struct slice data)
+{
+    struct evbuffer *output = bufferevent_get_output(c->ev->bev);
+
+    CHECK(c, CONN_MAGIC);
+    assert(c->phase == STREAM);
+    return evbuffer_get_length(output) < STREAM_MAX &&
+        evbuffer_add_printf(output, "event: %s\ndata: %.*s\n\n", kind, SLICE_ARG(data)) > 0;
+}
+
+/* A line that says nothing: whoever has left does not acknowledge it. */
+static void
+beat(struct conn *c)
+{
+    struct evbuffer *output = bufferevent_get_output(c->ev->bev);
+
+    c->silent = evbuffer_get_length(output) > 0 ? c->silent + 1 : 0;
+    if (c->silent > SEND_US / BEAT_US || evbuffer_add(output, ":\n\n", 3) != 0 ||
+        timer_set(&c->timer, BEAT_US) != 0)
+        drop(c);
 }
 
 /* One canonical request for libevhtp: nothing in it comes from the network but the framed body. */
@@ -228,8 +325,9 @@ hand_over(struct conn *c)
     struct buf b = { 0 };
     int rc;
 
-    buf_printf(&b, "%s %s HTTP/1.1\r\nHost: admin\r\n",
-        c->endpoint->method == HTTP_POST ? "POST" : "GET", c->endpoint->path);
+    buf_printf(&b, "%s %.*s HTTP/1.1\r\nHost: admin\r\n",
+        c->endpoint->method == HTTP_POST ? "POST" : "GET", (int)strcspn(c->endpoint->path, "{"),
+        c->endpoint->path);
     if (c->body.n > 0)
         buf_printf(&b, "Content-Length: %zu\r\n", c->body.n);
     buf_addz(&b, "\r\n");
@@ -245,7 +343,7 @@ hand_over(struct conn *c)
         return;
     }
     c->saved_read(c->ev->bev, c->saved_arg);
-    if (c->ev != NULL && c->phase != REPLY)
+    if (c->ev != NULL && c->phase == BODY)
         drop(c);                        /* libevhtp did not call back: it is out of memory */
 }
 
@@ -393,6 +491,8 @@ on_readable(evutil_socket_t fd, short what, void *arg)
             drop(c);                    /* out of memory */
         } else {
             c->in.n += (size_t)n;
+            if (c->phase == WAIT || c->phase == STREAM)
+                reading(c, false);      /* the next request: not before this one has its reply */
             advance(c);
         }
     }
@@ -409,6 +509,8 @@ on_timer(void *arg)
         if (c->phase == HEAD)
             c->head = (struct http_head){ .minor = 1 };
         refuse(c, 408, c->phase == HEAD ? "the head came too slowly" : "the body came too slowly");
+    } else if (c->phase == STREAM) {
+        beat(c);
     } else {
         drop(c);
     }

@@ -139,22 +139,6 @@ explain_advice(struct explained *x)
 
 /* ---- the request that is asked about --------------------------------------------------------- */
 
-/* "a+b%20c" of a query into out. */
-static int
-decode(struct slice s, struct buf *out)
-{
-    struct buf spaced = { 0 };
-    int rc;
-
-    buf_adds(&spaced, s);
-    for (size_t i = 0; i < spaced.n; i++)
-        if (spaced.p[i] == '+')
-            spaced.p[i] = ' ';
-    rc = spaced.failed ? -1 : http_uri_decode(out, buf_slice(&spaced));
-    buf_free(&spaced);
-    return rc;
-}
-
 /* What the query says, into url, method, fields and x. -1: something else is there. */
 static int
 read_query(struct explained *x, struct buf *url, struct buf *method, struct buf *fields)
@@ -168,12 +152,12 @@ read_query(struct explained *x, struct buf *url, struct buf *method, struct buf 
         slice_cut(&value, '=', &name);
         if (slice_eq(name, SLICE("url"))) {
             url->n = 0;
-            rc = decode(value, url);
+            rc = admin_query_value(value, url);
         } else if (slice_eq(name, SLICE("method"))) {
             method->n = 0;
-            rc = decode(value, method);
+            rc = admin_query_value(value, method);
         } else if (slice_eq(name, SLICE("header"))) {
-            rc = decode(value, fields);
+            rc = admin_query_value(value, fields);
             buf_addz(fields, "\r\n");
         } else if (slice_eq(name, SLICE("trusted")) && slice_eq(value, SLICE("1"))) {
             x->trusted = true;

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 
 #include "admin/inside.h"
 #include "stats/stats.h"
@@ -141,30 +142,53 @@ type_is_json(const struct http_head *h)
     return slice_cut(&rest, ';', &type) && slice_ieq(slice_trim(type), SLICE("application/json"));
 }
 
-/* That of path and method; a path may have two, one of them for POST. */
+/* Path by segments; `{id}` takes any one that is not empty. */
+static bool
+takes(const char *pattern, struct slice path)
+{
+    struct slice want = slice_of(pattern), part, seg;
+
+    while (slice_cut(&want, '/', &part)) {
+        if (!slice_cut(&path, '/', &seg))
+            return false;
+        if (slice_eq(part, SLICE("{id}")) ? seg.n == 0 : !slice_eq(part, seg))
+            return false;
+    }
+    return path.p == NULL;
+}
+
+static bool
+has_method(const struct endpoint *e, enum http_method m)
+{
+    return e->method == m || (e->method == HTTP_GET && m == HTTP_HEAD);
+}
+
+/* The endpoint of the path and the method: an exact path goes before one with `{id}`. */
 static const struct endpoint *
 find(struct admin_request *r, bool probe)
 {
-    enum http_method asked = r->head->method == HTTP_HEAD ? HTTP_GET : r->head->method;
-    bool get = false, post = false;
+    static const char *const names[] = { [HTTP_GET] = "GET, HEAD", [HTTP_POST] = "POST",
+        [HTTP_DELETE] = "DELETE" };
+    const char *path = NULL;
+    size_t n = 0;
 
     for (size_t i = 0; i < nendpoints; i++) {
         const struct endpoint *e = &endpoints[i];
 
-        if (!slice_eq(r->head->path, slice_of(e->path)) || (probe && !e->probe))
+        if ((probe && !e->probe) || !takes(e->path, r->head->path) ||
+            (path != NULL && strcmp(path, e->path) != 0))
             continue;
-        if (e->method == asked)
+        if (has_method(e, r->head->method))
             return e;
-        get = get || e->method == HTTP_GET;
-        post = post || e->method == HTTP_POST;
+        path = e->path;
+        n += (size_t)snprintf(r->allow + n, sizeof r->allow - n, "%s%s", n > 0 ? ", " : "",
+            names[e->method]);
     }
-    if (get || post) {
-        r->allow = get && post ? "GET, HEAD, POST" : get ? "GET, HEAD" : "POST";
-        admin_problem(r, 405, "%.*s takes %s", SLICE_ARG(r->head->path), r->allow);
-    } else {
+    if (path == NULL)
         admin_problem(r, 404,
             probe ? "the probe port has /healthz and /readyz" : "GET / lists what is here");
-    }
+    else
+        admin_problem(r, 405, "%s takes %s", path, r->allow);
     return NULL;
 }
 

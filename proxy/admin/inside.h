@@ -22,14 +22,16 @@ struct admin_request {
     struct slice            body;
     unsigned                status;     /* filled by the handler: 200 unless it says otherwise */
     const char             *type;       /* ... application/json unless ... */
-    const char             *allow;      /* for 405 */
+    char                    allow[32];  /* for 405; else empty */
     bool                    challenge;  /* for 401 */
     struct buf              out;        /* the reply's body */
+    struct conn            *conn;
+    const struct endpoint  *endpoint;
 };
 
 struct endpoint {
-    const char *path;
-    enum http_method method;            /* GET (then HEAD too) or POST */
+    const char *path;                   /* `{id}` in it: any one segment */
+    enum http_method method;            /* GET (then HEAD too), POST or DELETE */
     bool        probe;                  /* on the probe port as well */
     void      (*handle)(struct admin_request *r);
     const char *about;
@@ -61,6 +63,27 @@ void admin_reply_head(const struct admin_request *r, bool close, struct buf *b);
 /* Appends "text" in quotes, escaped. */
 void admin_json_text(struct buf *b, struct slice s);
 
+/* ---- questions (query.c) --------------------------------------------------------------------- */
+
+/* "a+b%20c" of a query, appended to out. -1: a malformed escape, or memory is out. */
+int admin_query_value(struct slice s, struct buf *out);
+/* The segment that stands where the endpoint's path has `{id}`. */
+struct slice admin_path_id(const struct admin_request *r);
+
+/* ---- replies that come later (conn.c) -------------------------------------------------------- */
+
+struct conn;
+/* In a handler, instead of a reply: it comes later, by admin_reply. Until then gone(arg) tells that
+ * the connection is lost, and nothing may be said. */
+struct conn *admin_wait(struct admin_request *r, void (*gone)(void *arg), void *arg);
+/* An empty request of that connection, to be filled as a handler does, for admin_reply. */
+struct admin_request admin_later(struct conn *c);
+void admin_reply(struct conn *c, struct admin_request *r);
+/* The same for server-sent events (the HTML standard, 9.2): they follow by admin_event, data of one
+ * line. False: the reader has not taken a megabyte of them, and misses this one. */
+struct conn *admin_stream(struct admin_request *r, void (*gone)(void *arg), void *arg);
+bool admin_event(struct conn *c, const char *kind, struct slice data);
+
 /* ---- who may (guard.c) ----------------------------------------------------------------------- */
 
 /* Host, Origin, token, then path, method, content type and length: the endpoint, or NULL with a
@@ -89,18 +112,44 @@ void handle_config(struct admin_request *r);
 void handle_reload(struct admin_request *r);
 void handle_explain(struct admin_request *r);
 void handle_purge(struct admin_request *r);
+void handle_writes(struct admin_request *r);
+void handle_write(struct admin_request *r);
+void handle_write_retry(struct admin_request *r);
+void handle_write_drop(struct admin_request *r);
+void handle_writes_retry(struct admin_request *r);
+void handle_writes_drop(struct admin_request *r);
+void handle_writes_pause(struct admin_request *r);
+void handle_writes_resume(struct admin_request *r);
+void handle_writes_stream(struct admin_request *r);
 
 /* ---- the shell's side (client.c) ------------------------------------------------------------- */
 
+#define DEFAULT_ADMIN "http://127.0.0.1:8081"
+#define DEFAULT_WAIT  30                /* seconds */
 struct client {
     const char *base;                   /* http://127.0.0.1:8081 */
     char       *token;                  /* owned */
-    int64_t     wait_us;                /* for all of an exchange */
+    int64_t     wait_us;                /* for all of an exchange; for each part of a stream */
+    /* A stream: looks at what has come of a 200, and takes off what it understood. True: enough. */
+    bool      (*on_body)(void *arg, struct buf *b);
+    void       *on_body_arg;
 };
+enum { CLIENT_ADMIN = 256, CLIENT_TOKEN, CLIENT_WAIT, CLIENT_OPTIONS };
+#define CLIENT_OPTION_TABLE                                  \
+    { "admin", required_argument, NULL, CLIENT_ADMIN },      \
+    { "token-file", required_argument, NULL, CLIENT_TOKEN }, \
+    { "timeout", required_argument, NULL, CLIENT_WAIT }
+/* Takes one of these. 0, or an exit code. */
+int client_option(struct client *c, int opt, const char *value);
+/* Prints what came of an exchange, and what to do about a 401. The exit code. */
+int client_finish(const struct client *c, int status, struct buf *out);
+/* Percent-encoded, as the value of a query. */
+void client_encode(struct buf *b, const char *text);
 /* One exchange. The status, with the body in *body; -1 after telling stderr what to do. */
 int client_exchange(const struct client *c, const char *method, const char *target,
     struct slice body, struct buf *out);
 int client_stats(const struct client *c);
+int client_writes(int argc, char **argv);       /* `weir writes`; argv[0] is that word */
 /* Appends the page for a person that says what /explain said. -1: no JSON, or memory is out. */
 int client_explain_page(struct slice text, struct buf *b);
 

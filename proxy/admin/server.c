@@ -44,6 +44,21 @@ const struct endpoint endpoints[] = {
     { "/purge",   HTTP_POST, false, handle_purge,
         "JSON with url, prefix, pattern, tags, route or all; soft, dry_run" },
     { "/reload",  HTTP_POST, false, handle_reload,  "read the configuration file again" },
+    { "/writes",  HTTP_GET,  false, handle_writes,
+        "?state=&route=&key=&after=ID&limit=: writes of the journal, in the order of acceptance" },
+    { "/writes/stream", HTTP_GET, false, handle_writes_stream,
+        "server-sent events: changes of state, and once a second how it goes" },
+    { "/writes/retry", HTTP_POST, false, handle_writes_retry,
+        "JSON with state, route, key: dead and waiting ones of them are due now" },
+    { "/writes/drop", HTTP_POST, false, handle_writes_drop,
+        "likewise: pending ones are cancelled, dead ones settled" },
+    { "/writes/pause", HTTP_POST, false, handle_writes_pause,
+        "JSON with origin or route, or \"all\": true: no delivery until" },
+    { "/writes/resume", HTTP_POST, false, handle_writes_resume, "likewise" },
+    { "/writes/{id}", HTTP_GET, false, handle_write, "one write: what is known of it" },
+    { "/writes/{id}", HTTP_DELETE, false, handle_write_drop,
+        "cancels a pending one, drops a dead one" },
+    { "/writes/{id}/retry", HTTP_POST, false, handle_write_retry, "it is due now" },
 };
 const size_t nendpoints = NELEM(endpoints);
 

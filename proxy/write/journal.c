@@ -354,6 +354,17 @@ journal_route(struct journal *j, struct slice name)
     return (uint32_t)(i + 1);
 }
 
+uint32_t
+journal_routes(struct journal *j)
+{
+    uint32_t n;
+
+    pthread_mutex_lock(&j->mtx);
+    n = (uint32_t)j->routes.n;
+    pthread_mutex_unlock(&j->mtx);
+    return n;
+}
+
 struct slice
 journal_route_name(struct journal *j, uint32_t number)
 {

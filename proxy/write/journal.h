@@ -107,6 +107,8 @@ const uint8_t *journal_secret(const struct journal *j);     /* 32 bytes, the sam
 void journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1]);
 bool journal_id_seq(const struct journal *j, struct slice id, uint64_t *seq);
 uint32_t journal_route(struct journal *j, struct slice name);   /* its number; any thread */
+/* Numbers are 1 to this; after damage not all have a name. */
+uint32_t journal_routes(struct journal *j);
 struct slice journal_route_name(struct journal *j, uint32_t number);    /* lives as long as j */
 bool journal_paused(struct journal *j, struct slice name);      /* as JOURNAL_PAUSE left it; any
                                                                    thread */

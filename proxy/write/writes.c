@@ -266,7 +266,7 @@ apply_site(struct writes *w)
         ok = origin_number(w, c->origins[i].id, &n) == 0 &&
             schedule_pause_origin(w->schedule, n, is_paused(w, "origin", c->origins[i].id)) == 0 &&
             ok;
-    for (uint32_t i = 0; journal_route_name(w->j, i).p != NULL; i++)
+    for (uint32_t i = 1; i <= journal_routes(w->j); i++)
         ok = writes_route(w, i) == 0 && ok;
     if (!ok)
         log_error("writes: out of memory; some routes deliver as before");
