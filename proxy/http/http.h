@@ -103,8 +103,8 @@ bool http_member(struct slice *rest, struct slice *member);
 /* Is `token` a member (case-insensitive)? */
 bool http_list_has(const struct http_head *h, enum http_id id, struct slice token);
 
-/* Does Prefer (RFC 7240) ask for this preference, which has no value? Of several of one name the first
- * counts. */
+/* Does Prefer (RFC 7240) ask for this preference, which has no value? Of several of one name the
+ * first counts. */
 bool http_prefers(const struct http_head *h, struct slice preference);
 
 struct http_limits {

@@ -274,8 +274,8 @@ sem_cc_names(const struct http_head *h, const struct sem_cc *cc, struct slice na
 
 /* ---- targeted fields (RFC 9213) ------------------------------------------------------------ */
 
-/* no-cache and private: true, or a string that lists fields. One that lists none, or cannot be read,
- * is what it is without. */
+/* no-cache and private: true, or a string that lists fields. One that lists none, or cannot be
+ * read, is what it is without. */
 static void
 apply_listed(struct sem_cc *cc, uint32_t flag, const struct sf_item *v)
 {

@@ -78,8 +78,8 @@ etag_in(struct slice value, struct slice etag, bool strong)
     return false;
 }
 
-/* Over all lines; "*" is any representation there is. If-Match compares strongly, If-None-Match weakly
- * (RFC 9110 13.1.1, 13.1.2). */
+/* Over all lines; "*" is any representation there is. If-Match compares strongly, If-None-Match
+ * weakly (RFC 9110 13.1.1, 13.1.2). */
 static bool
 tags_match(const struct http_head *request, enum http_id id, struct slice etag)
 {
