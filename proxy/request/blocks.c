@@ -19,6 +19,7 @@
 
 #define RESTARTS_MAX 2
 #define TRIES_MAX    6                  /* for one block: it may be evicted or purged at once */
+#define AHEAD_MAX    256                /* blocks that are looked for before the head is sent */
 
 struct blocks {
     uint64_t             size;          /* of a block */
@@ -86,6 +87,7 @@ without(struct request *r, bool for_all)
     object_unref(&r->stale);
     r->blocks = NULL;
     r->no_blocks = true;
+    r->answer_stored = false;
     r->collapsed = false;
     r->fwd = FWD_NONE;
     r->fwd_status = 0;
@@ -131,7 +133,7 @@ count(const struct request *r)
         COUNT(cache_misses);
 }
 
-/* How the request was answered: by its first block. */
+/* How the request was answered: by its first block, and whether the others are there too. */
 static void
 tell(struct request *r)
 {
@@ -176,13 +178,72 @@ learn(struct request *r, const struct object *o)
     return REQ_BLOCKS;
 }
 
+/* The stored block of this key, with a reference, and what it may be used for. */
+static enum store_answer
+stored(const struct request *r, const struct key *k, struct object **o, enum sem_use *use_as,
+    bool *soft)
+{
+    enum store_answer got;
+    const char *why;
+
+    *o = NULL;
+    *use_as = SEM_CANNOT;
+    rcu_begin();
+    got = store_get(req_store(), k, r->head, wall_ms(), o, soft);
+    if (got == STORE_HIT) {
+        *use_as = sem_use(&r->rq, &(*o)->meta, wall_ms(), *soft, &why);
+        object_ref(*o);
+    }
+    rcu_end();
+    return got;
+}
+
+/* Is it of the representation that this answer is of? */
+static bool
+fits(const struct request *r, const struct object *o)
+{
+    struct sem_validator v = validator(o);
+
+    return object_part(o).size == r->blocks->whole && sem_same_strong(&v, &r->blocks->validator);
+}
+
+static bool
+is_here(const struct request *r, uint64_t n)
+{
+    struct object *o = NULL;
+    struct buf bytes = { 0 };
+    enum sem_use use_as;
+    struct key k;
+    bool soft, is;
+
+    is = key_block(&r->key, &n, &bytes, &k) == 0 &&
+        stored(r, &k, &o, &use_as, &soft) == STORE_HIT &&
+        (use_as == SEM_PART || use_as == SEM_FRESH) && fits(r, o);
+    if (o != NULL)
+        object_unref(&o);
+    buf_free(&bytes);
+    return is;
+}
+
+/* Is the answer made of stored blocks alone, as far as AHEAD_MAX of them? The first is at hand. */
+static bool
+all_here(const struct request *r)
+{
+    const struct blocks *b = r->blocks;
+    uint64_t first = b->range.first / b->size, last = b->range.last / b->size;
+
+    for (uint64_t n = first + 1; n <= last && n - first <= AHEAD_MAX; n++)
+        if (!is_here(r, n))
+            return false;
+    return true;
+}
+
 /* r->object is the block in which b->at was looked for: delivers what it has of the range. */
 static enum req_state
 use(struct request *r)
 {
     struct object_part part = object_part(r->object);
     uint64_t end = part.from + body_size(r->object->body);
-    struct sem_validator v = validator(r->object);
     struct blocks *b = r->blocks;
 
     if (!r->head_sent)
@@ -192,7 +253,7 @@ use(struct request *r)
 
         if (next != REQ_BLOCKS)
             return next;
-    } else if (part.size != b->whole || !sem_same_strong(&v, &b->validator)) {
+    } else if (!fits(r, r->object)) {
         if (b->asked_ms != 0)
             return changed(r);
         store_drop(req_store(), r->object);     /* it may be the older one: its like is asked for */
@@ -212,8 +273,12 @@ use(struct request *r)
     r->parts[0].at = b->at - part.from;
     r->parts[0].n = end - b->at;
     r->part = 0;
-    if (!r->head_sent)
+    if (!r->head_sent) {
+        if (r->fwd == FWD_NONE && !all_here(r))
+            r->fwd = FWD_PARTIAL;
+        tell(r);
         count(r);
+    }
     r->cursor = (struct body_cursor){ 0 };
     r->status = 206;
     b->at = end;
@@ -254,11 +319,10 @@ find(struct request *r)
 {
     struct blocks *b = r->blocks;
     uint64_t n = b->at / b->size;
-    enum sem_use use_as = SEM_CANNOT;
     struct object *o = NULL;
     struct buf bytes = { 0 };
     enum store_answer got;
-    const char *why;
+    enum sem_use use_as;
     struct key k;
     bool soft;
     int rc = -1;
@@ -269,13 +333,7 @@ find(struct request *r)
         return r->head_sent ? deliver_cut(r) : without(r, false);
     }
     object_unref(&r->stale);
-    rcu_begin();
-    got = store_get(req_store(), &k, r->head, wall_ms(), &o, &soft);
-    if (got == STORE_HIT) {
-        use_as = sem_use(&r->rq, &o->meta, wall_ms(), soft, &why);
-        object_ref(o);
-    }
-    rcu_end();
+    got = stored(r, &k, &o, &use_as, &soft);
     if (got == STORE_HIT && use_as == SEM_VALIDATE && b->asked_ms != 0 && !soft &&
         o->meta.response_ms >= b->asked_ms)
         use_as = SEM_PART;              /* it has come for this answer */
@@ -306,6 +364,7 @@ arrived(struct request *r, const struct fill_view *v)
     if (part && !v->complete && !v->broken)
         return REQ_WAIT;
     if (part && v->stored) {
+        r->answer_stored = true;
         fill_close(&r->fill);
         return REQ_BLOCKS;
     }

@@ -136,7 +136,7 @@ struct request {
     struct request    *as_get;          /* in the pool: of its target, as its client would ask */
     struct fill       *refetch;         /* owned: that, on its way */
     unsigned           refetches;
-    bool               answer_stored;
+    bool               answer_stored;   /* as Cache-Status tells, whatever a flight says */
     struct request    *next_left;       /* of those whose client has left (forward.c) */
 };
 

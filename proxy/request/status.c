@@ -111,14 +111,6 @@ put_outcome(const struct request *r, struct buf *b)
     }
 }
 
-static bool
-is_stored(const struct request *r, const struct fill_view *v)
-{
-    if (r->blocks != NULL)              /* a block answers once it is stored */
-        return r->fwd != FWD_NONE && r->fwd_status == 206;
-    return r->answer_stored || (v != NULL && v->meta != NULL && (v->stored || !v->tags_later));
-}
-
 /* Appends "Cache-Status: ...\r\n" of an answer that came by way of the origin or of a stored
  * response, behind the members of caches nearer to the origin (RFC 9211 2). v: the flight's view,
  * NULL without one. */
@@ -131,7 +123,7 @@ status_put(const struct request *r, struct buf *b, const struct fill_view *v)
         put_ttl(b, &r->object->meta);
     else if (v != NULL && v->meta != NULL)
         put_ttl(b, v->meta);
-    if (is_stored(r, v))
+    if (r->answer_stored || (v != NULL && v->meta != NULL && (v->stored || !v->tags_later)))
         buf_addz(b, "; stored");
     if (r->collapsed)
         buf_addz(b, "; collapsed");

@@ -30,7 +30,10 @@ def test_a_range_is_fetched_in_blocks_and_the_next_is_answered_from_them(origin,
     assert a.asked == [span(1), span(2), span(3)]
     r = ask(blocks, "%d-%d" % (2 * B - 5, 2 * B + 5))
     assert r.cache_status.hit and r.body == BODY[2 * B - 5:2 * B + 6] and len(a.asked) == 3
-    r = ask(blocks, "%d-%d" % (3 * B, 4 * B))               # one more
+    r = ask(blocks, "%d-%d" % (3 * B, 4 * B))               # one more: not from the cache alone
+    assert not r.cache_status.hit and r.cache_status.fwd == "partial"
+    again = ask(blocks, "%d-%d" % (B, 5 * B - 1)).cache_status
+    assert again.hit and not again.stored
     assert r.body == BODY[3 * B:4 * B + 1] and a.asked[3:] == [span(4)]
 
 
@@ -48,7 +51,8 @@ def test_open_and_suffix_ranges_end_where_the_whole_does(origin, blocks, spec, f
 
 def test_what_fits_into_one_block_and_what_lies_beyond_the_end(origin, blocks):
     a = Ranged(origin, body=b"0123456789")
-    assert ask(blocks, "2-4").body == b"234" and ask(blocks, "-3").body == b"789"
+    r = ask(blocks, "2-4")
+    assert r.body == b"234" and r.cache_status.stored and ask(blocks, "-3").body == b"789"
     assert a.asked == [span(0)]
     r = ask(blocks, "10-")
     assert r.status == 416 and r.header("Content-Range") == "bytes */10" and len(a.asked) == 1
