@@ -82,16 +82,15 @@ the_highest_weight_goes_first_then_the_routes_order_and_identity_last(void **sta
     (void)state;
     for (size_t i = 0; i < NELEM(orders); i++) {
         uint8_t made[SEM_CODINGS], order[SEM_CODINGS];
-        char got[SEM_CODINGS + 1];
+        char got[SEM_CODINGS + 1] = "";
         size_t n = strlen(orders[i].made);
 
-        for (size_t k = 0; k < n; k++)
+        for (size_t k = 0; k < n && k < SEM_CODINGS; k++)
             made[k] = orders[i].made[k] == 'z' ? SEM_ZSTD : orders[i].made[k] == 'b' ? SEM_BR :
                 SEM_GZIP;
         n = sem_coding_order(orders[i].weight, made, n, order);
-        for (size_t k = 0; k < n; k++)
+        for (size_t k = 0; k < n && k < SEM_CODINGS; k++)
             got[k] = letter(order[k]);
-        got[n] = '\0';
         if (strcmp(got, orders[i].order) != 0)
             fail_msg("case %zu: %s", i, got);
     }
