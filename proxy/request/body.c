@@ -1,21 +1,31 @@
 /*
- * BODY: the content of a request that is a part of its question (RFC 10008 2.7).
+ * BODY: the content of a request that is a part of its question (RFC 10008 2.7), or that the
+ * journal keeps.
  *
  * Model    QUERY, and methods that the route promises to be safe. Content is collected up to
  *          `key.max_content`, then the key is made of it. Longer content, and content with trailer
  *          fields, which would be lost, goes forward uncached: first what was collected, then the
- *          rest as it comes. Back-pressure is the connection's: it reads on only while more is
+ *          rest as it comes. Of writes up to `write.max_body`, and longer ones as write.c says.
+ *          Back-pressure is the connection's: it reads on only while more is
  *          wanted, and says 100 (Continue) once.
  * Not here what is equal content (key/content.c).
  */
 #include "request/priv.h"
 #include "request/worker.h"
 
+static uint64_t
+most(const struct request *r)
+{
+    const struct conf_route *c = r->match.route->conf;
+
+    return (uint64_t)(r->writing != NULL ? c->write_max_body : c->key_max_content);
+}
+
 void
 body_collect(struct request *r, struct slice data)
 {
     buf_adds(&r->content, data);
-    if (!r->content.failed && r->content.n <= (uint64_t)r->match.route->conf->key_max_content)
+    if (!r->content.failed && r->content.n <= most(r))
         return;
     r->too_long = true;
     conn_body(r->conn, false);
@@ -67,17 +77,17 @@ add_content(struct request *r)
 enum req_state
 do_body(struct request *r)
 {
-    uint64_t max = (uint64_t)r->match.route->conf->key_max_content;
-
     if (r->content.failed)
         return out_of_memory(r);
-    if (r->too_long || (r->head->framing == HTTP_LENGTH && r->head->length > max))
-        return forward(r, "content-size");
+    if (r->too_long || (r->head->framing == HTTP_LENGTH && r->head->length > most(r)))
+        return r->writing != NULL ? write_too_long(r) : forward(r, "content-size");
     if (!r->body_ended && conn_has_body(r->conn)) {
         conn_continue(r->conn);
         conn_body(r->conn, true);
         return REQ_WAIT;
     }
+    if (r->writing != NULL)
+        return REQ_WRITE;
     if (r->trailer.n > 0)
         return forward(r, "trailer");
     if (r->content.p == NULL)

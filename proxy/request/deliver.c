@@ -185,7 +185,8 @@ begin_object(struct request *r)
             r->parts[0].n = body_size(sent_body(r));
         put_stored(r, &b);
     }
-    put_age(&b, o, now);
+    if (!r->unstored)
+        put_age(&b, o, now);
     buf_adds(&b, r->own);
     status_put(r, &b, NULL);
     put_connection(r, &b);
@@ -475,6 +476,7 @@ deliver_flight(struct request *r)
     bool complete;
 
     fill_look(r->fill, &v);
+    claim_saw(r, &v);
     if (!r->head_sent) {
         enum req_state next = begin_flight(r, &v);
 

@@ -195,7 +195,8 @@ forward_fields(void *request, struct buf *b)
 {
     const struct request *r = request;
     const struct route_edit *edit = &r->match.route->request;
-    bool whole = r->state != REQ_FORWARD, identity = asks_identity(r, whole);
+    bool whole = r->state != REQ_FORWARD && r->state != REQ_WRITE;
+    bool identity = asks_identity(r, whole);
     struct buf via = { 0 };
     uint64_t hops;
     bool counted = hops_left(r->head, &hops);
@@ -260,6 +261,33 @@ wants_websocket(const struct http_head *h)
     return (h->flags & HTTP_UPGRADING) != 0 && http_list_has(h, HF_UPGRADE, SLICE("websocket"));
 }
 
+/* A part of its content, for those who look at it when the answer comes. */
+static void
+keep_body(struct request *r, struct slice data)
+{
+    if (r->unsafe && !r->tunnel)
+        through_sent(r, data);
+    if (r->tunnel || !(r->match.route->needs & KEY_NEEDS_REQUEST_BODY) || r->body_lost)
+        return;
+    buf_add(&r->body, data.p, data.n);
+    if (r->body.n > KEY_BODY_MAX || r->body.failed) {
+        r->body_lost = true;
+        buf_free(&r->body);
+    }
+}
+
+/* What BODY read of it. */
+static void
+send_content(struct request *r)
+{
+    if (r->content.n > 0) {
+        keep_body(r, buf_slice(&r->content));
+        fill_send(r->fill, buf_slice(&r->content));
+    }
+    if (r->body_ended && r->content.p != NULL)
+        fill_send_end(r->fill, trailer_request(r, r->trailer));
+}
+
 static int
 take_off(struct request *r)
 {
@@ -281,10 +309,7 @@ take_off(struct request *r)
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &ignored);
     if (r->fill == NULL)
         return -1;
-    if (r->content.n > 0)               /* what BODY read of it */
-        fill_send(r->fill, buf_slice(&r->content));
-    if (r->body_ended && r->content.p != NULL)
-        fill_send_end(r->fill, trailer_request(r, r->trailer));
+    send_content(r);
     if (!w.expect && conn_has_body(r->conn)) {
         conn_continue(r->conn);
         conn_body(r->conn, true);
@@ -314,15 +339,7 @@ forward_body(struct request *r, struct slice data)
         body_collect(r, data);
     if (r->fill == NULL)
         return;
-    if (!r->tunnel && (r->match.route->needs & KEY_NEEDS_REQUEST_BODY) && !r->body_lost) {
-        buf_add(&r->body, data.p, data.n);
-        if (r->body.n > KEY_BODY_MAX || r->body.failed) {
-            r->body_lost = true;
-            buf_free(&r->body);
-        }
-    }
-    if (r->unsafe && !r->tunnel)
-        through_sent(r, data);
+    keep_body(r, data);
     fill_send(r->fill, data);
     if (fill_full(r->fill))
         conn_body(r->conn, false);
@@ -349,13 +366,27 @@ is_at_origin(const struct request *r)
     return (r->body_ended || r->head->framing == HTTP_NO_BODY) && t.wait_us >= 0;
 }
 
+bool
+forward_stay(struct request *r)
+{
+    struct request_worker *w = req_worker();
+
+    if (w->draining)
+        return false;
+    if (!r->stays) {
+        r->stays = true;
+        r->next_left = w->left;
+        w->left = r;
+    }
+    return true;
+}
+
 /* What the origin may have changed is purged. It may still be about to: a write that is with it
  * goes on until its answer comes, and is purged again then, so that nothing that was stored in
  * between, and is from before it, stays. */
 bool
 forward_given_up(struct request *r)
 {
-    struct request_worker *w = req_worker();
     struct fill_view v;
 
     if (!r->unsafe || r->fill == NULL)
@@ -366,11 +397,9 @@ forward_given_up(struct request *r)
     if (r->state != REQ_FORWARD)
         return false;
     purge_now(r, NULL);
-    if (r->conn != NULL || w->draining || !is_at_origin(r))
+    if (r->conn != NULL || !is_at_origin(r) || !forward_stay(r))
         return false;
     r->purged = false;
-    r->next_left = w->left;
-    w->left = r;
     COUNT(write_orphans);
     return true;
 }
@@ -380,10 +409,12 @@ forward_left(struct request *r)
 {
     struct request **at = &req_worker()->left;
 
-    while (*at != NULL && *at != r)
+    if (!r->stays)
+        return;
+    r->stays = false;
+    while (*at != r)
         at = &(*at)->next_left;
-    if (*at == r)
-        *at = r->next_left;
+    *at = r->next_left;
 }
 
 /* Nobody waits for its answer any more. */
@@ -407,7 +438,11 @@ failed(struct request *r, const struct exchange_fault *f)
     if (r->unsafe && f->reached)
         purge_now(r, NULL);
     through_end(r);
-    return req_fault(r, f);
+    if (!write_instead(r, f))
+        return req_fault(r, f);
+    fill_close(&r->fill);
+    buf_free(&r->body);
+    return REQ_WRITE;
 }
 
 /* The stored response to a GET that this request could have had, if there is one. */

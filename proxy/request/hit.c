@@ -120,6 +120,14 @@ plain(const struct conn *c, const struct http_head *h)
         !http_has(h, HF_VIA) && !http_has(h, HF_CDN_LOOP) && !http_has(h, HF_RANGE);
 }
 
+/* Is what is stored perhaps not what a writer is to see? */
+static bool
+maybe_pending(const struct request_worker *w, const struct target *t)
+{
+    return w->shared->writes != NULL &&
+        write_maybe_pending(w->shared->writes, write_path_hash(t->host, t->path));
+}
+
 bool
 hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
 {
@@ -144,6 +152,7 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
     now = wall_ms();
     if (route_match(site->table, t.route_host, t.path, h, &m) != NULL &&
         m.route->conf->policy != POLICY_PASS && !site->conf->cache_status_key &&
+        (LIKELY(m.route->conf->policy != POLICY_WRITE_BACK) || !maybe_pending(w, &t)) &&
         key_make(m.route->recipe, h, https, t.host, t.path, t.query, &w->key, &key) == 0 &&
         target_key(c, h, m.route, https, t.host, &w->key, &key) == 0 &&
         store_get(w->shared->store, &key, h, now, &o, &soft) == STORE_HIT && !soft &&

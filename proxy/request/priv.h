@@ -11,12 +11,15 @@
 
 /*    state    handler     may enter next (ABORT always) */
 #define REQ_STATES(X)                                                                              \
-    X(ROUTE,   do_route,   BIT(REQ_BODY) | BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))  \
-    X(BODY,    do_body,    BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
+    X(ROUTE,   do_route,   BIT(REQ_BODY) | BIT(REQ_PENDING) | BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | \
+                           BIT(REQ_WRITE) | BIT(REQ_DELIVER))                                      \
+    X(BODY,    do_body,    BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_WRITE) | BIT(REQ_DELIVER)) \
+    X(PENDING, do_pending, BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
+    X(WRITE,   do_write,   BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                                    \
     X(LOOKUP,  do_lookup,  BIT(REQ_FETCH) | BIT(REQ_BLOCKS) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER)) \
     X(BLOCKS,  do_blocks,  BIT(REQ_LOOKUP) | BIT(REQ_DELIVER) | BIT(REQ_DONE))                     \
     X(FETCH,   do_fetch,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
-    X(FORWARD, do_forward, BIT(REQ_PURGE) | BIT(REQ_DELIVER))                                      \
+    X(FORWARD, do_forward, BIT(REQ_WRITE) | BIT(REQ_PURGE) | BIT(REQ_DELIVER))                     \
     X(PURGE,   do_purge,   BIT(REQ_FILL) | BIT(REQ_DELIVER))                                       \
     X(FILL,    do_fill,    BIT(REQ_DELIVER))                                                       \
     X(DELIVER, do_deliver, BIT(REQ_BLOCKS) | BIT(REQ_DONE))                                        \
@@ -84,7 +87,11 @@ struct request {
     /* BODY */
     struct buf         content;         /* of the request, or as much as was read of one too long */
     struct slice       trailer;         /* behind it */
-    bool               too_long;        /* for the key */
+    bool               too_long;        /* for the key, or for the journal */
+
+    /* WRITE, PENDING */
+    struct writing    *writing;         /* in the pool: what the journal has to do with it */
+    bool               pending;         /* the answer says that writes to its target are pending */
 
     /* LOOKUP, FETCH, FORWARD */
     struct object     *stale;           /* owned reference: to be validated */
@@ -93,7 +100,8 @@ struct request {
     struct blocks     *blocks;          /* in the pool: the answer is made of them; */
     bool               no_blocks;       /* ... or they did not work */
     bool               ranged;          /* the client's range alone is asked for */
-    struct object     *object;          /* owned reference: to be delivered */
+    struct object     *object;          /* owned reference: to be delivered; */
+    bool               unstored;        /* ... what a pending write leaves */
     const struct form *form;            /* of it, which is sent instead; NULL: it is */
     struct fill       *fill;            /* owned */
     struct slice       vary;            /* of other variants */
@@ -137,6 +145,7 @@ struct request {
     struct fill       *refetch;         /* owned: that, on its way */
     unsigned           refetches;
     bool               answer_stored;   /* as Cache-Status tells, whatever a flight says */
+    bool               stays;           /* it is one ... */
     struct request    *next_left;       /* of those whose client has left (forward.c) */
 };
 
@@ -166,6 +175,8 @@ int  route_key(struct request *r);
 /* one file each */
 enum req_state do_route(struct request *r);
 enum req_state do_body(struct request *r);
+enum req_state do_pending(struct request *r);
+enum req_state do_write(struct request *r);
 enum req_state do_lookup(struct request *r);
 enum req_state do_fetch(struct request *r);
 enum req_state do_blocks(struct request *r);
@@ -220,6 +231,8 @@ void forward_interim(struct request *r, const struct fill_view *v);
 /* The client left, or what it sent was malformed, while its request was at the origin. True: it
  * goes on there without its client. */
 bool forward_given_up(struct request *r);
+/* It goes on without its client, until its thread drains. false: that drains already. */
+bool forward_stay(struct request *r);
 void forward_left(struct request *r);   /* one of these is over */
 void request_want(struct request *r, enum fill_mode mode, struct fill_want *w);
 
@@ -264,6 +277,27 @@ struct slice trailer_response(const struct request *r, const struct fill_view *v
 void body_collect(struct request *r, struct slice data);
 void body_collected(struct request *r, struct slice trailer);
 
+/* write.c */
+enum req_state write_begin(struct request *r);  /* of an unsafe request: where does it go? */
+enum req_state write_too_long(struct request *r);
+/* The origin did not answer. True: the journal takes the request, in WRITE. */
+bool write_instead(struct request *r, const struct exchange_fault *f);
+void writing_end(struct request *r);    /* it asks nothing more */
+
+/* claim.c: nothing without a claim */
+void claim_saw(struct request *r, const struct fill_view *v);   /* before it passes to the client */
+void claim_release(struct request *r);  /* the origin never saw it */
+/* The client left: is all known that a repetition can hear? If not, req_run follows. */
+bool claim_settled(struct request *r);
+
+/* acknowledge.c: before any route */
+bool write_is_status(const struct request *r);
+enum req_state write_status(struct request *r);
+
+/* pending.c */
+bool pending_may(const struct request *r);
+enum req_state pending_before(struct request *r, enum req_state next);
+
 /* also.c: its head came; a QUERY's answer may be one to a GET too. */
 void also_query(struct request *r, const struct fill_view *v);
 
@@ -285,7 +319,15 @@ enum req_state req_problem(struct request *r, unsigned status, const char *detai
 enum req_state req_problem_retry(struct request *r, unsigned status, const char *detail,
     unsigned retry_s);
 enum req_state req_fault(struct request *r, const struct exchange_fault *f);
+/* more: further field lines. */
+enum req_state req_problem_with(struct request *r, unsigned status, const char *detail,
+    struct slice more);
 enum req_state req_answer(struct request *r, unsigned status, const char *type, struct slice body);
+enum req_state req_answer_with(struct request *r, unsigned status, const char *type,
+    struct slice body, struct slice more);
+/* Another's answer, whose fields these are. */
+enum req_state req_answer_as(struct request *r, unsigned status, struct slice fields,
+    struct slice body);
 
 /* proxy_status.c: the field of an error of our own (RFC 9209). */
 const char *proxy_status_error(unsigned status);    /* its registered type; NULL: none fits */

@@ -10,8 +10,10 @@ put_head(struct request *r, struct buf *b, unsigned status, const char *type, si
     char date[HTTP_DATE_LEN];
 
     http_date_put(date, wall_ms() / 1000);
-    buf_printf(b, "HTTP/1.1 %u %s\r\nDate: %.29s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-        "Cache-Control: no-store\r\n", status, http_reason(status), date, type, n);
+    buf_printf(b, "HTTP/1.1 %u %s\r\nDate: %.29s\r\n", status, http_reason(status), date);
+    if (status != 204)                  /* which has no content, nor a length (RFC 9110 8.6) */
+        buf_printf(b, "Content-Type: %s\r\nContent-Length: %zu\r\n", type, n);
+    buf_addz(b, "Cache-Control: no-store\r\n");
     if (r->id.n > 0) {
         buf_addz(b, "X-Request-Id: ");
         buf_adds(b, r->id);
@@ -19,47 +21,63 @@ put_head(struct request *r, struct buf *b, unsigned status, const char *type, si
     }
 }
 
-/* Sets the answer; the rest of it (Connection, the empty line) is written at delivery. */
+/* Sets the answer to what is in b, frees that: the head but for Connection and the empty line. */
 static enum req_state
-set_answer(struct request *r, unsigned status, const char *type, struct slice body,
-    struct slice extra)
+set_answer(struct request *r, unsigned status, struct buf *b, struct slice body)
 {
-    struct buf b = { 0 };
-
     r->status = status;
-    put_head(r, &b, status, type, body.n);
-    buf_adds(&b, extra);
     r->close = r->close || !conn_may_keep(r->conn) || conn_has_body(r->conn);
     if (r->close)
-        buf_addz(&b, "Connection: close\r\n");
-    buf_addz(&b, "\r\n");
-    if (r->head == NULL || r->head->method != HTTP_HEAD) {
-        buf_adds(&b, body);
+        buf_addz(b, "Connection: close\r\n");
+    buf_addz(b, "\r\n");
+    if (status != 204 && status != 304 && (r->head == NULL || r->head->method != HTTP_HEAD)) {
+        buf_adds(b, body);
         r->bytes_out = body.n;
     }
-    r->answer = pool_slice(r->pool, buf_slice(&b));
-    if (b.failed || r->answer.p == NULL) {
+    r->answer = pool_slice(r->pool, buf_slice(b));
+    if (b->failed || r->answer.p == NULL) {
         r->answer = SLICE("HTTP/1.1 503 Service Unavailable\r\n"
             "Content-Length: 0\r\nConnection: close\r\n\r\n");
         r->status = 503;
         r->close = true;
     }
-    buf_free(&b);
+    buf_free(b);
     return REQ_DELIVER;
+}
+
+enum req_state
+req_answer_with(struct request *r, unsigned status, const char *type, struct slice body,
+    struct slice more)
+{
+    struct buf b = { 0 };
+
+    put_head(r, &b, status, type, body.n);
+    buf_adds(&b, more);
+    return set_answer(r, status, &b, body);
 }
 
 enum req_state
 req_answer(struct request *r, unsigned status, const char *type, struct slice body)
 {
-    return set_answer(r, status, type, body, SLICE(""));
+    return req_answer_with(r, status, type, body, SLICE(""));
 }
 
-/* error: of RFC 9209, NULL for none. */
-static enum req_state
-set_problem(struct request *r, unsigned status, const char *error, const char *detail,
-    unsigned retry_s)
+enum req_state
+req_answer_as(struct request *r, unsigned status, struct slice fields, struct slice body)
 {
-    struct buf b = { 0 }, extra = { 0 };
+    struct buf b = { 0 };
+
+    buf_printf(&b, "HTTP/1.1 %u %s\r\n", status, http_reason(status));
+    buf_adds(&b, fields);
+    if (status != 204 && status != 304)
+        http_put_number(&b, HF_CONTENT_LENGTH, body.n);
+    return set_answer(r, status, &b, body);
+}
+
+enum req_state
+req_problem_with(struct request *r, unsigned status, const char *detail, struct slice more)
+{
+    struct buf b = { 0 };
     enum req_state next;
 
     if (status >= 400)
@@ -69,13 +87,25 @@ set_problem(struct request *r, unsigned status, const char *error, const char *d
     buf_printf(&b, "\",\"status\":%u,\"detail\":\"", status);
     buf_json(&b, slice_of(detail));
     buf_addz(&b, "\"}\n");
-    if (error != NULL)
-        proxy_status_put(r, &extra, error, detail);
-    if (retry_s > 0)
-        buf_printf(&extra, "Retry-After: %u\r\n", retry_s);
-    next = set_answer(r, status, "application/problem+json", buf_slice(&b), buf_slice(&extra));
-    buf_free(&extra);
+    next = req_answer_with(r, status, "application/problem+json", buf_slice(&b), more);
     buf_free(&b);
+    return next;
+}
+
+/* error: of RFC 9209, NULL for none. */
+static enum req_state
+set_problem(struct request *r, unsigned status, const char *error, const char *detail,
+    unsigned retry_s)
+{
+    struct buf more = { 0 };
+    enum req_state next;
+
+    if (error != NULL)
+        proxy_status_put(r, &more, error, detail);
+    if (retry_s > 0)
+        http_put_number(&more, HF_RETRY_AFTER, retry_s);
+    next = req_problem_with(r, status, detail, buf_slice(&more));
+    buf_free(&more);
     return next;
 }
 

@@ -120,6 +120,9 @@ do_abort(struct request *r)
 {
     if (!r->tunnel)                     /* however that ends: it was made, and it ends */
         r->outcome = OUTCOME_ERROR;
+    if (!claim_settled(r))
+        return REQ_WAIT;
+    writing_end(r);
     fill_close(&r->fill);
     through_end(r);
     forward_left(r);
@@ -215,6 +218,7 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
     }
     if (busy && r != NULL) {
         (void)forward_given_up(r);
+        writing_end(r);
         fill_close(&r->fill);
         through_end(r);
     } else if ((r = req_new_refused(c)) == NULL) {
@@ -388,6 +392,7 @@ req_finish(struct request *r)
         log_slow(r, us);
     if (atomic_load_explicit(&stats_access_on, memory_order_relaxed))
         log_access(r, whole_us);
+    writing_end(r);
     fill_close(&r->fill);
     through_end(r);
     object_unref(&r->stale);

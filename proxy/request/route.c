@@ -197,14 +197,18 @@ do_route(struct request *r)
         return hops_answer(r);
     if (purges_here(r))
         return purge_method(r);
+    if (write_is_status(r))
+        return write_status(r);
     if (route_match(r->site->table, r->route_host, r->path, r->head, &r->match) == NULL)
         return req_problem(r, 404, "no route takes this host, path and method");
     if (route_rewrite(r) == -1 || route_key(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
     asks = route_asks(r->match.route, r->head, conn_has_body(r->conn), &r->rq, &why, NULL);
     r->unsafe = !http_method_safe(r->head->method) && !r->rq.promised;
+    if (asks == ROUTE_ASKS && r->rq.content)
+        return REQ_BODY;
     if (asks == ROUTE_ASKS)
-        return r->rq.content ? REQ_BODY : REQ_LOOKUP;
+        return pending_may(r) ? pending_before(r, REQ_LOOKUP) : REQ_LOOKUP;
     r->why = why;
     r->fwd = FWD_BYPASS;
     if (asks == ROUTE_ASKS_NOT)
@@ -212,6 +216,9 @@ do_route(struct request *r)
             FWD_REQUEST : FWD_METHOD;
     if (!r->unsafe && (r->rq.cc.flags & CC_ONLY_IF_CACHED))
         return req_problem(r, 504, "only-if-cached: this request is not answered from the cache");
-    r->outcome = r->unsafe ? OUTCOME_WRITE : OUTCOME_PASS;
-    return REQ_FORWARD;
+    if (r->unsafe) {
+        r->outcome = OUTCOME_WRITE;
+        return write_begin(r);
+    }
+    return pending_may(r) ? pending_before(r, REQ_FORWARD) : REQ_FORWARD;
 }

@@ -119,7 +119,7 @@ status_put(const struct request *r, struct buf *b, const struct fill_view *v)
 {
     buf_addz(b, "Cache-Status: ");
     put_outcome(r, b);
-    if (r->object != NULL)
+    if (r->object != NULL && !r->unstored)
         put_ttl(b, &r->object->meta);
     else if (v != NULL && v->meta != NULL)
         put_ttl(b, v->meta);
@@ -129,9 +129,9 @@ status_put(const struct request *r, struct buf *b, const struct fill_view *v)
         buf_addz(b, "; collapsed");
     if (r->site->conf->cache_status_key && r->key.bytes.n > 0)
         put_key(r, b);
-    if (r->why != NULL) {
+    if (r->pending || r->why != NULL) {
         buf_addz(b, "; detail=");
-        sf_put_text(b, slice_of(r->why));
+        sf_put_text(b, r->pending ? SLICE("pending") : slice_of(r->why));
     }
     buf_addz(b, "\r\n");
 }

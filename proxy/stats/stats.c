@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 const char *const stats_outcome_names[STATS_OUTCOMES] = {
-    "hit", "stale", "miss", "collapsed", "revalidated", "pass", "write", "error",
+    "hit", "stale", "miss", "collapsed", "revalidated", "pass", "write",
+    "accepted", "error",
 };
 
 static _Atomic int64_t start_wall_ms;

@@ -124,6 +124,20 @@ object_part(const struct object *o)
 }
 
 struct object *
+object_apart(const struct store_parts *p)
+{
+    struct body *body = body_ref(p->body);
+    struct node *n = node_new(p, NULL, 0, body);
+
+    if (n == NULL) {
+        body_unref(&body);
+        return NULL;
+    }
+    atomic_fetch_add_explicit(&kept_out, (int64_t)node_charge(n), memory_order_relaxed);
+    return &n->o;
+}
+
+struct object *
 object_ref(struct object *o)
 {
     CHECK(o, OBJECT_MAGIC);

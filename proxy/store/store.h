@@ -120,6 +120,9 @@ struct store_parts;
 int  forms_add(struct forms *f, enum sem_coding c, const struct store_parts *p);
 void forms_free(struct forms **fp);                 /* NULL is fine */
 
+/* One that is in no index: for an answer alone. p: key, head and its marks, body (a reference is
+ * taken) and meta. NULL: memory is out. */
+struct object *object_apart(const struct store_parts *p);
 struct object *object_ref(struct object *o);    /* in a read section, or with a reference at hand */
 void object_unref(struct object **op);
 

@@ -90,20 +90,11 @@ chains_of(const struct write_request *r, uint64_t *c1, uint64_t *c2)
     *c2 = *c1 != path ? path : 0;
 }
 
-/* How long the route remembers keys. */
-static int64_t
-remembers_ms(const struct conf_route *c)
-{
-    if (c->write_idempotency_ms != CONF_UNSET)
-        return c->write_idempotency_ms;
-    return c->policy == POLICY_WRITE_BACK ? 24 * 3600 * INT64_C(1000) : 0;
-}
-
 /* Its key, if it has one and the route remembers keys. -1: memory is out. */
 static int
 put_key(struct writes *w, struct wop *o, const struct write_request *r, struct slice url)
 {
-    int64_t keep = remembers_ms(r->route->conf);
+    int64_t keep = r->route->idempotency_ms;
 
     if (r->idempotency_key.p == NULL || keep <= 0)
         return 0;
@@ -321,7 +312,7 @@ write_claim(struct writes *w, struct loop *l, const struct write_request *r, wri
     struct wop *o = a != NULL ? wop_new(w, JOURNAL_CLAIM, n) : NULL;
     char *at;
 
-    assert(r->idempotency_key.p != NULL && remembers_ms(r->route->conf) > 0);
+    assert(r->idempotency_key.p != NULL && r->route->idempotency_ms > 0);
     if (o != NULL) {
         at = o->bytes;
         o->op.durable = r->route->conf->write_durability;
