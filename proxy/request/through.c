@@ -61,16 +61,15 @@ through_want(struct request *r, struct fill_want *w)
     const struct conf_route *c = r->match.route->conf;
     unsigned also = write_also(c, r->head);
 
-    r->stamp = store_stamp(req_store());
-    race_begin(&r->race, write_path_hash(c->key_host ? r->host : SLICE(""), r->path));
     r->sent_lost = true;
-    if (c->policy == POLICY_PASS || (also == 0 && !through(r)) ||
-        r->head->method == HTTP_DELETE || (r->as_get = as_get(r)) == NULL)
-        return;
-    if (same_route(r)) {
+    if (c->policy != POLICY_PASS && (also != 0 || through(r)) && r->head->method != HTTP_DELETE)
+        r->as_get = as_get(r);          /* a copy: before there is a ticket, which others link */
+    if (r->as_get != NULL && same_route(r)) {
         w->also = also;
         r->sent_lost = !write_keeps_content(c, r->head);
     }
+    r->stamp = store_stamp(req_store());
+    race_begin(&r->race, write_path_hash(c->key_host ? r->host : SLICE(""), r->path));
 }
 
 static void
