@@ -86,8 +86,9 @@ release_variants(struct flight *f)
 }
 
 /* The response varies by what the origin got, and variants are told apart by what clients send:
- * names of fields that no client decides are taken out of the list, in place. false: no later
- * request can be known to match. */
+ * names of fields that no client decides are taken out of the list, in place. A part that varies by
+ * the range is an answer to that one alone (RFC 9111 4.1). false: no later request can be known to
+ * match. */
 static bool
 vary_by_clients(const struct flight *f, struct buf *vary)
 {
@@ -97,7 +98,8 @@ vary_by_clients(const struct flight *f, struct buf *vary)
     while (f->sent != NULL && vary->n > 0 && slice_cut(&rest, ',', &name)) {
         enum fill_field is = f->sent(f->route, name);
 
-        if (is == FILL_FIELD_EACH)
+        if (is == FILL_FIELD_EACH || (f->range.n > 0 &&     /* these went to the origin too */
+            (slice_ieq(name, SLICE("Range")) || slice_ieq(name, SLICE("If-Range")))))
             return false;
         if (is == FILL_FIELD_SAME)
             continue;

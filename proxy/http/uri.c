@@ -319,8 +319,8 @@ http_content_location(const struct http_head *response, struct slice target, str
 
     for (unsigned i = 0; i < response->nfields; i++)
         n += response->fields[i].id == HF_CONTENT_LOCATION;
-    if (n != 1 || at.n == 0 || http_uri_parse(target, &base) == -1 ||
-        http_uri_resolve(b, &base, at) == -1)
+    if (n != 1 || at.n == 0 || memchr(at.p, '#', at.n) != NULL ||       /* it has no fragment */
+        http_uri_parse(target, &base) == -1 || http_uri_resolve(b, &base, at) == -1)
         return -1;
     return b->failed ? -1 : 0;
 }

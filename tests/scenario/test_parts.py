@@ -358,6 +358,14 @@ def test_a_part_is_kept_apart_by_vary(origin, weir):
     assert ask(w, "0-9", ("X-T", "1")).cache_status.hit
 
 
+@pytest.mark.parametrize("vary", ["Range", "X-A, range", "If-Range"])
+def test_a_part_that_varies_by_the_range_is_not_stored(origin, weir, vary):
+    a, w = Ranged(origin, fields=[("Vary", vary)]), weir()
+    assert ask(w, "10-19").cache_status.params["detail"] == "vary"
+    assert not ask(w, "12-14").cache_status.hit and len(a.asked) == 2
+    assert w.get("/a").cache_status.stored and ask(w, "12-14").cache_status.hit    # the whole was asked for without
+
+
 def test_large_parts_are_combined_byte_for_byte(origin, weir):
     body = b"".join(b"%08d" % i for i in range(300000))
     a, w = Ranged(origin, body=body), weir(cache={"memory": "128MiB", "max_object": "8MiB"})

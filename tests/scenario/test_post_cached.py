@@ -49,6 +49,7 @@ def test_content_location_is_compared_as_an_absolute_url(origin, weir, location)
     (200, [FRESH]),
     (200, [FRESH, ("Content-Location", "/b")]),
     (200, [FRESH, ("Content-Location", "/a?x")]),
+    (200, [FRESH, ("Content-Location", "/a#part")]),
     (200, [FRESH, ("Content-Location", "http://elsewhere.example/a")]),
     (200, [FRESH, ("Content-Location", "https://{host}/a")]),
     (200, [FRESH, ("Content-Location", "/a"), ("Content-Location", "/a")]),
