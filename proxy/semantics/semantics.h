@@ -241,7 +241,8 @@ struct slice sem_etag_uncoded(struct slice etag);
 bool sem_not_modified(const struct http_head *request, struct slice etag,
     int64_t last_modified_s, int64_t date_s, int64_t now_s);
 /* Do If-Match and If-None-Match of an unsafe request hold (RFC 9110 13.2.2, steps 1 and 3)? false:
- * 412. etag: of the current representation, .p == NULL: there is none. Its date is not looked at. */
+ * 412. etag: of the current representation, .p == NULL: there is none. Its date is not looked
+ * at. */
 bool sem_matches(const struct http_head *request, struct slice etag);
 /* May Range be honoured, If-Range considered (RFC 9110 13.1.5)? True without If-Range. */
 bool sem_if_range(const struct http_head *request, struct slice etag, int64_t last_modified_s,
