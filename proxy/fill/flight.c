@@ -290,8 +290,10 @@ still_storing(struct flight *f)
     }
     pthread_mutex_lock(&f->mtx);
     atomic_store(&f->storing, false);
-    f->view.meta = NULL;
-    f->view.why = why;
+    if (f->view.meta != NULL) {         /* else it was kept for a GET of its own alone (also.c) */
+        f->view.meta = NULL;
+        f->view.why = why;
+    }
     pthread_mutex_unlock(&f->mtx);
 }
 

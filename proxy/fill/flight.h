@@ -156,11 +156,17 @@ bool flight_may_vary(struct flight *f, const struct http_head *h);
 /* fresh.c: home */
 void fresh_304(struct flight *f, const struct http_head *h);
 /* publish.c: home */
-struct groups { struct flight *f; struct slice at[STORE_GROUPS_MAX]; size_t n; bool lost; };
+struct groups {
+    struct pool *pool;
+    struct slice origin;                /* of the URL that they are stored under */
+    struct slice at[STORE_GROUPS_MAX]; size_t n;
+    bool lost;
+};
 bool publish_needs_body(const struct route *r);     /* do its tags? */
 bool publish_has_tags(const struct flight *f, const struct http_head *h);   /* can they be made? */
 const char *publish_untagged(const struct flight *f);       /* they cannot: counted; why */
 int  publish_groups(const struct http_head *h, struct groups *g);   /* -1: memory out */
+/* The length of a stored body; never with 204 (RFC 9110 8.6). */
 void publish_length(struct buf *b, unsigned status, const struct body *body);
 void publish_seal(struct flight *f);
 void publish_fetched(struct flight *f);             /* the body is whole: under the flight's key */

@@ -58,7 +58,7 @@ keeps_search(const struct flight *f, const struct http_head *r304)
 static int
 freshen(struct flight *f, const struct http_head *r304, bool *keep)
 {
-    struct groups groups = { .f = f };
+    struct groups groups = { .pool = f->pool, .origin = { f->key.bytes.p, f->key.path_at } };
     struct stored_head *sh = f->stale->head;
     struct http_field fields[HTTP_FIELDS_MAX], merged_fields[HTTP_FIELDS_MAX];
     struct http_head old = { .fields = fields, .cap = HTTP_FIELDS_MAX };

@@ -280,12 +280,6 @@ joined(const struct object_part *a, const struct body *newer, const struct objec
     return out;
 }
 
-static void
-put_length(struct buf *b, uint64_t n)
-{
-    buf_printf(b, "Content-Length: %llu\r\n", (unsigned long long)n);
-}
-
 /* Both in one body. */
 static enum store_result
 put_joined(struct flight *f, struct store_parts *p, const struct object *o, struct object **out)
@@ -304,7 +298,7 @@ put_joined(struct flight *f, struct store_parts *p, const struct object *o, stru
         struct buf b = { 0 };
 
         buf_adds(&b, p->head);
-        put_length(&b, body_size(body));
+        publish_length(&b, 200, body);
         p->head = b.failed ? (struct slice){ NULL, 0 } : pool_slice(f->pool, buf_slice(&b));
         buf_free(&b);
         p->meta.flags &= (uint16_t)~META_PARTIAL;

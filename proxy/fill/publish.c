@@ -96,8 +96,8 @@ static void
 add_group(void *arg, struct slice group)
 {
     struct groups *g = arg;
-    struct slice origin = { g->f->key.bytes.p, g->f->key.path_at };
-    char *text = g->n < STORE_GROUPS_MAX ? pool_alloc(g->f->pool, origin.n + 1 + group.n) : NULL;
+    struct slice origin = g->origin;
+    char *text = g->n < STORE_GROUPS_MAX ? pool_alloc(g->pool, origin.n + 1 + group.n) : NULL;
 
     if (text == NULL) {
         g->lost = g->lost || g->n < STORE_GROUPS_MAX;   /* over the limit they are ignored (2) */
@@ -119,15 +119,11 @@ publish_groups(const struct http_head *h, struct groups *g)
 
 /* ---- into the store ------------------------------------------------------------------------ */
 
-/* The length of a stored body; never with 204 (RFC 9110 8.6). */
 void
 publish_length(struct buf *b, unsigned status, const struct body *body)
 {
-    if (status == 204)
-        return;
-    buf_addz(b, "Content-Length: ");
-    buf_addu(b, body_size(body));
-    buf_addz(b, "\r\n");
+    if (status != 204)
+        http_put_number(b, HF_CONTENT_LENGTH, body_size(body));
 }
 
 /* Only now it is known that the response cannot be stored: the key is marked like others. */
@@ -165,7 +161,8 @@ int
 flight_publish(struct flight *f, struct store_parts *p, const struct http_head *h,
     struct slice head, const struct fill_gate *gate, struct object **o)
 {
-    struct groups groups = { .f = f };
+    struct groups groups = { .pool = f->pool,
+        .origin = { p->key->bytes.p, p->key->path_at } };
     int r = STORE_NO_MEMORY;
     struct tags tags;
     struct buf b = { 0 }, rule = { 0 }, search = { 0 };

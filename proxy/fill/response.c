@@ -37,6 +37,14 @@ is_equal(const struct key *a, const struct key *b, struct slice rule)
     return same;
 }
 
+/* An error of the server, or its word that this client asks too often (RFC 6585 4), tells nothing of
+ * the resource: what is stored stays (RFC 9111 4.3.3). */
+static bool
+says_nothing(const struct http_head *h)
+{
+    return h->status >= 500 || h->status == 429;
+}
+
 /* Other URLs have joined that were presumed equal. Is the response's own rule another, or has it
  * none, those that it does not call equal look again, and no more may join. An error says nothing
  * of queries: all who validate what is stored have had it. */
@@ -47,7 +55,7 @@ release_unequal(struct flight *f, const struct http_head *h)
     struct key now;
     bool has;
 
-    if (slice_eq(f->together.bytes, f->key.bytes) || (f->stale != NULL && h->status >= 500))
+    if (slice_eq(f->together.bytes, f->key.bytes) || (f->stale != NULL && says_nothing(h)))
         return;
     has = http_search_rule(h, &rule) == 1;
     if (!has || key_search(&f->key, buf_slice(&rule), &b, &now) == -1 ||
@@ -160,8 +168,8 @@ storable(struct flight *f, const struct http_head *h, const char **why)
         *why = "status";
         return false;
     }
-    if (f->stale != NULL && h->status >= 500) {
-        *why = "error";                 /* what is stored stays, stale: RFC 9111 4.3.3 */
+    if (f->stale != NULL && says_nothing(h)) {
+        *why = "error";
         return false;
     }
     if (!publish_has_tags(f, h)) {
@@ -285,9 +293,9 @@ begin(struct flight *f, const struct http_head *h, bool store, bool also,
     if (!store) {
         response_unstorable(f, h, why);
         flight_unlist(f);
-        if (f->stale != NULL && h->status < 500)
+        if (f->stale != NULL && !says_nothing(h))
             store_drop(f->fills->store, f->stale);  /* it was replaced by what may not be stored */
-        if (f->part != NULL && h->status < 500)
+        if (f->part != NULL && !says_nothing(h))
             store_drop(f->fills->store, f->part);
     }
     if (store && !storing)              /* no room: who waits has it all the same, nobody joins */

@@ -173,6 +173,16 @@ def test_an_error_that_could_be_stored_does_not_replace_the_stale_answer(origin,
     assert w.get("/a").body == b"old" and origin.count("/a") == 3
 
 
+def test_a_client_that_asks_too_often_leaves_the_stale_answer_to_the_others(origin, weir):
+    w = weir()
+    origin.on("/a", [lambda q, c: c.respond(200, aged("max-age=10", ("ETag", "\"1\"")), b"old"),
+                     lambda q, c: c.respond(429, [("Retry-After", "9")], reason="Too Many Requests"),
+                     lambda q, c: c.respond(304, [FRESH], reason="Not Modified")])
+    w.get("/a")
+    assert w.get("/a").status == 429
+    assert w.get("/a").body == b"old" and origin.of("/a")[2].header("If-None-Match") is not None
+
+
 def test_all_who_wait_for_a_failed_validation_get_the_stale_answer(origin, weir):
     w = weir(workers=2, routes=[{"path": "/**", "stale_if_error": "1h"}])
     for path, fail in (("/a", failing("reset")), ("/b", failing(503))):
