@@ -37,8 +37,8 @@ is_equal(const struct key *a, const struct key *b, struct slice rule)
     return same;
 }
 
-/* An error of the server, or its word that this client asks too often (RFC 6585 4), tells nothing of
- * the resource: what is stored stays (RFC 9111 4.3.3). */
+/* An error of the server, or its word that this client asks too often (RFC 6585 4), tells nothing
+ * of the resource: what is stored stays (RFC 9111 4.3.3). */
 static bool
 says_nothing(const struct http_head *h)
 {

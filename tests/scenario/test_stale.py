@@ -175,7 +175,8 @@ def test_an_error_that_could_be_stored_does_not_replace_the_stale_answer(origin,
 
 def test_a_client_that_asks_too_often_leaves_the_stale_answer_to_the_others(origin, weir):
     w = weir()
-    origin.on("/a", [lambda q, c: c.respond(200, aged("max-age=10", ("ETag", "\"1\"")), b"old"),
+    old = aged("max-age=10", ("ETag", '"1"'))
+    origin.on("/a", [lambda q, c: c.respond(200, old, b"old"),
                      lambda q, c: c.respond(429, [("Retry-After", "9")], reason="Too Many Requests"),
                      lambda q, c: c.respond(304, [FRESH], reason="Not Modified")])
     w.get("/a")
