@@ -24,7 +24,8 @@
 
 #define JOURNAL_APPLICATION 0x57654a6c  /* "WeJl", in the header of the file */
 #define JOURNAL_SCHEMA      1           /* user_version: raise it when an older one cannot read */
-#define JOURNAL_PAGE        4096
+#define JOURNAL_PAGE        2048        /* an index page is dirtied for nearly every row: small ones
+                                           make a commit's bytes, and so its sync, half */
 #define JOURNAL_SECRET      32
 
 /* ---- statements ------------------------------------------------------------------------------ */
