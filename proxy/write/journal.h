@@ -114,7 +114,9 @@ bool journal_paused(struct journal *j, struct slice name);      /* as JOURNAL_PA
                                                                    thread */
 
 /* Readers, on the write loop. 1 found, 0 not, -1 the file fails (counted, logged). A row whose
- * checksum is wrong is -1 with *e, and is set to WRITE_UNCERTAIN with that cause. */
+ * checksum is wrong is -1 with *e (code EBADMSG), and is set to WRITE_UNCERTAIN with that cause
+ * (one that is not pending, and whose content is damaged, is found, without it); where the file
+ * or its disk fails (EIO), or memory is out (ENOMEM), it stays as it is. */
 int journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct write_content *c,
     struct err *e);
 /* The first pending one of this chain after `seq`. by_target: chains are c1 or c2 = hash. */

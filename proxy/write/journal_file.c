@@ -170,8 +170,8 @@ file_close(sqlite3 **db, sqlite3_stmt **st, size_t n)
 
 /* ---- making one ----------------------------------------------------------------------------- */
 
-static char *
-beside(const char *path, const char *suffix, char out[PATH_MAX])
+char *
+file_beside(const char *path, const char *suffix, char out[PATH_MAX])
 {
     snprintf(out, PATH_MAX, "%s%s", path, suffix);
     return out;
@@ -228,9 +228,9 @@ file_make(const char *path, const uint8_t *secret, struct err *e)
     char part[PATH_MAX], wal[PATH_MAX], set_up[256];
     sqlite3 *db;
 
-    beside(path, ".part", part);
+    file_beside(path, ".part", part);
     unlink(part);
-    unlink(beside(path, ".part-wal", wal));
+    unlink(file_beside(path, ".part-wal", wal));
     if (make_empty(part, e) == -1 || (db = file_open(part, SQLITE_OPEN_READWRITE, e)) == NULL)
         return NULL;
     snprintf(set_up, sizeof set_up, "PRAGMA page_size = %d; PRAGMA application_id = %d; "
@@ -253,10 +253,10 @@ file_install_left(const char *path, struct err *e)
 {
     char new[PATH_MAX], old[PATH_MAX];
 
-    if (access(beside(path, ".new", new), F_OK) == -1)
+    if (access(file_beside(path, ".new", new), F_OK) == -1)
         return 0;
-    unlink(beside(path, "-wal", old));
-    unlink(beside(path, "-shm", old));
+    unlink(file_beside(path, "-wal", old));
+    unlink(file_beside(path, "-shm", old));
     if (rename(new, path) == -1)
         return err_set(e, errno, "journal: renaming %s: %s", new, strerror(errno));
     return sync_directory(path, e);
@@ -269,8 +269,8 @@ file_install(const char *path, sqlite3 **db, struct err *e)
     char part[PATH_MAX], new[PATH_MAX];
     int rc = sqlite3_wal_checkpoint_v2(*db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 
-    beside(path, ".part", part);
-    beside(path, ".new", new);
+    file_beside(path, ".part", part);
+    file_beside(path, ".new", new);
     if (rc != SQLITE_OK)
         file_error(*db, part, e);
     sqlite3_close(*db);

@@ -4,7 +4,9 @@
  * journal.c         opening, closing, what any thread may ask
  * journal_file.c    the SQLite file: making it, whose it is, its statements
  * journal_load.c    what is read of it when it is opened
- * journal_damage.c  a damaged file: set aside, and what can be read of it taken over
+ * journal_damage.c  a damaged file: set aside, and a new one made
+ * journal_rescue.c  ... of what can be read of it
+ * journal_scan.c    ... and of rows that SQLite does not find any more
  * journal_write.c   the journal thread: queue, transactions, failure and recovery
  * journal_wal.c     the checkpoint thread: keeps the WAL small
  * journal_apply.c   one operation inside a transaction
@@ -187,6 +189,7 @@ void journal_set_paused(struct journal *j, struct slice name, bool on);
 /* ---- journal_file.c -------------------------------------------------------------------------- */
 
 enum file_kind { FILE_NONE, FILE_OURS, FILE_FOREIGN, FILE_LATER, FILE_DAMAGED };
+char *file_beside(const char *path, const char *suffix, char out[PATH_MAX]);    /* out */
 /* What the first bytes at `path` say; ours: a lock file of ours lies beside it. */
 enum file_kind file_look(const char *path, bool ours, struct err *e);
 /* A new journal, complete, at path.part: schema, secret (NULL: a new one). The caller fills, closes
@@ -213,6 +216,21 @@ int  journal_load(struct journal *j, const struct journal_found *found);
 
 /* Links the file and its WAL to PATH.damaged-TIME, makes a new one of what can be read, says so. */
 int  journal_set_aside(const char *path, const char *why, struct err *e);
+
+/* ---- journal_rescue.c ------------------------------------------------------------------------ */
+
+struct rescued { uint64_t max_seq, saved, uncertain, keys; bool same_ids; };
+/* Inside a transaction of `to`, whose statements are st: the SQLite result of writing it. */
+int  journal_rescue(const char *path, sqlite3 *from, sqlite3 *to, sqlite3_stmt **st,
+    struct rescued *out);
+
+/* ---- journal_scan.c -------------------------------------------------------------------------- */
+
+#define SCAN_COLUMNS 20                 /* more than any table has */
+struct scan_column { int type; int64_t integer; struct slice bytes; };  /* type: as SQLite has it */
+typedef void scan_row(void *arg, uint64_t rowid, const struct scan_column *columns, unsigned n);
+/* Calls row for everything in the file and its WAL that looks like a row of a table. */
+void journal_scan(const char *path, scan_row *row, void *arg);
 
 /* ---- journal_write.c ------------------------------------------------------------------------- */
 

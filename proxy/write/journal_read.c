@@ -4,13 +4,15 @@
  * Model    a connection of its own, that reads what was committed last. No call leaves a statement
  *          open: a snapshot that lasts would keep the WAL from beginning anew. So what journal_read
  *          gives is a copy.
- * Damage   a pending write that cannot be read is set to uncertain, for a person to see: it must
- *          neither be sent as something else nor hold up its chain. Where SQLite finds the file
- *          itself damaged the journal takes no writes any more (journal_write.c).
+ * Damage   a pending write whose checksum is wrong is set to uncertain, for a person to see: it
+ *          must neither be sent as something else nor hold up its chain. Where SQLite finds the
+ *          file itself damaged the journal takes no writes any more (journal_write.c), and those
+ *          that cannot be read stay as they are: the next opening may find them.
  * Threads  the write loop.
  */
 #include "write/journal_priv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define KEEP_BYTES (256 * 1024)         /* of the copy's memory between two reads */
@@ -25,7 +27,7 @@ failed(struct journal *j, int rc, struct err *e)
     if (is_damage(rc))
         atomic_store(&j->damaged, true);
     log_limited(&limited, LOG_ERROR, "journal %s: reading: %s", j->path, sqlite3_errstr(rc));
-    return err_set(e, 0, "the journal cannot be read: %s", sqlite3_errstr(rc));
+    return err_set(e, EIO, "the journal cannot be read: %s", sqlite3_errstr(rc));
 }
 
 static void
@@ -83,8 +85,10 @@ read_content(struct journal *j, uint64_t seq, struct write_content *c, const cha
     *c = (struct write_content){ 0 };
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return rc;
-    if (rc == SQLITE_DONE || !content_get(j->read[S_READ_CONTENT], c))
+    if (rc == SQLITE_DONE || !content_get(j->read[S_READ_CONTENT], c)) {
         *damage = "its content in the journal was damaged";
+        *c = (struct write_content){ .cause = slice_of(*damage) };
+    }
     rc = look_up(j, S_READ_ANSWER, seq);
     if (rc == SQLITE_ROW && !answer_get(j->read[S_READ_ANSWER], c)) {
         c->answer_head = c->answer_body = (struct slice){ 0 };
@@ -143,22 +147,22 @@ journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct write_
     rc = read_row(j, seq, &row, &damage);
     if (rc == SQLITE_ROW && c != NULL && damage == NULL) {
         rc = read_content(j, seq, c, &damage);
+        if (!write_is_pending(row.state))
+            damage = NULL;              /* a person may see what there is of it */
         if (rc == SQLITE_ROW && damage == NULL)
             kept = keep(j, c);
     }
     reset_all(j);
     if (rc == SQLITE_DONE)
         return 0;
-    if (is_damage(rc))
-        condemn(j, seq, "its part of the journal was damaged");
     if (rc != SQLITE_ROW)
         return failed(j, rc, e);
     if (damage != NULL) {
         condemn(j, seq, damage);
-        return err_set(e, 0, "%s", damage);
+        return err_set(e, EBADMSG, "%s", damage);
     }
     if (!kept)
-        return err_set(e, 0, "memory is out");
+        return err_set(e, ENOMEM, "memory is out");
     if (r != NULL)
         *r = row;
     return 1;

@@ -443,6 +443,8 @@ journal_thread(void *arg)
         if (now_us() >= j->tick_us && !closing)
             idle_work(j);
     }
+    if (atomic_load(&j->damaged) && !j->marked)
+        mark_damaged(j);
     return NULL;
 }
 
