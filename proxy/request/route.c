@@ -79,34 +79,9 @@ read_target(struct request *r)
 int
 route_rewrite(struct request *r)
 {
-    const struct conf_route *c = r->match.route->conf;
-    struct slice strip = slice_of(c->rewrite_strip), path = r->path;
     struct buf b = { 0 };
 
-    if (path.n == 1 && path.p[0] == '*') {
-        r->target = SLICE("*");         /* OPTIONS *: the server as a whole has no path */
-        return 0;
-    }
-    if (strip.n > 1 && strip.p[strip.n - 1] == '/')
-        strip.n--;
-    if (strip.n > 1 && slice_starts(path, strip) && (path.n == strip.n || path.p[strip.n] == '/')) {
-        path.p += strip.n;
-        path.n -= strip.n;
-    }
-    if (c->rewrite_prefix != NULL && c->rewrite_prefix[0] != '\0') {
-        struct slice prefix = slice_of(c->rewrite_prefix);
-
-        if (prefix.p[prefix.n - 1] == '/')
-            prefix.n--;
-        buf_adds(&b, prefix);
-    }
-    buf_adds(&b, path);
-    if (b.n == 0)
-        buf_addc(&b, '/');
-    if (r->query.p != NULL) {
-        buf_addc(&b, '?');
-        buf_adds(&b, r->query);
-    }
+    route_target(r->match.route, r->path, r->query, &b);
     r->target = pool_slice(r->pool, buf_slice(&b));
     buf_free(&b);
     return r->target.p != NULL ? 0 : -1;

@@ -100,6 +100,10 @@ enum route_ask route_asks(const struct route *r, const struct http_head *h, bool
 bool route_in_blocks(const struct route *r, const struct http_head *h,
     const struct sem_request *rq, struct http_range_spec *range);
 
+/* Appends the target that the origin gets for this path and query, normalised ones: the route's
+ * prefix taken off or put in front. */
+void route_target(const struct route *r, struct slice path, struct slice query, struct buf *b);
+
 /* Calls each(arg, route) for every route that could have stored a GET or QUERY for this, or what
  * its `cache_methods` say, whatever fields it asks for: the most specific first, up to one that
  * takes all methods. For purging by URL. host as above; NULL: under every host, and then a route

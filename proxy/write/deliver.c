@@ -19,17 +19,13 @@
 
 #include <stdlib.h>
 
-#include "purge/purge.h"
-
 #define HEAD_MAX     16384              /* of an answer's fields that are kept */
 #define ANSWER_LONG  (16 << 20)         /* more of an answer is not waited for */
 #define BACK_MS      1000               /* until what could not begin is tried again */
-#define TEXT_MAX     65536              /* of content that templates look at */
 
 static const char no_memory[] = "memory was out";
 
 static void send_out(struct delivery *d);
-static void finished(struct delivery *d);
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
@@ -108,6 +104,7 @@ static void
 delivery_free(struct delivery *d)
 {
     CHECK(d, DELIVERY_MAGIC);
+    effect_end(d);
     fill_close(&d->fill);
     if (d->prev != NULL)
         d->prev->next = d->next;
@@ -115,6 +112,8 @@ delivery_free(struct delivery *d)
         d->w->deliveries = d->next;
     if (d->next != NULL)
         d->next->prev = d->prev;
+    if (d->origin != NULL)
+        origin_unref(&d->origin);
     route_table_unref(&d->table);
     atomic_fetch_sub(&d->w->under_way, 1);
     d->magic = 0;
@@ -129,7 +128,8 @@ deliveries_end(struct writes *w)
 
     for (struct delivery *d = w->deliveries; d != NULL; d = next) {
         next = d->next;
-        fill_close(&d->fill);
+        effect_end(d);
+    fill_close(&d->fill);
         d->ended = true;
         if (d->left == 0)
             delivery_free(d);
@@ -372,31 +372,25 @@ parse_head(struct delivery *d, const struct item *it, bool fields)
         http_parse_request(d->bytes.p, d->bytes.n, &limits, d->head, &fault) > 0 ? 0 : -1;
 }
 
-static struct slice
-without_port(struct slice host)
-{
-    size_t i = host.n;
-
-    while (i > 0 && host.p[i - 1] >= '0' && host.p[i - 1] <= '9')
-        i--;
-    if (i > 0 && host.p[i - 1] == ':')
-        host.n = i - 1;
-    return host;
-}
-
 /* The route's parameters, if the path still leads to it. */
 static void
 match(struct delivery *d)
 {
-    const struct route *r = route_match(d->table, without_port(d->url.host), d->url.path, d->head,
-        &d->match);
-
-    if (r == d->route)
+    if (effect_match(d, d->head, &d->match) == d->route)
         return;
     memset(&d->match, 0, sizeof d->match);
     d->match.route = d->route;
     for (size_t i = 0; i < d->route->nparams; i++)
         d->match.values[i] = SLICE("");
+}
+
+int
+delivery_head(struct delivery *d, const struct item *it)
+{
+    if (parse_head(d, it, true) == -1 && parse_head(d, it, false) == -1)
+        return -1;
+    match(d);
+    return 0;
 }
 
 static int
@@ -405,15 +399,15 @@ make_request(struct delivery *d)
     const struct item *it = &d->items[0];
     struct buf b = { 0 };
 
-    if (parse_head(d, it, true) == -1 && parse_head(d, it, false) == -1)
+    if (delivery_head(d, it) == -1)
         return -1;
-    match(d);
     d->body = it->content.body;
     if (d->batch && batch_body(d) == -1)
         return -1;
     put_extra(d, &b);
     d->extra = pool_slice(d->pool, buf_slice(&b));
     buf_free(&b);
+    effect_prepare(d);
     return d->extra.p != NULL ? 0 : -1;
 }
 
@@ -429,7 +423,7 @@ set_route(struct delivery *d, uint32_t number)
     d->route = route_table_find(d->table, journal_route_name(w->j, number));
     if (d->route == NULL)
         return false;
-    d->origin = w->site.origins[d->route->conf->to - c->origins];
+    d->origin = origin_ref(w->site.origins[d->route->conf->to - c->origins]);
     return writes_origin(w, slice_of(d->route->conf->to->id), &d->origin_number);
 }
 
@@ -441,7 +435,7 @@ left_uncertain(struct delivery *d)
 
     it->to = WRITE_UNCERTAIN;
     it->cause = "it was at the origin when this process ended";
-    finished(d);
+    delivery_finished(d);
 }
 
 void
@@ -529,6 +523,7 @@ send_out(struct delivery *d)
         .request_bytes = d->bytes, .why = "write", .https = slice_eq(d->url.scheme, SLICE("https")),
         .host = it->content.host, .via = slice_of(w->site.via), .fields = put_fields,
         .fields_arg = d, .body = HTTP_NO_BODY };
+    want.also = effect_begin(d);
     if (d->batch)
         want.target = slice_of(d->route->conf->write_batch_to);
     if (it->content.has_body || d->batch) {
@@ -543,7 +538,7 @@ send_out(struct delivery *d)
     if (d->fill == NULL) {
         for (size_t i = 0; i < d->nitems; i++)
             delivery_judge(d, &d->items[i], &(struct policy_heard){ 0 }, -1, no_memory);
-        finished(d);
+        delivery_finished(d);
     }
 }
 
@@ -569,29 +564,6 @@ delivery_judge(struct delivery *d, struct item *it, const struct policy_heard *h
 }
 
 /* ---- what it changed ------------------------------------------------------------------------- */
-
-static void
-purge_of(struct delivery *d, const struct item *it, const struct fill_view *v, struct slice body)
-{
-    const struct key_params params = { d->route->params, d->match.values, d->route->nparams };
-    struct key_facts facts = { .path = &params };
-
-    if (d->batch && parse_head(d, it, true) == 0)       /* each has a target of its own */
-        match(d);
-    facts.request = d->head;
-    facts.host = d->url.host;
-    facts.query = d->url.query;
-    purge_target(d->w->store, d->table, it->content.url, v != NULL ? v->response : NULL);
-    if (it->content.body.p != NULL && it->content.body.n <= TEXT_MAX && !sem_coded(d->head))
-        facts.request_body = it->content.body;
-    if (v != NULL) {
-        facts.response = v->response;
-        if ((d->route->needs & KEY_NEEDS_RESPONSE_BODY) && !sem_coded(v->response) &&
-            body.n <= TEXT_MAX)
-            facts.response_body = body;
-    }
-    purge_templates(d->w->store, d->table, d->route, &facts, it->content.url);
-}
 
 /* Success purges, and an unknown fate; what is dead too, since readers saw it pending. */
 static bool
@@ -650,11 +622,12 @@ settle(struct delivery *d)
 }
 
 /* Every item knows what becomes of it. */
-static void
-finished(struct delivery *d)
+void
+delivery_finished(struct delivery *d)
 {
     int64_t now = wall_ms();
 
+    effect_end(d);
     fill_close(&d->fill);
     for (size_t i = 0; i < d->nitems; i++) {
         struct item *it = &d->items[i];
@@ -687,9 +660,9 @@ hear_fault(struct delivery *d, const struct exchange_fault *f)
         if (it->to == WRITE_WAITING && down)
             it->delay_ms = 0;           /* the breaker says when */
         if (purges(d, it, f->reached))
-            purge_of(d, it, NULL, (struct slice){ NULL, 0 });
+            effect_purge(d, it, NULL, (struct slice){ NULL, 0 });
     }
-    finished(d);
+    delivery_finished(d);
 }
 
 static void
@@ -719,10 +692,16 @@ hear_answer(struct delivery *d, const struct fill_view *v)
             &(struct policy_heard){ .answered = true, .status = v->status }, after, "");
         keep_answer(d, &d->items[0], v, body);
     }
-    for (size_t i = 0; i < d->nitems; i++)
-        if (purges(d, &d->items[i], true))
-            purge_of(d, &d->items[i], v, body);
-    finished(d);
+    if (!d->batch && d->items[0].to == WRITE_DELIVERED) {
+        d->heard = true;
+        if (effect_settle(d, v, body))
+            return;
+    } else {
+        for (size_t i = 0; i < d->nitems; i++)
+            if (purges(d, &d->items[i], true))
+                effect_purge(d, &d->items[i], v, body);
+    }
+    delivery_finished(d);
 }
 
 static void
@@ -732,6 +711,8 @@ on_change(void *arg)
     struct fill_view v;
 
     CHECK(d, DELIVERY_MAGIC);
+    if (d->heard)
+        return;
     fill_look(d->fill, &v);
     if (v.state == FILL_FAULT) {
         hear_fault(d, v.fault);

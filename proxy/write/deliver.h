@@ -14,7 +14,10 @@ struct item {
     unsigned status;                    /* of its answer; 0: none */
     struct slice answer_head, answer_body;          /* body.p NULL: not kept */
     const char *cause;
+    struct race race;                   /* while it is at the origin */
 };
+
+struct effect;
 
 struct delivery {
     uint32_t magic;
@@ -27,7 +30,7 @@ struct delivery {
     uint32_t      route_number;
     struct route_table *table;          /* owned reference */
     const struct route *route;
-    struct origin *origin;              /* borrowed from the site, for the start alone */
+    struct origin *origin;              /* owned reference */
     unsigned      origin_number;
     struct route_match match;
     struct http_head *head;             /* the request, parsed; its slices lie in `bytes` */
@@ -36,8 +39,10 @@ struct delivery {
     struct slice  extra;                /* field lines of ours */
     struct slice  body;
     struct fill  *fill;                 /* owned */
+    struct effect *effect;              /* in the pool; NULL: memory was out, it fills nothing */
     size_t        left;                 /* operations under way */
     void        (*committed)(struct delivery *d);   /* when none is left */
+    bool          heard;                /* its answer; a fill is under way */
     bool          ended;                /* given up: freed when its operations are back */
 };
 
@@ -48,6 +53,22 @@ int  batch_body(struct delivery *d);
 /* What each item's answer is, of the batch's. */
 void batch_settle(struct delivery *d, const struct fill_view *v, struct slice body);
 
+/* effect.c */
+void effect_prepare(struct delivery *d);        /* once the request is made */
+unsigned effect_begin(struct delivery *d);      /* it is sent now; fill_want.also */
+void effect_end(struct delivery *d);
+/* Purges what this item changed; v: its answer, NULL when none came. */
+void effect_purge(struct delivery *d, const struct item *it, const struct fill_view *v,
+    struct slice body);
+/* The same for the one item, and fills. True: that takes time, delivery_finished comes later. */
+bool effect_settle(struct delivery *d, const struct fill_view *v, struct slice body);
+const struct route *effect_match(const struct delivery *d, const struct http_head *h,
+    struct route_match *m);
+
+/* Every item knows what becomes of it. */
+void delivery_finished(struct delivery *d);
+/* Head, URL and parameters of this item from now on. -1: memory is out. */
+int  delivery_head(struct delivery *d, const struct item *it);
 struct item *delivery_item(struct delivery *d, const struct write_row *row,
     const struct write_content *c);     /* copied; NULL: memory is out */
 /* What this attempt means for one item. */

@@ -279,7 +279,7 @@ def test_once_it_is_known_the_final_answer_is_repeated(origin, back):
     eventually(lambda: w.get(r.header("Location")).json()["state"] == "delivered")
     again = post(w)
     assert (again.status, again.body, again.header("X-Receipt")) == (201, b"paid", "r1")
-    assert origin.count("/pay") == 1
+    assert len([q for q in origin.of("/pay") if q.method == "POST"]) == 1
     assert w.metric("weir_write_repeated_total") == 1
 
 
@@ -309,7 +309,7 @@ def test_a_key_is_kept_across_the_ways_a_write_may_go(origin, origins, back):
     again = origins(origin.port)
     again.on("/pay", status=201, body=b"paid")
     eventually(lambda: post(w).status == 201)
-    assert again.count("/pay") == 1
+    assert len([q for q in again.of("/pay") if q.method == "POST"]) == 1
 
 
 def test_keys_survive_a_restart(origin, weir, tmp_path):
