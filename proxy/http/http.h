@@ -87,6 +87,8 @@ const struct http_field *http_find(const struct http_head *h, enum http_id id);
 const struct http_field *http_find_name(const struct http_head *h, struct slice name);
 /* Its value, or an empty slice with .p == NULL. */
 struct slice http_value(const struct http_head *h, enum http_id id);
+/* The same of a field that is no list, where there is one line of it alone (RFC 9110 5.3). */
+struct slice http_only(const struct http_head *h, enum http_id id);
 
 /* A copy of a parsed head whose slices point into the pool: `bytes` is what h was parsed from (all
  * of its slices lie in there). NULL when memory is out. */

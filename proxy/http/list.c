@@ -35,6 +35,17 @@ http_value(const struct http_head *h, enum http_id id)
     return f != NULL ? f->value : (struct slice){ NULL, 0 };
 }
 
+struct slice
+http_only(const struct http_head *h, enum http_id id)
+{
+    const struct http_field *f = http_find(h, id);
+
+    for (const struct http_field *g = f; f != NULL && ++g < h->fields + h->nfields;)
+        if (g->id == id)
+            return (struct slice){ NULL, 0 };
+    return f != NULL ? f->value : (struct slice){ NULL, 0 };
+}
+
 /* Behind the quoted string that begins at p, or end when it does not end. */
 static const char *
 quoted_end(const char *p, const char *end)

@@ -180,12 +180,7 @@ http_content_range(struct slice value, struct http_content_range *out)
 bool
 http_range_asked(const struct http_head *h, struct http_range_spec *out)
 {
-    const struct http_field *f = http_find(h, HF_RANGE);
+    struct slice range = http_only(h, HF_RANGE);
 
-    if (f == NULL || !http_range_single(f->value, out))
-        return false;
-    for (const struct http_field *g = f + 1; g < h->fields + h->nfields; g++)
-        if (g->id == HF_RANGE)
-            return false;
-    return true;
+    return range.p != NULL && http_range_single(range, out);
 }

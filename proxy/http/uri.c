@@ -313,13 +313,10 @@ http_uri_resolve(struct buf *b, const struct http_uri *base, struct slice ref)
 int
 http_content_location(const struct http_head *response, struct slice target, struct buf *b)
 {
-    struct slice at = http_value(response, HF_CONTENT_LOCATION);
+    struct slice at = http_only(response, HF_CONTENT_LOCATION);
     struct http_uri base;
-    unsigned n = 0;
 
-    for (unsigned i = 0; i < response->nfields; i++)
-        n += response->fields[i].id == HF_CONTENT_LOCATION;
-    if (n != 1 || at.n == 0 || memchr(at.p, '#', at.n) != NULL ||       /* it has no fragment */
+    if (at.n == 0 || memchr(at.p, '#', at.n) != NULL ||       /* it has no fragment */
         http_uri_parse(target, &base) == -1 || http_uri_resolve(b, &base, at) == -1)
         return -1;
     return b->failed ? -1 : 0;

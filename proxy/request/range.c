@@ -21,7 +21,7 @@ range_fit(const struct request *r, const struct object *o, int64_t now_ms,
         !sem_if_range(r->head, deliver_etag(o), o->meta.last_modified_s, o->meta.date_ms / 1000,
             now_ms / 1000))
         return RANGE_NONE;
-    switch (http_range(http_value(r->head, HF_RANGE), known ? p.size : p.ends ? end : UNBOUNDED,
+    switch (http_range(http_only(r->head, HF_RANGE), known ? p.size : p.ends ? end : UNBOUNDED,
         ranges, RANGES_MAX, n)) {
     case HTTP_RANGE_IGNORE:
         return RANGE_NONE;

@@ -52,6 +52,11 @@ def parts(r):
     return out
 
 
+def test_a_range_that_is_said_twice_is_none(stored):
+    answer = stored.get("/a", [("Range", "bytes=0-1"), ("Range", "bytes=0-3")])
+    assert answer.status == 200 and answer.header("Content-Range") is None
+
+
 def test_several_ranges_are_a_multipart_answer(stored):
     r = stored.get("/a", [("Range", "bytes=0-1, 50-51, -2")])
     assert r.status == 206 and r.header("Content-Range") is None
