@@ -335,7 +335,11 @@ put_fields(void *arg, struct buf *b)
         const char *end = memchr(rest.p, '\n', rest.n);
         struct slice line = { rest.p, end != NULL ? (size_t)(end - rest.p) + 1 : rest.n };
 
-        if (!is_ours(d, line))
+        if (is_ours(d, line))
+            ;
+        else if (fields_find(line, SLICE("If-Match")) != NULL)
+            tags_put(d->w, line, b);
+        else
             buf_adds(b, line);
         rest.p += line.n;
         rest.n -= line.n;

@@ -159,6 +159,11 @@ const char *fields_find(struct slice fields, struct slice name);
 /* Takes schedule and readers to where the row is now; `was` is what it was. */
 void writes_moved(struct writes *w, const struct write_row *was, const struct write_row *r);
 
+/* ---- tags.c ---------------------------------------------------------------------------------- */
+
+/* Appends a line of If-Match as the origin knows the tags in it. */
+void tags_put(struct writes *w, struct slice line, struct buf *b);
+
 /* ---- pending.c ------------------------------------------------------------------------------- */
 
 void looks_again(struct writes *w, uint64_t path_hash);     /* one of its writes is settled */

@@ -1,4 +1,7 @@
 """A reader sees its own writes before the origin has them, and nobody else's."""
+import threading
+import time
+
 import pytest
 
 from harness import eventually
@@ -236,3 +239,57 @@ def test_the_figures_count_reads_of_what_is_pending(origin, back):
     w.get("/a", [BOB])
     assert w.metric("weir_write_pending_reads_total") == 1
     gate.set()
+
+
+@pytest.mark.parametrize("conf", [{}, {"coalesce": True}, {"durability": "os", "fill": "request"}])
+def test_a_writer_never_reads_anything_older_than_what_it_wrote(origin, back, conf):
+    """Each client writes numbers to a resource of its own, over many connections, to an origin that
+    fails now and then, and is slow: whatever comes between acknowledgement and delivery, what it
+    reads is what it wrote last. Others read the same resources, and never see them go back."""
+    stored, lock, calls = {}, threading.Lock(), [0]
+
+    def handler(req, conn):
+        with lock:
+            calls[0] += 1
+            turn = calls[0]
+        if req.method == "PUT":
+            if turn % 7 == 0:
+                return conn.respond(503)
+            if turn % 5 == 0:
+                time.sleep(0.01)
+            with lock:
+                stored[req.path] = req.body
+            return conn.respond(200 if turn % 2 else 204)
+        with lock:
+            body = stored.get(req.path, b"0")
+        return conn.respond(200, FRESH, body)
+    origin.on("*", handler)
+    w = back({"backoff": {"min": "1ms", "max": "20ms"}, **conf})
+    end, wrong = time.monotonic() + 3, []
+
+    def writer(i):
+        who, path, n = ("Authorization", "Bearer w%d" % i), "/item/%d" % i, 0
+        while time.monotonic() < end and not wrong:
+            n += 1
+            with w.client() as c:
+                assert c.request("PUT", path, [who], b"%d" % n).status == 202
+                for _ in range(3):
+                    r = c.get(path, [who])
+                    if r.body != b"%d" % n:
+                        wrong.append((path, n, r.body, r.header("Cache-Status")))
+        return n
+
+    def reader(i):
+        path, last = "/item/%d" % i, 0
+        while time.monotonic() < end and not wrong:
+            r = w.get(path)
+            if int(r.body) < last:
+                wrong.append((path, last, r.body, r.header("Cache-Status")))
+            last = int(r.body)
+        return last
+
+    counts = w.parallel(8, lambda i: writer(i) if i < 4 else reader(i - 4))
+    assert not wrong
+    assert min(counts[:4]) > 5
+    for i in range(4):
+        eventually(lambda: stored["/item/%d" % i] == b"%d" % counts[i])
