@@ -41,7 +41,7 @@ follows(struct writes *w, const struct write_row *next, uint64_t seq)
     struct write_row r;
 
     return !schedule_has_targets(w->schedule) ||
-        (writes_next_of_target(w, row_target(next), seq, &r) && r.seq == next->seq);
+        (writes_next_of_target(w, row_target(next), seq, &r) == 1 && r.seq == next->seq);
 }
 
 /* The newest stands first then; those before it are superseded. */

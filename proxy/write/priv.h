@@ -88,7 +88,7 @@ bool writes_origin(const struct writes *w, struct slice name, unsigned *number);
 int writes_route(struct writes *w, uint32_t number);
 
 /* As schedule_source has it. */
-bool writes_next_of_target(void *writes, uint64_t target, uint64_t seq, struct write_row *r);
+int writes_next_of_target(void *writes, uint64_t target, uint64_t seq, struct write_row *r);
 
 int64_t age_ms(const struct journal_figures *f);        /* of the oldest pending write */
 

@@ -12,7 +12,8 @@
  *          no list, until the first one is settled and it is its turn. That is asked only while any
  *          pending write has a target besides its chain.
  *          Entries are looked at again when they are taken (its row may have been dropped, or be
- *          due later), so that nothing has to be searched in a list.
+ *          due later), so that nothing has to be searched in a list. While the journal cannot tell
+ *          what is first, the chain waits: what is behind that must not go before it.
  * Breaker  an origin that could not be reached five times in a row gets one delivery at a time, as
  *          a probe, after 0.5 s, 1 s, 2 s ... 15 s; one that reaches it opens the way for all.
  * Order    no write is taken while one of its chain is taken. Chains go in the order in which they
@@ -29,6 +30,7 @@
 #define PROBE_MIN_MS 500
 #define PROBE_MAX_MS 15000
 #define LOOKS_MAX    64             /* rows that one call looks at in vain */
+#define BLIND_MS     1000           /* until rows that could not be read are asked for again */
 #define BURST_US     20000          /* timers are of milliseconds: what is late is caught up */
 
 struct sroute {
@@ -263,17 +265,22 @@ left_of(const struct schedule *s, const struct chain *e, const struct write_row 
     return left > s->routes[row->route].limits.wait_max_ms ? 0 : left;
 }
 
-/* Its first pending write: false: there is none, and the chain is gone. */
+/* Its first pending write. false: there is none, and the chain is gone; or it waits, until that can
+ * be told. */
 static bool
-look(struct schedule *s, uint32_t i, struct write_row *row)
+look(struct schedule *s, uint32_t i, struct write_row *row, int64_t now_ms)
 {
     struct chain *e = chain_at(&s->chains, i);
     uint64_t from = e->flags & CHAIN_FROM_START || e->head == 0 ? 0 : e->head - 1;
 
-    if (!s->source.next(s->source.arg, e->hash, from, row)) {
+    int rc = s->source.next(s->source.arg, e->hash, from, row);
+
+    if (rc == 0)
         chains_remove(&s->chains, i);
+    if (rc == -1)
+        wait_for(s, i, BLIND_MS, now_ms);
+    if (rc != 1)
         return false;
-    }
     if (row->seq != e->head)
         e->flags = 0;
     e->head = row->seq;
@@ -287,29 +294,33 @@ target_of(const struct write_row *row)
     return row->c2 != 0 ? row->c2 : row->c1;
 }
 
-/* Has another chain an earlier write to its target? */
-static bool
+/* Has another chain an earlier write to its target? 1, 0, or -1: it cannot be told. */
+static int
 is_blocked(struct schedule *s, const struct write_row *row)
 {
     struct write_row first;
+    int rc;
 
-    return row->orders_target && s->targets > 0 &&
-        s->source.next_of_target(s->source.arg, target_of(row), 0, &first) &&
-        first.seq < row->seq;
+    if (!row->orders_target || s->targets == 0)
+        return 0;
+    rc = s->source.next_of_target(s->source.arg, target_of(row), 0, &first);
+    return rc == 1 ? first.seq < row->seq : rc;
 }
 
-/* A write to this target is settled: the next one may have waited for it. */
+/* A write to this target is settled: the next one may have waited for it. Where that cannot be told
+ * all that wait so look for themselves. */
 static void
 unblock(struct schedule *s, uint64_t target)
 {
     struct write_row first;
-    uint32_t i;
+    int rc = s->source.next_of_target(s->source.arg, target, 0, &first);
+    uint32_t only = rc == 1 ? chains_find(&s->chains, first.c1) : CHAIN_NONE;
 
-    if (!s->source.next_of_target(s->source.arg, target, 0, &first))
-        return;
-    i = chains_find(&s->chains, first.c1);
-    if (i != CHAIN_NONE && chain_at(&s->chains, i)->state == CHAIN_BLOCKED)
-        loosen(s, i);
+    if (only != CHAIN_NONE && chain_at(&s->chains, only)->state == CHAIN_BLOCKED)
+        loosen(s, only);
+    for (uint32_t i = 1; rc == -1 && i < s->chains.used; i++)
+        if (chain_at(&s->chains, i)->state == CHAIN_BLOCKED)
+            loosen(s, i);
 }
 
 /* ---- writes come and go ---------------------------------------------------------------------- */
@@ -365,7 +376,7 @@ schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms)
             loosen(s, i);
         } else if (e->state == CHAIN_SENDING && e->count == 0) {
             chains_remove(&s->chains, i);
-        } else if (e->state == CHAIN_SENDING && look(s, i, &next)) {
+        } else if (e->state == CHAIN_SENDING && look(s, i, &next, now_ms)) {
             ready(s, i, &next, now_ms);
         }
     }
@@ -472,7 +483,7 @@ place_loose(struct schedule *s, int64_t now_ms, int64_t wall_ms)
     for (unsigned k = 0; k < LOOKS_MAX; k++) {
         if ((i = chain_pop(&s->chains, &s->loose)) == CHAIN_NONE)
             return true;
-        if (look(s, i, &row))
+        if (look(s, i, &row, now_ms))
             place(s, i, &row, now_ms, wall_ms);
     }
     return s->loose.first == CHAIN_NONE;
@@ -485,22 +496,25 @@ take_from(struct schedule *s, uint32_t route, int64_t now_ms, int64_t wall_ms,
     struct write_row *row)
 {
     struct sroute *r = &s->routes[route];
-    int lane = choose_lane(r);
+    int lane = choose_lane(r), blocked;
     uint32_t i;
 
     if (lane == -1)
         return false;
     i = chain_pop(&s->chains, &r->lanes[lane]);
-    if (!look(s, i, row))
+    if (!look(s, i, row, now_ms))
         return false;
     if (row->route != route || left_of(s, chain_at(&s->chains, i), row, wall_ms) > 0) {
         place(s, i, row, now_ms, wall_ms);
         return false;
     }
-    if (is_blocked(s, row)) {
+    blocked = is_blocked(s, row);
+    if (blocked == -1)
+        wait_for(s, i, BLIND_MS, now_ms);
+    else if (blocked == 1)
         chain_at(&s->chains, i)->state = CHAIN_BLOCKED;
+    if (blocked != 0)
         return false;
-    }
     chain_at(&s->chains, i)->state = CHAIN_SENDING;
     return true;
 }

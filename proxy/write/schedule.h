@@ -10,12 +10,12 @@
 
 struct schedule;
 
-/* Where rows are: true and *r, or false. */
+/* Where rows are: 1 and *r, 0, or -1: it cannot be told now. */
 struct schedule_source {
     /* the first pending one of chain c1 after seq */
-    bool (*next)(void *arg, uint64_t c1, uint64_t seq, struct write_row *r);
+    int (*next)(void *arg, uint64_t c1, uint64_t seq, struct write_row *r);
     /* the first pending PUT, PATCH or DELETE of this target after seq, by c1 or c2 */
-    bool (*next_of_target)(void *arg, uint64_t target, uint64_t seq, struct write_row *r);
+    int (*next_of_target)(void *arg, uint64_t target, uint64_t seq, struct write_row *r);
     void *arg;
 };
 

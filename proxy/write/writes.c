@@ -138,25 +138,23 @@ writes_enter(struct writes *w, const struct write_row *r)
     return position;
 }
 
-static bool
+static int
 source_next(void *arg, uint64_t c1, uint64_t seq, struct write_row *r)
 {
     struct writes *w = arg;
 
-    return journal_next(w->j, c1, seq, false, r) == 1;
+    return journal_next(w->j, c1, seq, false, r);
 }
 
-bool
+int
 writes_next_of_target(void *arg, uint64_t target, uint64_t seq, struct write_row *r)
 {
     struct writes *w = arg;
+    int rc;
 
-    while (journal_next(w->j, target, seq, true, r) == 1) {
-        if (r->orders_target)
-            return true;
+    while ((rc = journal_next(w->j, target, seq, true, r)) == 1 && !r->orders_target)
         seq = r->seq;
-    }
-    return false;
+    return rc;
 }
 
 /* ---- configuration --------------------------------------------------------------------------- */

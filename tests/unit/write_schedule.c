@@ -16,37 +16,42 @@ struct world {
     struct write_row rows[ROWS];
     size_t n;
     int64_t now, wall;
+    bool blind;                     /* it cannot be read */
     struct schedule *s;
 };
 
-static bool
+static int
 next_of(void *arg, uint64_t c1, uint64_t seq, struct write_row *r)
 {
     struct world *w = arg;
 
+    if (w->blind)
+        return -1;
     for (size_t i = 0; i < w->n; i++)
         if (w->rows[i].c1 == c1 && w->rows[i].seq > seq && write_is_pending(w->rows[i].state)) {
             *r = w->rows[i];
-            return true;
+            return 1;
         }
-    return false;
+    return 0;
 }
 
-static bool
+static int
 next_of_target(void *arg, uint64_t target, uint64_t seq, struct write_row *r)
 {
     struct world *w = arg;
 
+    if (w->blind)
+        return -1;
     for (size_t i = 0; i < w->n; i++) {
         const struct write_row *at = &w->rows[i];
 
         if ((at->c1 == target || at->c2 == target) && at->orders_target && at->seq > seq &&
             write_is_pending(at->state)) {
             *r = *at;
-            return true;
+            return 1;
         }
     }
-    return false;
+    return 0;
 }
 
 static const struct schedule_limits plain = { .concurrency = 20, .weights = { 6, 3, 1 },
@@ -663,6 +668,54 @@ run_random(uint64_t seed)
 }
 
 static void
+rows_that_cannot_be_read_hold_their_chain_until_they_can(void **state)
+{
+    static struct world w;
+
+    (void)state;
+    begin(&w);
+    for (int i = 0; i < 3; i++)
+        add(&w, 7);
+    w.blind = true;
+    assert_int_equal(take(&w), 0);
+    w.blind = false;
+    add(&w, 7);                         /* must not become the first of its chain */
+    assert_int_equal(take(&w), 0);
+    pass(&w, 1100);
+    assert_int_equal(take(&w), 1);
+    w.blind = true;
+    settle(&w, 1);
+    w.blind = false;
+    add(&w, 7);
+    assert_int_equal(take(&w), 0);
+    pass(&w, 1100);
+    for (uint64_t seq = 2; seq <= 5; seq++) {
+        assert_int_equal(take(&w), seq);
+        settle(&w, seq);
+    }
+    end(&w);
+}
+
+static void
+what_waits_for_its_target_goes_on_though_nobody_could_tell_that_it_may(void **state)
+{
+    static struct world w;
+
+    (void)state;
+    begin(&w);
+    assert_true(schedule_add(w.s, put(&w, 7, 100, 0, WRITE_LANE_DEFAULT, true), w.now) >= 0);
+    assert_true(schedule_add(w.s, put(&w, 8, 100, 0, WRITE_LANE_DEFAULT, true), w.now) >= 0);
+    assert_int_equal(take(&w), 1);
+    assert_int_equal(take(&w), 0);
+    w.blind = true;
+    settle(&w, 1);
+    w.blind = false;
+    assert_int_equal(take(&w), 2);
+    settle(&w, 2);
+    end(&w);
+}
+
+static void
 random_schedules_keep_every_order_and_starve_no_chain(void **state)
 {
     (void)state;
@@ -690,6 +743,8 @@ main(void)
         cmocka_unit_test(waits_of_all_lengths_end_in_time),
         cmocka_unit_test(a_clock_that_is_set_back_makes_no_wait_longer),
         cmocka_unit_test(one_that_waits_can_be_hurried),
+        cmocka_unit_test(rows_that_cannot_be_read_hold_their_chain_until_they_can),
+        cmocka_unit_test(what_waits_for_its_target_goes_on_though_nobody_could_tell_that_it_may),
         cmocka_unit_test(a_million_targets_cost_at_most_32_bytes_each),
         cmocka_unit_test(random_schedules_keep_every_order_and_starve_no_chain),
     };
