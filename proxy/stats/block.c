@@ -209,3 +209,12 @@ stats_state(unsigned state, uint64_t us)
     if (LIKELY(h != NULL))
         hist_add(h, us, 0);
 }
+
+void
+stats_observe(enum stats_summary s, uint64_t v)
+{
+    struct hist *h = hist_mine(ID_SUMMARIES + s);
+
+    if (LIKELY(h != NULL))
+        hist_add(h, v, 0);
+}

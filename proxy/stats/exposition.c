@@ -54,8 +54,6 @@ put_plain(struct buf *b)
     buf_printf(b, "%s %lld\n", sizeof(unit) > 1 ? "weir_" #id "_" unit : "weir_" #id, \
         (long long)stats_gauge(GAUGE_##id));
 #include "stats/metrics.def"
-#undef COUNTER
-#undef GAUGE
 }
 
 /* The names that every Prometheus client library gives to these. */
@@ -79,10 +77,12 @@ put_process(struct buf *b)
     buf_addz(b, "weir_build_info{version=\"" WEIR_VERSION "\"} 1\n");
 }
 
-/* labels: `route="...",outcome="hit"`, without braces. */
+/* labels: `route="...",outcome="hit"`, without braces. scale: of the values to what is shown. */
 static void
-put_summary(struct buf *b, const char *name, struct slice labels, const struct series *s)
+put_scaled(struct buf *b, const char *name, struct slice labels, const struct series *s,
+    double scale)
 {
+    const char *comma = labels.n > 0 ? "," : "";
     static const char *const q_label[QUANTILES] = { "0.5", "0.75", "0.9", "0.95", "0.99", "0.999" };
     struct cells *c = scratch_cells(0);
     uint64_t sum, max, bytes;
@@ -94,16 +94,41 @@ put_summary(struct buf *b, const char *name, struct slice labels, const struct s
     series_totals(s, &sum, &max, &bytes);
     figures_of(c, WINDOW_1M, max, &f);
     for (unsigned q = 0; q < QUANTILES; q++) {
-        buf_printf(b, "%s{%.*s,quantile=\"%s\"} ", name, SLICE_ARG(labels), q_label[q]);
+        buf_printf(b, "%s{%.*s%squantile=\"%s\"} ", name, SLICE_ARG(labels), comma, q_label[q]);
         if (f.count > 0)
-            buf_printf(b, "%.6f\n", (double)f.q_us[q] / 1e6);
+            buf_printf(b, "%.6f\n", (double)f.q_us[q] / scale);
         else
             buf_addz(b, "NaN\n");
     }
     cells_clear(c);
     series_cells(s, WINDOW_START, c);
     buf_printf(b, "%s_sum{%.*s} %.6f\n%s_count{%.*s} %llu\n", name, SLICE_ARG(labels),
-        (double)sum / 1e6, name, SLICE_ARG(labels), (unsigned long long)cells_count(c));
+        (double)sum / scale, name, SLICE_ARG(labels), (unsigned long long)cells_count(c));
+}
+
+static void
+put_summary(struct buf *b, const char *name, struct slice labels, const struct series *s)
+{
+    put_scaled(b, name, labels, s, 1e6);
+}
+
+static void
+put_summaries(struct buf *b)
+{
+    const struct { const char *name, *help; bool seconds; } all[] = {
+#define SUMMARY(id, unit, help) \
+        { sizeof(unit) > 1 ? "weir_" #id "_" unit : "weir_" #id, help, sizeof(unit) > 1 },
+#include "stats/metrics.def"
+    };
+
+    for (unsigned i = 0; i < STATS_SUMMARIES; i++) {
+        struct series *s = series_find(ID_SUMMARIES + i);
+
+        if (s == NULL)
+            continue;
+        family(b, all[i].name, "summary", all[i].help);
+        put_scaled(b, all[i].name, SLICE(""), s, all[i].seconds ? 1e6 : 1);
+    }
 }
 
 static void
@@ -237,6 +262,7 @@ stats_metrics(struct buf *b)
     series_gather();
     put_routes(b);
     put_others(b);
+    put_summaries(b);
     stats_unlock();
     for (struct stats_source *s = stats_sources(); s != NULL; s = s->next)
         if (s->metrics != NULL)

@@ -2,7 +2,7 @@
  * stats/inside.h -- what the files of this room share.
  *
  * A series is one histogram as a person sees it: a route's outcome, a phase of an origin server, a
- * state of the request machine. Its number (id) is computed from slot and kind; each thread that
+ * state of the request machine, a summary of metrics.def. Its number (id) is computed from slot and kind; each thread that
  * counts in it has a part (struct hist) of its own.
  */
 #ifndef WEIR_STATS_INSIDE_H
@@ -21,7 +21,8 @@
 #define ORIGIN_STRIDE 4u
 #define ID_ORIGINS    (ROUTES_MAX * STATS_OUTCOMES)
 #define ID_STATES     (ID_ORIGINS + ORIGINS_MAX * ORIGIN_STRIDE)
-#define ID_END        (ID_STATES + STATES_MAX)
+#define ID_SUMMARIES  (ID_STATES + STATES_MAX)
+#define ID_END        (ID_SUMMARIES + STATS_SUMMARIES)
 
 struct octave { _Atomic uint64_t cells[HIST_SUB]; };
 

@@ -12,6 +12,7 @@
  *    "origins": [{"name": "api/http://127.0.0.1:8000",
  *                 "connect": {"10s": FIGURES, ...}, "first_byte": {...}, "total": {...}}, ...],
  *    "states": {"LOOKUP": {"10s": FIGURES, ...}, ...},
+ *    "summaries": {"write_delivery": {"10s": FIGURES, ...}, ...},
  *    ... and one member for each source (stats_source_add)}
  *   FIGURES = {"count": n, "rate": per second, "p50_us": n, "p75_us", "p90_us", "p95_us", "p99_us",
  *              "p999_us", "max_us"}; without the times when the count is 0.
@@ -185,6 +186,32 @@ put_states(struct buf *b)
     buf_addc(b, '}');
 }
 
+/* Those of times; plain numbers are in /metrics alone. */
+static void
+put_summaries(struct buf *b)
+{
+    static const char *const names[] = {
+#define SUMMARY(id, unit, help) sizeof(unit) > 1 ? #id : NULL,
+#include "stats/metrics.def"
+    };
+    const char *comma = "";
+
+    buf_addz(b, ",\n\"summaries\": {");
+    for (unsigned i = 0; i < STATS_SUMMARIES; i++) {
+        struct series *s = series_find(ID_SUMMARIES + i);
+
+        if (s == NULL || names[i] == NULL)
+            continue;
+        buf_printf(b, "%s\n  ", comma);
+        put_name(b, names[i]);
+        buf_addz(b, ": {");
+        put_windows(b, s);
+        buf_addc(b, '}');
+        comma = ",";
+    }
+    buf_addc(b, '}');
+}
+
 static void
 put_numbers(struct buf *b)
 {
@@ -194,19 +221,13 @@ put_numbers(struct buf *b)
 #define COUNTER(id, unit, help) \
     buf_printf(b, "%s\"" #id "\": %llu", comma, (unsigned long long)stats_counter(STATS_##id)); \
     comma = ", ";
-#define GAUGE(id, unit, help)
 #include "stats/metrics.def"
-#undef COUNTER
-#undef GAUGE
     buf_addz(b, "},\n\"gauges\": {");
     comma = "";
-#define COUNTER(id, unit, help)
 #define GAUGE(id, unit, help) \
     buf_printf(b, "%s\"" #id "\": %lld", comma, (long long)stats_gauge(GAUGE_##id)); \
     comma = ", ";
 #include "stats/metrics.def"
-#undef COUNTER
-#undef GAUGE
     buf_addc(b, '}');
 }
 
@@ -233,6 +254,7 @@ stats_json(struct buf *b)
     put_routes(b);
     put_origins(b);
     put_states(b);
+    put_summaries(b);
     stats_unlock();
     for (struct stats_source *s = stats_sources(); s != NULL; s = s->next)
         if (s->json != NULL)

@@ -18,19 +18,18 @@
 
 enum stats_counter {
 #define COUNTER(id, unit, help) STATS_##id,
-#define GAUGE(id, unit, help)
 #include "stats/metrics.def"
-#undef COUNTER
-#undef GAUGE
     STATS_COUNTERS
 };
 enum stats_gauge {
-#define COUNTER(id, unit, help)
 #define GAUGE(id, unit, help) GAUGE_##id,
 #include "stats/metrics.def"
-#undef COUNTER
-#undef GAUGE
     STATS_GAUGES
+};
+enum stats_summary {
+#define SUMMARY(id, unit, help) SUMMARY_##id,
+#include "stats/metrics.def"
+    STATS_SUMMARIES
 };
 
 enum stats_outcome {
@@ -67,6 +66,9 @@ void stats_origin(unsigned slot, enum stats_origin_time t, uint64_t us);
  * stats_state_name. */
 void stats_state_name(unsigned state, const char *name);
 void stats_state(unsigned state, uint64_t us);
+
+/* A value of a distribution of metrics.def: microseconds, or a plain number up to 2^32. */
+void stats_observe(enum stats_summary s, uint64_t v);
 
 /* ---- reading: the cold side ------------------------------------------------------------------ */
 

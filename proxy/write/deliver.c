@@ -588,6 +588,9 @@ count_outcome(const struct item *it)
     switch (it->to) {
     case WRITE_DELIVERED:
         COUNT(writes_delivered);
+        if (wall_ms() > it->row.accepted_ms)
+            stats_observe(SUMMARY_write_delivery,
+                (uint64_t)(wall_ms() - it->row.accepted_ms) * 1000);
         break;
     case WRITE_WAITING:
         COUNT(writes_retried);

@@ -13,6 +13,7 @@
  * Threads  journal_do: any, under mtx. The rest on the journal thread, before it starts on
  *          journal_open's.
  */
+#include "stats/stats.h"
 #include "write/journal_priv.h"
 
 #include <errno.h>
@@ -371,6 +372,8 @@ transact(struct journal *j, struct journal_op *ops, size_t n)
     j->commits++;
     j->operations += (int64_t)n;
     j->commit_us += took;
+    stats_observe(SUMMARY_journal_commit, (uint64_t)took);
+    stats_observe(SUMMARY_journal_batch, n);
     j->last_batch = j->synced ? n : 0;
     j->last_commit_us = took;
     journal_publish(j);

@@ -195,3 +195,16 @@ def test_the_shell_lists_shows_retries_and_follows(origin, back):
     assert shell(back, "retry").returncode == 2
     assert shell(back, "pause").returncode == 2
     assert shell(back, "lss").returncode == 2
+
+
+def test_the_figures_tell_deliveries_and_commits(origin, back):
+    for i in range(5):
+        settled(back, put(back, "/p/%d" % i), "delivered")
+    assert back.metric("weir_writes_accepted_total") == 5
+    assert back.metric("weir_writes_delivered_total") == 5
+    assert back.metric("weir_writes_depth") == 0 == back.metric("weir_writes_dead")
+    assert back.metric("weir_write_delivery_seconds_count") == 5
+    assert 0 < back.metric("weir_write_delivery_seconds_sum") < 100
+    assert back.metric("weir_journal_commit_seconds_count") >= 5
+    assert back.metric("weir_journal_batch_sum") >= 5
+    assert back.stats()["summaries"]["write_delivery"]["start"]["count"] == 5
