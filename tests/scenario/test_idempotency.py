@@ -257,6 +257,29 @@ def test_many_at_once_with_one_key_are_one_write(origin, keyed):
     assert origin.count("/pay") == 1
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_stop_does_not_wait_for_an_answer_that_nobody_waits_for(origin, weir, tmp_path, begun):
+    gate = origin.gate()
+
+    def never(req, conn):
+        if begun:
+            conn.head(200, length=100)
+            conn.send(b"half")
+        gate.wait()
+    origin.on("/pay", never)
+    w = weir(routes=[{"path": "/**", "write": {"idempotency": "1h"}}],
+             journal={"path": str(tmp_path / "journal")}, drain="1s")
+    with w.client() as c:
+        c.start("POST", "/pay", [KEY, ("Content-Length", "1")])
+        c.send(b"x")
+        origin.wait("/pay")
+        if begun:
+            c.wire.until(b"half", "the beginning")
+        c.reset()
+    eventually(lambda: w.metric("weir_client_aborts_total") == 1)
+    assert w.stop() == 0
+
+
 # ---- write-back --------------------------------------------------------------------------------
 
 def test_a_repeated_write_is_acknowledged_with_the_same_location(origin, back):

@@ -338,6 +338,24 @@ def test_a_full_journal_lets_through_where_the_route_says_so_but_nothing_overtak
     gate.set()
 
 
+def test_a_journal_that_a_reload_brings_is_opened_by_the_next_start(origin, weir, tmp_path):
+    origin.on("/a", status=201, body=b"made")
+    w = weir(drain="1s")
+    journal = {"path": str(tmp_path / "journal")}
+    routes = [{"path": "/down", "policy": "write-back", "write": {"when": "down"}},
+              {"path": "/**", "policy": "write-back"}]
+    w.write_config(routes=routes, journal=journal)
+    w.reload()
+    eventually(lambda: w.post("/a", b"x").status == 503)
+    r = w.post("/a", b"x")
+    problem(r, 503, "journal", "start")
+    assert int(r.header("Retry-After")) > 0
+    assert w.get("/a").status == 201
+    origin.on("/down", status=201)
+    assert w.post("/down", b"x").status == 201
+    problem(w.post("/down", b"x", {"Idempotency-Key": '"k"'}), 503, "journal")
+
+
 # ---- the order key -----------------------------------------------------------------------------
 
 def test_a_key_that_finds_nothing_is_400_and_named(origin, back):
