@@ -5,8 +5,9 @@
  *          answer of 2xx is everyone's, unless its content is an array, or has a member that is
  *          one, with as many elements as the batch: then each is the result of one write, by its
  *          `status` (or `statusCode`, `code`; or a number itself). A 207 must have them: it says
- *          that they differ. What comes to nothing as a whole fails all of them; with a status that
- *          would be final for one, they are tried again first, in fewer and fewer together.
+ *          that they differ. What comes to nothing as a whole fails all of them; with a status by
+ *          which the origin refuses them, they are tried again first, in fewer and fewer together.
+ *          Not with 408 and 5xx where no promise allows it: it may have done some of them.
  * Threads  the write loop.
  */
 #include "write/deliver.h"
@@ -99,7 +100,7 @@ settle_all(struct delivery *d, const struct policy_heard *h, int64_t after)
         struct item *it = &d->items[i];
 
         delivery_judge(d, it, h, after, "");
-        if (it->to == WRITE_REJECTED && d->nitems > 1) {
+        if (it->to == WRITE_REJECTED && d->nitems > 1 && h->status < 500 && h->status != 408) {
             it->to = WRITE_WAITING;     /* one of them may be the reason */
             it->delay_ms = 0;
             it->cause = "its batch was refused";

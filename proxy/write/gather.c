@@ -2,8 +2,9 @@
  * What goes with a write: those that it replaces (coalescing), those that are sent with it
  * (batching).
  *
- * Coalescing  of consecutive PUTs to one URL in a chain the newest is sent; the others are
- *             superseded in the same breath as it is `sending`. A crash in between leaves some of
+ * Coalescing  of consecutive PUTs of one client (its credentials) to one URL in a chain the newest
+ *             is sent; the others are superseded in the same breath as it is `sending`. A PUT of
+ *             somebody else, that the origin may refuse, takes no other's place. A crash in between leaves some of
  *             them pending, which are sent before it, as if they had never been looked at. A
  *             conditional PUT stands for itself, and one behind which another chain has a write to
  *             the same target is not skipped: the origin would see the two in another order.
@@ -58,7 +59,8 @@ coalesce(struct delivery *d)
         return;
     while (d->nitems < COALESCE_MAX &&
         journal_next(w->j, d->items[0].row.c1, seq, false, &next) == 1 &&
-        next.route == d->route_number && follows(w, &next, seq) && !verb_holds(w, next.seq) &&
+        next.route == d->route_number && next.who == d->items[0].row.who &&
+        follows(w, &next, seq) && !verb_holds(w, next.seq) &&
         journal_read(w->j, next.seq, &row, &c, NULL) == 1 && is_plain_put(&row, &c) &&
         slice_eq(c.url, d->items[0].content.url) && delivery_item(d, &row, &c) != NULL)
         seq = row.seq;

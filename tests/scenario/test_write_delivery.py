@@ -361,6 +361,20 @@ def test_what_stands_between_two_puts_is_never_skipped(origin, back):
     assert [r.body for r in writes(origin)] == [b"0", b"1", b"3", b"4", b"5"]
 
 
+def test_a_put_of_somebody_else_takes_nobodys_place(origin, back):
+    def handler(req, conn):
+        conn.respond(200 if req.header("Authorization") == "mine" else 403)
+    origin.on("/a", handler)
+    w = back({"coalesce": True}, name="mine")
+    w.api("POST", "/writes/pause", {"route": "mine"})
+    mine = [accept(w, "PUT", "/a", body, [("Authorization", "mine")]) for body in (b"0", b"1")]
+    others = accept(w, "PUT", "/a", b"2")
+    w.api("POST", "/writes/resume", {"route": "mine"})
+    becomes(w, others, "rejected")
+    assert [state(w, i) for i in mine] == ["superseded", "delivered"]
+    assert [r.body for r in writes(origin)] == [b"1", b"2"]
+
+
 # ---- batching ----------------------------------------------------------------------------------
 
 BATCH = {"to": "/bulk", "max": 4, "every": "100ms"}
@@ -424,6 +438,16 @@ def test_a_batch_that_fails_is_tried_as_a_whole_and_then_split(origin, back):
     becomes(w, ids[2], "rejected")
     sizes = [len(json.loads(r.body)) for r in writes(origin)]
     assert sizes[:3] == [4, 4, 2]
+
+
+@pytest.mark.parametrize("status", [408, 500, 503])
+def test_a_batch_that_the_origin_may_have_done_is_not_sent_again_without_a_promise(origin, back,
+                                                                                   status):
+    origin.on("/bulk", status=status)
+    w = back({"batch": BATCH}, name="mine")
+    for id_ in held_posts(w, 4):
+        becomes(w, id_, "rejected")
+    assert len(writes(origin)) == 1
 
 
 def test_a_batch_is_of_one_clients_writes(origin, back):
