@@ -132,8 +132,8 @@ row_of(struct writes *w, const struct write_request *r)
     c->body = put_slice(&at, r->has_body ? r->body : (struct slice){ NULL, 0 });
     c->order_key = put_slice(&at, r->order_key.p != NULL ? r->order_key : r->path);
     c->idempotency_key = put_slice(&at, r->idempotency_key);
-    if (put_key(w, o, r, c->url) == -1) {
-        wop_free(o);
+    if (o->op.row.route == 0 || put_key(w, o, r, c->url) == -1) {
+        wop_free(o);                    /* memory is out */
         return NULL;
     }
     return o;
