@@ -124,6 +124,14 @@ said(const struct conf_route *r, const struct conf_route *defaults, const struct
     return differs;
 }
 
+/* Of what is kept of an Idempotency-Key, on any route. */
+static bool
+is_of_keys(const char *path)
+{
+    return strcmp(path, "write.max_body") == 0 || strcmp(path, "write.idempotent") == 0 ||
+        strcmp(path, "write.durability") == 0;
+}
+
 /* Options of other policies than the route's. */
 static void
 check_idle(struct load *l, size_t i)
@@ -143,7 +151,7 @@ check_idle(struct load *l, size_t i)
         if (strncmp(o->path, "write.batch.", 12) == 0 && r->write_batch_to == NULL)
             problem(l, s.where, s.path, "stands without write.batch.to; a path of the origin");
         else if (r->policy != POLICY_WRITE_BACK && strcmp(o->path, "write.idempotency") != 0 &&
-            !(keyed(r) && strcmp(o->path, "write.max_body") == 0) &&
+            !(keyed(r) && is_of_keys(o->path)) &&
             !(fill && r->policy == POLICY_WRITE_THROUGH))
             warning(l, s.where, s.path, "has no effect without policy write-back%s; leave it out",
                 fill ? " or write-through" : "");

@@ -24,6 +24,18 @@ claim_release(struct request *r)
     w->claim[0] = '\0';
 }
 
+void
+claim_lost(struct request *r)
+{
+    const struct slice none = { NULL, 0 };
+    struct writing *w = r->writing;
+
+    if (w == NULL || w->claim[0] == '\0')
+        return;
+    write_claim_ended(req_writes(), w->claim, 0, none, none);
+    w->claim[0] = '\0';
+}
+
 static void
 take(struct writing *w, const struct body *body)
 {
@@ -123,7 +135,9 @@ claim_settled(struct request *r)
         (void)write_instead(r, v.fault);
         return true;
     default:
-        if (!was_sent(r))
+        if (was_sent(r))
+            claim_lost(r);
+        else
             claim_release(r);
         return true;
     }

@@ -287,6 +287,7 @@ void writing_end(struct request *r);    /* it asks nothing more */
 /* claim.c: nothing without a claim */
 void claim_saw(struct request *r, const struct fill_view *v);   /* before it passes to the client */
 void claim_release(struct request *r);  /* the origin never saw it */
+void claim_lost(struct request *r);     /* nobody knows whether it did */
 /* The client left: is all known that a repetition can hear? If not, req_run follows. */
 bool claim_settled(struct request *r);
 

@@ -463,6 +463,8 @@ write_instead(struct request *r, const struct exchange_fault *f)
     struct writing *w = r->writing;
     bool free = !f->reached || http_method_idempotent(r->head->method);
 
+    if (!free)
+        claim_lost(r);
     if (w == NULL || !free)
         return false;
     claim_release(r);

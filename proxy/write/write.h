@@ -136,8 +136,8 @@ struct write_ask *write_may_pass(struct writes *w, struct loop *l, const struct 
 /* ---- keys of writes that go straight to the origin ------------------------------------------ */
 
 /* Claims the key, durably, before the request is sent. OK: send it, then say how it ended, with the
- * answer's id: write_claim_ended with its final answer, or write_claim_released when the origin
- * never saw it. Neither: its fate is unknown. */
+ * answer's id: write_claim_ended with its final answer, or with status 0 when its fate is unknown,
+ * as it is after a crash; or write_claim_released when the origin never saw it. */
 struct write_ask *write_claim(struct writes *w, struct loop *l, const struct write_request *r,
     write_done *done, void *arg);
 #define WRITE_ANSWER_MAX (64 * 1024)    /* of content that is kept to be said again */

@@ -138,6 +138,14 @@ def test_a_fate_that_is_unknown_stays_so(origin, keyed):
     assert origin.count("/pay") == 1
 
 
+def test_a_fate_that_is_unknown_is_found_out_where_the_origin_knows_repetitions(origin, keyed):
+    origin.on("/pay", [lambda q, c: c.reset(), lambda q, c: c.respond(201, body=b"paid")])
+    w = keyed(idempotent=True)
+    assert post(w).status == 502
+    assert post(w).status == 201 and post(w).body == b"paid"
+    assert origin.count("/pay") == 2
+
+
 def test_a_put_whose_fate_is_unknown_may_be_repeated(origin, keyed):
     origin.on("/pay", lambda q, c: c.reset())
     w = keyed()

@@ -87,6 +87,8 @@ writes_say_what_they_need_and_what_they_promise(void **state)
             "f:2:64: warning: routes[0].write.rate: has no effect without policy write-back; leave "
             "it out\n" },
         { BACK "{key: \"{header.x-device}\", rate: 500/s, ack: 204}}]\n", "" },
+        { ORIGIN "journal: {path: /j}\nroutes: [{policy: pass, write: {idempotency: 1h, "
+            "idempotent: true, durability: os, max_body: 1KiB}}]\n", "" },
         { BACK "{key: \"{hedder.x}\"}}]\n", "f:3:44: routes[0].write.key: unknown placeholder "
             "{hedder.x}; did you mean {header.NAME}?\n" },
         { BACK "{key: \"{response.header.x}\"}}]\n", "f:3:44: routes[0].write.key: looks at the "
