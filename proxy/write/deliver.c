@@ -136,6 +136,13 @@ deliveries_end(struct writes *w)
     }
 }
 
+void
+deliveries_free(struct writes *w)
+{
+    while (w->deliveries != NULL)
+        delivery_free(w->deliveries);
+}
+
 bool
 delivery_has(const struct writes *w, uint64_t seq)
 {

@@ -63,6 +63,7 @@ struct writes {
 
     pthread_mutex_t mtx;
     struct write_ask *asks;             /* under mtx: all, to be freed at the end */
+    struct write_watch *all_watches;    /* likewise */
     struct stats_source figures;
 };
 
@@ -153,6 +154,7 @@ uint64_t ident_order(struct slice key);         /* c1 of what a template gave */
 /* One to be sent, as schedule_take gave it. */
 void delivery_start(struct writes *w, const struct write_row *row);
 void deliveries_end(struct writes *w);          /* gives up what is at the origin */
+void deliveries_free(struct writes *w);         /* whose operations were not done */
 bool delivery_has(const struct writes *w, uint64_t seq);
 /* The line of this field among lines; NULL: there is none. */
 const char *fields_find(struct slice fields, struct slice name);
@@ -173,6 +175,7 @@ int64_t looks_wait_us(const struct writes *w);          /* -1: none */
 /* ---- verbs.c --------------------------------------------------------------------------------- */
 
 bool verb_holds(const struct writes *w, uint64_t seq);      /* an operator's verb changes it now */
+void verbs_free(struct writes *w);
 
 /* ---- json.c ---------------------------------------------------------------------------------- */
 

@@ -39,6 +39,13 @@ let_go(struct writes *w, uint64_t seq)
         }
 }
 
+void
+verbs_free(struct writes *w)
+{
+    while (w->held != NULL)
+        let_go(w, w->held->seq);
+}
+
 /* ---- one write ------------------------------------------------------------------------------- */
 
 static int64_t

@@ -21,6 +21,7 @@ struct write_watch {
     void           (*on_event)(void *arg, const char *kind, struct slice json);
     void            *arg;
     struct write_watch *next;           /* the write loop's: among those that watch */
+    struct write_watch *all;            /* under w->mtx: among all that are not freed */
     struct loop_msg  come, go;
     struct loop_msg  msg;               /* there are events */
     bool             gone;              /* its own loop's: unwatched */
@@ -35,8 +36,14 @@ struct write_watch {
 static void
 watch_free(struct write_watch *x)
 {
+    struct write_watch **at;
     struct event *e;
 
+    pthread_mutex_lock(&x->w->mtx);
+    for (at = &x->w->all_watches; *at != x; at = &(*at)->all)
+        ;
+    *at = x->all;
+    pthread_mutex_unlock(&x->w->mtx);
     while ((e = x->first) != NULL) {
         x->first = e->next;
         free(e);
@@ -176,16 +183,12 @@ watch_tick(struct writes *w)
     tell_all(w, "progress", &b);
 }
 
-/* At the end, when no loop runs: those that were not unwatched. */
+/* At the end, when no loop runs that would free them. */
 void
 watches_free(struct writes *w)
 {
-    struct write_watch *x;
-
-    while ((x = w->watches) != NULL) {
-        w->watches = x->next;
-        watch_free(x);
-    }
+    while (w->all_watches != NULL)
+        watch_free(w->all_watches);
 }
 
 /* ---- the door -------------------------------------------------------------------------------- */
@@ -206,6 +209,10 @@ write_watch(struct writes *w, struct loop *l,
     x->last = &x->first;
     x->msg.run = run_events;
     pthread_mutex_init(&x->mtx, NULL);
+    pthread_mutex_lock(&w->mtx);
+    x->all = w->all_watches;
+    w->all_watches = x;
+    pthread_mutex_unlock(&w->mtx);
     x->come.run = run_come;
     loop_post(w->loop, &x->come);
     return x;

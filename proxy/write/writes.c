@@ -478,6 +478,8 @@ writes_free(struct writes *w)
         w->again = o->next;
         wop_free(o);
     }
+    deliveries_free(w);
+    verbs_free(w);
     while (w->asks != NULL)
         ask_free(w->asks);
     watches_free(w);
