@@ -129,7 +129,7 @@ deliveries_end(struct writes *w)
     for (struct delivery *d = w->deliveries; d != NULL; d = next) {
         next = d->next;
         effect_end(d);
-    fill_close(&d->fill);
+        fill_close(&d->fill);
         d->ended = true;
         if (d->left == 0)
             delivery_free(d);
@@ -163,7 +163,7 @@ writes_moved(struct writes *w, const struct write_row *was, const struct write_r
     if (before && !now) {
         writes_count(w, r, false);
         schedule_settled(w->schedule, r, now_us() / 1000);
-        looks_again(w, row_target(r));
+        looks_again(w, r);
     } else if (!before && now) {
         writes_count(w, r, true);
         if (writes_enter(w, r) == -1)

@@ -4,15 +4,16 @@
  * Model    workers ask a counting filter first, without a lock: an array of counters under the hash
  *          of host and path, raised before an acceptance is told and lowered after a delivery is
  *          committed and what it changed is purged. Only where it says perhaps do they ask the
- *          write loop, which walks the target's chain in order: a PUT is its content, a DELETE its
- *          end, anything else makes it unknown until it is delivered.
+ *          write loop, which has another under that and the credentials, so that who wrote nothing
+ *          costs no walk; else it walks the target's chain in order: a PUT is its content, a DELETE
+ *          its end, anything else makes it unknown until it is delivered.
  * Threads  the write loop but for write_look_pending.
  */
 #include "write/priv.h"
 
 #include <stdlib.h>
 
-#define LOOK_MAX 256                    /* writes that are looked at; of more nothing is known */
+#define WALK_MAX 1024                   /* writes that are looked at; of more nothing is known */
 
 static bool
 same_url(struct slice url, struct slice wanted)     /* wanted: without the scheme */
@@ -26,45 +27,64 @@ same_url(struct slice url, struct slice wanted)     /* wanted: without the schem
     return slice_eq(at, wanted);
 }
 
-/* What the target is after this write. */
-static void
-see_write(struct write_ask *a, const struct write_row *r, const struct write_content *c)
+/* What the target is after this write, of whose content only the fields are looked at. */
+static enum write_seen
+seen_after(const struct write_row *r, const struct write_content *c)
 {
+    if (r->method == HTTP_DELETE)
+        return WRITE_SEEN_GONE;
+    return r->method == HTTP_PUT && fields_find(c->fields, SLICE("Content-Range")) == NULL ?
+        WRITE_SEEN_CONTENT : WRITE_SEEN_UNKNOWN;
+}
+
+/* The last of them alone is copied. One that is settled meanwhile has left its effect behind: it
+ * was purged before. */
+static void
+show(struct write_ask *a, enum write_seen seen, uint64_t seq)
+{
+    struct write_content c;
+    struct write_row row;
     bool ok = true;
 
-    a->view = (struct write_view){ .seen = WRITE_SEEN_UNKNOWN, .accepted_ms = r->accepted_ms };
-    journal_id(a->w->j, r->seq, a->view.id);
-    if (r->method == HTTP_DELETE) {
-        a->view.seen = WRITE_SEEN_GONE;
-    } else if (r->method == HTTP_PUT && fields_find(c->fields, SLICE("Content-Range")) == NULL) {
-        a->view.fields = ask_copy(a, c->fields, &ok);
-        a->view.body = ask_copy(a, c->body.p != NULL ? c->body : SLICE(""), &ok);
-        if (ok)
-            a->view.seen = WRITE_SEEN_CONTENT;
-    }
+    if (seen == WRITE_SEEN_NONE || journal_read(a->w->j, seq, &row, &c, NULL) != 1 ||
+        !write_is_pending(row.state))
+        return;
+    a->view = (struct write_view){ .seen = seen, .accepted_ms = row.accepted_ms };
+    journal_id(a->w->j, seq, a->view.id);
+    if (seen != WRITE_SEEN_CONTENT)
+        return;
+    a->view.fields = ask_copy(a, c.fields, &ok);
+    a->view.body = ask_copy(a, c.body.p != NULL ? c.body : SLICE(""), &ok);
+    if (!ok)
+        a->view.seen = WRITE_SEEN_UNKNOWN;
 }
 
 static void
 see(struct write_ask *a)
 {
+    enum write_seen seen = WRITE_SEEN_NONE;
     struct write_content c;
     struct write_row row;
-    uint64_t seq = 0;
+    uint64_t seq = 0, last = 0;
     unsigned n = 0;
+    int rc = 0;
 
     a->view = (struct write_view){ .seen = WRITE_SEEN_NONE };
-    while (journal_next(a->w->j, a->path_hash, seq, true, &row) == 1) {
+    if (!a->all && *writes_by(a->w, a->path_hash, a->who) == 0)
+        return;
+    while (n++ < WALK_MAX &&
+        (rc = journal_next(a->w->j, a->path_hash, seq, true, &row)) == 1) {
         seq = row.seq;
-        if (!a->all && row.who != a->who)
-            continue;
-        if (n++ == LOOK_MAX) {
-            a->view = (struct write_view){ .seen = WRITE_SEEN_UNKNOWN };
-            return;
+        if ((a->all || row.who == a->who) && journal_read(a->w->j, seq, &row, &c, NULL) == 1 &&
+            write_is_pending(row.state) && same_url(c.url, a->url)) {
+            seen = seen_after(&row, &c);
+            last = seq;
         }
-        if (journal_read(a->w->j, seq, &row, &c, NULL) == 1 && write_is_pending(row.state) &&
-            same_url(c.url, a->url))
-            see_write(a, &row, &c);
     }
+    if (rc != 0)
+        a->view.seen = WRITE_SEEN_UNKNOWN;      /* there are more, or that cannot be told */
+    else
+        show(a, seen, last);
 }
 
 static void
@@ -81,12 +101,12 @@ run_look_pending(struct write_ask *a)
 }
 
 void
-looks_again(struct writes *w, uint64_t path_hash)
+looks_again(struct writes *w, const struct write_row *r)
 {
     struct write_ask **at = &w->looking, *a, *mine = NULL;
 
     while ((a = *at) != NULL) {
-        if (a->path_hash == path_hash) {
+        if (a->path_hash == row_target(r) && (a->all || a->who == r->who)) {
             *at = a->looking;
             a->looking = mine;
             mine = a;

@@ -44,6 +44,7 @@ struct writes {
     atomic_bool     draining, closing;
     atomic_uint     under_way;          /* deliveries */
     _Atomic uint32_t *filter;           /* FILTER_N, owned; written by the write loop */
+    uint32_t       *by;                 /* FILTER_N, owned; the write loop's */
 
     /* the write loop's */
     struct write_site site;             /* table NULL: none yet */
@@ -81,6 +82,12 @@ struct slice put_slice(char **at, struct slice s);
 void writes_pump(struct writes *w);     /* soon */
 /* The row is pending (no more): for readers. */
 void writes_count(struct writes *w, const struct write_row *r, bool pending);
+/* How many of this client are pending for this path, or for another that counts as the same. */
+static inline uint32_t *
+writes_by(const struct writes *w, uint64_t path_hash, uint64_t who)
+{
+    return &w->by[(path_hash ^ who) % FILTER_N];
+}
 /* One is new, or pending again. Returns its position; -1: memory out. */
 int64_t writes_enter(struct writes *w, const struct write_row *r);
 /* The numbers of an origin's name; false: there is none. */
@@ -168,7 +175,7 @@ void tags_put(struct writes *w, struct slice line, struct buf *b);
 
 /* ---- pending.c ------------------------------------------------------------------------------- */
 
-void looks_again(struct writes *w, uint64_t path_hash);     /* one of its writes is settled */
+void looks_again(struct writes *w, const struct write_row *r);     /* it is settled */
 void looks_expire(struct writes *w);            /* those whose time is over */
 int64_t looks_wait_us(const struct writes *w);          /* -1: none */
 

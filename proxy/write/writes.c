@@ -115,9 +115,12 @@ writes_count(struct writes *w, const struct write_row *r, bool pending)
 {
     _Atomic uint32_t *at = &w->filter[row_target(r) % FILTER_N];
     uint32_t n = atomic_load_explicit(at, memory_order_relaxed);
+    uint32_t *by = writes_by(w, row_target(r), r->who);
 
     if (pending || n > 0)
         atomic_store(at, pending ? n + 1 : n - 1);
+    if (pending || *by > 0)
+        *by = pending ? *by + 1 : *by - 1;
 }
 
 bool
@@ -492,6 +495,7 @@ writes_free(struct writes *w)
         free(w->origin_names[i]);
     free(w->origin_names);
     free((void *)w->filter);
+    free(w->by);
     pthread_mutex_destroy(&w->mtx);
     w->magic = 0;
     free(w);
@@ -517,8 +521,9 @@ writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills 
     w->fills = f;
     pthread_mutex_init(&w->mtx, NULL);
     w->filter = calloc(FILTER_N, sizeof *w->filter);
+    w->by = calloc(FILTER_N, sizeof *w->by);
     w->schedule = schedule_new(&source);
-    if (w->filter == NULL || w->schedule == NULL || make_timers(w) == -1) {
+    if (w->filter == NULL || w->by == NULL || w->schedule == NULL || make_timers(w) == -1) {
         err_set(e, ENOMEM, "journal: out of memory");
         writes_free(w);
         return NULL;

@@ -180,6 +180,21 @@ def test_or_the_origin_is_asked_and_nothing_is_stored(origin, back):
     gate.set()
 
 
+def test_a_long_backlog_of_others_costs_readers_nothing_and_hides_no_write(origin, back):
+    gate = held(origin)
+    w = back({"pending": "bypass"})
+    w.request("PUT", "/a", [ALICE], b"new")
+    assert w.get("/a", [ALICE]).body == b"new"
+    with w.client() as c:
+        for _ in range(1100):
+            assert c.request("POST", "/a", [BOB], b"p").status == 202
+    r = w.get("/a", [ALICE])            # so many are not looked through
+    assert r.cache_status.fwd == "bypass" and r.cache_status.detail == "pending"
+    r = w.get("/a")
+    assert r.body == b"old" and r.cache_status.detail != "pending"
+    gate.set()
+
+
 def test_a_reader_that_leaves_while_it_waits_is_forgotten(origin, back):
     gate = held(origin)
     w = back({"pending_wait": "1h"})
