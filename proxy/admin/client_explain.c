@@ -229,6 +229,9 @@ put_write(struct page *p, const json_t *o)
 
     if (!json_is_object(o))
         return;
+    section(p, "Write");
+    line(p, "course", text_of(o, "course"));
+    line(p, "Idempotency-Key", text_of(o, "idempotency_key"));
     section(p, strcmp(text_of(o, "purge_on"), "any") == 0 ? "Any answer purges" :
         "A success (2xx, 3xx, or no answer) purges");
     json_array_foreach(json_object_get(o, "purges"), i, purge)

@@ -203,7 +203,7 @@ on_body(void *arg, struct buf *b)
     size_t done = 0;
     const char *end;
 
-    while (!enough && (end = memmem(b->p + done, b->n - done, "\n\n", 2)) != NULL) {
+    while (!enough && done < b->n && (end = memmem(b->p + done, b->n - done, "\n\n", 2)) != NULL) {
         enough = print_event(arg, (struct slice){ b->p + done, (size_t)(end - b->p) - done });
         done = (size_t)(end - b->p) + 2;
     }

@@ -333,7 +333,8 @@ verdict_of(struct explained *x, bool may)
     bool only_stored = (x->request.cc.flags & CC_ONLY_IF_CACHED) != 0;
 
     if (!may)
-        return is_write(x) ? "write" : only_stored ? "only-if-cached" : "pass";
+        return is_write(x) ? write_plan(x->route, x->head) == PLAN_ACCEPT ? "accept" : "write" :
+            only_stored ? "only-if-cached" : "pass";
     if (x->answer == STORE_HIT)
         switch (x->use) {
         case SEM_FRESH:            return "hit";
@@ -365,6 +366,7 @@ put_verdict(struct explained *x, const char *word)
         { "alone", "goes to the origin beside other requests; stored if the answer allows" },
         { "blocks", "made of blocks: those that are stored and fresh, the others are asked for" },
         { "write", "goes to the origin; when that succeeds, what it changed is purged" },
+        { "accept", "acknowledged when it is durable in the journal; delivered afterwards" },
         { "only-if-cached", "the client wants no other answer than a stored one: 504" },
         { "miss", "goes to the origin, once for all who ask; stored if the answer allows" },
     };

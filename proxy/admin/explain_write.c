@@ -1,6 +1,6 @@
 /*
- * An explanation's part about a write: what its success would purge, told by the code that purges
- * (purge_foretell), and what only the origin's answer will tell.
+ * An explanation's part about a write: who has it first (write_plan), what its success would purge,
+ * told by the code that purges (purge_foretell), and what only the origin's answer will tell.
  *
  * Threads  the admin loop's.
  */
@@ -54,6 +54,33 @@ put_later(struct buf *b, const struct route *route)
     buf_addz(b, "]}");
 }
 
+/* What the route's policy makes of it, as one sentence. */
+static const char *
+course(const struct explained *x)
+{
+    static const char *const fills[] = { [WRITE_FILL_AUTO] = "its answer's content where "
+        "Content-Location says so, else the target, fetched at once, is stored before the client "
+        "has its answer", [WRITE_FILL_RESPONSE] = "the content of a 200 or 201 to PUT or PATCH is "
+        "stored before the client has its answer", [WRITE_FILL_REQUEST] = "the content of a PUT is "
+        "stored before the client has its answer", [WRITE_FILL_REFETCH] = "the target is fetched "
+        "and stored before the client has its answer" };
+
+    switch (write_plan(x->route, x->head)) {
+    case PLAN_ACCEPT:
+        return "acknowledged when it is durable in the journal, delivered afterwards";
+    case PLAN_BEHIND:
+        return "goes to the origin; behind earlier writes that are pending it is acknowledged "
+            "first, and with Prefer: respond-async always";
+    case PLAN_DOWN:
+        return "goes to the origin; acknowledged first where that cannot be reached, or earlier "
+            "writes are pending";
+    default:
+        return x->route->conf->policy == POLICY_WRITE_THROUGH ||
+            x->route->conf->policy == POLICY_WRITE_BACK ?
+            fills[x->route->conf->write_fill] : "goes to the origin; its answer purges";
+    }
+}
+
 void
 explain_write(struct explained *x, const struct route_table *t, struct slice host,
     struct slice path, struct slice query)
@@ -74,6 +101,11 @@ explain_write(struct explained *x, const struct route_table *t, struct slice hos
         buf_adds(&target, query);
     }
     buf_addz(b, ",\n \"write\": {");
+    explain_member(b, "course", course(x));
+    buf_addz(b, ", ");
+    explain_member(b, "idempotency_key", x->route->idempotency_ms == 0 ? "not looked at" :
+        http_has(x->head, HF_IDEMPOTENCY_KEY) ? "remembered" : "none was sent");
+    buf_addz(b, ", ");
     explain_member(b, "purge_on", route->conf->purge_on == PURGE_ON_ANY ? "any" : "success");
     buf_addz(b, ", \"purges\": [");
     if (!target.failed)

@@ -111,12 +111,6 @@ maybe_pending(const struct request *r)
 
 /* ---- ROUTE: the plan ------------------------------------------------------------------------- */
 
-static bool
-written_back(enum http_method m)
-{
-    return m == HTTP_POST || m == HTTP_PUT || m == HTTP_PATCH || m == HTTP_DELETE;
-}
-
 /* One String, as draft-ietf-httpapi-idempotency-key-header-07 2.1 has it. A text for the client
  * where it is none. */
 static const char *
@@ -143,22 +137,6 @@ read_key(struct request *r, struct slice *key)
     return bad;
 }
 
-static enum write_plan
-plan(const struct request *r, bool async)
-{
-    if (r->match.route->conf->policy != POLICY_WRITE_BACK || !written_back(r->head->method))
-        return PLAN_KEYED;
-    switch (r->match.route->conf->write_when) {
-    case WRITE_WHEN_PREFER:
-        return async ? PLAN_ACCEPT : PLAN_BEHIND;
-    case WRITE_WHEN_DOWN:
-        return PLAN_DOWN;
-    case WRITE_WHEN_ALWAYS:
-        break;
-    }
-    return PLAN_ACCEPT;
-}
-
 /* Nothing can be before it, or be kept of it. */
 static bool
 needs_no_journal(const struct request *r, const struct writing *w)
@@ -170,18 +148,17 @@ needs_no_journal(const struct request *r, const struct writing *w)
 enum req_state
 write_begin(struct request *r)
 {
-    const struct conf_route *c = r->match.route->conf;
-    bool back = c->policy == POLICY_WRITE_BACK && written_back(r->head->method);
+    enum write_plan plan = write_plan(r->match.route, r->head);
     bool keyed = http_has(r->head, HF_IDEMPOTENCY_KEY) && r->match.route->idempotency_ms > 0;
     struct writing *w;
     const char *bad;
 
-    if ((!back && !keyed) || (r->head->flags & HTTP_UPGRADING) != 0)
+    if ((plan == PLAN_KEYED && !keyed) || (r->head->flags & HTTP_UPGRADING) != 0)
         return REQ_FORWARD;
     if ((w = writing_of(r)) == NULL)
         return write_no_memory(r);
     w->async = http_prefers(r->head, SLICE("respond-async"));
-    w->plan = plan(r, w->async);
+    w->plan = plan;
     if (keyed && (bad = read_key(r, &w->key)) != NULL)
         return req_problem(r, 400, bad);
     if (keyed && w->key.p == NULL)

@@ -11,15 +11,6 @@
 
 #include "request/priv.h"
 
-/* What becomes of a write. All but ACCEPT go to the origin if they can, as with write-through. */
-enum write_plan {
-    PLAN_ACCEPT,                        /* acknowledged first */
-    PLAN_BEHIND,                        /* ... if earlier writes of its chain are pending */
-    PLAN_DOWN,                          /* ... or the origin cannot be reached */
-    PLAN_STRAIGHT,                      /* cannot be kept: not before earlier ones */
-    PLAN_KEYED,                         /* only its Idempotency-Key is kept */
-};
-
 enum write_step { STEP_BEGIN, STEP_JUDGE, STEP_PASS, STEP_CLAIM, STEP_ACCEPT, STEP_LOOK };
 
 struct writing {

@@ -2,8 +2,8 @@
  * stats/inside.h -- what the files of this room share.
  *
  * A series is one histogram as a person sees it: a route's outcome, a phase of an origin server, a
- * state of the request machine, a summary of metrics.def. Its number (id) is computed from slot and kind; each thread that
- * counts in it has a part (struct hist) of its own.
+ * state of the request machine, a summary of metrics.def. Its number (id) is computed from slot and
+ * kind; each thread that counts in it has a part (struct hist) of its own.
  */
 #ifndef WEIR_STATS_INSIDE_H
 #define WEIR_STATS_INSIDE_H

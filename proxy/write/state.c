@@ -1,5 +1,5 @@
 /*
- * The words for a write's state, and what hashes it is known by.
+ * What becomes of a write, the words for its state, and what hashes it is known by.
  */
 #include "write/write.h"
 
@@ -13,6 +13,25 @@ write_state_name(enum write_state s)
 
     assert(s < WRITE_STATES);
     return names[s];
+}
+
+enum write_plan
+write_plan(const struct route *r, const struct http_head *h)
+{
+    enum http_method m = h->method;
+
+    if (r->conf->policy != POLICY_WRITE_BACK ||
+        (m != HTTP_POST && m != HTTP_PUT && m != HTTP_PATCH && m != HTTP_DELETE))
+        return PLAN_KEYED;
+    switch (r->conf->write_when) {
+    case WRITE_WHEN_PREFER:
+        return http_prefers(h, SLICE("respond-async")) ? PLAN_ACCEPT : PLAN_BEHIND;
+    case WRITE_WHEN_DOWN:
+        return PLAN_DOWN;
+    case WRITE_WHEN_ALWAYS:
+        break;
+    }
+    return PLAN_ACCEPT;
 }
 
 uint64_t

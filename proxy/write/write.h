@@ -63,6 +63,17 @@ const char *write_state_name(enum write_state s);       /* "pending" ... */
 static inline bool write_is_pending(enum write_state s) { return s <= WRITE_WAITING; }
 static inline bool write_is_dead(enum write_state s) { return s >= WRITE_REJECTED; }
 
+/* What becomes of a write. All but ACCEPT go to the origin if they can, as with write-through. */
+enum write_plan {
+    PLAN_ACCEPT,                        /* acknowledged first */
+    PLAN_BEHIND,                        /* ... if earlier writes of its chain are pending */
+    PLAN_DOWN,                          /* ... or the origin cannot be reached */
+    PLAN_STRAIGHT,                      /* cannot be kept: not before earlier ones */
+    PLAN_KEYED,                         /* only its Idempotency-Key is kept, if it has one */
+};
+/* As the route and the request's method and Prefer have it; STRAIGHT is not known yet. */
+enum write_plan write_plan(const struct route *r, const struct http_head *h);
+
 enum write_lane { WRITE_LANE_HIGH, WRITE_LANE_DEFAULT, WRITE_LANE_LOW, WRITE_LANES };
 /* By the urgency of Priority (RFC 9218 4.1): 0..2 high, 3 or none default, 4..7 low. */
 enum write_lane write_lane(const struct http_head *h);

@@ -262,6 +262,7 @@ def test_a_write_says_what_its_success_purges_and_it_does(origin, weir):
     base = "http://%s" % w.host
     assert x["route"]["policy"] == "cache-aside" and x["verdict"]["outcome"] == "write"
     assert x["write"] == {
+        "course": "goes to the origin; its answer purges", "idempotency_key": "not looked at",
         "purge_on": "success",
         "purges": [{"url": base + "/things/7"}, {"tag": "thing:7"}, {"url": base + "/lists/7?x=1"},
                    {"tag": "t"}],
@@ -275,6 +276,31 @@ def test_a_write_says_what_its_success_purges_and_it_does(origin, weir):
     assert not any(w.get(path).cache_status.hit for path in paths)
     x = explain(w, "/things/7", method="PUT", content="no JSON")
     assert {"route": "thing"} in x["write"]["purges"]       # what could not be filled is all of it
+
+
+def test_a_write_says_who_has_it_first(origin, weir, tmp_path):
+    origin.on("*")
+    back = {"path": "/%s", "policy": "write-back"}
+    w = weir(journal={"path": str(tmp_path / "journal")}, routes=[
+        {**back, "path": "/always"}, {**back, "path": "/prefer", "write": {"when": "prefer"}},
+        {**back, "path": "/down", "write": {"when": "down"}},
+        {"path": "/through", "policy": "write-through", "write": {"idempotency": "1h"}}])
+
+    def course(path, *headers, method="PUT"):
+        x = explain(w, path, *headers, method=method)
+        return x["verdict"]["outcome"], x["write"]["course"].split(" ")[0], \
+            x["write"]["idempotency_key"]
+    key = 'Idempotency-Key: "k"'
+    assert course("/always", key) == ("accept", "acknowledged", "remembered")
+    assert course("/always", method="LOCK")[:2] == ("write", "its")
+    assert course("/prefer") == ("write", "goes", "none was sent")
+    assert course("/prefer", "Prefer: respond-async")[:2] == ("accept", "acknowledged")
+    assert course("/down")[:2] == ("write", "goes")
+    assert course("/through", key) == ("write", "its", "remembered")
+    for path, status in (("/always", 202), ("/prefer", 200), ("/down", 200), ("/through", 200)):
+        assert w.request("PUT", path, body=b"x").status == status
+    page = w.cli("explain", "-X", "PUT", "--admin", w.admin_url, w.url + "/always")
+    assert "course: acknowledged" in page.stdout
 
 
 def test_blocks_are_told_one_by_one(origin, weir):
