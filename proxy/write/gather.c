@@ -4,17 +4,22 @@
  *
  * Coalescing  of consecutive PUTs of one client (its credentials) to one URL in a chain the newest
  *             is sent; the others are superseded in the same breath as it is `sending`. A PUT of
- *             somebody else, that the origin may refuse, takes no other's place. A crash in between leaves some of
- *             them pending, which are sent before it, as if they had never been looked at. A
- *             conditional PUT stands for itself, and one behind which another chain has a write to
- *             the same target is not skipped: the origin would see the two in another order.
+ *             somebody else, that the origin may refuse, takes no other's place. A crash in
+ *             between leaves some of them pending, which are sent before it, as if they had never
+ *             been looked at. A conditional PUT stands for itself, and one behind which another
+ *             chain has a write to the same target is not skipped: the origin would see the two in
+ *             another order.
  * Batching    POSTs of a route, of one client (its credentials go with them), first those that
- *             follow in the same chain, then those of other chains that are ready. One that failed
- *             twice with others goes with half as many, and half of that, until it stands alone:
- *             what the origin cannot take then harms nothing else.
+ *             follow in the same chain, then those of other chains that are ready. What is not one
+ *             value of JSON goes alone, to its own target: among others it could be read as a part
+ *             of theirs, or as several. One that failed twice with others goes with half as many,
+ *             and half of that, until it stands alone: what the origin cannot take then harms
+ *             nothing else.
  * Threads  the write loop.
  */
 #include "write/deliver.h"
+
+#include <jansson.h>
 
 #define COALESCE_MAX 1000
 #define BATCH_BYTES  (4 << 20)
@@ -76,11 +81,20 @@ coalesce(struct delivery *d)
 /* ---- batching -------------------------------------------------------------------------------- */
 
 static bool
+is_one_value(struct slice content)
+{
+    json_t *v = json_loadb(content.p, content.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+
+    json_decref(v);
+    return v != NULL;
+}
+
+static bool
 fits(const struct delivery *d, const struct write_row *r, const struct write_content *c)
 {
     return r->method == HTTP_POST && r->state != WRITE_SENDING && r->route == d->route_number &&
         r->who == d->items[0].row.who && c->has_body && c->body.n > 0 &&
-        fields_find(c->fields, SLICE("Content-Encoding")) == NULL;
+        fields_find(c->fields, SLICE("Content-Encoding")) == NULL && is_one_value(c->body);
 }
 
 /* As many as may go together: half as many for each failure after the second. */
@@ -139,8 +153,6 @@ collect(struct delivery *d)
     size_t bytes = d->items[0].content.body.n;
     struct write_row row;
 
-    if (!fits(d, &d->items[0].row, &d->items[0].content))
-        return;
     d->batch = true;
     while (add_chain(d, &bytes) && d->nitems < limit_of(d) &&
         schedule_take_more(s, d->route_number, now_us() / 1000, wall_ms(), &row))
@@ -155,7 +167,8 @@ gather(struct delivery *d)
 {
     const struct conf_route *c = d->route->conf;
 
-    if (c->write_batch_to != NULL && c->write_batch_to[0] != '\0')
+    if (c->write_batch_to != NULL && c->write_batch_to[0] != '\0' &&
+        fits(d, &d->items[0].row, &d->items[0].content))
         collect(d);
     else if (c->write_coalesce)
         coalesce(d);

@@ -450,6 +450,34 @@ def test_a_batch_that_the_origin_may_have_done_is_not_sent_again_without_a_promi
     assert len(writes(origin)) == 1
 
 
+@pytest.mark.parametrize("format", ["json-array", "ndjson"])
+def test_what_is_not_one_value_of_json_goes_alone(origin, back, format):
+    origin.on("/bulk", status=200)
+    origin.on("/e", status=200)
+    w = back({"batch": {**BATCH, "max": 9, "format": format}}, name="mine")
+    w.api("POST", "/writes/pause", {"route": "mine"})
+    contents = [b"1", b'{"a": "', b"2", b'"}', b"3,4", b"5], [6", b"not", b"1 2", b'"x" ']
+    ids = [accept(w, "POST", "/e", c) for c in contents]
+    w.api("POST", "/writes/resume", {"route": "mine"})
+    for id_ in ids:
+        becomes(w, id_, "delivered")
+    assert [r.body for r in writes(origin, "/e")] == [
+        c for c in contents if c not in (b"1", b"2", b'"x" ')]
+    sent = b"".join(r.body for r in writes(origin, "/bulk"))
+    assert [int(c) for c in sent.decode() if c.isdigit()] == [1, 2]
+
+
+def test_a_route_with_batches_coalesces_its_puts(origin, back):
+    origin.on("/e", status=200)
+    w = back({"batch": BATCH, "coalesce": True}, name="mine")
+    w.api("POST", "/writes/pause", {"route": "mine"})
+    ids = [accept(w, "PUT", "/e", b"%d" % i) for i in range(3)]
+    w.api("POST", "/writes/resume", {"route": "mine"})
+    becomes(w, ids[2], "delivered")
+    assert [state(w, i) for i in ids] == ["superseded", "superseded", "delivered"]
+    assert [r.body for r in writes(origin)] == [b"2"]
+
+
 def test_a_batch_is_of_one_clients_writes(origin, back):
     origin.on("/bulk", status=200)
     w = back({"batch": BATCH}, name="mine")
