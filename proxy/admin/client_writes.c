@@ -245,7 +245,7 @@ add_member(struct buf *b, const char *name, const char *value)
 
 /* POSTs what the filter says. */
 static int
-run_filter(struct writes_command *k, const char *target, bool with_all)
+run_filter(struct writes_command *k, const char *target)
 {
     struct buf body = { 0 }, out = { 0 };
     int rc;
@@ -255,7 +255,7 @@ run_filter(struct writes_command *k, const char *target, bool with_all)
     add_member(&body, "route", k->route);
     add_member(&body, "key", k->key);
     add_member(&body, "origin", k->origin);
-    if (with_all && k->all)
+    if (k->all)                         /* which stands alone */
         buf_addz(&body, "\"all\": true");
     buf_addc(&body, '}');
     rc = client_finish(&k->client, client_exchange(&k->client, "POST", target, buf_slice(&body),
@@ -265,10 +265,14 @@ run_filter(struct writes_command *k, const char *target, bool with_all)
     return rc;
 }
 
+/* Ids, or a filter, or all; what is of other commands would be taken for a part of the filter. */
 static bool
-filtered(const struct writes_command *k)
+says_which(const struct writes_command *k, int ids)
 {
-    return k->state != NULL || k->route != NULL || k->key != NULL || k->all;
+    bool filter = k->state != NULL || k->route != NULL || k->key != NULL;
+
+    return (ids > 0) + filter + k->all == 1 && k->after == NULL && k->limit == NULL &&
+        k->origin == NULL;
 }
 
 static int
@@ -277,13 +281,14 @@ run_verb(struct writes_command *k, const char *verb, int n, char **ids)
     bool drop = strcmp(verb, "drop") == 0;
     int rc = 0;
 
-    if ((n > 0) == filtered(k)) {
-        fprintf(stderr, "weir writes %s: say which: ids, or --state, --route, --key or --all\n",
+    if (!says_which(k, n)) {
+        fprintf(stderr, "weir writes %s: say which: ids; or --state, --route and --key; or "
+            "--all\n",
             verb);
         return 2;
     }
     if (n == 0)
-        rc = run_filter(k, drop ? "/writes/drop" : "/writes/retry", false);
+        rc = run_filter(k, drop ? "/writes/drop" : "/writes/retry");
     for (int i = 0; i < n; i++) {
         struct buf out = { 0 };
         int one = client_finish(&k->client, drop ? about(k, "DELETE", ids[i], "", &out) :
@@ -303,7 +308,7 @@ run_pause(struct writes_command *k, const char *verb)
         fprintf(stderr, "weir writes %s: say what: one of --route, --origin and --all\n", verb);
         return 2;
     }
-    return run_filter(k, strcmp(verb, "pause") == 0 ? "/writes/pause" : "/writes/resume", true);
+    return run_filter(k, strcmp(verb, "pause") == 0 ? "/writes/pause" : "/writes/resume");
 }
 
 /* ---- the command line ------------------------------------------------------------------------ */

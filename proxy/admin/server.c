@@ -49,7 +49,7 @@ const struct endpoint endpoints[] = {
     { "/writes/stream", HTTP_GET, false, handle_writes_stream,
         "server-sent events: changes of state, and once a second how it goes" },
     { "/writes/retry", HTTP_POST, false, handle_writes_retry,
-        "JSON with state, route, key: dead and waiting ones of them are due now" },
+        "JSON with state, route, key, or \"all\": true: dead and waiting ones are due now" },
     { "/writes/drop", HTTP_POST, false, handle_writes_drop,
         "likewise: pending ones are cancelled, dead ones settled" },
     { "/writes/pause", HTTP_POST, false, handle_writes_pause,

@@ -4,7 +4,8 @@
  * Model    each question is asked of the write loop and answered when that has: the connection
  *          waits (admin_wait). A client that leaves meanwhile is forgotten, what it asked for is
  *          done. Filters of GET stand in the query, those of POST in a JSON object; what is not
- *          understood is named, and nothing is done.
+ *          understood is named, and nothing is done. To change all writes has to be said: a filter
+ *          that came to nothing must not mean them.
  * Threads  the admin loop's.
  * Not here what the answers say of a write (write/json.c).
  */
@@ -199,15 +200,21 @@ read_filter(struct admin_request *r, struct filter *f)
 
     if (!ok)
         return false;
+    if (json_object_size(doc) == 0) {
+        admin_problem(r, 400, "say which writes: state, route, key, or {\"all\": true}; nothing "
+            "was done");
+        ok = false;
+    }
     json_object_foreach(doc, member, v) {
+        bool all = strcmp(member, "all") == 0 && json_is_true(v);
         struct buf *to = strcmp(member, "state") == 0 ? &f->state :
             strcmp(member, "route") == 0 ? &f->route : strcmp(member, "key") == 0 ? &f->key : NULL;
 
-        if (!ok)
+        if (!ok || all)
             continue;
         if (to == NULL || json_string_length(v) == 0) {
             admin_problem(r, 400, "\"%s\": %s; nothing was done", member, to == NULL ?
-                "not understood; known are state, route and key" : "a text is wanted");
+                "not understood; known are state, route, key and all" : "a text is wanted");
             ok = false;
         } else {
             buf_add(to, json_string_value(v), json_string_length(v));

@@ -108,6 +108,17 @@ def test_all_that_a_filter_takes_are_retried_or_dropped(origin, back):
         assert state(back, i) == "dropped"
 
 
+def test_all_writes_are_dropped_when_that_is_said(origin, back):
+    back.api("POST", "/writes/pause", {"all": True})
+    ids = [put(back, "/e/%d" % i) for i in range(3)]
+    for args in ([], ["--state", "pending", "--limit", "1"], ["--state", "pending", "--all"],
+                 [ids[0], "--after", ids[1]], ["--origin", "api"]):
+        assert shell(back, "drop", *args).returncode == 2
+    assert [state(back, i) for i in ids] == ["pending"] * 3
+    assert shell(back, "drop", "--all").returncode == 0
+    assert [state(back, i) for i in ids] == ["dropped"] * 3
+
+
 def test_a_pending_write_is_cancelled_and_never_sent(origin, back):
     back.api("POST", "/writes/pause", {"route": "plain"})
     i = put(back, "/p/1")
@@ -139,6 +150,9 @@ def test_a_paused_origin_gets_nothing_and_a_restart_remembers_it(origin, weir, t
     ("GET", "/writes?limit=0", None, 400, "1 to 1000"),
     ("POST", "/writes/retry", {"stat": "dead"}, 400, "known are"),
     ("POST", "/writes/retry", [1], 400, "object"),
+    ("POST", "/writes/drop", {}, 400, "say which"),
+    ("POST", "/writes/drop", None, 400, "say which"),
+    ("POST", "/writes/drop", {"all": False}, 400, "not understood"),
     ("POST", "/writes/pause", {}, 400, "one of"),
     ("POST", "/writes/pause", {"route": "nowhere"}, 404, "no such route"),
     ("POST", "/writes/00000000000000000000000000000000/retry", None, 404, "no such write"),
@@ -200,6 +214,8 @@ def test_the_shell_lists_shows_retries_and_follows(origin, back):
 def test_the_figures_tell_deliveries_and_commits(origin, back):
     for i in range(5):
         settled(back, put(back, "/p/%d" % i), "delivered")
+    # a state is told once it is committed, the figures a moment later
+    harness.eventually(lambda: back.metric("weir_write_delivery_seconds_count") == 5)
     assert back.metric("weir_writes_accepted_total") == 5
     assert back.metric("weir_writes_delivered_total") == 5
     assert back.metric("weir_writes_depth") == 0 == back.metric("weir_writes_dead")
