@@ -165,9 +165,11 @@ gate(struct delivery *d)
     return (struct fill_gate){ race_hold, race_release, &d->items[0].race };
 }
 
-/* Is the target marked as not storable? */
+/* Is the target worth a GET? Nobody waits for it here, as a client does with write-through: so only
+ * what was stored is fetched anew, unless the route says `refetch`; never what is marked as not
+ * storable. */
 static bool
-is_marked(struct delivery *d)
+is_worth_it(struct delivery *d)
 {
     struct object *o = NULL;
     enum store_answer got;
@@ -176,7 +178,8 @@ is_marked(struct delivery *d)
     rcu_begin();
     got = store_get(d->w->store, &d->effect->key, d->effect->get, wall_ms(), &o, &soft);
     rcu_end();
-    return got == STORE_PASS;
+    return got == STORE_HIT ||
+        (got != STORE_PASS && d->route->conf->write_fill == WRITE_FILL_REFETCH);
 }
 
 static enum write_source
@@ -190,7 +193,7 @@ source_of(struct delivery *d, const struct fill_view *v)
 
     if (from != WRITE_SOURCE_NONE && !same_route(d))
         from = write_through(d->route->conf) ? WRITE_SOURCE_FETCH : WRITE_SOURCE_NONE;
-    return from == WRITE_SOURCE_FETCH && is_marked(d) ? WRITE_SOURCE_NONE : from;
+    return from == WRITE_SOURCE_FETCH && !is_worth_it(d) ? WRITE_SOURCE_NONE : from;
 }
 
 static bool

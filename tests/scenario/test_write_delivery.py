@@ -519,6 +519,16 @@ def test_after_delivery_the_cache_holds_what_was_written(origin, back):
     assert is_hit(w, "/a") == b"second"
 
 
+def test_what_nobody_read_is_not_fetched_after_delivery_unless_the_route_says_so(origin, back):
+    versions(origin, "/a")
+    w = back(more=[{"path": "/b", "policy": "write-back", "write": {"fill": "refetch"}}])
+    becomes(w, accept(w, "PUT", "/a", b"second"), "delivered")
+    assert [r.method for r in origin.of("/a")] == ["PUT"]
+    versions(origin, "/b")
+    becomes(w, accept(w, "PUT", "/b", b"second"), "delivered")
+    assert [r.method for r in origin.of("/b")] == ["PUT", "GET"] and is_hit(w, "/b") == b"second"
+
+
 def test_the_content_of_a_put_is_what_is_stored_where_the_route_says_so(origin, back):
     versions(origin, "/a")
     w = back({"fill": "request"}, ttl="10m")
