@@ -346,12 +346,14 @@ raise_file_limit(void)
     }
 }
 
+/* A closed socket and a file at its limit are errors of the call that meets them. */
 static void
 block_signals(void)
 {
     struct sigaction ignore = { .sa_handler = SIG_IGN };
 
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL);
 }
 
 static void

@@ -649,7 +649,7 @@ delivery_finished(struct delivery *d)
         it->row.state = (uint8_t)it->to;
         it->row.status = (uint16_t)it->status;
         it->row.due_ms = it->to == WRITE_WAITING ? now + it->delay_ms : 0;
-        it->row.settled_ms = write_is_pending(it->to) ? 0 : now;
+        it->row.settled_ms = now;
     }
     if (commit(d, settle) == -1) {
         COUNT(memory_failures);         /* as it is in the journal: it was sent */

@@ -148,7 +148,6 @@ open_file(struct journal *j, const struct journal_found *found, struct err *e)
 
     if ((j->db = file_open(j->path, SQLITE_OPEN_READWRITE, e)) == NULL)
         return rc;
-    set_cache(j->db, WRITER_CACHE_KB);
     rc = sqlite3_exec(j->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", NULL, NULL,
         NULL);
     if (rc == SQLITE_OK && file_prepare(j->db, j->st, writer_sql, WRITER_N, e) == -1) {
@@ -172,6 +171,7 @@ open_file(struct journal *j, const struct journal_found *found, struct err *e)
         close_connections(j);
         return SQLITE_CANTOPEN;
     }
+    set_cache(j->db, WRITER_CACHE_KB);  /* what was read once is not kept */
     set_cache(j->reader, READER_CACHE_KB);
     sqlite3_wal_autocheckpoint(j->wal_db, 0);
     return SQLITE_OK;
@@ -189,13 +189,13 @@ open_or_make(struct journal *j, enum file_kind kind, const struct journal_found 
         if ((new = file_make(j->path, NULL, e)) == NULL || file_install(j->path, &new, e) == -1)
             return -1;
     } else if (kind == FILE_DAMAGED) {
-        if (journal_set_aside(j->path, e->text, e) == -1)
+        if (journal_set_aside(j, e->text, e) == -1)
             return -1;
     }
     e->text[0] = '\0';
     rc = open_file(j, found, e);
     if (is_damage(rc)) {
-        if (journal_set_aside(j->path, e->text, e) == -1)
+        if (journal_set_aside(j, e->text, e) == -1)
             return -1;
         e->text[0] = '\0';
         rc = open_file(j, found, e);

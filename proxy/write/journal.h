@@ -18,7 +18,8 @@ struct write_row {                      /* thin: what scheduling needs */
     uint64_t c1;                        /* hash of the order key */
     uint64_t c2;                    /* write_path_hash of the target where c1 is not that; or 0 */
     uint64_t who;
-    int64_t  accepted_ms, due_ms, settled_ms;       /* wall clock; 0: not */
+    int64_t  accepted_ms, due_ms;       /* wall clock; 0: not */
+    int64_t  settled_ms;                /* ... or, while it waits, when that began */
     uint32_t route;                     /* journal_route_name */
     uint32_t attempts;
     uint16_t status;                    /* of the last answer; 0: none */
@@ -133,6 +134,7 @@ struct journal_figures {
     uint64_t oldest_ms;                 /* when the oldest pending one was accepted; 0: none */
     uint64_t commits, operations, commit_us;        /* since it was opened */
     bool     takes; char why[128];
+    char     aside[256];                /* as what a damaged file was set aside at the start; "" */
 };
 void journal_figures(struct journal *j, struct journal_figures *f);     /* any thread */
 

@@ -152,8 +152,9 @@ tidy(const char *aside)
 }
 
 int
-journal_set_aside(const char *path, const char *why, struct err *e)
+journal_set_aside(struct journal *j, const char *why, struct err *e)
 {
+    const char *path = j->path;
     char aside[PATH_MAX], reason[sizeof e->text];
     struct rescued r = { 0 };
     sqlite3 *from;
@@ -169,6 +170,7 @@ journal_set_aside(const char *path, const char *why, struct err *e)
     rc = make_of(path, from, aside, &r, e);
     sqlite3_close(from);
     tidy(aside);
+    snprintf(j->aside, sizeof j->aside, "%s", aside);
     if (rc == 0)
         log_error("journal %s: it was damaged (%s) and is set aside as %s; a new one holds the "
             "%llu writes (%llu of them uncertain) and %llu idempotency keys that could be read; "

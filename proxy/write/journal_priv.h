@@ -156,6 +156,7 @@ struct journal {
     int64_t  used, batch_bytes;         /* of the file when it began, and what it adds */
     int64_t  now_ms;
     bool     synced;                    /* PRAGMA synchronous=FULL is set */
+    char     aside[PATH_MAX];                /* as figures have it */
     bool     takes;
     const char *why;                    /* ... it does not */
     bool     marked;                    /* as damaged, in meta */
@@ -215,7 +216,7 @@ int  journal_load(struct journal *j, const struct journal_found *found);
 /* ---- journal_damage.c ------------------------------------------------------------------------ */
 
 /* Links the file and its WAL to PATH.damaged-TIME, makes a new one of what can be read, says so. */
-int  journal_set_aside(const char *path, const char *why, struct err *e);
+int  journal_set_aside(struct journal *j, const char *why, struct err *e);
 
 /* ---- journal_rescue.c ------------------------------------------------------------------------ */
 

@@ -482,6 +482,7 @@ journal_publish(struct journal *j)
     };
 
     snprintf(f.why, sizeof f.why, "%s", why != NULL ? why : "");
+    snprintf(f.aside, sizeof f.aside, "%.255s", j->aside);
     pthread_mutex_lock(&j->mtx);
     j->figures = f;
     pthread_mutex_unlock(&j->mtx);

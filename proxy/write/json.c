@@ -117,7 +117,8 @@ json_write(struct writes *w, struct buf *b, const struct json_row *j)
     when(b, "accepted", r->accepted_ms);
     if (r->state == WRITE_WAITING)
         when(b, "due", r->due_ms);
-    when(b, "settled", r->settled_ms);
+    if (!write_is_pending(r->state))
+        when(b, "settled", r->settled_ms);
     buf_printf(b, ",\"attempts\":%u", r->attempts);
     if (r->status != 0)
         buf_printf(b, ",\"status\":%u", r->status);

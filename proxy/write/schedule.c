@@ -253,16 +253,16 @@ wait_for(struct schedule *s, uint32_t i, int64_t delay_ms, int64_t now_ms)
 /* How long the row is still to wait. The wall clock, by which rows say when they are due, may have
  * been set back: no wait is longer than it was when it began. */
 static int64_t
-left_of(const struct schedule *s, const struct chain *e, const struct write_row *row,
-    int64_t wall_ms)
+left_of(const struct chain *e, const struct write_row *row, int64_t wall_ms)
 {
     int64_t left = row->due_ms - wall_ms;
+    int64_t whole = row->settled_ms != 0 ? row->due_ms - row->settled_ms : 0;
 
     if (row->state != WRITE_WAITING || left <= 0)
         return 0;
     if (e->flags & CHAIN_TIMED)
         return left > WHEEL_TURN_MS && !(e->flags & CHAIN_FAR) ? 0 : left;
-    return left > s->routes[row->route].limits.wait_max_ms ? 0 : left;
+    return left < whole ? left : whole;
 }
 
 /* Its first pending write. false: there is none, and the chain is gone; or it waits, until that can
@@ -460,7 +460,7 @@ deactivate(struct schedule *s, size_t at)
 static void
 place(struct schedule *s, uint32_t i, const struct write_row *row, int64_t now_ms, int64_t wall_ms)
 {
-    int64_t left = left_of(s, chain_at(&s->chains, i), row, wall_ms);
+    int64_t left = left_of(chain_at(&s->chains, i), row, wall_ms);
 
     if (left > 0)
         wait_for(s, i, left, now_ms);
@@ -504,7 +504,7 @@ take_from(struct schedule *s, uint32_t route, int64_t now_ms, int64_t wall_ms,
     i = chain_pop(&s->chains, &r->lanes[lane]);
     if (!look(s, i, row, now_ms))
         return false;
-    if (row->route != route || left_of(s, chain_at(&s->chains, i), row, wall_ms) > 0) {
+    if (row->route != route || left_of(chain_at(&s->chains, i), row, wall_ms) > 0) {
         place(s, i, row, now_ms, wall_ms);
         return false;
     }

@@ -30,7 +30,6 @@ struct schedule_limits {
     unsigned weights[WRITE_LANES];
     unsigned batch_max;                 /* 0: not together */
     int64_t batch_every_ms;
-    int64_t wait_max_ms;                /* no wait is longer: the wall clock was set back */
 };
 /* Times are monotonic ms but for `wall_ms`. -1: memory out. */
 int  schedule_route(struct schedule *s, uint32_t route, const struct schedule_limits *limits);

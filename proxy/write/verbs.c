@@ -62,20 +62,32 @@ position_of(struct writes *w, const struct write_row *r)
     return n <= POSITION_MAX ? n : -1;
 }
 
+/* As journal_read; of content that was damaged its cause alone, so that a person sees the write. */
+static int
+read_any(struct write_ask *a, uint64_t seq, struct write_row *row, struct write_content *c)
+{
+    struct err e;
+    int rc = journal_read(a->w->j, seq, row, c, &e);
+
+    if (rc != -1 || journal_read(a->w->j, seq, row, NULL, &e) != 1)
+        return rc;
+    *c = (struct write_content){ .cause = SLICE("its content in the journal cannot be read") };
+    return 1;
+}
+
 static void
 run_look(struct write_ask *a)
 {
     struct write_content c;
     struct write_row row;
     struct json_row j = { .row = &row, .content = &c, .brief = a->brief };
-    struct err e;
     int rc;
 
     if (!journal_id_seq(a->w->j, a->id, &a->seq)) {
         ask_answer(a, WRITE_UNKNOWN, "there is no such write");
         return;
     }
-    rc = journal_read(a->w->j, a->seq, &row, &c, &e);
+    rc = read_any(a, a->seq, &row, &c);
     if (rc != 1) {
         ask_answer(a, rc == 0 ? WRITE_UNKNOWN : WRITE_FULL,
             rc == 0 ? "there is no such write, or it was settled long ago" :
@@ -88,7 +100,7 @@ run_look(struct write_ask *a)
     j.position = position_of(a->w, &row);
     a->answer.position = j.position > 0 ? (uint64_t)j.position : 0;
     if (j.position >= 0)
-        (void)journal_read(a->w->j, a->seq, &row, &c, &e);  /* the walk took its slices */
+        (void)read_any(a, a->seq, &row, &c);  /* the walk took its slices */
     json_write(a->w, &a->text, &j);
     buf_addc(&a->text, '\n');
     ask_answer(a, WRITE_OK, "");
@@ -170,7 +182,7 @@ takes(struct write_ask *a, const struct write_row *r, struct write_content *c)
     if (a->filter.route.p != NULL &&
         !slice_eq(journal_route_name(a->w->j, r->route), a->filter.route))
         return false;
-    return journal_read(a->w->j, r->seq, &now, c, NULL) == 1 &&
+    return read_any(a, r->seq, &now, c) == 1 &&
         (a->filter.key.p == NULL || slice_eq(c->order_key, a->filter.key));
 }
 
@@ -400,7 +412,7 @@ run_verb(struct write_ask *a)
     a->one = true;
     a->left = 1;
     if (!journal_id_seq(a->w->j, a->id, &a->seq) ||
-        journal_read(a->w->j, a->seq, &row, &c, NULL) != 1) {
+        read_any(a, a->seq, &row, &c) != 1) {
         ask_answer(a, WRITE_UNKNOWN, "there is no such write");
         return;
     }

@@ -212,7 +212,6 @@ limits_of(const struct conf_route *c, struct schedule_limits *l)
         .interval_us = c->write_rate != CONF_UNSET ? c->write_rate : 0,
         .weights = { (unsigned)c->write_lane_high, (unsigned)c->write_lane_default,
             (unsigned)c->write_lane_low },
-        .wait_max_ms = c->write_backoff_max_ms,
     };
     if (c->write_batch_to != NULL && c->write_batch_to[0] != '\0') {
         l->batch_max = (unsigned)c->write_batch_max;
@@ -323,11 +322,12 @@ run_pump(struct loop_msg *m)
     struct writes *w = CONTAINER(m, struct writes, pump);
     enum schedule_took took = SCHEDULE_NONE;
     struct write_row row;
+    bool delivers = w->site.table != NULL && !w->paused && !atomic_load(&w->draining);
     int64_t wait, look;
 
     w->pump_posted = false;
     looks_expire(w);
-    if (w->site.table != NULL && !w->paused && !atomic_load(&w->draining))
+    if (delivers)
         for (unsigned i = 0; i < PUMP_MAX; i++) {
             took = schedule_take(w->schedule, now_us() / 1000, wall_ms(), &row);
             if (took != SCHEDULE_ROW)
@@ -338,7 +338,7 @@ run_pump(struct loop_msg *m)
         writes_pump(w);
         return;
     }
-    wait = schedule_wait_ms(w->schedule, now_us() / 1000);
+    wait = delivers ? schedule_wait_ms(w->schedule, now_us() / 1000) : -1;
     wait = wait == -1 ? -1 : wait * 1000;
     look = looks_wait_us(w);
     if (look != -1 && (wait == -1 || look < wait))
@@ -394,10 +394,16 @@ put_figures(struct writes *w, struct buf *b, bool *takes)
     if (!f.takes)
         buf_json(b, slice_of(f.why));
     buf_printf(b, "\",\"pending\":%llu,\"dead\":%llu,\"bytes\":%llu,\"oldest_ms\":%llu,"
-        "\"delivering\":%u}", (unsigned long long)f.pending, (unsigned long long)f.dead,
+        "\"delivering\":%u", (unsigned long long)f.pending, (unsigned long long)f.dead,
         (unsigned long long)f.bytes,
         (unsigned long long)age_ms(&f),
         atomic_load(&w->under_way));
+    if (f.aside[0] != '\0') {
+        buf_addz(b, ",\"damaged\":\"");     /* its file, for a person to look at */
+        buf_json(b, slice_of(f.aside));
+        buf_addc(b, '"');
+    }
+    buf_addc(b, '}');
 }
 
 bool

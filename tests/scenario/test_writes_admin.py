@@ -1,6 +1,8 @@
 """Operators see the journal, and act on it: /writes of the admin port, and `weir writes`."""
 import json
+import os
 import socket
+import time
 
 import pytest
 
@@ -127,6 +129,24 @@ def test_a_pending_write_is_cancelled_and_never_sent(origin, back):
     back.api("POST", "/writes/resume", {"route": "plain"})
     settled(back, put(back, "/p/2"), "delivered")
     assert origin.count("/p/1") == 0
+
+
+def processor_seconds(pid):
+    with open("/proc/%d/stat" % pid, encoding="latin-1") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("what", [{"all": True}, {"route": "plain"}, {"origin": "api"}])
+def test_what_is_paused_waits_without_work(origin, back, what):
+    back.api("POST", "/writes/pause", what)
+    made = [put(back, "/p/%d" % i) for i in range(50)]
+    before = processor_seconds(back.pid)
+    time.sleep(1)                                # nothing is to happen in it
+    assert processor_seconds(back.pid) - before < 0.2
+    back.api("POST", "/writes/resume", what)
+    for i in made:
+        settled(back, i, "delivered")
 
 
 def test_a_paused_origin_gets_nothing_and_a_restart_remembers_it(origin, weir, tmp_path):

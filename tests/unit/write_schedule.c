@@ -54,8 +54,7 @@ next_of_target(void *arg, uint64_t target, uint64_t seq, struct write_row *r)
     return 0;
 }
 
-static const struct schedule_limits plain = { .concurrency = 20, .weights = { 6, 3, 1 },
-    .wait_max_ms = 300000 };
+static const struct schedule_limits plain = { .concurrency = 20, .weights = { 6, 3, 1 } };
 
 static void
 begin(struct world *w)
@@ -496,7 +495,29 @@ a_clock_that_is_set_back_makes_no_wait_longer(void **state)
     begin(&w);                                              /* found at start, so to speak */
     add(&w, 1);
     w.rows[0].state = WRITE_WAITING;
-    w.rows[0].due_ms = w.wall + INT64_C(400) * 86400 * 1000;
+    w.rows[0].settled_ms = w.wall + INT64_C(400) * 86400 * 1000;
+    w.rows[0].due_ms = w.rows[0].settled_ms + 2000;
+    assert_int_equal(take(&w), 0);
+    pass(&w, 2100);
+    assert_int_equal(take(&w), 1);
+    end(&w);
+}
+
+static void
+a_wait_goes_on_where_it_was_after_a_start(void **state)
+{
+    static struct world w;
+
+    (void)state;
+    begin(&w);
+    add(&w, 1);
+    w.rows[0].state = WRITE_WAITING;
+    w.rows[0].settled_ms = w.wall - 1000;
+    w.rows[0].due_ms = w.wall + 3600 * 1000;                /* Retry-After: 3601 */
+    assert_int_equal(take(&w), 0);
+    pass(&w, 3599 * 1000);
+    assert_int_equal(take(&w), 0);
+    pass(&w, 10 * 1000);
     assert_int_equal(take(&w), 1);
     end(&w);
 }
@@ -742,6 +763,7 @@ main(void)
         cmocka_unit_test(an_origin_that_is_down_gets_one_probe_at_a_time),
         cmocka_unit_test(waits_of_all_lengths_end_in_time),
         cmocka_unit_test(a_clock_that_is_set_back_makes_no_wait_longer),
+        cmocka_unit_test(a_wait_goes_on_where_it_was_after_a_start),
         cmocka_unit_test(one_that_waits_can_be_hurried),
         cmocka_unit_test(rows_that_cannot_be_read_hold_their_chain_until_they_can),
         cmocka_unit_test(what_waits_for_its_target_goes_on_though_nobody_could_tell_that_it_may),
