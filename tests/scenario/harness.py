@@ -21,6 +21,7 @@ key may be given; routes are dicts, and get `origin: api` when they name none:
                                                     # {origin} are replaced by their addresses
         w = weir(listen={"timeout": {"idle": "1s"}})    # merged with the chosen address
         w = weir(origin={"pool": {"max": 1}}, args=None, env=None, wait=True)
+        w = weir(under=["prlimit", "--nofile=64"])      # what execs it
 
 The origin. origin.on(path, ...) with a fixed answer, bytes as they go over the wire, or a callable:
 
@@ -65,6 +66,7 @@ Waiting: eventually(lambda: w.log_has("drained")) polls until true, and fails af
 
 A test that needs Weir's end: w.stop() sends SIGTERM and returns the exit status; the fixture
 stops what is left, and fails the test on a crash, a non-zero status or a sanitizer's report.
+w.kill() is a crash of ours; after either, w.start() begins again on the same ports and files.
 """
 import contextlib
 import json
@@ -663,7 +665,7 @@ class Weir:
     """A Weir process; started and ready when the constructor returns."""
 
     def __init__(self, origin_url=None, yaml=None, args=None, env=None, wait=True, directory=None,
-                 nofile=None, **keys):
+                 under=(), **keys):
         self.directory = directory or tempfile.mkdtemp(prefix="weir-test-")
         self.port, self.admin = free_port(), free_port()
         self.url = "http://127.0.0.1:%d" % self.port
@@ -672,21 +674,30 @@ class Weir:
         self.origin_url = origin_url
         self.stderr = os.path.join(self.directory, "stderr")
         self.config = os.path.join(self.directory, "weir.yaml")
-        self.status = None
         self.write_config(yaml, **keys)
         command = [weir_binary()] + (args if args is not None else ["run", "-c", self.config])
-        environment = {**os.environ, "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1",
-                       "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "exitcode=66",
-                       **(env or {})}
-        if nofile:
-            command = ["prlimit", "--nofile=%d" % nofile] + command
-        with open(self.stderr, "wb") as err:
+        self.environment = {**os.environ, "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1",
+                            "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "exitcode=66",
+                            **(env or {})}
+        self.command = [*under, *command]
+        self.start(wait)
+
+    def start(self, wait=True):
+        """Begins it; after stop() or kill() again, on the same ports and files."""
+        self.status = None
+        with open(self.stderr, "ab") as err:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=environment,
-                cwd=self.directory)
+                self.command, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
+                env=self.environment, cwd=self.directory)
         self.pid = self.process.pid
         if wait:
             self.wait_ready()
+
+    def kill(self):
+        """Ends it as a crash does; not before it was found running."""
+        assert self.process.poll() is None, "weir had ended already:\n" + self.log()
+        self.process.kill()
+        self.status = self.process.wait()
 
     def write_config(self, yaml=None, **keys):
         """Also for reloads: write, then reload()."""

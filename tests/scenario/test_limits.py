@@ -170,7 +170,7 @@ def test_over_the_connection_limit_a_client_is_told_503(origin, weir):
 
 def test_file_descriptors_may_run_out_and_the_listener_lives(origin, weir):
     origin.on("/", headers=[("Cache-Control", "max-age=60")], body=b"x")
-    w = weir(nofile=64)
+    w = weir(under=["prlimit", "--nofile=64"])
     assert w.get("/").status == 200
     crowd = []
     for _ in range(100):

@@ -1,0 +1,42 @@
+"""Fixtures of the crash tests: those of the scenarios, with a journal and a ledger of what came."""
+import importlib.util
+import os
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SCENARIO = os.path.join(HERE, "..", "scenario")
+sys.path[:0] = [HERE, SCENARIO]
+
+spec = importlib.util.spec_from_file_location(
+    "scenario_fixtures", os.path.join(SCENARIO, "conftest.py"))
+scenario_fixtures = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(scenario_fixtures)
+origin, origins, weir = (getattr(scenario_fixtures, name) for name in ("origin", "origins", "weir"))
+
+import kit  # noqa: E402
+
+
+@pytest.fixture
+def ledger(origin):
+    """What the origin took; it answers every path."""
+    it = kit.Ledger(origin)
+    origin.on("*", it)
+    return it
+
+
+@pytest.fixture
+def back(weir, tmp_path):
+    """A factory: Weir with a journal and one write-back route, which `write` adds to."""
+    def make(write=None, journal=None, **keys):
+        path = tmp_path / "journal"
+        path.mkdir(exist_ok=True)
+        keys["origin"] = {"timeout": {"first_byte": "500ms"}, "eject": {"for": "50ms"},
+                          **keys.get("origin", {})}
+        route = {"path": "/**", "policy": "write-back", "write": kit.write(write)}
+        w = weir(journal={"path": str(path / "writes"), **(journal or {})},
+                 routes=[route], **keys)
+        w.journal = str(path / "writes")
+        return w
+    return make
