@@ -130,7 +130,7 @@ class Bench:
         # Caches that are files lie in memory, as the others' do.
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.work = tempfile.mkdtemp(prefix="weir-bench-", dir=base)
-        for name in ("bare", "load"):
+        for name in ("bare", "load", "posts"):
             subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-pthread", "-o", self.path(name),
                             os.path.join(HERE, name + ".c")], check=True)
         return self
