@@ -293,21 +293,49 @@ set_of(const struct delivery *d)
     return set;
 }
 
-/* Idempotency-Key: the client's own, else the id of the write; X-Weir-Accepted: when we took it. */
+/* The key that names a write alone: the client's own, else its id. */
+static void
+put_key(struct delivery *d, struct buf *b, const struct item *it)
+{
+    char id[WRITE_ID_N + 1];
+
+    journal_id(d->w->j, it->row.seq, id);
+    if (it->content.idempotency_key.p == NULL || !sf_put_string(b, it->content.idempotency_key))
+        (void)sf_put_string(b, slice_of(id));
+}
+
+/* A batch that may have been done goes again in other company, or alone: by the keys of its writes
+ * the origin knows each again. */
+static void
+put_batch_keys(struct delivery *d, struct buf *b)
+{
+    char id[WRITE_ID_N + 1];
+
+    journal_id(d->w->j, d->items[0].row.seq, id);
+    buf_printf(b, "Idempotency-Key: \"%s-%016llx\"\r\n", id, (unsigned long long)set_of(d));
+    if (!d->route->conf->write_idempotent)
+        return;
+    buf_addz(b, "X-Weir-Idempotency-Keys: ");
+    for (size_t i = 0; i < d->nitems; i++) {
+        if (i > 0)
+            buf_addz(b, ", ");
+        put_key(d, b, &d->items[i]);
+    }
+    buf_addz(b, "\r\n");
+}
+
+/* Idempotency-Key of the write or of the batch; X-Weir-Accepted: when we took it. */
 static void
 put_extra(struct delivery *d, struct buf *b)
 {
     const struct item *it = &d->items[0];
-    char date[HTTP_DATE_LEN], id[WRITE_ID_N + 1];
+    char date[HTTP_DATE_LEN];
 
-    if (d->batch || fields_find(it->content.fields, SLICE("Idempotency-Key")) == NULL) {
-        journal_id(d->w->j, it->row.seq, id);
+    if (d->batch) {
+        put_batch_keys(d, b);
+    } else if (fields_find(it->content.fields, SLICE("Idempotency-Key")) == NULL) {
         buf_addz(b, "Idempotency-Key: ");
-        if (d->nitems > 1 && d->batch)
-            buf_printf(b, "\"%s-%016llx\"", id, (unsigned long long)set_of(d));
-        else if (it->content.idempotency_key.p == NULL ||
-            !sf_put_string(b, it->content.idempotency_key))
-            (void)sf_put_string(b, slice_of(id));
+        put_key(d, b, it);
         buf_addz(b, "\r\n");
     }
     if (d->batch)
@@ -324,7 +352,8 @@ is_ours(const struct delivery *d, struct slice line)
     static const char *const batch[] = { "Content-Type", "Content-Digest", "Content-MD5", "Digest",
         "Repr-Digest", "Idempotency-Key" };
 
-    if (fields_find(line, SLICE("X-Weir-Accepted")) != NULL)
+    if (fields_find(line, SLICE("X-Weir-Accepted")) != NULL ||
+        fields_find(line, SLICE("X-Weir-Idempotency-Keys")) != NULL)
         return true;
     for (size_t i = 0; d->batch && i < NELEM(batch); i++)
         if (fields_find(line, slice_of(batch[i])) != NULL)

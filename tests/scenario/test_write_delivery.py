@@ -478,6 +478,29 @@ def test_a_route_with_batches_coalesces_its_puts(origin, back):
     assert [r.body for r in writes(origin)] == [b"2"]
 
 
+def test_the_writes_of_a_batch_keep_their_keys_in_other_company(origin, back):
+    by_key = {}
+
+    def handler(req, conn):
+        keys = [k.strip() for k in (req.header("X-Weir-Idempotency-Keys") or
+                                    req.header("Idempotency-Key")).split(",")]
+        for key, n in zip(keys, json.loads(req.body), strict=True):
+            by_key.setdefault(key, []).append(n)
+        conn.respond(200) if len(writes(origin)) > 2 else conn.reset()
+    origin.on("/bulk", handler)
+    w = back({"batch": {**BATCH, "max": 8}, "idempotent": True}, name="mine")
+    w.api("POST", "/writes/pause", {"route": "mine"})
+    ids = [accept(w, "POST", "/e/%d" % i, b"%d" % i,
+                  [("Idempotency-Key", '"its own"'), ("X-Weir-Idempotency-Keys", '"forged"')]
+                  if i == 3 else []) for i in range(5)]
+    w.api("POST", "/writes/resume", {"route": "mine"})
+    for id_ in ids:
+        becomes(w, id_, "delivered")
+    names = {'"%s"' % id_: n for n, id_ in enumerate(ids) if n != 3} | {'"its own"': 3}
+    assert {k: set(v) for k, v in by_key.items()} == {k: {n} for k, n in names.items()}
+    assert all(len(v) > 1 for v in by_key.values())
+
+
 def test_a_batch_is_of_one_clients_writes(origin, back):
     origin.on("/bulk", status=200)
     w = back({"batch": BATCH}, name="mine")
