@@ -111,8 +111,13 @@ race_target(const struct delivery *d, const struct item *it)
 unsigned
 effect_begin(struct delivery *d)
 {
-    for (size_t i = 0; i < d->nitems; i++)
-        race_begin(&d->items[i].race, race_target(d, &d->items[i]));
+    uint64_t before = 0, target;
+
+    for (size_t i = 0; i < d->nitems; i++, before = target) {
+        target = race_target(d, &d->items[i]);
+        if (i == 0 || target != before)         /* one stands for all of a batch to one target */
+            race_begin(&d->items[i].race, target);
+    }
     if (d->effect == NULL)
         return 0;
     d->effect->sent = store_stamp(d->w->store);
