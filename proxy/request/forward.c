@@ -494,8 +494,10 @@ do_forward(struct request *r)
 {
     struct fill_view v;
 
-    if (r->fill == NULL && take_off(r) == -1)
+    if (r->fill == NULL && take_off(r) == -1) {
+        claim_release(r);
         return req_problem_retry(r, 503, "out of memory", 1);
+    }
     fill_look(r->fill, &v);
     if (r->conn == NULL)
         return left(r, &v);

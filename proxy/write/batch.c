@@ -4,10 +4,10 @@
  * Model    the contents, in order, are the elements of a JSON array, or the lines of NDJSON. An
  *          answer of 2xx is everyone's, unless its content is an array, or has a member that is
  *          one, with as many elements as the batch: then each is the result of one write, by its
- *          `status` (or `statusCode`, `code`; or a number itself). A 207 must have them: it says
- *          that they differ. What comes to nothing as a whole fails all of them; with a status by
- *          which the origin refuses them, they are tried again first, in fewer and fewer together.
- *          Not with 408 and 5xx where no promise allows it: it may have done some of them.
+ *          `status` (or `statusCode`, `code`; in a 207 a number itself, too). A 207 must have them:
+ *          it says that they differ. What comes to nothing as a whole fails all of them; with a
+ *          status by which the origin refuses them, they are tried again first, in fewer and fewer
+ *          together. Not with 408 and 5xx where no promise allows it: it may have done some.
  * Threads  the write loop.
  */
 #include "write/deliver.h"
@@ -64,12 +64,12 @@ results_of(json_t *answer, size_t n)
     return NULL;
 }
 
-/* 0: it tells none. */
+/* 0: it tells none. bare: a number alone is one; else it may be anything, such as an id. */
 static unsigned
-status_of(const json_t *result)
+status_of(const json_t *result, bool bare)
 {
     static const char *const names[] = { "status", "statusCode", "code" };
-    const json_t *v = result;
+    const json_t *v = bare ? result : NULL;
     long n;
 
     for (size_t i = 0; json_is_object(result) && i < NELEM(names); i++)
@@ -81,11 +81,13 @@ status_of(const json_t *result)
 }
 
 static void
-settle_each(struct delivery *d, const json_t *results, unsigned whole, int64_t after)
+settle_each(struct delivery *d, const json_t *results, unsigned status, int64_t after)
 {
+    unsigned whole = status == 207 ? 500 : status;
+
     for (size_t i = 0; i < d->nitems; i++) {
         struct policy_heard h = { .answered = true,
-            .status = status_of(json_array_get(results, i)) };
+            .status = status_of(json_array_get(results, i), status == 207) };
 
         if (h.status == 0)
             h.status = whole;
@@ -118,7 +120,7 @@ batch_settle(struct delivery *d, const struct fill_view *v, struct slice body)
     json_t *results = answer != NULL ? results_of(answer, d->nitems) : NULL;
 
     if (results != NULL) {
-        settle_each(d, results, v->status == 207 ? 500 : v->status, after);
+        settle_each(d, results, v->status, after);
     } else if (v->status == 207) {      /* who knows */
         h = (struct policy_heard){ .reached = true };
         settle_all(d, &h, after);

@@ -84,9 +84,10 @@ wop_again(struct wop *o)
 {
     struct writes *w = o->w;
 
+    if (w->again == NULL)               /* those that wait are not put off */
+        timer_set(&w->again_timer, AGAIN_US);
     o->next = w->again;
     w->again = o;
-    timer_set(&w->again_timer, AGAIN_US);
 }
 
 /* Those that wanted memory alone are called as they are, the others are done anew. */

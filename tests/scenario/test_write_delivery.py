@@ -427,6 +427,15 @@ def test_each_of_a_batch_has_its_own_result(origin, back, status):
     assert json.loads(writes(origin)[-1].body) == [{"n": 2}]
 
 
+@pytest.mark.parametrize("answer", [[404, 405, 406], {"ids": [404, 405, 406]}])
+def test_numbers_in_the_answer_to_a_batch_are_no_results(origin, back, answer):
+    origin.on("/bulk", status=200, body=json.dumps(answer).encode())
+    w = back({"batch": BATCH}, name="mine")
+    for id_ in held_posts(w, 3):
+        becomes(w, id_, "delivered")
+    assert len(writes(origin)) == 1
+
+
 def test_a_batch_that_fails_is_tried_as_a_whole_and_then_split(origin, back):
     def handler(req, conn):
         conn.respond(400 if any(e["n"] == 2 for e in json.loads(req.body)) else 200)
