@@ -400,6 +400,8 @@ journal_set_paused(struct journal *j, struct slice name, bool on)
         if (!names_put(&j->paused, at, name))
             log_error("journal %s: memory is out: %.*s is not paused before a restart", j->path,
                 SLICE_ARG(name));
+    } else if (!on && slice_eq(name, SLICE("all"))) {
+        names_clear(&j->paused);
     } else if (!on && at < j->paused.n) {
         free(j->paused.at[at]);
         j->paused.at[at] = j->paused.at[--j->paused.n];

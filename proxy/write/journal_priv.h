@@ -54,7 +54,7 @@
     X(META_PUT,     "INSERT OR REPLACE INTO meta(name, value) VALUES(?1, ?2)")                     \
     X(ROUTE_ADD,    "INSERT INTO routes(number, name) VALUES(?1, ?2)")                             \
     X(PAUSE_ON,     "INSERT OR IGNORE INTO paused(name) VALUES(?1)")                               \
-    X(PAUSE_OFF,    "DELETE FROM paused WHERE name = ?1")                                          \
+    X(PAUSE_OFF,    "DELETE FROM paused WHERE name = ?1 OR ?1 = 'all'")                            \
     X(WRITE_ADD,    "INSERT INTO writes(" ROW ") VALUES(" FIFTEEN ")")                             \
     X(WRITE_GET,    "SELECT " ROW_OF_WRITES " FROM writes WHERE seq = ?1")                         \
     X(WRITE_SET,    "UPDATE writes SET due_ms = ?2, settled_ms = ?3, attempts = ?4, status = ?5, " \

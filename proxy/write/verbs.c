@@ -450,6 +450,16 @@ write_verb(struct writes *w, struct loop *l, enum write_verb verb, struct slice 
 
 /* ---- pause ----------------------------------------------------------------------------------- */
 
+/* Who resumes all means all: nothing stays paused under a name of its own, which may be gone. */
+static void
+resume_all(struct writes *w)
+{
+    for (uint32_t i = 1; i <= journal_routes(w->j); i++)
+        (void)schedule_pause_route(w->schedule, i, false);
+    for (unsigned i = 0; i < w->norigin_names; i++)
+        (void)schedule_pause_origin(w->schedule, i, false);
+}
+
 static bool
 apply_pause(struct write_ask *a)
 {
@@ -462,6 +472,8 @@ apply_pause(struct write_ask *a)
     if (a->route.p != NULL)
         return schedule_pause_route(w->schedule, journal_route(w->j, a->route), a->on) == 0;
     w->paused = a->on;
+    if (!a->on)
+        resume_all(w);
     return true;
 }
 

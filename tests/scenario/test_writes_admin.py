@@ -162,6 +162,21 @@ def test_a_paused_origin_gets_nothing_and_a_restart_remembers_it(origin, weir, t
     settled(second, i, "delivered")
 
 
+@pytest.mark.parametrize("what", [{"origin": "api"}, {"route": "/e/**"}])
+def test_who_resumes_all_leaves_nothing_paused(origin, weir, tmp_path, what):
+    origin.on("*", status=200)
+    keys = {"journal": {"path": str(tmp_path / "journal")}, "routes": ROUTES}
+    first = weir(**keys)
+    assert first.api("POST", "/writes/pause", what).status == 200
+    i = put(first, "/e/1")
+    assert state(first, i) == "pending"
+    assert first.api("POST", "/writes/resume", {"all": True}).status == 200
+    settled(first, i, "delivered")
+    assert first.stop() == 0
+    second = weir(**keys)
+    settled(second, put(second, "/e/2"), "delivered")
+
+
 @pytest.mark.parametrize("method,target,body,status,says", [
     ("GET", "/writes/00000000000000000000000000000000", None, 404, "no such write"),
     ("GET", "/writes/nonsense", None, 404, "no such write"),
