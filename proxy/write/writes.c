@@ -251,6 +251,19 @@ site_free(struct write_site *s)
     *s = (struct write_site){ 0 };
 }
 
+static void
+tell_of_gone(struct writes *w, uint32_t number)
+{
+    struct slice name = journal_route_name(w->j, number);
+    struct schedule_figures f;
+
+    schedule_figures_of(w->schedule, number, &f);
+    if (f.held && f.pending > 0)
+        log_warn("writes: %llu pending of route %.*s wait: the configuration has no such route "
+            "now; bring it back, or drop them (weir writes drop --route)",
+            (unsigned long long)f.pending, SLICE_ARG(name));
+}
+
 /* All routes of the journal and the table are told to the schedule. */
 static void
 apply_site(struct writes *w)
@@ -268,7 +281,10 @@ apply_site(struct writes *w)
             schedule_pause_origin(w->schedule, n, is_paused(w, "origin", c->origins[i].id)) == 0 &&
             ok;
     for (uint32_t i = 1; i <= journal_routes(w->j); i++)
-        ok = writes_route(w, i) == 0 && ok;
+        if (writes_route(w, i) == 0)
+            tell_of_gone(w, i);
+        else
+            ok = false;
     if (!ok)
         log_error("writes: out of memory; some routes deliver as before");
     writes_pump(w);

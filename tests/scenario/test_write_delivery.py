@@ -306,6 +306,17 @@ def test_what_is_paused_waits_and_goes_on(origin, weir, tmp_path):
     becomes(w, id_, "delivered")
 
 
+def test_the_log_says_that_writes_wait_for_a_route_that_is_gone(origin, weir, tmp_path):
+    conf = settings({}, [], tmp_path, name="mine")
+    w = weir(**conf)
+    w.api("POST", "/writes/pause", {"route": "mine"})
+    accept(w, "PUT", "/a")
+    assert w.stop() == 0
+    conf["routes"][0]["name"] = "other"
+    w = weir(**conf)
+    eventually(lambda: w.log_has("writes: 1 pending of route mine wait"))
+
+
 def test_a_dead_letter_is_retried_or_dropped_by_a_person(origin, back):
     origin.on("/a", answers(400, 200))
     origin.on("/b", answers(400))
