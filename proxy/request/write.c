@@ -284,6 +284,9 @@ take(struct request *r)
     struct write_ask *a = NULL;
     struct write_request q;
 
+    if (r->host.n == 0)         /* HTTP/1.0 may say none: its URL could not be kept */
+        return req_problem(r, 400, "a write that is acknowledged before the origin has it needs a "
+            "Host field; send one");
     forward_fields(r, &fields);
     q = describe(r, buf_slice(&fields));
     if (!fields.failed)

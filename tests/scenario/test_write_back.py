@@ -492,3 +492,11 @@ def test_figures_and_access_log_tell_accepted_writes_apart(origin, back):
     def outcomes():
         return [r["outcomes"] for r in w.stats()["routes"] if r["name"] == "orders"]
     assert "accepted" in eventually(outcomes)[0] and "write" not in outcomes()[0]
+
+
+def test_a_write_without_a_host_is_refused_for_it_could_not_be_delivered(origin, back):
+    w = back()
+    with w.client() as c:
+        c.send(b"PUT /a HTTP/1.0\r\nContent-Length: 1\r\n\r\nx")
+        problem(c.response(), 400, "needs a Host field")
+    assert not origin.requests
