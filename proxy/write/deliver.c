@@ -638,11 +638,16 @@ count_outcome(const struct item *it)
     }
 }
 
+/* What comes behind it may go, and its readers look elsewhere. */
 static void
 settle(struct delivery *d)
 {
     struct writes *w = d->w;
     int64_t now = now_us() / 1000;
+
+    d->recorded = true;
+    if (d->filling)
+        return;                         /* delivery_filled */
 
     schedule_ended(w->schedule, d->route_number);
     for (size_t i = 0; i < d->nitems; i++) {        /* before those that wait take their place */
@@ -664,13 +669,24 @@ settle(struct delivery *d)
     delivery_free(d);
 }
 
-/* Every item knows what becomes of it. */
+void
+delivery_filled(struct delivery *d)
+{
+    CHECK(d, DELIVERY_MAGIC);
+    d->filling = false;
+    effect_end(d);
+    if (d->recorded)
+        settle(d);
+}
+
+/* The journal knows at once: until then a kill would leave the fate unknown of what was done. */
 void
 delivery_finished(struct delivery *d)
 {
     int64_t now = wall_ms();
 
-    effect_end(d);
+    if (!d->filling)
+        effect_end(d);
     fill_close(&d->fill);
     for (size_t i = 0; i < d->nitems; i++) {
         struct item *it = &d->items[i];
@@ -736,9 +752,7 @@ hear_answer(struct delivery *d, const struct fill_view *v)
         keep_answer(d, &d->items[0], v, body);
     }
     if (!d->batch && d->items[0].to == WRITE_DELIVERED) {
-        d->heard = true;
-        if (effect_settle(d, v, body))
-            return;
+        d->filling = effect_settle(d, v, body);
     } else {
         for (size_t i = 0; i < d->nitems; i++)
             if (purges(d, &d->items[i], true))
@@ -754,8 +768,6 @@ on_change(void *arg)
     struct fill_view v;
 
     CHECK(d, DELIVERY_MAGIC);
-    if (d->heard)
-        return;
     fill_look(d->fill, &v);
     if (v.state == FILL_FAULT) {
         hear_fault(d, v.fault);

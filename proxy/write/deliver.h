@@ -42,7 +42,8 @@ struct delivery {
     struct effect *effect;              /* in the pool; NULL: memory was out, it fills nothing */
     size_t        left;                 /* operations under way */
     void        (*committed)(struct delivery *d);   /* when none is left */
-    bool          heard;                /* its answer; a fill is under way */
+    bool          filling;              /* a GET of the target is under way */
+    bool          recorded;             /* the journal knows what became of it */
     bool          ended;                /* given up: freed when its operations are back */
 };
 
@@ -60,13 +61,15 @@ void effect_end(struct delivery *d);
 /* Purges what this item changed; v: its answer, NULL when none came. */
 void effect_purge(struct delivery *d, const struct item *it, const struct fill_view *v,
     struct slice body);
-/* The same for the one item, and fills. True: that takes time, delivery_finished comes later. */
+/* The same for the one item, and fills. True: that takes time; delivery_filled comes then, from the
+ * loop. */
 bool effect_settle(struct delivery *d, const struct fill_view *v, struct slice body);
 const struct route *effect_match(const struct delivery *d, const struct http_head *h,
     struct route_match *m);
 
 /* Every item knows what becomes of it. */
 void delivery_finished(struct delivery *d);
+void delivery_filled(struct delivery *d);
 /* Head, URL and parameters of this item from now on. -1: memory is out. */
 int  delivery_head(struct delivery *d, const struct item *it);
 struct item *delivery_item(struct delivery *d, const struct write_row *row,

@@ -6,7 +6,8 @@
  *          it. Then, where the route wants the new representation in the cache, it comes from the
  *          answer, from the write's own content, or from a GET of the target with the fields that
  *          the client sent: the same rules as request/through.c's (write/through.c).
- *          What became of the fill changes nothing for the write: it is settled when that ended.
+ *          What became of the fill changes nothing for the write. The journal knows that it is
+ *          delivered before; what is behind it in its chain, and its readers, wait for the fill.
  *          A batch is purged, target by target, and fills nothing.
  * Threads  the write loop.
  */
@@ -259,10 +260,10 @@ on_fetched(void *arg)
         COUNT(write_fills_raced);
     else
         COUNT(write_fills_failed);
-    delivery_finished(d);
+    delivery_filled(d);
 }
 
-/* true: it is under way, and ends in delivery_finished. */
+/* true: it is under way, and ends in delivery_filled. */
 static bool
 fetch(struct delivery *d)
 {

@@ -562,6 +562,23 @@ def test_after_delivery_the_cache_holds_what_was_written(origin, back):
     assert is_hit(w, "/a") == b"second"
 
 
+def test_a_write_is_delivered_once_the_origin_has_answered_whatever_the_fetch_does(origin, back):
+    gate = origin.gate()
+
+    def handler(req, conn):
+        if req.method == "GET" and len(writes(origin, "/a")) > 0:
+            gate.wait()
+        conn.respond(200, [("Cache-Control", "max-age=600")], b"x")
+    origin.on("/a", handler)
+    w = back()
+    w.get("/a")
+    id_ = accept(w, "PUT", "/a")
+    origin.wait("/a", 3)                        # the fetch is at the origin, and stays there
+    becomes(w, id_, "delivered")
+    gate.set()
+    eventually(lambda: is_hit(w, "/a") == b"x")
+
+
 def test_what_nobody_read_is_not_fetched_after_delivery_unless_the_route_says_so(origin, back):
     versions(origin, "/a")
     w = back(more=[{"path": "/b", "policy": "write-back", "write": {"fill": "refetch"}}])
