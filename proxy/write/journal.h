@@ -123,10 +123,11 @@ int journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct wr
 /* The first pending one of this chain after `seq`. by_target: chains are c1 or c2 = hash. */
 int journal_next(struct journal *j, uint64_t hash, uint64_t seq, bool by_target,
     struct write_row *r);
-/* Calls each for rows after seq in ascending order that each(arg) wants more of. state_mask: bits
- * of enum write_state. Returns -1 as above, else 0. */
-int journal_each(struct journal *j, uint64_t after_seq, unsigned state_mask,
-    bool (*each)(void *arg, const struct write_row *r), void *arg);
+/* Looks at `max` rows after *seq in ascending order, calls each for those in a state of the mask
+ * (bits of enum write_state), and takes *seq to the last one. 1: there may be more, 0: there are
+ * none, -1 as above. */
+int journal_each(struct journal *j, uint64_t *seq, unsigned state_mask, unsigned max,
+    void (*each)(void *arg, const struct write_row *r), void *arg);
 
 struct journal_figures {
     uint64_t pending, dead;

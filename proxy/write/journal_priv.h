@@ -94,15 +94,12 @@
                     "WHERE c1 = ?1 AND seq > ?2 ORDER BY seq LIMIT 1")                             \
     X(NEXT_C2,      "SELECT " ROW_OF_WRITES " FROM writes INDEXED BY writes_c2 "                   \
                     "WHERE c2 = ?1 AND seq > ?2 ORDER BY seq LIMIT 1")                             \
-    X(EACH_WRITE,   "SELECT " ROW_OF_WRITES " FROM writes WHERE seq > ?1 AND (1 << state) & ?2 "   \
-                    "ORDER BY seq")                                                                \
+    X(EACH_WRITE,   "SELECT " ROW_OF_WRITES " FROM writes WHERE seq > ?1 ORDER BY seq")            \
     X(EACH_DEAD,    "SELECT " ROW_OF_WRITES " FROM writes INDEXED BY writes_dead "                 \
-                    "WHERE dead1 IS NOT NULL AND seq > ?1 AND (1 << state) & ?2 ORDER BY seq")     \
-    X(EACH_SETTLED, "SELECT " ROW " FROM settled WHERE seq > ?1 AND (1 << state) & ?2 "            \
-                    "ORDER BY seq")                                                                \
-    X(EACH_ANY,     "SELECT " ROW_OF_WRITES " FROM writes WHERE seq > ?1 AND (1 << state) & ?2 "   \
-                    "UNION ALL SELECT " ROW " FROM settled WHERE seq > ?1 "             \
-                    "AND (1 << state) & ?2 ORDER BY seq")
+                    "WHERE dead1 IS NOT NULL AND seq > ?1 ORDER BY seq")                           \
+    X(EACH_SETTLED, "SELECT " ROW " FROM settled WHERE seq > ?1 ORDER BY seq")                     \
+    X(EACH_ANY,     "SELECT " ROW_OF_WRITES " FROM writes WHERE seq > ?1 "                         \
+                    "UNION ALL SELECT " ROW " FROM settled WHERE seq > ?1 ORDER BY seq")
 
 #define STATEMENT_ID(id, sql) S_##id,
 enum { WRITER_STATEMENTS(STATEMENT_ID) WRITER_N };

@@ -225,28 +225,33 @@ statement_for(unsigned mask)
     return (mask & ~(dead | pending)) == 0 ? S_EACH_WRITE : S_EACH_ANY;
 }
 
+/* A state is no condition of the statements: no index has it, and a search for a rare one among a
+ * million would take a step through all of them. */
 int
-journal_each(struct journal *j, uint64_t after_seq, unsigned state_mask,
-    bool (*each)(void *arg, const struct write_row *r), void *arg)
+journal_each(struct journal *j, uint64_t *seq, unsigned state_mask, unsigned max,
+    void (*each)(void *arg, const struct write_row *r), void *arg)
 {
     sqlite3_stmt *st;
-    int rc;
+    int rc = SQLITE_ROW;
 
     CHECK(j, JOURNAL_MAGIC);
     state_mask &= (1u << WRITE_STATES) - 1;
     st = j->read[statement_for(state_mask)];
-    sqlite3_bind_int64(st, 1, (int64_t)after_seq);
-    sqlite3_bind_int64(st, 2, state_mask);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+    sqlite3_bind_int64(st, 1, (int64_t)*seq);
+    for (unsigned n = 0; n < max && (rc = sqlite3_step(st)) == SQLITE_ROW; n++) {
         struct write_row r;
+        bool good = row_get(st, &r);
 
-        if (!row_get(st, &r))
+        *seq = r.seq;
+        if (r.state < WRITE_STATES && (state_mask >> r.state & 1) == 0)
+            continue;
+        if (good)
+            each(arg, &r);
+        else
             condemn(j, r.seq, "its row in the journal was damaged");
-        else if (!each(arg, &r)) {
-            rc = SQLITE_DONE;
-            break;
-        }
     }
     sqlite3_reset(st);
+    if (rc == SQLITE_ROW)
+        return 1;
     return rc == SQLITE_DONE ? 0 : failed(j, rc, NULL);
 }

@@ -161,16 +161,35 @@ copy_filter(struct write_ask *a, const struct write_filter *f)
     return ok;
 }
 
-/* One piece of the journal's rows that the filter's states take. */
-struct piece { struct write_row at[PIECE]; size_t n; };
+/* Of PIECE rows of the journal those that the filter's states take. */
+struct piece { struct write_row at[PIECE]; size_t n; bool more; uint64_t seen; };
 
-static bool
+static void
 add_row(void *arg, const struct write_row *r)
 {
     struct piece *p = arg;
 
     p->at[p->n++] = *r;
-    return p->n < PIECE;
+}
+
+/* The next piece. NULL: it was answered. */
+static struct piece *
+read_piece(struct write_ask *a)
+{
+    struct piece *p = malloc(sizeof *p);
+    int rc = -1;
+
+    if (p != NULL) {
+        p->n = 0;
+        p->seen = a->seq;
+        rc = journal_each(a->w->j, &p->seen, a->states, PIECE, add_row, p);
+        p->more = rc == 1;
+    }
+    if (rc != -1)
+        return p;
+    free(p);
+    ask_answer(a, WRITE_FULL, "the journal cannot be read, or memory is out");
+    return NULL;
 }
 
 /* Does the rest of the filter take it too? With *c read. */
@@ -220,19 +239,15 @@ end_list(struct write_ask *a, uint64_t last)
 static void
 run_list_piece(struct write_ask *a)
 {
-    struct piece *p = calloc(1, sizeof *p);
+    struct piece *p = read_piece(a);
     uint64_t limit = a->filter.limit == 0 ? LIST_DEFAULT :
         a->filter.limit > LIST_MAX ? LIST_MAX : a->filter.limit;
     uint64_t last = 0;
     struct write_content c;
-    bool end;
+    bool more;
 
-    if (p == NULL || journal_each(a->w->j, a->seq, a->states, add_row, p) == -1) {
-        free(p);
-        ask_answer(a, WRITE_FULL, "the journal cannot be read, or memory is out");
+    if (p == NULL)
         return;
-    }
-    end = p->n < PIECE;
     for (size_t i = 0; i < p->n; i++) {
         const struct json_row j = { .row = &p->at[i], .content = &c, .position = -1 };
 
@@ -247,8 +262,11 @@ run_list_piece(struct write_ask *a)
             buf_addc(&a->text, ',');
         json_write(a->w, &a->text, &j);
     }
+    more = p->more && last == 0;
+    if (more)
+        a->seq = p->seen;
     free(p);
-    if (end || last != 0)
+    if (!more)
         end_list(a, last);
     else
         ask_post(a);
@@ -375,22 +393,18 @@ do_verb(struct write_ask *a, const struct write_row *row)
 static void
 run_verb_piece(struct write_ask *a)
 {
-    struct piece *p = calloc(1, sizeof *p);
+    struct piece *p = read_piece(a);
     struct write_content c;
 
-    if (p == NULL || journal_each(a->w->j, a->seq, a->states, add_row, p) == -1) {
-        free(p);
-        ask_answer(a, WRITE_FULL, "the journal cannot be read, or memory is out");
+    if (p == NULL)
         return;
-    }
-    a->more = p->n == PIECE;
+    a->more = p->more;
+    a->seq = p->seen;
     a->left = 1;
-    for (size_t i = 0; i < p->n; i++) {
-        a->seq = p->at[i].seq;
+    for (size_t i = 0; i < p->n; i++)
         if (takes(a, &p->at[i], &c) &&
             (a->filter.limit == 0 || a->answer.n + a->left <= a->filter.limit))
             (void)do_verb(a, &p->at[i]);
-    }
     free(p);
     one_left(a);
 }

@@ -98,13 +98,35 @@ a_settled_write_keeps_its_answer_and_lets_its_body_go(void **state)
     kit_end(&k);
 }
 
-static bool
+static void
 count_row(void *arg, const struct write_row *r)
 {
     unsigned *n = arg;
 
     (void)r;
-    return ++*n != 3;
+    ++*n;
+}
+
+static void
+a_search_among_writes_looks_at_no_more_of_them_than_it_is_told(void **state)
+{
+    struct kit k;
+    uint64_t seq[4], at = 0;
+    unsigned n = 0;
+
+    (void)state;
+    kit_new(&k);
+    kit_open(&k);
+    for (int i = 0; i < 4; i++)
+        seq[i] = kit_accept(&k, (uint64_t)i, SLICE("x"));
+    kit_state(&k, seq[2], WRITE_WAITING, "");
+    assert_int_equal(journal_each(k.j, &at, 1u << WRITE_WAITING, 2, count_row, &n), 1);
+    assert_true(at == seq[1] && n == 0);
+    assert_int_equal(journal_each(k.j, &at, 1u << WRITE_WAITING, 2, count_row, &n), 1);
+    assert_true(at == seq[3] && n == 1);
+    assert_int_equal(journal_each(k.j, &at, 1u << WRITE_WAITING, 2, count_row, &n), 0);
+    assert_true(at == seq[3] && n == 1);
+    kit_end(&k);
 }
 
 static void
@@ -112,7 +134,7 @@ writes_are_listed_by_state_across_what_is_settled(void **state)
 {
     struct journal_figures f;
     struct kit k;
-    uint64_t seq[6];
+    uint64_t seq[6], at;
     unsigned n;
 
     (void)state;
@@ -125,14 +147,16 @@ writes_are_listed_by_state_across_what_is_settled(void **state)
     for (unsigned i = 0; i < 4; i++) {
         static const unsigned masks[] = { 1u << WRITE_DELIVERED, 1u << WRITE_EXPIRED,
             1u << WRITE_PENDING, ~0u };
-        static const unsigned counts[] = { 1, 1, 3, 3 };
+        static const unsigned counts[] = { 1, 1, 4, 6 };
 
         n = 0;
-        assert_int_equal(journal_each(k.j, 0, masks[i], count_row, &n), 0);
+        at = 0;
+        assert_int_equal(journal_each(k.j, &at, masks[i], 100, count_row, &n), 0);
         assert_int_equal(n, counts[i]);
     }
     n = 0;
-    assert_int_equal(journal_each(k.j, seq[3], ~0u, count_row, &n), 0);
+    at = seq[3];
+    assert_int_equal(journal_each(k.j, &at, ~0u, 100, count_row, &n), 0);
     assert_int_equal(n, 2);
     journal_figures(k.j, &f);
     assert_int_equal(f.pending, 4);
@@ -235,6 +259,7 @@ main(void)
         cmocka_unit_test(a_chain_is_followed_in_order_by_its_key_and_by_its_target),
         cmocka_unit_test(a_settled_write_keeps_its_answer_and_lets_its_body_go),
         cmocka_unit_test(writes_are_listed_by_state_across_what_is_settled),
+        cmocka_unit_test(a_search_among_writes_looks_at_no_more_of_them_than_it_is_told),
         cmocka_unit_test(numbers_are_never_given_twice),
         cmocka_unit_test(an_id_gives_its_number_back_and_no_other_text_does),
         cmocka_unit_test(names_of_routes_and_of_what_is_paused_are_remembered),
