@@ -51,9 +51,11 @@ policy_backoff(const struct policy_retry *r)
     if (most > r->max_ms)
         most = r->max_ms;
     wait = most > 0 ? (int64_t)(r->random % ((uint64_t)most + 1)) : 0;
-    if (r->retry_after_ms > wait)
-        wait = r->retry_after_ms < DAY_MS ? r->retry_after_ms : DAY_MS;
-    return wait < left ? wait : left;   /* a last attempt, when its time is over */
+    wait = wait < left ? wait : left;   /* a last attempt, when its time is over */
+    if (r->retry_after_ms <= wait)
+        return wait;
+    wait = r->retry_after_ms < DAY_MS ? r->retry_after_ms : DAY_MS;
+    return wait <= left ? wait : -1;
 }
 
 int64_t

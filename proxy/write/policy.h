@@ -28,7 +28,8 @@ struct policy_retry {
     uint64_t random;
 };
 /* The wait before the next attempt: full jitter, so a random part of what doubles with each; never
- * before Retry-After (a day of it at most). -1: there is none, it is expired. */
+ * before Retry-After (a day of it at most), so where its time ends earlier there is none. -1: none,
+ * it is expired. */
 int64_t policy_backoff(const struct policy_retry *r);
 /* Retry-After of an answer that came now (RFC 9110 10.2.3): ms, -1 when it has none. */
 int64_t policy_retry_after(const struct http_head *response, int64_t now_ms);

@@ -141,8 +141,12 @@ it_ends_with_its_attempts_or_its_time_and_a_last_one_when_that_is_over(void **st
     assert_int_equal(policy_backoff(&r), -1);
     r = first;
     r.now_ms = r.accepted_ms + r.retry_for_ms - 10;
-    r.retry_after_ms = 5000;
+    r.random = 999;
     assert_int_equal(policy_backoff(&r), 10);
+    r.retry_after_ms = 10;
+    assert_int_equal(policy_backoff(&r), 10);
+    r.retry_after_ms = 5000;            /* the origin wants none within that time */
+    assert_int_equal(policy_backoff(&r), -1);
     r.now_ms += 10;
     assert_int_equal(policy_backoff(&r), -1);
     r.now_ms = r.accepted_ms - INT64_C(86400000) * 400;     /* the clock was set back */
