@@ -249,17 +249,17 @@ journal_fail(struct journal *j, int rc)
     j->why = why;
 }
 
-/* What a reader or the writer saw is remembered, so that the next opening sets the file aside. */
+/* What a reader or the writer saw is remembered, so that the next opening sets the file aside.
+ * Where that cannot be committed now it is tried again. */
 static void
 mark_damaged(struct journal *j)
 {
     if (j->takes)
         journal_fail(j, SQLITE_CORRUPT);
-    j->marked = true;
     if (journal_begin(j, true) != SQLITE_OK)
         return;
     if (put_meta(j, "damaged", 1) == SQLITE_OK)
-        journal_commit(j);
+        j->marked = journal_commit(j) == SQLITE_OK;
     else
         journal_roll_back(j);
 }

@@ -1,6 +1,7 @@
 /*
  * The journal's file: whose it is, damage, no room, what is let go.
  */
+#include "write/journal_priv.h"
 #include "write_vfs.h"
 
 #include <dirent.h>
@@ -445,6 +446,33 @@ a_full_disk_is_refused_and_then_not(void **state)
     kit_end(&k);
 }
 
+/* What a reader saw of the file is known to the next opening, also where the disk was full then. */
+static void
+a_damaged_file_is_marked_as_soon_as_its_disk_takes_that(void **state)
+{
+    struct journal_figures f = { .takes = true };
+    uint64_t last;
+    struct kit k;
+
+    (void)state;
+    kit_new(&k);
+    snprintf(vfs_below, sizeof vfs_below, "%s", k.directory);
+    kit_open(&k);
+    fill(&k, 10, &last);
+    vfs_full_at = 0;
+    atomic_store(&k.j->damaged, true);
+    while (f.takes) {                   /* it has tried to */
+        usleep(10000);
+        journal_figures(k.j, &f);
+    }
+    vfs_full_at = INT64_MAX;
+    kit_again(&k);
+    assert_int_equal(files_like(&k, "damaged"), 1);
+    assert_int_equal(saved(&k), 10);
+    kit_end(&k);
+    vfs_below[0] = '\0';
+}
+
 /* ---- what is let go -------------------------------------------------------------------------- */
 
 static void
@@ -489,6 +517,7 @@ main(void)
         cmocka_unit_test(a_full_journal_takes_none_until_there_is_room_and_settles_all_the_same),
         cmocka_unit_test(as_many_as_depth_are_pending),
         cmocka_unit_test(a_full_disk_is_refused_and_then_not),
+        cmocka_unit_test(a_damaged_file_is_marked_as_soon_as_its_disk_takes_that),
         cmocka_unit_test(settled_writes_are_let_go_after_their_time_and_dead_ones_never),
     };
 
