@@ -320,6 +320,12 @@ present_table(void *arg)
     return t;
 }
 
+static size_t
+has_journal(const struct process *p)
+{
+    return p->conf->journal_path != NULL && p->conf->journal_path[0] != '\0';
+}
+
 static bool
 is_ready(void *arg, struct buf *why)
 {
@@ -329,6 +335,8 @@ is_ready(void *arg, struct buf *why)
     if (p->writes != NULL) {            /* reads go on without it */
         buf_addc(why, ',');
         (void)writes_ready(p->writes, why);
+    } else if (p->started && has_journal(p)) {
+        buf_addz(why, ",\"writes\":{\"takes\":false,\"why\":\"the journal is not open\"}");
     }
     return p->started && p->drain_until_us == 0;
 }
@@ -365,12 +373,6 @@ watch(struct process *p, int sig, event_callback_fn run)
         log_fatal("signals: out of memory");
     assert(p->nsignals < NELEM(p->signals));
     p->signals[p->nsignals++] = ev;
-}
-
-static size_t
-has_journal(const struct process *p)
-{
-    return p->conf->journal_path != NULL && p->conf->journal_path[0] != '\0';
 }
 
 static void
@@ -416,9 +418,13 @@ start(struct process *p)
         log_fatal("%s", e.text);
     if (has_journal(p)) {
         p->writes = writes_open(p->conf, p->loops[p->nloops], p->store, p->fills, &e);
-        if (p->writes == NULL)
+        if (p->writes == NULL && e.code != EROFS)
             log_fatal("%s", e.text);
-        writes_follow(p, site);
+        if (p->writes == NULL)          /* a disk that failed: reads go on */
+            log_error("%s; writes that need the journal are refused until it is opened by a start",
+                e.text);
+        else
+            writes_follow(p, site);
     }
     request_init(p->store, p->fills, p->writes);
     request_site_set(site);

@@ -338,7 +338,7 @@ begin(struct request *r)
 
     if (req_writes() == NULL)
         return w->key.p == NULL && w->plan != PLAN_ACCEPT ? forward(r) :
-            full(r, "it was configured after the start, and is opened by the next");
+            full(r, "it is not open; the next start opens it");
     if (w->plan == PLAN_KEYED)
         return claim(r);
     if (!find_order_key(r) && !w->cut &&

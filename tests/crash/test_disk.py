@@ -144,3 +144,17 @@ def test_a_journal_in_a_directory_that_cannot_be_written_is_refused_with_its_nam
                       under if os.getuid() == 0 else ())
     assert r.returncode not in (0, None)
     assert str(directory / "writes") in r.stderr and "Permission denied" in r.stderr, r.stderr
+
+
+def test_a_start_on_a_read_only_disk_serves_reads_and_refuses_writes(origin, small_disk, weir):
+    origin.on("*", body=b"x", headers=[("Cache-Control", "max-age=60")])
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    w = weir(journal={"path": str(small_disk / "journal")}, routes=[
+        {"path": "/w", "policy": "write-back"}, {"path": "/**"}])
+    assert w.get("/a").status == 200 and w.get("/a").cache_status.hit
+    refused = w.request("PUT", "/w", body=b"x")
+    assert refused.status == 503 and refused.header("Retry-After")
+    assert w.get("/w").status == 200
+    ready = w.api("GET", "/readyz")
+    assert ready.status == 200 and ready.json()["writes"]["takes"] is False
+    assert w.log_has("Read-only file system")
