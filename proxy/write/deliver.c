@@ -619,7 +619,18 @@ purges(const struct delivery *d, const struct item *it, bool reached)
 /* ---- the outcome ----------------------------------------------------------------------------- */
 
 static void
-count_outcome(const struct item *it)
+log_dead(const struct delivery *d, const struct item *it)
+{
+    static struct log_limit limit;
+    char id[WRITE_ID_N + 1];
+
+    journal_id(d->w->j, it->row.seq, id);
+    log_limited(&limit, LOG_WARN, "writes: %s is a dead letter (%s%s%s), route %s", id,
+        write_state_name(it->to), it->cause[0] != '\0' ? ", " : "", it->cause, d->route->name);
+}
+
+static void
+count_outcome(const struct delivery *d, const struct item *it)
 {
     switch (it->to) {
     case WRITE_DELIVERED:
@@ -635,6 +646,7 @@ count_outcome(const struct item *it)
         break;
     default:
         COUNT(writes_dead);
+        log_dead(d, it);
     }
 }
 
@@ -653,7 +665,7 @@ settle(struct delivery *d)
     for (size_t i = 0; i < d->nitems; i++) {        /* before those that wait take their place */
         struct item *it = &d->items[i];
 
-        count_outcome(it);
+        count_outcome(d, it);
         if (!write_is_pending(it->to))
             writes_moved(w, &(struct write_row){ .state = WRITE_SENDING }, &it->row);
     }

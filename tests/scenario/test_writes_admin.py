@@ -78,6 +78,7 @@ def test_a_write_tells_what_is_known_of_it_but_no_secret(origin, back):
     answer = back.api("GET", "/writes/" + i)
     told = answer.json()
     assert told["method"] == "PUT" and told["url"].endswith("/e/1") and told["key"] == "k"
+    assert back.log_has("%s is a dead letter (rejected)" % i)
     assert told["status"] == 422 and told["attempts"] == 1 and told["answer"] == "not so"
     assert b"hush" not in answer.body
 
@@ -251,8 +252,8 @@ def test_the_figures_tell_deliveries_and_commits(origin, back):
         settled(back, put(back, "/p/%d" % i), "delivered")
     # a state is told once it is committed, the figures a moment later
     harness.eventually(lambda: back.metric("weir_write_delivery_seconds_count") == 5)
+    harness.eventually(lambda: back.metric("weir_writes_delivered_total") == 5)
     assert back.metric("weir_writes_accepted_total") == 5
-    assert back.metric("weir_writes_delivered_total") == 5
     assert back.metric("weir_writes_depth") == 0 == back.metric("weir_writes_dead")
     assert back.metric("weir_write_delivery_seconds_count") == 5
     assert 0 < back.metric("weir_write_delivery_seconds_sum") < 100
