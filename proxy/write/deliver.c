@@ -120,22 +120,6 @@ delivery_free(struct delivery *d)
     pool_free(&(struct pool *){ d->pool });         /* the delivery itself lives there */
 }
 
-/* Its fetch is given up; memory goes now, or when the journal is done with it. */
-void
-deliveries_end(struct writes *w)
-{
-    struct delivery *next;
-
-    for (struct delivery *d = w->deliveries; d != NULL; d = next) {
-        next = d->next;
-        effect_end(d);
-        fill_close(&d->fill);
-        d->ended = true;
-        if (d->left == 0)
-            delivery_free(d);
-    }
-}
-
 void
 deliveries_free(struct writes *w)
 {
@@ -244,6 +228,45 @@ commit(struct delivery *d, void (*committed)(struct delivery *d))
         wop_do(o);
     }
     return 0;
+}
+
+/* SENDING is on its way to the journal, and nothing was sent. Behind it goes what undoes it; what
+ * was superseded stays so. */
+static void
+take_back(struct delivery *d)
+{
+    for (size_t i = 0; i < d->nitems; i++) {
+        struct item *it = &d->items[i];
+        struct wop *o;
+
+        if (it->to != WRITE_SENDING)
+            continue;
+        it->row.state = it->was;
+        it->row.attempts--;
+        o = update_of(d, it);
+        if (o == NULL)                  /* counted: it stays SENDING */
+            continue;
+        d->left++;
+        wop_do(o);
+    }
+}
+
+/* Its fetch is given up; memory goes now, or when the journal is done with it. */
+void
+deliveries_end(struct writes *w)
+{
+    struct delivery *next;
+
+    for (struct delivery *d = w->deliveries; d != NULL; d = next) {
+        next = d->next;
+        effect_end(d);
+        fill_close(&d->fill);
+        d->ended = true;
+        if (d->left > 0 && d->committed == send_out)
+            take_back(d);
+        if (d->left == 0)
+            delivery_free(d);
+    }
 }
 
 /* Nothing was sent or changed: the chains go back. */
@@ -514,6 +537,7 @@ delivery_start(struct writes *w, const struct write_row *taken)
             continue;
         }
         it->to = WRITE_SENDING;
+        it->was = it->row.state;
         it->row.state = WRITE_SENDING;
         it->row.attempts++;
     }

@@ -9,6 +9,7 @@
 struct item {
     struct write_row row;               /* as it is in the journal */
     struct write_content content;
+    uint8_t was;                        /* row.state before it was SENDING */
     enum write_state to;                /* what becomes of it */
     int64_t delay_ms;                   /* WAITING: for so long */
     unsigned status;                    /* of its answer; 0: none */

@@ -41,7 +41,7 @@ struct writes {
     struct journal *j;                  /* owned */
     pthread_t       thread;
     bool            running;            /* the thread */
-    atomic_bool     draining, closing;
+    atomic_bool     draining, closing, pumping;
     atomic_uint     under_way;          /* deliveries */
     _Atomic uint32_t *filter;           /* FILTER_N, owned; written by the write loop */
     uint32_t       *by;                 /* FILTER_N, owned; the write loop's */

@@ -339,10 +339,12 @@ run_pump(struct loop_msg *m)
     struct writes *w = CONTAINER(m, struct writes, pump);
     enum schedule_took took = SCHEDULE_NONE;
     struct write_row row;
-    bool delivers = w->site.table != NULL && !w->paused && !atomic_load(&w->draining);
+    bool delivers;
     int64_t wait, look;
 
     w->pump_posted = false;
+    atomic_store(&w->pumping, true);            /* before `draining` is read: writes_drain */
+    delivers = w->site.table != NULL && !w->paused && !atomic_load(&w->draining);
     looks_expire(w);
     if (delivers)
         for (unsigned i = 0; i < PUMP_MAX; i++) {
@@ -351,6 +353,7 @@ run_pump(struct loop_msg *m)
                 break;
             delivery_start(w, &row);
         }
+    atomic_store(&w->pumping, false);
     if (took != SCHEDULE_NONE) {
         writes_pump(w);
         return;
@@ -569,12 +572,13 @@ writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills 
     return w;
 }
 
+/* A pump that is not seen here sees `draining`; what one that has ended began is under way. */
 bool
 writes_drain(struct writes *w)
 {
     CHECK(w, WRITES_MAGIC);
     atomic_store(&w->draining, true);
-    return atomic_load(&w->under_way) == 0;
+    return !atomic_load(&w->pumping) && atomic_load(&w->under_way) == 0;
 }
 
 static void

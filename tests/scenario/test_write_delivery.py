@@ -1,12 +1,15 @@
 """Delivery of accepted writes: order, what is tried again, dead letters, restarts, batches, and what
 the cache holds afterwards."""
+import contextlib
 import json
 import signal
+import socket
+import sqlite3
 import time
 
 import pytest
 
-from harness import eventually
+from harness import TIMEOUT, eventually
 
 STATUS = "/.well-known/weir/writes/"
 FAST = {"min": "10ms", "max": "50ms"}
@@ -45,6 +48,11 @@ def becomes(w, id_, wanted):
 def writes(origin, path=None):
     return [r for r in origin.requests if r.method not in ("GET", "HEAD") and
             (path is None or r.target == path)]
+
+
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def answers(*statuses, headers=()):
@@ -288,6 +296,25 @@ def test_a_stop_waits_for_deliveries_that_are_at_the_origin(origin, weir, tmp_pa
     assert w.stop() == 0
     w = weir(**conf)
     assert state(w, id_) == "delivered" and len(writes(origin)) == 1
+
+
+def test_a_post_that_was_not_sent_before_the_stop_is_sent_after_it(origin, weir, tmp_path):
+    origin.on("/a", answers(429, 200, headers=[("Retry-After", "1")]))
+    conf = {**settings({}, [], tmp_path), "drain": "100ms"}
+    w = weir(**conf)
+    id_ = accept(w, "POST", "/a")
+    becomes(w, id_, "waiting")
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")               # `sending` cannot be committed
+        eventually(lambda: w.stats()["writes"]["delivering"] == 1)
+        w.terminate()
+        eventually(lambda: not listens(w.admin))    # all is cut
+        db.execute("ROLLBACK")
+        w.process.wait(TIMEOUT)
+    assert w.stop() == 0
+    w = weir(**conf)
+    becomes(w, id_, "delivered")
+    assert len(writes(origin)) == 2
 
 
 # ---- operators ---------------------------------------------------------------------------------
