@@ -645,12 +645,13 @@ purges(const struct delivery *d, const struct item *it, bool reached)
 static void
 log_dead(const struct delivery *d, const struct item *it)
 {
+    const char *cause = it->cause != NULL ? it->cause : "";
     static struct log_limit limit;
     char id[WRITE_ID_N + 1];
 
     journal_id(d->w->j, it->row.seq, id);
     log_limited(&limit, LOG_WARN, "writes: %s is a dead letter (%s%s%s), route %s", id,
-        write_state_name(it->to), it->cause[0] != '\0' ? ", " : "", it->cause, d->route->name);
+        write_state_name(it->to), cause[0] != '\0' ? ", " : "", cause, d->route->name);
 }
 
 static void
