@@ -276,6 +276,8 @@ journal_open(const char *path, const struct journal_limits *limits,
         || open_or_make(j, kind, found, e) == -1)
         goto fail;
     journal_publish(j);
+    j->condemned = found->condemned;
+    j->condemned_arg = found->arg;
     if (start_threads(j, e) == -1)
         goto fail;
     return j;

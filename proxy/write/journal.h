@@ -52,7 +52,8 @@ enum journal_kind {
                                in any case, and it is GONE to a later UPDATE */
     JOURNAL_PAUSE,          /* name, on: remembered */
     JOURNAL_CALL,           /* nothing: done is called between two commits (for tests, for close) */
-    JOURNAL_CONDEMN,        /* the readers' own: a pending row that cannot be read is uncertain */
+    JOURNAL_CONDEMN,        /* the readers' own: a pending row that cannot be read is uncertain; GONE:
+                               it is not pending; on: but for its content it is as it was accepted */
 };
 enum journal_result { JOURNAL_DONE, JOURNAL_REPEATED, JOURNAL_MISMATCH, JOURNAL_BUSY, JOURNAL_FULL,
     JOURNAL_KEYS_FULL, JOURNAL_GONE };
@@ -94,6 +95,9 @@ struct journal_limits {
 };
 struct journal_found {                  /* what was pending when it was opened, in order of seq */
     void (*row)(void *arg, const struct write_row *r);
+    /* ... and later, on the journal's thread: this one is found damaged, and is uncertain now. Of
+     * what is not `known` to be right its seq alone is told. NULL: nobody asks. */
+    void (*condemned)(void *arg, const struct write_row *r, bool known);
     void *arg;
 };
 /* See writes_open. Rows in state SENDING are given as they are: they were at the origin. */

@@ -212,15 +212,18 @@ update(struct journal *j, struct journal_op *op)
 
 /* Of a row whose sum is wrong all that it says is kept as it is, for a person to see. */
 int
-row_condemn(struct journal *j, uint64_t seq, const char *cause)
+row_condemn(struct journal *j, struct journal_op *op)
 {
-    const struct write_content c = { .cause = slice_of(cause) };
+    const struct write_content c = { .cause = slice_of(op->why) };
+    uint64_t seq = op->row.seq;
     struct write_row old, r;
     bool good;
     int rc = get_row(j, seq, &old, &good);
 
-    if (rc != SQLITE_ROW || (good && !write_is_pending(old.state)))
+    if (rc != SQLITE_ROW || (good && !write_is_pending(old.state))) {
+        op->result = JOURNAL_GONE;
         return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+    }
     old.state = WRITE_PENDING;
     if (old.lane >= WRITE_LANES)
         old.lane = WRITE_LANE_DEFAULT;
@@ -236,6 +239,8 @@ row_condemn(struct journal *j, uint64_t seq, const char *cause)
     if (rc == SQLITE_OK)
         rc = put_answer(j, seq, &c);
     count_change(j, &old, &r);
+    op->on = good;
+    op->row = good ? r : (struct write_row){ .seq = seq, .state = r.state };
     return rc;
 }
 
@@ -261,7 +266,7 @@ journal_apply(struct journal *j, struct journal_op *op)
     case JOURNAL_CLAIM_RELEASE: return key_released(j, op);
     case JOURNAL_UPDATE:        return update(j, op);
     case JOURNAL_PAUSE:         return pause_name(j, op);
-    case JOURNAL_CONDEMN:       return row_condemn(j, op->row.seq, op->why);
+    case JOURNAL_CONDEMN:       return row_condemn(j, op);
     case JOURNAL_CALL:          break;
     }
     return SQLITE_OK;

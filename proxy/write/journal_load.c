@@ -236,8 +236,12 @@ begin_run(struct reading *r)
     j->next_seq = j->reserved_seq > r->max_seq ? j->reserved_seq : r->max_seq + 1;
     if (rc == SQLITE_OK)
         rc = journal_reserve(j);
-    for (size_t i = 0; rc == SQLITE_OK && i < r->nbad; i++)
-        rc = row_condemn(j, r->bad[i], "its row in the journal was damaged");
+    for (size_t i = 0; rc == SQLITE_OK && i < r->nbad; i++) {
+        struct journal_op op = { .row.seq = r->bad[i],
+            .why = "its row in the journal was damaged" };
+
+        rc = row_condemn(j, &op);
+    }
     if (rc == SQLITE_OK)
         rc = journal_commit(j);
     else

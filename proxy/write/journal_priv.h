@@ -153,6 +153,8 @@ struct journal {
     int64_t  used, batch_bytes;         /* of the file when it began, and what it adds */
     int64_t  now_ms;
     bool     synced;                    /* PRAGMA synchronous=FULL is set */
+    void   (*condemned)(void *arg, const struct write_row *r, bool known);
+    void    *condemned_arg;             /* as journal_found has them */
     char     aside[PATH_MAX];                /* as figures have it */
     bool     takes;
     const char *why;                    /* ... it does not */
@@ -256,7 +258,7 @@ void wal_end(struct journal *j);
 
 /* Inside a transaction: SQLITE_OK with op->result, or the error that ends the transaction. */
 int  journal_apply(struct journal *j, struct journal_op *op);
-int  row_condemn(struct journal *j, uint64_t seq, const char *cause);
+int  row_condemn(struct journal *j, struct journal_op *op);     /* row.seq, why */
 bool op_intake(const struct journal_op *op);            /* ACCEPT, CLAIM */
 
 /* ---- journal_keys.c -------------------------------------------------------------------------- */

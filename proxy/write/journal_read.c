@@ -31,8 +31,12 @@ failed(struct journal *j, int rc, struct err *e)
 }
 
 static void
-free_op(struct journal_op *op)
+on_condemned(struct journal_op *op)
 {
+    const struct journal *j = op->arg;
+
+    if (op->result == JOURNAL_DONE && j->condemned != NULL)
+        j->condemned(j->condemned_arg, &op->row, op->on);
     free(op);
 }
 
@@ -49,7 +53,8 @@ condemn(struct journal *j, uint64_t seq, const char *cause)
     op->durable = WRITE_FSYNC;
     op->row.seq = seq;
     op->why = cause;
-    op->done = free_op;
+    op->done = on_condemned;
+    op->arg = j;
     journal_push(j, op);
 }
 

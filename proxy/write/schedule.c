@@ -307,6 +307,14 @@ is_blocked(struct schedule *s, const struct write_row *row)
     return rc == 1 ? first.seq < row->seq : rc;
 }
 
+void
+schedule_lost(struct schedule *s)
+{
+    for (uint32_t i = 1; i < s->chains.used; i++)
+        if (chain_at(&s->chains, i)->state == CHAIN_BLOCKED)
+            loosen(s, i);
+}
+
 /* A write to this target is settled: the next one may have waited for it. Where that cannot be told
  * all that wait so look for themselves. */
 static void
@@ -318,9 +326,8 @@ unblock(struct schedule *s, uint64_t target)
 
     if (only != CHAIN_NONE && chain_at(&s->chains, only)->state == CHAIN_BLOCKED)
         loosen(s, only);
-    for (uint32_t i = 1; rc == -1 && i < s->chains.used; i++)
-        if (chain_at(&s->chains, i)->state == CHAIN_BLOCKED)
-            loosen(s, i);
+    if (rc == -1)
+        schedule_lost(s);
 }
 
 /* ---- writes come and go ---------------------------------------------------------------------- */

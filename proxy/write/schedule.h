@@ -55,6 +55,8 @@ void schedule_ended(struct schedule *s, uint32_t route);
 
 /* It is pending no more: taken or not. After that was committed. */
 void schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms);
+/* One that was pending is no more, and nobody knows whose it was: what waited for it may go. */
+void schedule_lost(struct schedule *s);
 /* What was taken goes back, to be sent in so long; nothing on what was not. */
 void schedule_again(struct schedule *s, const struct write_row *r, int64_t delay_ms,
     int64_t now_ms);

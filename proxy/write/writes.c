@@ -478,6 +478,39 @@ on_found(void *arg, const struct write_row *r)
         log_fatal("journal: out of memory for the pending writes");
 }
 
+/* What a delivery or a verb has is moved by these. Where the row itself was damaged the counts stay
+ * one too high, for it cannot be told which: readers ask once more than they must. */
+static void
+take_condemned(struct wop *o)
+{
+    const struct write_row was = { .state = WRITE_PENDING };
+    struct writes *w = o->w;
+    struct write_row *r = &o->op.row;
+
+    if (!o->op.on) {
+        schedule_lost(w->schedule);
+        writes_pump(w);
+    } else if (!delivery_has(w, r->seq) && !verb_holds(w, r->seq)) {
+        writes_moved(w, &was, r);
+    }
+    wop_free(o);
+}
+
+static void
+on_condemned(void *arg, const struct write_row *r, bool known)     /* on the journal's thread */
+{
+    struct writes *w = arg;
+    struct wop *o = atomic_load(&w->closing) ? NULL : wop_new(w, JOURNAL_CONDEMN, 0);
+
+    if (o == NULL)
+        return;
+    o->op.row = *r;
+    o->op.on = known;
+    o->then = take_condemned;
+    o->msg.run = run_wop;
+    loop_post(w->loop, &o->msg);
+}
+
 static void *
 run_thread(void *arg)
 {
@@ -534,7 +567,7 @@ writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills 
         c->journal_keep_ms, c->journal_depth };
     struct writes *w = calloc(1, sizeof *w);
     const struct schedule_source source = { source_next, writes_next_of_target, w };
-    const struct journal_found found = { on_found, w };
+    const struct journal_found found = { on_found, on_condemned, w };
     int rc;
 
     if (w == NULL) {

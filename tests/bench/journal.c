@@ -145,7 +145,7 @@ on_found(void *arg, const struct write_row *r)
 static struct journal *
 open_one(const char *directory, uint64_t *found)
 {
-    struct journal_found f = { on_found, found };
+    struct journal_found f = { .row = on_found, .arg = found };
     struct journal *j;
     char path[4096];
     struct err e;

@@ -333,6 +333,24 @@ def test_what_is_paused_waits_and_goes_on(origin, weir, tmp_path):
     becomes(w, id_, "delivered")
 
 
+def test_a_write_that_is_found_damaged_stands_before_no_other(origin, weir, tmp_path):
+    origin.on("*", status=200)
+    conf = settings({"key": "{header.x-key}"}, [], tmp_path, name="mine")
+    w = weir(**conf)
+    w.api("POST", "/writes/pause", {"route": "mine"})
+    made = [accept(w, "POST", "/a", headers=[("X-Key", "k")]) for _ in range(2)]
+    assert w.stop() == 0
+    with contextlib.closing(sqlite3.connect(str(tmp_path / "journal"))) as journal:
+        journal.execute("UPDATE content SET body = 'other' WHERE seq = "
+                        "(SELECT min(seq) FROM content)")
+        journal.commit()
+    w = weir(**conf)
+    becomes(w, made[0], "uncertain")
+    assert w.post("/a", b"x", [("X-Key", "k")]).json()["position"] == 1
+    w.api("POST", "/writes/resume", {"route": "mine"})
+    becomes(w, made[1], "delivered")
+
+
 def test_the_log_says_that_writes_wait_for_a_route_that_is_gone(origin, weir, tmp_path):
     conf = settings({}, [], tmp_path, name="mine")
     w = weir(**conf)

@@ -211,6 +211,8 @@ a_row_whose_sum_is_wrong_becomes_uncertain(void **state)
     assert_int_equal(journal_read(k.j, b, &r, &c, &e), 1);
     assert_int_equal(r.state, WRITE_UNCERTAIN);
     assert_true(c.url.p == NULL && strstr(c.cause.p, "content") != NULL);
+    assert_true(k.condemned.seq == b && k.condemned.c1 == 2 && k.known);
+    assert_int_equal(k.condemned.state, WRITE_UNCERTAIN);
     journal_figures(k.j, &f);
     assert_int_equal(f.pending, 2);
     assert_int_equal(f.dead, 2);

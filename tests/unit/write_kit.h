@@ -31,6 +31,8 @@ struct kit {
     struct journal *j;
     struct write_row found[64];         /* the first that opening gave */
     unsigned nfound;
+    struct write_row condemned;         /* the last that was found damaged later */
+    bool known;
 };
 
 static inline void
@@ -43,10 +45,19 @@ kit_found(void *arg, const struct write_row *r)
     k->nfound++;
 }
 
+static inline void
+kit_condemned(void *arg, const struct write_row *r, bool known)
+{
+    struct kit *k = arg;
+
+    k->condemned = *r;
+    k->known = known;
+}
+
 static inline int
 kit_open_with(struct kit *k, const struct journal_limits *limits, struct err *e)
 {
-    struct journal_found f = { kit_found, k };
+    struct journal_found f = { kit_found, kit_condemned, k };
 
     k->nfound = 0;
     e->text[0] = '\0';

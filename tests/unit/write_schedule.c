@@ -737,6 +737,28 @@ what_waits_for_its_target_goes_on_though_nobody_could_tell_that_it_may(void **st
 }
 
 static void
+what_waits_for_a_write_that_is_lost_goes_on(void **state)
+{
+    static struct world w;
+    struct write_row *r;
+
+    (void)state;
+    begin(&w);
+    r = put(&w, 7, 100, 0, WRITE_LANE_DEFAULT, true);
+    r->state = WRITE_WAITING;
+    r->due_ms = w.wall + 5000;
+    r->settled_ms = w.wall;
+    assert_true(schedule_add(w.s, r, w.now) >= 0);
+    assert_true(schedule_add(w.s, put(&w, 8, 100, 0, WRITE_LANE_DEFAULT, true), w.now) >= 0);
+    assert_int_equal(take(&w), 0);
+    r->state = WRITE_UNCERTAIN;
+    assert_int_equal(take(&w), 0);
+    schedule_lost(w.s);
+    assert_int_equal(take(&w), 2);
+    end(&w);
+}
+
+static void
 random_schedules_keep_every_order_and_starve_no_chain(void **state)
 {
     (void)state;
@@ -767,6 +789,7 @@ main(void)
         cmocka_unit_test(one_that_waits_can_be_hurried),
         cmocka_unit_test(rows_that_cannot_be_read_hold_their_chain_until_they_can),
         cmocka_unit_test(what_waits_for_its_target_goes_on_though_nobody_could_tell_that_it_may),
+        cmocka_unit_test(what_waits_for_a_write_that_is_lost_goes_on),
         cmocka_unit_test(a_million_targets_cost_at_most_32_bytes_each),
         cmocka_unit_test(random_schedules_keep_every_order_and_starve_no_chain),
     };
