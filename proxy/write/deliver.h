@@ -71,6 +71,9 @@ const struct route *effect_match(const struct delivery *d, const struct http_hea
 /* Every item knows what becomes of it. */
 void delivery_finished(struct delivery *d);
 void delivery_filled(struct delivery *d);
+/* sent.c. The request of all its items; -1: memory is out. */
+int  delivery_request(struct delivery *d);
+void delivery_fields(void *delivery, struct buf *b);    /* lines as the origin gets them */
 /* Head, URL and parameters of this item from now on. -1: memory is out. */
 int  delivery_head(struct delivery *d, const struct item *it);
 struct item *delivery_item(struct delivery *d, const struct write_row *row,
