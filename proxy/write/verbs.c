@@ -172,13 +172,17 @@ add_row(void *arg, const struct write_row *r)
     p->at[p->n++] = *r;
 }
 
-/* The next piece. NULL: it was answered. */
+/* The next piece. NULL: it was answered; or nobody hears that any more, and what it would still do
+ * would be done behind the write loop's end. */
 static struct piece *
 read_piece(struct write_ask *a)
 {
-    struct piece *p = malloc(sizeof *p);
+    struct piece *p;
     int rc = -1;
 
+    if (atomic_load(&a->w->closing))
+        return NULL;
+    p = malloc(sizeof *p);
     if (p != NULL) {
         p->n = 0;
         p->seen = a->seq;
