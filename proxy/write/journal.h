@@ -52,8 +52,8 @@ enum journal_kind {
                                in any case, and it is GONE to a later UPDATE */
     JOURNAL_PAUSE,          /* name, on: remembered */
     JOURNAL_CALL,           /* nothing: done is called between two commits (for tests, for close) */
-    JOURNAL_CONDEMN,        /* the readers' own: a pending row that cannot be read is uncertain; GONE:
-                               it is not pending; on: but for its content it is as it was accepted */
+    JOURNAL_CONDEMN,        /* the readers' own: a pending row that cannot be read is uncertain;
+                               GONE: it is not pending; on: what its row says is right */
 };
 enum journal_result { JOURNAL_DONE, JOURNAL_REPEATED, JOURNAL_MISMATCH, JOURNAL_BUSY, JOURNAL_FULL,
     JOURNAL_KEYS_FULL, JOURNAL_GONE };
