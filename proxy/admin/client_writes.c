@@ -208,7 +208,8 @@ on_body(void *arg, struct buf *b)
         done = (size_t)(end - b->p) + 2;
     }
     b->n -= done;
-    memmove(b->p, b->p + done, b->n);
+    if (done > 0)
+        memmove(b->p, b->p + done, b->n);
     return enough;
 }
 

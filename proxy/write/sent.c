@@ -1,6 +1,7 @@
 /*
- * What is sent to deliver a write: the request that its client sent, with the fields that the origin
- * got from the start, and what delivery adds: the time of acceptance and a key to know it again by.
+ * What is sent to deliver a write: the request that its client sent, with the fields that the
+ * origin got from the start, and what delivery adds: the time of acceptance and a key to know it
+ * again by.
  *
  * Threads  the write loop.
  */
