@@ -225,7 +225,8 @@ read_all(struct reading *r)
     return check_indexes(r);
 }
 
-/* This opening has a number of its own, and numbers of rows to give, durably. */
+/* This opening has a number of its own, and numbers of rows to give, durably. On a full disk it has
+ * them with the first transaction that finds room. */
 static int
 begin_run(struct reading *r)
 {
@@ -246,6 +247,10 @@ begin_run(struct reading *r)
         rc = journal_commit(j);
     else
         journal_roll_back(j);
+    if (rc == SQLITE_FULL) {
+        log_error("journal %s: its disk is full; nothing is accepted until there is room", j->path);
+        rc = SQLITE_OK;
+    }
     if (r->nbad != 0)
         log_error("journal %s: %zu damaged rows; their writes are uncertain", j->path, r->nbad);
     return rc;

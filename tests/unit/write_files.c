@@ -448,6 +448,36 @@ a_full_disk_is_refused_and_then_not(void **state)
     kit_end(&k);
 }
 
+static void
+a_full_disk_is_no_reason_not_to_open(void **state)
+{
+    struct journal_figures f;
+    struct journal_op op;
+    uint64_t last;
+    struct kit k;
+
+    (void)state;
+    kit_new(&k);
+    snprintf(vfs_below, sizeof vfs_below, "%s", k.directory);
+    kit_open(&k);
+    fill(&k, 10, &last);
+    vfs_full_at = 0;
+    kit_again(&k);
+    assert_int_equal(saved(&k), 10);
+    op = kit_write(1, SLICE("x"));
+    assert_int_equal(kit_do(k.j, &op), JOURNAL_FULL);
+    vfs_full_at = INT64_MAX;
+    do {
+        usleep(50000);
+        journal_figures(k.j, &f);
+    } while (!f.takes);
+    op = kit_write(1, SLICE("x"));
+    assert_int_equal(kit_do(k.j, &op), JOURNAL_DONE);
+    assert_true(op.row.seq > last);
+    kit_end(&k);
+    vfs_below[0] = '\0';
+}
+
 /* What a reader saw of the file is known to the next opening, also where the disk was full then. */
 static void
 a_damaged_file_is_marked_as_soon_as_its_disk_takes_that(void **state)
@@ -519,6 +549,7 @@ main(void)
         cmocka_unit_test(a_full_journal_takes_none_until_there_is_room_and_settles_all_the_same),
         cmocka_unit_test(as_many_as_depth_are_pending),
         cmocka_unit_test(a_full_disk_is_refused_and_then_not),
+        cmocka_unit_test(a_full_disk_is_no_reason_not_to_open),
         cmocka_unit_test(a_damaged_file_is_marked_as_soon_as_its_disk_takes_that),
         cmocka_unit_test(settled_writes_are_let_go_after_their_time_and_dead_ones_never),
     };
