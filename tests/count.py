@@ -32,6 +32,12 @@ def count(output, ok):
     return passed, failed
 
 
+def failures(output):
+    """The lines that name what failed: pytest's summary, cmocka's and the sanitizers'."""
+    return re.findall(r"^(?:FAILED|ERROR) .*|^\[  FAILED  \] (?!\d).*|^SUMMARY: \w+Sanitizer.*",
+                      output, re.M)[:20]
+
+
 def main(arguments):
     passed = failed = 0
     for argument in arguments:
@@ -50,6 +56,8 @@ def main(arguments):
             here[1] += bad
             if bad:
                 print("%s: %s: %d passed, %d failed" % (name, case.get("name"), good, bad))
+                for line in failures(case.findtext("system-out") or ""):
+                    print("    " + line)
         if here == [0, 0]:
             here[1] = 1
             print("%s: no test ran" % name)
