@@ -99,9 +99,7 @@ class Ledger:
 
     def come_back(self, origins):
         """Another process of the same origin, so to say, at the same address."""
-        port, self.origin = self.origin.port, None
-        self.origin = origins(port)
-        self.origin.on("*", self)
+        self.origin = origins(again=self.origin)
 
 
 # ---- the clients' side -----------------------------------------------------------------------

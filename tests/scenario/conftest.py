@@ -19,11 +19,12 @@ def origin():
 
 @pytest.fixture
 def origins():
-    """A factory of further origins."""
+    """A factory of further origins; again=O: one at the address of O, which was stopped, that
+    answers as it did from its first connection on."""
     made = []
 
-    def make(port=0):
-        made.append(harness.Origin(port))
+    def make(port=0, again=None):
+        made.append(harness.Origin(again.port, again.handlers) if again else harness.Origin(port))
         return made[-1]
     yield make
     for o in made:

@@ -501,8 +501,8 @@ def http_date(offset=0):
 class Origin:
     """A scriptable HTTP/1.1 origin; a thread a connection."""
 
-    def __init__(self, port=0):
-        self.handlers = {}
+    def __init__(self, port=0, handlers=()):
+        self.handlers = dict(handlers)
         self.requests = []
         self.connections = 0
         self.errors = []                         # exceptions of handlers; the fixture raises them

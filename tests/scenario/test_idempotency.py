@@ -122,10 +122,10 @@ def test_what_the_origin_did_not_do_may_be_tried_again(origin, keyed, status):
 
 def test_what_never_reached_the_origin_may_be_tried_again(origin, origins, keyed):
     w = keyed()
+    origin.on("/pay", status=201, body=b"paid")
     origin.stop()
     assert post(w).status in (502, 503)
-    again = origins(origin.port)
-    again.on("/pay", status=201, body=b"paid")
+    again = origins(again=origin)
     eventually(lambda: post(w).status == 201)
     assert post(w).status == 201 and again.count("/pay") == 1
 
@@ -333,12 +333,12 @@ def test_a_malformed_key_is_400_before_any_content_is_read(origin, back):
 
 def test_a_key_is_kept_across_the_ways_a_write_may_go(origin, origins, back):
     w = back({"when": "down", "backoff": {"min": "50ms", "max": "100ms"}})
+    origin.on("/pay", status=201, body=b"paid")
     origin.stop()
     first = post(w)
     assert first.status == 202
     assert post(w).header("Location") == first.header("Location")
-    again = origins(origin.port)
-    again.on("/pay", status=201, body=b"paid")
+    again = origins(again=origin)
     eventually(lambda: post(w).status == 201)
     assert len([q for q in again.of("/pay") if q.method == "POST"]) == 1
 

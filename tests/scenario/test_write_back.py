@@ -240,8 +240,7 @@ def test_while_the_origin_is_down_a_write_is_accepted(origin, origins, back):
     origin.stop()
     r = w.post("/a", b"kept", {"Content-Type": "text/plain"})
     assert r.status == 202 and write_id(r)
-    again = origins(origin.port)
-    again.on("/a", status=201, body=b"made")
+    again = origins(again=origin)
     got = again.wait("/a")[0]
     assert got.body == b"kept" and got.header("Content-Type") == "text/plain"
     eventually(lambda: w.get(r.header("Location")).json()["state"] == "delivered")

@@ -205,11 +205,11 @@ def test_writes_to_many_targets_arrive_in_order_for_each(origin, back):
 
 def test_when_the_origin_is_back_all_that_waited_is_delivered(origin, origins, back):
     w = back({"backoff": {"min": "10ms", "max": "1h"}})
+    origin.on("*", status=200)
     origin.stop()
     ids = [accept(w, "PUT", "/%d" % i) for i in range(40)]
     eventually(lambda: w.metric("weir_writes_retried_total") >= 5)
-    again = origins(origin.port)
-    again.on("*", status=200)
+    again = origins(again=origin)
     eventually(lambda: len(writes(again)) >= 35)
     w.api("POST", "/writes/retry", {"state": "waiting"})
     for id_ in ids:
