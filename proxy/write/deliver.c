@@ -275,7 +275,7 @@ put_back(struct delivery *d)
 {
     struct writes *w = d->w;
 
-    schedule_ended(w->schedule, d->route_number);
+    schedule_ended(w->schedule, &d->turn);
     for (size_t i = 0; i < d->nitems; i++)
         schedule_again(w->schedule, &d->items[i].row, BACK_MS, now_us() / 1000);
     writes_pump(w);
@@ -295,7 +295,7 @@ set_route(struct delivery *d, uint32_t number)
     if (d->route == NULL)
         return false;
     d->origin = origin_ref(w->site.origins[d->route->conf->to - c->origins]);
-    return writes_origin(w, slice_of(d->route->conf->to->id), &d->origin_number);
+    return true;
 }
 
 /* It was at the origin when the process ended, and may not be sent again. */
@@ -310,7 +310,7 @@ left_uncertain(struct delivery *d)
 }
 
 void
-delivery_start(struct writes *w, const struct write_row *taken)
+delivery_start(struct writes *w, const struct write_row *taken, const struct schedule_turn *turn)
 {
     struct delivery *d = verb_holds(w, taken->seq) ? NULL : delivery_new(w);
     struct write_content c;
@@ -320,12 +320,13 @@ delivery_start(struct writes *w, const struct write_row *taken)
     if (d == NULL || journal_read(w->j, taken->seq, &row, &c, &e) != 1 ||
         !write_is_pending(row.state) || !set_route(d, row.route) ||
         delivery_item(d, &row, &c) == NULL) {
-        schedule_ended(w->schedule, taken->route);
+        schedule_ended(w->schedule, turn);
         schedule_again(w->schedule, taken, BACK_MS, now_us() / 1000);
         if (d != NULL)
             delivery_free(d);
         return;
     }
+    d->turn = *turn;
     if (row.state == WRITE_SENDING &&
         !policy_repeatable(row.method, d->route->conf->write_idempotent)) {
         left_uncertain(d);
@@ -494,7 +495,7 @@ settle(struct delivery *d)
     if (d->filling)
         return;                         /* delivery_filled */
 
-    schedule_ended(w->schedule, d->route_number);
+    schedule_ended(w->schedule, &d->turn);
     for (size_t i = 0; i < d->nitems; i++) {        /* before those that wait take their place */
         struct item *it = &d->items[i];
 
@@ -544,7 +545,7 @@ delivery_finished(struct delivery *d)
     if (commit(d, settle) == -1) {
         COUNT(memory_failures);         /* as it is in the journal: it was sent */
         log_error("writes: out of memory; the outcome of a delivery is lost, it stays `sending`");
-        schedule_ended(d->w->schedule, d->route_number);
+        schedule_ended(d->w->schedule, &d->turn);
         for (size_t i = 0; i < d->nitems; i++)
             schedule_again(d->w->schedule, &d->items[i].row, 1000, now_us() / 1000);
         delivery_free(d);
@@ -554,7 +555,7 @@ delivery_finished(struct delivery *d)
 static void
 hear_fault(struct delivery *d, const struct exchange_fault *f)
 {
-    bool down = schedule_heard(d->w->schedule, d->origin_number, !policy_unreachable(f),
+    bool down = schedule_heard(d->w->schedule, &d->turn, !policy_unreachable(f),
         random_fast(), now_us() / 1000);
 
     for (size_t i = 0; i < d->nitems; i++) {
@@ -588,7 +589,7 @@ hear_answer(struct delivery *d, const struct fill_view *v)
     struct slice body = body_size(v->body) == 0 ? SLICE("") :
         body_text(v->body, d->pool, WRITE_ANSWER_MAX);
 
-    (void)schedule_heard(d->w->schedule, d->origin_number, true, 0, now_us() / 1000);
+    (void)schedule_heard(d->w->schedule, &d->turn, true, 0, now_us() / 1000);
     if (d->batch) {
         batch_settle(d, v, body);
     } else {

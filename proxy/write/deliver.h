@@ -32,7 +32,7 @@ struct delivery {
     struct route_table *table;          /* owned reference */
     const struct route *route;
     struct origin *origin;              /* owned reference */
-    unsigned      origin_number;
+    struct schedule_turn turn;
     struct route_match match;
     struct http_head *head;             /* the request, parsed; its slices lie in `bytes` */
     struct slice  bytes;

@@ -159,7 +159,8 @@ uint64_t ident_order(struct slice key);         /* c1 of what a template gave */
 /* ---- deliver.c ------------------------------------------------------------------------------- */
 
 /* One to be sent, as schedule_take gave it. */
-void delivery_start(struct writes *w, const struct write_row *row);
+void delivery_start(struct writes *w, const struct write_row *row,
+    const struct schedule_turn *turn);
 void deliveries_end(struct writes *w);          /* gives up what is at the origin */
 void deliveries_free(struct writes *w);         /* whose operations were not done */
 bool delivery_has(const struct writes *w, uint64_t seq);

@@ -168,17 +168,19 @@ schedule_pause_origin(struct schedule *s, unsigned origin, bool on)
 }
 
 bool
-schedule_heard(struct schedule *s, unsigned origin, bool reached, uint64_t random, int64_t now_ms)
+schedule_heard(struct schedule *s, const struct schedule_turn *turn, bool reached, uint64_t random,
+    int64_t now_ms)
 {
-    struct sorigin *o = &s->origins[origin];
+    struct sorigin *o = &s->origins[turn->origin];
     int64_t wait;
 
-    o->probing = false;
     if (reached) {
         o->down = false;
         o->failures = o->probes = 0;
         return false;
     }
+    if (o->down && !turn->probe)        /* it was sent before: no news */
+        return true;
     if (!o->down && ++o->failures < FAILURES_MAX)
         return false;
     o->down = true;
@@ -426,11 +428,12 @@ schedule_instead(struct schedule *s, const struct write_row *newest)
 }
 
 void
-schedule_ended(struct schedule *s, uint32_t route)
+schedule_ended(struct schedule *s, const struct schedule_turn *turn)
 {
-    assert(s->routes[route].in_flight > 0);
-    s->routes[route].in_flight--;
-    s->origins[s->routes[route].limits.origin].probing = false;
+    assert(s->routes[turn->route].in_flight > 0);
+    s->routes[turn->route].in_flight--;
+    if (turn->probe)
+        s->origins[turn->origin].probing = false;
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */
@@ -535,9 +538,11 @@ is_empty(const struct sroute *r)
     return true;
 }
 
-static void
-count_taken(struct schedule *s, struct sroute *r, int64_t now_ms)
+static struct schedule_turn
+count_taken(struct schedule *s, uint32_t route, int64_t now_ms)
 {
+    struct sroute *r = &s->routes[route];
+    struct sorigin *o = &s->origins[r->limits.origin];
     int64_t now_us = now_ms * 1000;
 
     r->in_flight++;
@@ -547,12 +552,13 @@ count_taken(struct schedule *s, struct sroute *r, int64_t now_ms)
             r->next_us = now_us - BURST_US;
         r->next_us += r->limits.interval_us;
     }
-    if (s->origins[r->limits.origin].down)
-        s->origins[r->limits.origin].probing = true;
+    o->probing = o->probing || o->down;
+    return (struct schedule_turn){ route, r->limits.origin, o->down };
 }
 
 enum schedule_took
-schedule_take(struct schedule *s, int64_t now_ms, int64_t wall_ms, struct write_row *row)
+schedule_take(struct schedule *s, int64_t now_ms, int64_t wall_ms, struct write_row *row,
+    struct schedule_turn *turn)
 {
     bool more = !place_loose(s, now_ms, wall_ms);
     size_t passed = 0;
@@ -577,7 +583,7 @@ schedule_take(struct schedule *s, int64_t now_ms, int64_t wall_ms, struct write_
         if (looks++ >= LOOKS_MAX)
             return SCHEDULE_MORE;
         if (take_from(s, route, now_ms, wall_ms, row)) {
-            count_taken(s, r, now_ms);
+            *turn = count_taken(s, route, now_ms);
             s->turn++;
             return SCHEDULE_ROW;
         }

@@ -41,17 +41,19 @@ int  schedule_pause_origin(struct schedule *s, unsigned origin, bool on);
 int64_t schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms);
 
 enum schedule_took { SCHEDULE_NONE, SCHEDULE_ROW, SCHEDULE_MORE };
+/* A delivery: its route and origin when it was taken; a reload may move the route. */
+struct schedule_turn { uint32_t route; unsigned origin; bool probe; };
 /* The next to be sent: ROW, and its route counts one delivery more until schedule_ended. MORE: call
  * again soon, others are to be looked at first. */
 enum schedule_took schedule_take(struct schedule *s, int64_t now_ms, int64_t wall_ms,
-    struct write_row *r);
+    struct write_row *r, struct schedule_turn *turn);
 /* A further one of this route for the same delivery. */
 bool schedule_take_more(struct schedule *s, uint32_t route, int64_t now_ms, int64_t wall_ms,
     struct write_row *r);
 /* Of a chain that is taken this is the write that is sent, not the one that was taken; those before
  * it are settled next (coalescing). */
 void schedule_instead(struct schedule *s, const struct write_row *newest);
-void schedule_ended(struct schedule *s, uint32_t route);
+void schedule_ended(struct schedule *s, const struct schedule_turn *turn);
 
 /* It is pending no more: taken or not. After that was committed. */
 void schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms);
@@ -64,8 +66,8 @@ void schedule_again(struct schedule *s, const struct write_row *r, int64_t delay
 void schedule_hurry(struct schedule *s, const struct write_row *r);
 
 /* The breaker: what a delivery told of its origin. True: deliveries to it are stopped. */
-bool schedule_heard(struct schedule *s, unsigned origin, bool reached, uint64_t random,
-    int64_t now_ms);
+bool schedule_heard(struct schedule *s, const struct schedule_turn *turn, bool reached,
+    uint64_t random, int64_t now_ms);
 
 /* When something may be to do, in ms from now; -1: not before something happens. */
 int64_t schedule_wait_ms(struct schedule *s, int64_t now_ms);

@@ -338,6 +338,7 @@ run_pump(struct loop_msg *m)
 {
     struct writes *w = CONTAINER(m, struct writes, pump);
     enum schedule_took took = SCHEDULE_NONE;
+    struct schedule_turn turn;
     struct write_row row;
     bool delivers;
     int64_t wait, look;
@@ -348,10 +349,10 @@ run_pump(struct loop_msg *m)
     looks_expire(w);
     if (delivers)
         for (unsigned i = 0; i < PUMP_MAX; i++) {
-            took = schedule_take(w->schedule, now_us() / 1000, wall_ms(), &row);
+            took = schedule_take(w->schedule, now_us() / 1000, wall_ms(), &row, &turn);
             if (took != SCHEDULE_ROW)
                 break;
-            delivery_start(w, &row);
+            delivery_start(w, &row, &turn);
         }
     atomic_store(&w->pumping, false);
     if (took != SCHEDULE_NONE) {

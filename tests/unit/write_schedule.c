@@ -16,6 +16,7 @@ struct world {
     struct write_row rows[ROWS];
     size_t n;
     int64_t now, wall;
+    struct schedule_turn turns[ROWS];       /* by seq */
     bool blind;                     /* it cannot be read */
     struct schedule *s;
 };
@@ -101,14 +102,29 @@ static uint64_t
 take(struct world *w)
 {
     struct write_row r;
+    struct schedule_turn turn;
     enum schedule_took took;
 
-    while ((took = schedule_take(w->s, w->now, w->wall, &r)) == SCHEDULE_MORE)
+    while ((took = schedule_take(w->s, w->now, w->wall, &r, &turn)) == SCHEDULE_MORE)
         ;
     if (took == SCHEDULE_NONE)
         return 0;
+    w->turns[r.seq - 1] = turn;
     w->rows[r.seq - 1].state = WRITE_SENDING;
     return r.seq;
+}
+
+static void
+ended(struct world *w, uint64_t seq)
+{
+    schedule_ended(w->s, &w->turns[seq - 1]);
+}
+
+/* That it could not be reached, or was. */
+static bool
+heard(struct world *w, uint64_t seq, bool reached)
+{
+    return schedule_heard(w->s, &w->turns[seq - 1], reached, 1, w->now);
 }
 
 static void
@@ -117,7 +133,7 @@ settle(struct world *w, uint64_t seq)
     struct write_row *r = &w->rows[seq - 1];
 
     r->state = WRITE_DELIVERED;
-    schedule_ended(w->s, r->route);
+    ended(w, seq);
     schedule_settled(w->s, r, w->now);
 }
 
@@ -128,7 +144,7 @@ again(struct world *w, uint64_t seq, int64_t delay)
 
     r->state = WRITE_WAITING;
     r->due_ms = w->wall + delay;
-    schedule_ended(w->s, r->route);
+    ended(w, seq);
     schedule_again(w->s, r, delay, w->now);
 }
 
@@ -256,7 +272,7 @@ one_that_is_pending_again_goes_before_those_behind_it(void **state)
         add(&w, 7);
     assert_int_equal(take(&w), 1);
     w.rows[0].state = WRITE_UNCERTAIN;
-    schedule_ended(w.s, 0);
+    ended(&w, 1);
     schedule_settled(w.s, &w.rows[0], w.now);
     assert_int_equal(take(&w), 2);
     w.rows[0].state = WRITE_PENDING;
@@ -423,7 +439,7 @@ an_origin_that_is_down_gets_one_probe_at_a_time(void **state)
     for (int i = 0; i < 5; i++) {
         seq = take(&w);
         assert_int_not_equal(seq, 0);
-        assert_int_equal(schedule_heard(w.s, 0, false, 1, w.now), i == 4);
+        assert_int_equal(heard(&w, seq, false), i == 4);
         again(&w, seq, i == 4 ? 0 : 10);
     }
     assert_int_equal(take(&w), 0);
@@ -432,17 +448,84 @@ an_origin_that_is_down_gets_one_probe_at_a_time(void **state)
     seq = take(&w);
     assert_int_not_equal(seq, 0);
     assert_int_equal(take(&w), 0);                          /* one */
-    assert_true(schedule_heard(w.s, 0, false, 1, w.now));
+    assert_true(heard(&w, seq, false));
     again(&w, seq, 0);
     pass(&w, 499);
     assert_int_equal(take(&w), 0);                          /* the wait has doubled */
     pass(&w, 501);
     seq = take(&w);
     assert_int_not_equal(seq, 0);
-    assert_false(schedule_heard(w.s, 0, true, 1, w.now));   /* it is back: all go */
+    assert_false(heard(&w, seq, true));   /* it is back: all go */
     settle(&w, seq);
     for (int i = 0; i < 19; i++)
         assert_int_not_equal(take(&w), 0);
+    end(&w);
+}
+
+/* Takes as many as fail for the breaker to stop deliveries; then there is a probe. */
+static uint64_t
+go_down(struct world *w)
+{
+    for (int i = 0; i < 5; i++) {
+        uint64_t seq = take(w);
+
+        assert_int_not_equal(seq, 0);
+        (void)heard(w, seq, false);
+        again(w, seq, 60000);
+    }
+    assert_int_equal(take(w), 0);
+    pass(w, 500);
+    return take(w);
+}
+
+static void
+a_probe_ends_for_the_origin_that_it_was_sent_to(void **state)
+{
+    struct schedule_limits elsewhere = plain;
+    static struct world w;
+    uint64_t probe, seq;
+    bool next = false;
+
+    (void)state;
+    begin(&w);
+    assert_int_equal(schedule_route(w.s, 1, &plain), 0);
+    for (uint64_t c = 1; c <= 20; c++)
+        add(&w, c);
+    probe = go_down(&w);
+    assert_int_not_equal(probe, 0);
+    elsewhere.origin = 1;
+    assert_int_equal(schedule_route(w.s, 0, &elsewhere), 0);   /* a reload moves the route */
+    again(&w, probe, 60000);                                    /* and it told nothing */
+    assert_true(schedule_add(w.s, put(&w, 99, 0, 1, WRITE_LANE_DEFAULT, true), w.now) >= 0);
+    while ((seq = take(&w)) != 0)
+        next = next || seq == 21;
+    assert_true(next);                      /* the next probe, of the origin that it was */
+    end(&w);
+}
+
+static void
+what_was_sent_before_ends_no_probe_and_puts_none_off(void **state)
+{
+    static struct world w;
+    uint64_t old[6], probe;
+
+    (void)state;
+    begin(&w);
+    for (uint64_t c = 1; c <= 20; c++)
+        add(&w, c);
+    for (int i = 0; i < 6; i++)
+        old[i] = take(&w);
+    probe = go_down(&w);
+    assert_int_not_equal(probe, 0);
+    for (int i = 0; i < 6; i++) {
+        assert_true(heard(&w, old[i], false));
+        again(&w, old[i], 0);
+    }
+    assert_int_equal(take(&w), 0);          /* one probe at a time */
+    assert_true(heard(&w, probe, false));
+    again(&w, probe, 0);
+    pass(&w, 1000);
+    assert_int_not_equal(take(&w), 0);      /* the second wait is of a second, at most */
     end(&w);
 }
 
@@ -632,7 +715,7 @@ end_random(struct world *w, uint64_t *x, uint64_t *out, size_t *nout)
         break;
     case 1:
         r->state = WRITE_REJECTED;
-        schedule_ended(w->s, r->route);
+        ended(w, seq);
         schedule_settled(w->s, r, w->now);
         break;
     default:
@@ -783,6 +866,8 @@ main(void)
         cmocka_unit_test(what_is_paused_or_gone_waits_and_goes_on_afterwards),
         cmocka_unit_test(a_batch_waits_for_others_until_it_is_full_or_its_time_is_over),
         cmocka_unit_test(an_origin_that_is_down_gets_one_probe_at_a_time),
+        cmocka_unit_test(a_probe_ends_for_the_origin_that_it_was_sent_to),
+        cmocka_unit_test(what_was_sent_before_ends_no_probe_and_puts_none_off),
         cmocka_unit_test(waits_of_all_lengths_end_in_time),
         cmocka_unit_test(a_clock_that_is_set_back_makes_no_wait_longer),
         cmocka_unit_test(a_wait_goes_on_where_it_was_after_a_start),
