@@ -183,6 +183,7 @@ int64_t looks_wait_us(const struct writes *w);          /* -1: none */
 /* ---- verbs.c --------------------------------------------------------------------------------- */
 
 bool verb_holds(const struct writes *w, uint64_t seq);      /* an operator's verb changes it now */
+bool verb_moves(const struct writes *w, uint64_t seq);      /* ... and read it as pending */
 void verbs_free(struct writes *w);
 
 /* ---- json.c ---------------------------------------------------------------------------------- */

@@ -15,15 +15,30 @@
 #define LIST_MAX     1000
 #define POSITION_MAX 1000
 
-struct held { struct held *next; uint64_t seq; };
+struct held { struct held *next; uint64_t seq; bool pending; };     /* when the verb read it */
+
+static const struct held *
+held_of(const struct writes *w, uint64_t seq)
+{
+    const struct held *h = w->held;
+
+    while (h != NULL && h->seq != seq)
+        h = h->next;
+    return h;
+}
 
 bool
 verb_holds(const struct writes *w, uint64_t seq)
 {
-    for (const struct held *h = w->held; h != NULL; h = h->next)
-        if (h->seq == seq)
-            return true;
-    return false;
+    return held_of(w, seq) != NULL;
+}
+
+bool
+verb_moves(const struct writes *w, uint64_t seq)
+{
+    const struct held *h = held_of(w, seq);
+
+    return h != NULL && h->pending;
 }
 
 static void
@@ -382,7 +397,7 @@ do_verb(struct write_ask *a, const struct write_row *row)
         free(h);
         return why != NULL ? why : "memory is out";
     }
-    *h = (struct held){ a->w->held, row->seq };
+    *h = (struct held){ a->w->held, row->seq, write_is_pending(row->state) };
     a->w->held = h;
     *(struct change *)(void *)o->bytes = (struct change){ a, *row };
     o->op.row = to;

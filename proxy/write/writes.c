@@ -479,8 +479,9 @@ on_found(void *arg, const struct write_row *r)
         log_fatal("journal: out of memory for the pending writes");
 }
 
-/* What a delivery or a verb has is moved by these. Where the row itself was damaged the counts stay
- * one too high, for it cannot be told which: readers ask once more than they must. */
+/* What a delivery has, or a verb that read it as pending, is moved by these. Where the row itself
+ * was damaged the counts stay one too high, for it cannot be told which: readers ask once more than
+ * they must. */
 static void
 take_condemned(struct wop *o)
 {
@@ -491,7 +492,7 @@ take_condemned(struct wop *o)
     if (!o->op.on) {
         schedule_lost(w->schedule);
         writes_pump(w);
-    } else if (!delivery_has(w, r->seq) && !verb_holds(w, r->seq)) {
+    } else if (!delivery_has(w, r->seq) && !verb_moves(w, r->seq)) {
         writes_moved(w, &was, r);
     }
     wop_free(o);
