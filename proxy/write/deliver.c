@@ -466,12 +466,12 @@ log_dead(const struct delivery *d, const struct item *it)
 static void
 count_outcome(const struct delivery *d, const struct item *it)
 {
+    int64_t took_ms = wall_ms() - it->row.accepted_ms;
+
     switch (it->to) {
     case WRITE_DELIVERED:
         COUNT(writes_delivered);
-        if (wall_ms() > it->row.accepted_ms)
-            stats_observe(SUMMARY_write_delivery,
-                (uint64_t)(wall_ms() - it->row.accepted_ms) * 1000);
+        stats_observe(SUMMARY_write_delivery, took_ms > 0 ? (uint64_t)took_ms * 1000 : 0);
         break;
     case WRITE_WAITING:
         COUNT(writes_retried);
