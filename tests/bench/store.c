@@ -25,7 +25,7 @@
  * keep that from costing on small buffers. Bodies of 1 KiB stand 32 to a slab instead of 4, which saves
  * jemalloc's 128 bytes a slab. */
 extern const char *malloc_conf;
-const char *malloc_conf = "dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:65536,slab_sizes:1024-1024:8";
+const char *malloc_conf = "dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:65536,slab_sizes:1024-1024:8|4096-4096:16";
 
 static int64_t
 resident(void)
