@@ -44,11 +44,13 @@ judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
 static bool
 keeps_search(const struct flight *f, const struct http_head *r304)
 {
-    struct buf rule = { 0 };
+    struct buf rule = { 0 }, was = { 0 };
     bool same = !http_has(r304, HF_NO_VARY_SEARCH) || (http_search_rule(r304, &rule) != -1 &&
-        slice_eq(buf_slice(&rule), store_search_rule(f->stale)));
+        store_search_rule(f->fills->store, f->stale, &was) &&
+        slice_eq(buf_slice(&rule), buf_slice(&was)));
 
     buf_free(&rule);
+    buf_free(&was);
     if (!same)
         store_drop(f->fills->store, f->stale);
     return same;

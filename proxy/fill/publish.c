@@ -165,7 +165,8 @@ flight_publish(struct flight *f, struct store_parts *p, const struct http_head *
         .origin = { p->key->bytes.p, p->key->path_at } };
     int r = STORE_NO_MEMORY;
     struct tags tags;
-    struct buf b = { 0 }, rule = { 0 }, search = { 0 };
+    struct buf b = { 0 }, rule = { 0 }, search = { 0 }, was = { 0 };
+    bool moves = f->stale == NULL || !store_search_rule(f->fills->store, f->stale, &was);
     struct key equal;
 
     if (make_tags(f, h, p->body, &tags) == -1)
@@ -191,12 +192,13 @@ flight_publish(struct flight *f, struct store_parts *p, const struct http_head *
     if (r == STORE_STORED)
         compress_later(f->fills->compressor, f->route, *o);
     /* What it replaces may have been stored for other URLs than it is. */
-    if (r == STORE_STORED && f->stale != NULL && (p->key == &f->key || p->own == &f->key) &&
-        !slice_eq(p->search, store_search_rule(f->stale)))
+    moves = moves || !slice_eq(p->search, buf_slice(&was));
+    if (r == STORE_STORED && f->stale != NULL && (p->key == &f->key || p->own == &f->key) && moves)
         store_drop(f->fills->store, f->stale);
     buf_free(&b);
     buf_free(&rule);
     buf_free(&search);
+    buf_free(&was);
     return r;
 }
 

@@ -231,6 +231,10 @@ struct store {
                                                    the last complete pass began with */
     bool             sweep_stop;                /* under sweep_lock */
     uint64_t         swept;             /* the sweeper's: all nodes were compared up to it */
+
+    struct { store_told_purge *told; void *arg; } on_purge[STORE_LISTENERS_MAX];
+    struct { store_told_drop *told; void *arg; } on_drop[STORE_LISTENERS_MAX];
+    size_t           npurge, ndrop;     /* do not change once there are threads */
 };
 
 static inline struct shard *
@@ -276,6 +280,14 @@ uint64_t tags_count(struct store *s, enum tag_kind kind, struct slice text);
 /* under its shard's lock */
 bool tags_carry(const struct node *n, enum tag_kind kind, struct slice text);
 
+/* lower.c. Under purge_lock, before seq is published; under the shard's lock. */
+void lower_tell_purge(struct store *s, const struct store_purge *p, uint64_t seq);
+void lower_tell_drop(struct store *s, const struct node *n);
+
+/* The rule by which it is stored; empty: none. In the index: under its shard's lock, or in a read
+ * section. */
+struct slice node_search_rule(const struct node *n);
+struct slice url_path(struct slice url);        /* from its path on: "http://h/a?b" -> "/a?b" */
 /* search.c: the other URLs of a purge by URL, by the rules that are stored for its path. -1: memory
  * is out. */
 int  search_purge(struct store *s, struct slice url, uint64_t seq, bool soft, uint64_t *tagged);

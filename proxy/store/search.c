@@ -24,10 +24,8 @@ search_cell(struct slice url)
 }
 
 struct slice
-store_search_rule(const struct object *o)
+node_search_rule(const struct node *n)
 {
-    const struct node *n = (const struct node *)(const void *)o;
-
     for (size_t i = 0; i < n->ntags; i++) {
         const struct tag *g = node_tags(n)[i];
         const char *wall = g->text[0] == TAG_SEARCH ?

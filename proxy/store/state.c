@@ -54,8 +54,8 @@ set(_Atomic uint64_t *a, uint64_t v)
 
 /* ---- matching ------------------------------------------------------------------------------- */
 
-static struct slice
-path_of(struct slice url)
+struct slice
+url_path(struct slice url)
 {
     const char *scheme = memchr(url.p, ':', url.n);
     size_t at = scheme != NULL ? (size_t)(scheme - url.p) + 3 : 0;
@@ -70,12 +70,12 @@ path_of(struct slice url)
 static bool
 prefix_matches(struct slice prefix, struct slice url)
 {
-    struct slice path = path_of(url);
+    struct slice path = url_path(url);
 
     if (slice_starts(url, prefix))
         return true;
     return path.p - url.p >= 3 && memcmp(path.p - 3, "://", 3) == 0 &&
-        slice_starts(path, path_of(prefix));
+        slice_starts(path, url_path(prefix));
 }
 
 static bool
@@ -87,11 +87,11 @@ text_matches(enum store_purge_kind kind, struct slice text, struct slice url)
     case STORE_PURGE_PREFIX:
         return prefix_matches(text, url);
     case STORE_PURGE_PATTERN:
-        return slice_glob(text, path_of(url));
+        return slice_glob(text, url_path(url));
     case STORE_PURGE_PATH:
-        return slice_eq(path_of(url), text);
+        return slice_eq(url_path(url), text);
     case STORE_PURGE_PATH_PREFIX:
-        return slice_starts(path_of(url), text);
+        return slice_starts(url_path(url), text);
     case STORE_PURGE_TAG:
     case STORE_PURGE_GROUP:
     case STORE_PURGE_ROUTE:
@@ -112,12 +112,12 @@ path_matches(enum store_purge_kind kind, struct slice text, struct slice url)
         if (text.p[i] != '?')
             continue;
         cut.n = i > 0 && text.p[i - 1] == '\\' && kind == STORE_PURGE_PATTERN ? i - 1 : i;
-        if (kind == STORE_PURGE_PATTERN && slice_glob(cut, path_of(path)))
+        if (kind == STORE_PURGE_PATTERN && slice_glob(cut, url_path(path)))
             return true;
         if (kind == STORE_PURGE_PREFIX)
-            return prefix_matches(cut, path) && path_of(path).n == path_of(cut).n;
+            return prefix_matches(cut, path) && url_path(path).n == url_path(cut).n;
         if (kind != STORE_PURGE_PATTERN)
-            return slice_eq(path_of(path), cut);
+            return slice_eq(url_path(path), cut);
     }
     return false;
 }
@@ -128,7 +128,7 @@ node_matches(enum store_purge_kind kind, struct slice text, const struct node *n
     struct slice url = node_url(n);
 
     return text_matches(kind, text, url) ||
-        (store_search_rule(&n->o).n > 0 && kind != STORE_PURGE_URL &&
+        (node_search_rule(n).n > 0 && kind != STORE_PURGE_URL &&
             path_matches(kind, text, url));
 }
 
@@ -142,12 +142,6 @@ purge_matches(const struct store_purge *p, const struct node *n)
     if (p->kind == STORE_PURGE_TAG || p->kind == STORE_PURGE_GROUP)
         return tags_carry(n, tag_kind_of(p->kind), p->text);
     return node_matches(p->kind, p->text, n);
-}
-
-static bool
-rule_matches(const struct rule *r, struct slice url)
-{
-    return text_matches(r->kind, (struct slice){ r->text, r->text_n }, url);
 }
 
 static const struct route_mark *
@@ -256,30 +250,75 @@ purge_refuses(struct store *s, struct node *n)
     return v.hard || v.soft || get(&s->floor) > stamp;
 }
 
+/* What is known of a response that is in no index. */
+struct outside { uint64_t stamp, url_hash, route_id; struct slice url; bool search; };
+
+static bool
+rules_match(struct store *s, const struct outside *x)
+{
+    bool found = false;
+
+    if (get(&s->rules_newest) <= x->stamp)
+        return false;
+    pthread_mutex_lock(&s->purge_lock);
+    for (const struct rule *r = s->rules; r != NULL && r->seq > x->stamp && !found; r = r->next) {
+        struct slice text = { r->text, r->text_n };
+
+        found = text_matches(r->kind, text, x->url) ||
+            (x->search && path_matches(r->kind, text, x->url));
+    }
+    pthread_mutex_unlock(&s->purge_lock);
+    return found;
+}
+
+/* By anything but its tags. */
+static bool
+outdated_outside(struct store *s, const struct outside *x)
+{
+    uint64_t stamp = x->stamp;
+    const struct route_mark *m = route_find(s, x->route_id);
+
+    return get(&s->all_hard) > stamp || get(&s->all_soft) > stamp ||
+        (m != NULL && (get(&m->hard) > stamp || get(&m->soft) > stamp)) ||
+        get(&s->cells[x->url_hash % CELLS]) > stamp ||
+        (x->search && get(&s->cells[search_cell(x->url) % CELLS]) > stamp) ||
+        rules_match(s, x) || get(&s->floor) > stamp;
+}
+
 bool
 store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint64_t route_id)
 {
     uint64_t q = atomic_load_explicit(&s->seq, memory_order_acquire);
-    struct slice url = { k->bytes.p, k->url_n };
-    const struct route_mark *m;
-    bool found = false;
 
     CHECK(s, STORE_MAGIC);
-    if (stamp >= q)
-        return false;
-    m = route_find(s, route_id);
-    if (get(&s->all_hard) > stamp || get(&s->all_soft) > stamp || get(&s->tag_last) > stamp ||
-        (m != NULL && (get(&m->hard) > stamp || get(&m->soft) > stamp)) ||
-        get(&s->cells[k->url_hash % CELLS]) > stamp ||
-        (get(&s->tags.searches) > 0 && get(&s->cells[search_cell(url) % CELLS]) > stamp))
+    return stamp < q && (get(&s->tag_last) > stamp || outdated_outside(s, &(struct outside){
+        .stamp = stamp, .url_hash = k->url_hash, .route_id = route_id,
+        .url = { k->bytes.p, k->url_n }, .search = get(&s->tags.searches) > 0 }));
+}
+
+bool
+store_may_keep(struct store *s, const struct store_parts *p)
+{
+    uint64_t q = atomic_load_explicit(&s->seq, memory_order_acquire);
+
+    CHECK(s, STORE_MAGIC);
+    if (p->stamp >= q)
         return true;
-    if (get(&s->rules_newest) > stamp) {
-        pthread_mutex_lock(&s->purge_lock);
-        for (const struct rule *r = s->rules; r != NULL && r->seq > stamp && !found; r = r->next)
-            found = rule_matches(r, url);
-        pthread_mutex_unlock(&s->purge_lock);
+    for (size_t i = 0; i < p->ntags; i++)
+        if (get(&s->cells[tag_hash(TAG_NAMED, p->tags[i]) % CELLS]) > p->stamp)
+            return false;
+    for (size_t i = 0; i < p->ngroups; i++) {
+        struct slice g = p->groups[i];
+        const char *wall = memchr(g.p, '\0', g.n);
+        struct slice any = { wall, (size_t)(g.p + g.n - wall) };
+
+        if (get(&s->cells[tag_hash(TAG_GROUP, g) % CELLS]) > p->stamp ||
+            get(&s->cells[tag_hash(TAG_GROUP, any) % CELLS]) > p->stamp)
+            return false;
     }
-    return found || get(&s->floor) > stamp;
+    return !outdated_outside(s, &(struct outside){ .stamp = p->stamp,
+        .url_hash = p->key->url_hash, .route_id = p->route_id,
+        .url = { p->key->bytes.p, p->key->url_n }, .search = p->search.n > 0 });
 }
 
 /* ---- publishing: all under purge_lock ------------------------------------------------------- */
@@ -400,6 +439,8 @@ purge_publish(struct store *s, const struct store_purge *p, uint64_t *seq, uint6
     rc = publish(s, p, *seq, tagged);
     if (rc == -1)
         set(p->soft ? &s->all_soft : &s->all_hard, *seq);
+    lower_tell_purge(s, rc == 0 ? p : &(struct store_purge){ .kind = STORE_PURGE_ALL,
+        .soft = p->soft }, *seq);
     STEP("purge: state written");
     atomic_store_explicit(&s->seq, *seq, memory_order_release);
     made++;

@@ -239,8 +239,10 @@ store_supersede(struct store *s, const struct key *k, int64_t response_ms)
     pthread_mutex_lock(&sh->lock);
     for (struct node *n = table_find(sh->table, k->hash, k->bytes), *older; n != NULL; n = older) {
         older = n->older;
-        if (node_is_mark(n) || n->o.meta.response_ms <= response_ms)
+        if (node_is_mark(n) || n->o.meta.response_ms <= response_ms) {
+            lower_tell_drop(s, n);
             store_unlink(s, sh, k->hash, n, NULL);
+        }
     }
     pthread_mutex_unlock(&sh->lock);
 }
@@ -693,9 +695,15 @@ store_add_forms(struct store *s, struct object *o, struct forms **forms, uint64_
 void
 store_soften(struct store *s, struct object *o)
 {
+    struct node *n = (struct node *)(void *)o;
+    struct shard *sh = store_shard(s, key_hash(node_key(n)));
+
     CHECK(s, STORE_MAGIC);
     CHECK(o, OBJECT_MAGIC);
-    atomic_store_explicit(&((struct node *)(void *)o)->soft, 1, memory_order_relaxed);
+    pthread_mutex_lock(&sh->lock);
+    atomic_store_explicit(&n->soft, 1, memory_order_relaxed);
+    lower_tell_drop(s, n);
+    pthread_mutex_unlock(&sh->lock);
 }
 
 void
@@ -708,6 +716,7 @@ store_drop(struct store *s, struct object *o)
     CHECK(s, STORE_MAGIC);
     CHECK(o, OBJECT_MAGIC);
     pthread_mutex_lock(&sh->lock);
+    lower_tell_drop(s, n);
     if (n->place != NODE_OUT)
         store_unlink(s, sh, hash, n, NULL);
     pthread_mutex_unlock(&sh->lock);

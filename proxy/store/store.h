@@ -153,8 +153,9 @@ enum store_answer store_search(struct store *s, const struct key *k, const struc
  * stored for the path, in b. false: there are none, or memory is out. */
 bool store_search_presume(struct store *s, const struct key *k, struct buf *b,
     struct key *presumed);
-/* The rule by which it is stored; empty: none. */
-struct slice store_search_rule(const struct object *o);
+/* Appends the rule by which it is stored, if by any. false: the index does not have it any more, or
+ * memory is out. */
+bool store_search_rule(struct store *s, const struct object *o, struct buf *b);
 /* Each variant of a key, for explanations; takes no part in eviction. */
 void store_each(struct store *s, const struct key *k,
     void (*each)(void *arg, const struct object *o, struct slice vary, bool soft), void *arg);
@@ -196,6 +197,8 @@ struct store_parts {
     struct forms **forms;           /* store_freshen: of its content; taken over, to NULL, with what
                                        is STORED; may be NULL */
     bool regroup;                   /* store_freshen: these groups, instead of those that it had */
+    bool soft;                      /* store_put: stale from the first, by a soft purge before
+                                       `stamp` */
 };
 /* With a rule as http_search_rule has it p is to be stored for all URLs that the rule calls equal:
  * makes p->key the key of these, in b, and notes the rest in p. false: it stays stored for its own
@@ -277,6 +280,35 @@ uint64_t store_purges_made(void);
 /* Could a purge since `stamp` match what a fetch under this key and route brings? Tags are not
  * known yet, so any purge of a tag since then counts. For joining flights. */
 bool store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint64_t route_id);
+
+/* ---- for tiers below memory ------------------------------------------------------------------- */
+
+/* Set before there are other threads, at most STORE_LISTENERS_MAX of each kind. They are called
+ * under locks of the store: they only copy or queue, and call nothing of it. */
+#define STORE_LISTENERS_MAX 4
+/* Every purge, in the order of seq (one more each time), before store_purge returns, and before
+ * there is anything with a stamp of seq or more. One that failed for want of memory is told as
+ * ALL, which it became. */
+typedef void store_told_purge(void *arg, const struct store_purge *p, uint64_t seq);
+void store_on_purge(struct store *s, store_told_purge *told, void *arg);
+/* This response is not to be used any more (store_drop, store_soften, or one of its URL is stored
+ * by No-Vary-Search): what a tier has under that key for that variant goes, if it is no newer than
+ * this (meta.response_ms). The object may be out of the index. */
+typedef void store_told_drop(void *arg, const struct object *o);
+void store_on_drop(struct store *s, store_told_drop *told, void *arg);
+/* Of any object, as long as it is held. */
+struct store_identity { struct slice key, vary, variant; };
+struct store_identity store_identity(const struct object *o);
+/* Calls with(arg, p) under its shard's lock for what the index has and no purge nor drop has made
+ * gone or stale: p is what store_put would take to store it, but held, request_ms and forms; all
+ * of it is good until `with` returns, the body with a reference longer. `with` only copies or
+ * queues: a purge or drop of this object is told after it. false: not called. */
+bool store_parts_of(struct store *s, struct object *o,
+    void (*with)(void *arg, const struct store_parts *p), void *arg);
+/* Would a store_put of p be refused now, by a purge since p->stamp? Looks at key, stamp, route_id,
+ * tags, groups and search alone; refuses a few for nothing, as store_put does. Who writes to a
+ * lower tier asks before, and removes what a purge that is told later matches. */
+bool store_may_keep(struct store *s, const struct store_parts *p);
 
 /* bytes: with those held for what is under way. */
 struct store_figures { uint64_t objects, bytes, limit, entries, tags, rules; };
