@@ -367,6 +367,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->send.body = w->body;
     f->send.length = w->length;
     f->send.expect = w->expect;
+    f->send.once = w->once;
     f->send.first_byte_ms = f->route->conf->first_byte_ms;
     f->send.between_bytes_ms = f->route->conf->between_bytes_ms;
     if (!copy_want(f, w)) {

@@ -95,6 +95,7 @@ struct fill_want {
     struct fill_gate gate;      /* for what is stored under `key`, if this starts the flight */
     struct slice upgrade;
     bool expect;
+    bool once;                  /* as exchange_request has it; PRIVATE */
     /* Appends the field lines for the origin; called only when a fetch starts. */
     void (*fields)(void *arg, struct buf *b);
     void *fields_arg;

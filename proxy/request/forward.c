@@ -298,6 +298,7 @@ take_off(struct request *r)
     w.body = r->head->framing;
     w.length = r->head->length;
     w.expect = (r->head->flags & HTTP_EXPECT) != 0 && r->content.p == NULL;
+    w.once = r->writing != NULL && !http_method_idempotent(r->head->method);
     if (w.body == HTTP_LENGTH && w.length == 0)
         r->body_ended = true;
     if (r->unsafe)

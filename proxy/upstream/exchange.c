@@ -572,6 +572,10 @@ exchange_on_grant(struct exchange *x, struct wire *c)
     }
     deadline_clear(&x->limit);
     x->taken_us = now_us();
+    if (c != NULL && (wire_rested(c, x) || (!x->idempotent && wire_stale(c)))) {
+        wire_close_keep(c);             /* its permit, for a new one */
+        c = NULL;
+    }
     if (c == NULL) {
         open_connection(x);
         return;
@@ -713,6 +717,7 @@ exchange_start(struct origin *o, struct loop *l, const struct exchange_request *
     x->ended = r->body == HTTP_NO_BODY || (r->body == HTTP_LENGTH && r->length == 0);
     x->expect = r->expect && !x->ended;
     x->idempotent = http_method_idempotent(r->method);
+    x->once = r->once;
     x->first_byte_us = r->first_byte_ms != CONF_UNSET ? r->first_byte_ms * 1000 : o->first_byte_us;
     x->between_us = r->between_bytes_ms != CONF_UNSET ? r->between_bytes_ms * 1000 : o->between_us;
     write_head(x, o, r);

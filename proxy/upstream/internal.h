@@ -240,6 +240,7 @@ struct wire {
     bool             finishing;         /* TLS: so do we, behind what is in the output */
     struct deadline  limit;
     int64_t          opened_us, connect_until_us;
+    int64_t          idle_us;           /* since when it is idle */
     size_t           try, tries;        /* addresses */
     struct addr      addr;              /* the one in use */
     unsigned         moves;             /* the server's when addr was last known to be its own */
@@ -260,6 +261,7 @@ void wire_close_keep(struct wire *c);                   /* the permit stays take
 void wire_use(struct wire *c, struct exchange *x);      /* it was idle */
 bool wire_moved(struct wire *c);                        /* the server's name has left its address */
 bool wire_stale(struct wire *c);                        /* the peer closed or wrote? (a call) */
+bool wire_rested(const struct wire *c, const struct exchange *x);       /* idle too long for it? */
 /* Bytes taken, 0 when it would block (exchange_on_writable comes), -1 with errno. */
 ssize_t wire_write(struct wire *c, const struct iovec *iov, int n);
 void wire_finish(struct wire *c);                       /* no more bytes from us */
@@ -319,7 +321,7 @@ struct exchange {
     /* the request */
     enum http_method method;
     enum http_framing body;
-    bool             idempotent, expect;
+    bool             idempotent, expect, once;
     struct slice     upgrade;           /* the protocol asked for, in `head` */
     bool             await;             /* the body waits for 100 (Continue) */
     bool             ended;             /* the caller's body is complete */

@@ -226,7 +226,7 @@ pool_take(struct exchange *x, struct slot *sl, bool fresh, struct wire **cp)
     struct wire *c;
 
     if (atomic_load(&s->waiting) == 0) {
-        while (!fresh && (c = sl->idle) != NULL) {
+        while (!fresh && (c = sl->idle) != NULL && !wire_rested(c, x)) {
             pool_idle_remove(c);
             wire_use(c, x);
             if (!wire_moved(c) && (x->idempotent || !wire_stale(c))) {

@@ -45,6 +45,8 @@ struct exchange_request {           /* borrowed for the call of exchange_start o
     uint64_t length;
     struct slice upgrade;           /* protocol(s) for Upgrade; .n == 0: none */
     bool expect;                    /* Expect: 100-continue; the body waits until told or 1 s */
+    bool once;                      /* it costs much not to know its fate: no connection that has
+                                       stood idle for more than a moment */
     int64_t first_byte_ms, between_bytes_ms;        /* CONF_UNSET: the origin's */
 };
 

@@ -18,6 +18,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define ONCE_IDLE_US 100000             /* with a round trip less than the shortest time-outs, 1 s */
+
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_soon(evutil_socket_t fd, short what, void *arg);
@@ -647,7 +649,8 @@ wire_idle(struct wire *c)
     c->x = NULL;
     c->uses++;
     buf_free(&c->rest);
-    wire_limit(c, now_us() + atomic_load(&c->s->idle_us));
+    c->idle_us = now_us();
+    wire_limit(c, c->idle_us + atomic_load(&c->s->idle_us));
 }
 
 void
@@ -679,6 +682,15 @@ wire_stale(struct wire *c)
     char byte;
 
     return c->tls == NULL && (recv(c->fd, &byte, 1, MSG_PEEK) >= 0 || errno != EAGAIN);
+}
+
+/* What is not idempotent is not sent again when the close of an idle connection crosses it on its
+ * way (RFC 9112 9.3.1), and its fate is then unknown. Peers close what has been idle for seconds, so
+ * one that was in use a moment ago is none of those. */
+bool
+wire_rested(const struct wire *c, const struct exchange *x)
+{
+    return x->once && now_us() - c->idle_us > ONCE_IDLE_US;
 }
 
 void

@@ -395,7 +395,8 @@ send_out(struct delivery *d)
         .origin = d->origin, .target = it->content.target, .request = d->head,
         .request_bytes = d->bytes, .why = "write", .https = slice_eq(d->url.scheme, SLICE("https")),
         .host = it->content.host, .via = slice_of(w->site.via), .fields = delivery_fields,
-        .fields_arg = d, .body = HTTP_NO_BODY };
+        .fields_arg = d, .body = HTTP_NO_BODY,
+        .once = !policy_repeatable(it->row.method, d->route->conf->write_idempotent) };
     want.also = effect_begin(d);
     if (d->batch)
         want.target = slice_of(d->route->conf->write_batch_to);

@@ -122,6 +122,34 @@ def test_a_post_without_an_answer_is_uncertain(origin, back):
     assert w.get(STATUS + id_).json()["cause"] == "connection_terminated"
 
 
+def closes_what_was_used(req, conn):
+    """An origin whose close of an idle connection crosses the next request on it."""
+    if conn.origin.used.setdefault(conn.number, req.target) != req.target:
+        conn.reset()
+    else:
+        conn.respond(201)
+
+
+def test_a_post_is_not_sent_over_a_connection_that_the_origin_may_be_closing(origin, back):
+    origin.used = {}
+    origin.on("/a", closes_what_was_used)
+    origin.on("/b", closes_what_was_used)
+    w = back()
+    becomes(w, accept(w, "POST", "/a"), "delivered")
+    time.sleep(.15)                                 # idle for longer than a moment
+    becomes(w, accept(w, "POST", "/b"), "delivered")
+
+
+def test_a_post_of_a_route_that_writes_back_when_the_origin_is_down_is_not_either(origin, back):
+    origin.used = {}
+    origin.on("/a", closes_what_was_used)
+    origin.on("/b", closes_what_was_used)
+    w = back({"when": "down"})
+    assert w.request("POST", "/a", body=b"x").status == 201
+    time.sleep(.15)
+    assert w.request("POST", "/b", body=b"x").status == 201
+
+
 def test_attempts_and_time_are_limited(origin, back):
     origin.on("/a", answers(503))
     w = back({"attempts": 3})

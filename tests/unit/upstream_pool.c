@@ -201,6 +201,69 @@ a_minimum_is_kept_warm_and_the_rest_goes_after_idle(void **state)
     kit_end(&k, &sc);
 }
 
+/* One that the origin may be about to close is left to what may be sent again. */
+static void
+what_must_not_be_sent_twice_goes_over_no_connection_that_has_stood_idle(void **state)
+{
+    struct script sc;
+    struct kit k;
+    struct shot s;
+
+    (void)state;
+    kit_one(&k, 1, &sc, serve_ok);
+    kit_open(&k);
+    shot_do(&s, &k, 0, "GET");
+    shot_fini(&s);
+    nap_ms(110);
+    shot_init(&s, &k, 0, "POST");
+    s.r.once = true;
+    shot_fire(&s);
+    shot_wait(&s);
+    assert_body(&s, "hello");
+    assert_false(s.times.reused);
+    shot_fini(&s);
+    assert_int_equal(atomic_load(&sc.accepted), 2);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), 2);
+    shot_do(&s, &k, 0, "POST");
+    assert_true(s.times.reused);
+    shot_fini(&s);
+    kit_end(&k, &sc);
+}
+
+static void
+where_no_more_connections_may_be_made_the_one_that_stood_idle_is_closed_for_it(void **state)
+{
+    struct script sc;
+    struct kit k;
+    struct shot s;
+
+    (void)state;
+    kit_one(&k, 2, &sc, serve_ok);
+    k.conf.pool_max = 1;
+    kit_open(&k);
+    shot_do(&s, &k, 0, "GET");
+    shot_fini(&s);
+    nap_ms(110);
+    shot_init(&s, &k, 0, "POST");
+    s.r.once = true;
+    shot_fire(&s);
+    shot_wait(&s);
+    assert_body(&s, "hello");
+    assert_false(s.times.reused);
+    shot_fini(&s);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), 1);
+    nap_ms(110);
+    shot_init(&s, &k, 1, "POST");       /* another worker is given it, and closes it */
+    s.r.once = true;
+    shot_fire(&s);
+    shot_wait(&s);
+    assert_body(&s, "hello");
+    assert_false(s.times.reused);
+    shot_fini(&s);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), 1);
+    kit_end(&k, &sc);
+}
+
 static void
 a_reload_finds_the_same_connections(void **state)
 {
@@ -350,6 +413,9 @@ main(void)
         cmocka_unit_test(one_who_waits_may_be_cancelled),
         cmocka_unit_test(a_crowd_on_two_workers_all_gets_through),
         cmocka_unit_test(a_minimum_is_kept_warm_and_the_rest_goes_after_idle),
+        cmocka_unit_test(what_must_not_be_sent_twice_goes_over_no_connection_that_has_stood_idle),
+        cmocka_unit_test(
+            where_no_more_connections_may_be_made_the_one_that_stood_idle_is_closed_for_it),
         cmocka_unit_test(a_reload_finds_the_same_connections),
         cmocka_unit_test(a_server_that_fails_is_taken_out_probed_and_taken_back),
         cmocka_unit_test(the_last_server_is_never_taken_out),
