@@ -766,5 +766,6 @@ exchange_times(const struct exchange *x, struct exchange_times *t)
     t->connect_us = x->ready_us != 0 ? x->ready_us - x->start_us : -1;
     t->first_byte_us = x->head_us != 0 ? x->head_us - x->start_us : -1;
     t->reused = x->reused;
+    t->reached = x->reached;
     t->tries = x->tries;
 }

@@ -94,7 +94,11 @@ void exchange_cancel(struct exchange **xp);
 /* The server in use or last tried, "http://127.0.0.1:8000", for logs; times since start, -1 not
  * yet. */
 const char *exchange_server(const struct exchange *x);
-struct exchange_times { int64_t wait_us, connect_us, first_byte_us; bool reused; unsigned tries; };
+struct exchange_times {
+    int64_t wait_us, connect_us, first_byte_us;
+    bool reused, reached;               /* reached: a byte of it was sent, by whatever try */
+    unsigned tries;
+};
 void exchange_times(const struct exchange *x, struct exchange_times *t);
 
 /* How full is the origin, for /readyz and the figures: appended as JSON; also registered with

@@ -230,8 +230,8 @@ commit(struct delivery *d, void (*committed)(struct delivery *d))
     return 0;
 }
 
-/* SENDING is on its way to the journal, and nothing was sent. Behind it goes what undoes it; what
- * was superseded stays so. */
+/* SENDING is in the journal, or on its way there, and nothing was sent. Behind it goes what undoes
+ * it; what was superseded stays so. */
 static void
 take_back(struct delivery *d)
 {
@@ -251,6 +251,18 @@ take_back(struct delivery *d)
     }
 }
 
+/* Did no byte of it leave? */
+static bool
+is_unsent(const struct delivery *d)
+{
+    struct exchange_times t = { 0 };
+
+    if (d->fill == NULL)
+        return d->left > 0 && d->committed == send_out;
+    (void)fill_server(d->fill, &t);
+    return !t.reached;
+}
+
 /* Its fetch is given up; memory goes now, or when the journal is done with it. */
 void
 deliveries_end(struct writes *w)
@@ -258,11 +270,13 @@ deliveries_end(struct writes *w)
     struct delivery *next;
 
     for (struct delivery *d = w->deliveries; d != NULL; d = next) {
+        bool unsent = is_unsent(d);
+
         next = d->next;
         effect_end(d);
         fill_close(&d->fill);
         d->ended = true;
-        if (d->left > 0 && d->committed == send_out)
+        if (unsent)
             take_back(d);
         if (d->left == 0)
             delivery_free(d);

@@ -345,6 +345,30 @@ def test_a_post_that_was_not_sent_before_the_stop_is_sent_after_it(origin, weir,
     assert len(writes(origin)) == 2
 
 
+def test_a_post_that_was_only_connecting_when_the_stop_cut_it_is_sent_after_it(origin, weir,
+                                                                               tmp_path):
+    origin.on("/a", answers(201))
+    with socket.socket() as full:                   # nobody accepts: no further connection is made
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        url = "http://127.0.0.1:%d" % full.getsockname()[1]
+        with contextlib.ExitStack() as waiting:
+            for _ in range(4):
+                s = waiting.enter_context(socket.socket())
+                s.setblocking(False)
+                s.connect_ex(full.getsockname())
+            conf = {**settings({}, [], tmp_path), "drain": "100ms"}
+            conf["origin"] = {"servers": [url], "timeout": {"connect": "30s"}}
+            w = weir(**conf)
+            id_ = accept(w, "POST", "/a")
+            becomes(w, id_, "sending")
+            assert w.stop() == 0
+    conf["origin"] = {}
+    w = weir(**conf)
+    becomes(w, id_, "delivered")
+    assert w.get(STATUS + id_).json()["attempts"] == 1
+
+
 # ---- operators ---------------------------------------------------------------------------------
 
 def test_what_is_paused_waits_and_goes_on(origin, weir, tmp_path):
