@@ -8,6 +8,8 @@
  *          is in. Only a transaction that somebody wants synced is.
  * Failure  a transaction that cannot be committed is undone, and what would add to the file is
  *          refused: from then on it takes no writes, and once a second tries whether it can again.
+ *          What was refused is not there after the end of the process either (undo_frames); what a
+ *          loss of power leaves of a commit whose sync failed, until then, only the disk knows.
  *          What settles and frees is tried once more alone. A file that SQLite finds damaged takes
  *          none until the next opening, which sets it aside.
  * Threads  journal_do: any, under mtx. The rest on the journal thread, before it starts on
@@ -174,20 +176,25 @@ journal_roll_back(struct journal *j)
     j->reserved_seq = j->before_reserved;
 }
 
+static int
+set_sync(struct journal *j, bool sync)
+{
+    int rc = sync == j->synced ? SQLITE_OK : sqlite3_exec(j->db, sync ?
+        "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+
+    if (rc == SQLITE_OK)
+        j->synced = sync;
+    return rc;
+}
+
 int
 journal_begin(struct journal *j, bool sync)
 {
     bool reserve = j->next_seq + BATCH_ROWS > j->reserved_seq && j->next_seq != 0;
-    int rc = SQLITE_OK;
+    int rc = set_sync(j, sync || reserve);
 
-    sync |= reserve;
-    if (sync != j->synced)
-        rc = sqlite3_exec(j->db, sync ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
-            NULL, NULL, NULL);
-    if (rc == SQLITE_OK) {
-        j->synced = sync;
+    if (rc == SQLITE_OK)
         rc = step(j->st[S_BEGIN]);
-    }
     pthread_mutex_lock(&j->mtx);
     j->lim = j->limits;
     pthread_mutex_unlock(&j->mtx);
@@ -207,13 +214,38 @@ journal_begin(struct journal *j, bool sync)
     return rc;
 }
 
+/* The frames of a commit whose sync failed are in the WAL, and after the end of this process they
+ * would count: who was refused would have been accepted. A commit that is not synced takes their
+ * place; where it begins a WAL, whose header is synced in any case, cutting that off does as
+ * well. */
+static void
+undo_frames(struct journal *j)
+{
+    int rc = set_sync(j, false);
+
+    if (rc == SQLITE_OK)
+        rc = step(j->st[S_BEGIN]);
+    if (rc == SQLITE_OK)
+        rc = put_meta(j, "probe", 0);
+    if (rc == SQLITE_OK)
+        rc = step(j->st[S_COMMIT]);
+    journal_roll_back(j);
+    if (rc != SQLITE_OK)
+        rc = wal_empty(j);
+    if (rc != SQLITE_OK)
+        log_error("journal %s: what could not be committed may be there after a restart", j->path);
+}
+
 int
 journal_commit(struct journal *j)
 {
     int rc = step(j->st[S_COMMIT]);
 
-    if (rc != SQLITE_OK)
-        journal_roll_back(j);
+    if (rc == SQLITE_OK)
+        return rc;
+    journal_roll_back(j);
+    if ((rc & 0xff) == SQLITE_IOERR)
+        undo_frames(j);
     return rc;
 }
 

@@ -152,10 +152,49 @@ what_was_told_to_be_durable_survives_a_loss_of_power(void **state)
     print_message("%u moments\n", moments);
 }
 
+/* After so many more syncs none succeeds, the one of a commit or that of a new WAL's header. */
+static bool
+refuse_and_end(unsigned before, int syncs)
+{
+    struct journal_op op = kit_write(99, SLICE("refused"));
+    struct kit k, after;
+    bool refused;
+
+    kit_new(&k);
+    snprintf(vfs_below, sizeof vfs_below, "%s", k.directory);
+    assert_int_equal(kit_open_with(&k, &tiny, &(struct err){ 0 }), 0);
+    for (unsigned i = 0; i < before; i++)
+        kit_accept(&k, i, SLICE("taken"));
+    atomic_store(&vfs_syncs_left, syncs);
+    refused = kit_do(k.j, &op) == JOURNAL_FULL;
+    kit_new(&after);
+    vfs_after(after.directory, VFS_PROCESS);
+    atomic_store(&vfs_syncs_left, INT32_MAX);
+    assert_int_equal(kit_open_with(&after, &tiny, &(struct err){ 0 }), 0);
+    assert_int_equal(after.nfound, before + !refused);
+    kit_end(&after);
+    kit_end(&k);
+    vfs_below[0] = '\0';
+    return refused;
+}
+
+static void
+what_was_refused_for_a_sync_that_failed_is_not_there_after_a_kill(void **state)
+{
+    unsigned refused = 0;
+
+    (void)state;
+    for (unsigned before = 1; before < 40; before++)
+        for (int syncs = 0; syncs < 3; syncs++)
+            refused += refuse_and_end(before, syncs);
+    assert_true(refused >= 39);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_refused_for_a_sync_that_failed_is_not_there_after_a_kill),
         cmocka_unit_test(what_was_told_to_be_durable_survives_a_loss_of_power),
     };
 

@@ -6,7 +6,7 @@
  *          at that moment leaves of them: what was synced, and any subset, torn at 512 bytes, of
  *          what was not; or, for the end of a process alone, all of it. A file that was never
  *          synced may not even be there. A write past vfs_full_at is refused as a full disk refuses
- *          it.
+ *          it, and no sync succeeds after so many.
  * Threads  any, under one lock.
  */
 #ifndef WRITE_VFS_H
@@ -35,6 +35,7 @@ static pthread_mutex_t vfs_mtx = PTHREAD_MUTEX_INITIALIZER;
 static struct vfs_file *vfs_files;
 static char vfs_below[128];
 static _Atomic int64_t vfs_full_at = INT64_MAX;
+static atomic_int vfs_syncs_left = INT32_MAX;
 static sqlite3_vfs *vfs_real, vfs_ours;
 static sqlite3_io_methods vfs_methods;
 
@@ -228,6 +229,8 @@ vfs_sync(sqlite3_file *h, int flags)
     struct vfs_handle *v = (struct vfs_handle *)h;
 
     (void)flags;                        /* the real disk's time is not what is tested */
+    if (v->file != NULL && atomic_fetch_sub(&vfs_syncs_left, 1) <= 0)
+        return SQLITE_IOERR_FSYNC;
     pthread_mutex_lock(&vfs_mtx);
     if (v->file != NULL)
         vfs_synced(v->file);
