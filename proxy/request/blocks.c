@@ -334,8 +334,9 @@ find(struct request *r)
     }
     object_unref(&r->stale);
     got = stored(r, &k, &o, &use_as, &soft);
-    if (got == STORE_HIT && use_as == SEM_VALIDATE && b->asked_ms != 0 && !soft &&
-        o->meta.response_ms >= b->asked_ms)
+    r->doubted = got == STORE_HIT && soft && store_doubts(req_store(), o, wall_ms());
+    if (got == STORE_HIT && use_as == SEM_VALIDATE && b->asked_ms != 0 &&
+        (!soft || store_untrusted(req_store(), wall_ms())) && o->meta.response_ms >= b->asked_ms)
         use_as = SEM_PART;              /* it has come for this answer */
     if (got == STORE_HIT && (use_as == SEM_PART || use_as == SEM_FRESH)) {
         r->object = o;

@@ -14,7 +14,7 @@ is_error(unsigned status)
 static bool
 stale_instead(struct request *r)
 {
-    if (r->stale == NULL || !sem_stale_on_error(&r->rq, &r->stale->meta, wall_ms()))
+    if (r->stale == NULL || r->doubted || !sem_stale_on_error(&r->rq, &r->stale->meta, wall_ms()))
         return false;
     fill_close(&r->fill);
     r->object = r->stale;

@@ -206,11 +206,15 @@ do_lookup(struct request *r)
         r->alone = true;
     object_unref(&r->stale);
     object_unref(&r->rest);
-    r->ranged = false;
+    r->ranged = r->doubted = false;
     rcu_begin();
     got = find(r, &o, &soft);
     if (got == STORE_HIT) {
         use = sem_use(&r->rq, &o->meta, wall_ms(), soft, &why);
+        r->doubted = soft && store_doubts(req_store(), o, wall_ms());
+        if (r->doubted && (use == SEM_STALE || use == SEM_STALE_REVALIDATE))
+            use = SEM_VALIDATE;         /* nobody's leave to serve stale was given to what may be
+                                           purged */
         found = object_ref(o);
     }
     rcu_end();

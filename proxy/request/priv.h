@@ -100,6 +100,7 @@ struct request {
     struct blocks     *blocks;          /* in the pool: the answer is made of them; */
     bool               no_blocks;       /* ... or they did not work */
     bool               ranged;          /* the client's range alone is asked for */
+    bool               doubted;         /* what is stored is (store_doubts) */
     struct object     *object;          /* owned reference: to be delivered; */
     bool               unstored;        /* ... what a pending write leaves */
     const struct form *form;            /* of it, which is sent instead; NULL: it is */

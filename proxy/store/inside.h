@@ -37,6 +37,15 @@ struct node {
 
 #define CHARGE_UNIT 16
 
+enum node_soft { NODE_SOFT = 1, NODE_DOUBT };   /* ... never served before it was validated */
+/* In a read section, or under the shard's lock. Nothing takes a doubt back. */
+static inline void
+node_soften(struct node *n, enum node_soft to)
+{
+    if (atomic_load_explicit(&n->soft, memory_order_relaxed) < to)
+        atomic_store_explicit(&n->soft, to, memory_order_relaxed);
+}
+
 struct tag;
 struct node *node_new(const struct store_parts *p, struct tag **tags, size_t ntags,
     struct body *body);
@@ -195,6 +204,21 @@ struct rule {                           /* newest first; rcu_load */
     char                  text[];
 };
 
+struct position {                       /* see position.c */
+    struct store_position place;
+    uint64_t              first, last;
+};
+#define POSITIONS   8192
+struct positions {
+    pthread_mutex_t       lock;
+    bool                  known;        /* has begun */
+    struct store_position base;
+    uint64_t              since;        /* the sequence when it began */
+    uint64_t              waiting;
+    struct position      *at;           /* POSITIONS, owned; NULL until it has begun */
+    size_t                n;
+};
+
 #define CELLS       32768               /* 256 KiB; a purge refuses one in-flight fetch in 32768
                                            for nothing */
 #define ROUTE_HEADS 256
@@ -213,7 +237,8 @@ struct store {
     _Atomic int64_t  objects;
 
     _Atomic uint64_t seq;
-    _Atomic uint64_t all_hard, all_soft;
+    _Atomic uint64_t all_hard, all_soft, all_doubt;
+    _Atomic int64_t  trust_until_ms;    /* wall clock; see store_doubts */
     _Atomic uint64_t tag_last;          /* the last purge of any tag */
     _Atomic uint64_t rules_newest;
     _Atomic uint64_t floor;             /* older stamps are not put: rules were forgotten */
@@ -223,6 +248,7 @@ struct store {
     struct rule     *rules;             /* rcu_load */
     unsigned         nrules;
     struct tags      tags;
+    struct positions positions;
 
     pthread_t        sweeper;
     pthread_mutex_t  sweep_lock;

@@ -156,7 +156,7 @@ route_find(const struct store *s, uint64_t id)
 
 /* ---- judging a node ------------------------------------------------------------------------- */
 
-struct verdict { bool hard, soft; };
+struct verdict { bool hard, soft, doubt; };
 
 static void
 judge_marks(const struct store *s, const struct node *n, struct verdict *v)
@@ -166,6 +166,7 @@ judge_marks(const struct store *s, const struct node *n, struct verdict *v)
 
     v->hard |= get(&s->all_hard) > stamp || (m != NULL && get(&m->hard) > stamp);
     v->soft |= get(&s->all_soft) > stamp || (m != NULL && get(&m->soft) > stamp);
+    v->doubt |= get(&s->all_doubt) > stamp;
     for (size_t i = 0; i < n->ntags; i++) {
         v->hard |= get(&node_tags(n)[i]->hard) > stamp;
         v->soft |= get(&node_tags(n)[i]->soft) > stamp;
@@ -209,7 +210,7 @@ judge(struct store *s, struct node *n, bool locked)
     if (v.hard)
         atomic_store_explicit(&n->dead, 1, memory_order_relaxed);
     if (v.soft)
-        atomic_store_explicit(&n->soft, 1, memory_order_relaxed);
+        node_soften(n, v.doubt ? NODE_DOUBT : NODE_SOFT);
     atomic_store_explicit(&n->checked, q, memory_order_release);
 }
 
@@ -410,6 +411,8 @@ publish(struct store *s, const struct store_purge *p, uint64_t q, uint64_t *tagg
         return publish_route(s, p->id, q, p->soft);
     case STORE_PURGE_ALL:
         set(p->soft ? &s->all_soft : &s->all_hard, q);
+        if (p->doubt)
+            set(&s->all_doubt, q);
         return 0;
     case STORE_PURGE_PREFIX:
     case STORE_PURGE_PATTERN:

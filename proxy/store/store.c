@@ -56,6 +56,7 @@ store_destroy(struct store *s)
     purge_fini(s);
     tags_fini(s);
     free(s->cells);
+    free(s->positions.at);
     store_charge(s, -s->used);
     s->magic = 0;
     free(s);
@@ -74,7 +75,10 @@ store_new(int64_t memory_bytes, unsigned variants, struct err *e)
     s->seq = 1;
     for (s->nshards = 1; s->nshards < SHARDS_MAX && s->nshards * SHARD_BYTES < memory_bytes;)
         s->nshards *= 2;
+    s->trust_until_ms = INT64_MAX;
     pthread_mutex_init(&s->purge_lock, NULL);
+    pthread_mutex_init(&s->positions.lock, NULL);
+    s->positions.waiting = UINT64_MAX;
     if ((s->cells = calloc(CELLS, sizeof *s->cells)) == NULL || tags_init(s) != 0 ||
         shards_init(s) == -1)
         goto no_memory;
@@ -122,6 +126,35 @@ store_variants_max(struct store *s, unsigned n)
 }
 
 /* ---- lookups -------------------------------------------------------------------------------- */
+
+void
+store_trust(struct store *s, int64_t until_ms)
+{
+    CHECK(s, STORE_MAGIC);
+    atomic_store_explicit(&s->trust_until_ms, until_ms, memory_order_relaxed);
+}
+
+static inline bool
+untrusted(const struct store *s, int64_t now_ms)
+{
+    return UNLIKELY(now_ms >= atomic_load_explicit(&s->trust_until_ms, memory_order_relaxed));
+}
+
+bool
+store_untrusted(const struct store *s, int64_t now_ms)
+{
+    return untrusted(s, now_ms);
+}
+
+bool
+store_doubts(struct store *s, const struct object *o, int64_t now_ms)
+{
+    const struct node *n = (const struct node *)(const void *)o;
+
+    CHECK(s, STORE_MAGIC);
+    return untrusted(s, now_ms) ||
+        atomic_load_explicit(&n->soft, memory_order_relaxed) == NODE_DOUBT;
+}
 
 static inline void
 visited(struct node *n)
@@ -171,7 +204,7 @@ choose(struct store *s, struct node *newest, const struct http_head *req, int64_
     if (n == NULL && (!others || (n = preferred(newest, req)) == NULL))
         return pass ? STORE_PASS : others ? STORE_VARY_MISS : STORE_MISS;
     visited(n);
-    *soft = atomic_load_explicit(&n->soft, memory_order_relaxed);
+    *soft = atomic_load_explicit(&n->soft, memory_order_relaxed) != 0 || untrusted(s, now_ms);
     *obj = &n->o;
     return STORE_HIT;
 }
@@ -200,7 +233,7 @@ store_each(struct store *s, const struct key *k,
     for (struct node *n = table_find(sh->table, k->hash, k->bytes); n != NULL; n = n->older) {
         purge_judge_locked(s, n);
         if (!n->dead && !node_is_mark(n))
-            each(arg, &n->o, node_vary(n), n->soft);
+            each(arg, &n->o, node_vary(n), n->soft != 0 || untrusted(s, wall_ms()));
     }
     pthread_mutex_unlock(&sh->lock);
 }
@@ -701,7 +734,7 @@ store_soften(struct store *s, struct object *o)
     CHECK(s, STORE_MAGIC);
     CHECK(o, OBJECT_MAGIC);
     pthread_mutex_lock(&sh->lock);
-    atomic_store_explicit(&n->soft, 1, memory_order_relaxed);
+    node_soften(n, NODE_SOFT);
     lower_tell_drop(s, n);
     pthread_mutex_unlock(&sh->lock);
 }

@@ -136,7 +136,7 @@ void store_variants_max(struct store *s, unsigned n);
 enum store_answer {
     STORE_MISS,                     /* nothing under this key (Cache-Status: uri-miss) */
     STORE_VARY_MISS,                /* variants, but none for this request */
-    STORE_HIT,                      /* *obj, valid to rcu_end; *soft: softly purged */
+    STORE_HIT,                      /* *obj, valid to rcu_end; *soft: softly purged, or in doubt */
     STORE_PASS,                     /* marked: was not storable lately (hit-for-miss) */
 };
 /* req chooses the variant. Marks visited, checks purges. No lock, no allocation for an entry
@@ -261,6 +261,7 @@ struct store_purge {
     struct slice text;
     uint64_t id;
     bool soft;              /* stale from now on instead of gone */
+    bool doubt;             /* soft, of ALL: see store_doubts */
 };
 struct store_purged {
     bool     exact;         /* false: done by generation, `objects` is 0 */
@@ -281,10 +282,46 @@ uint64_t store_purges_made(void);
  * known yet, so any purge of a tag since then counts. For joining flights. */
 bool store_stamp_outdated(struct store *s, uint64_t stamp, const struct key *k, uint64_t route_id);
 
-/* ---- for tiers below memory ------------------------------------------------------------------- */
+/* ---- purges of other instances -------------------------------------------------------------- */
+
+/* Until then (wall clock) what is stored is as good as its freshness says; from then on all of it
+ * is in doubt, since purges may have been missed. At first INT64_MAX. */
+void store_trust(struct store *s, int64_t until_ms);
+bool store_untrusted(const struct store *s, int64_t now_ms);
+/* Of a hit with *soft: may it not be served before the origin was asked, whatever allows stale
+ * responses? It is in doubt now, or was stored before a purge that says so. */
+bool store_doubts(struct store *s, const struct object *o, int64_t now_ms);
+
+/* Where a purge stands in the stream that the instances share: the id of a Redis stream's entry. */
+struct store_position { uint64_t ms, n; };
+static inline int
+store_position_cmp(struct store_position a, struct store_position b)
+{
+    return a.ms != b.ms ? (a.ms > b.ms ? 1 : -1) : a.n != b.n ? (a.n > b.n ? 1 : -1) : 0;
+}
+/* All purges of the stream up to `at` are of no account to what is fetched from now on, and of
+ * those behind it all will be added; what was before is not known. */
+void store_position_begin(struct store *s, struct store_position at);
+/* The purges here with the sequences `first` to `last`, or some of these, are the entry at `at`. In
+ * the order of the stream; of one made here not before it is in the stream, of another's not after
+ * it is in force. */
+void store_position_add(struct store *s, uint64_t first, uint64_t last, struct store_position at);
+/* Purges made here from this sequence on have no place yet; UINT64_MAX: all have. */
+void store_position_wait(struct store *s, uint64_t first);
+/* For a value that other instances may read: the last position such that what was fetched under
+ * this stamp is younger than all purges up to it. false: not known; such a value is not shared. */
+bool store_position(struct store *s, uint64_t stamp, struct store_position *at);
+/* Have all purges made here up to the stamp a place? Until then the position is lower than it will
+ * be, and a value with it is refused where those purges match it. */
+bool store_position_settled(struct store *s, uint64_t stamp);
+/* The stamp to put a value with that has this position. false: what was purged since is not known
+ * here; such a value is not used. */
+bool store_stamp_of(struct store *s, struct store_position at, uint64_t *stamp);
+
+/* ---- for tiers below memory ----------------------------------------------------------------- */
 
 /* Set before there are other threads, at most STORE_LISTENERS_MAX of each kind. They are called
- * under locks of the store: they only copy or queue, and call nothing of it. */
+ * under locks of the store: they only copy or queue, and call nothing of it but positions. */
 #define STORE_LISTENERS_MAX 4
 /* Every purge, in the order of seq (one more each time), before store_purge returns, and before
  * there is anything with a stamp of seq or more. One that failed for want of memory is told as

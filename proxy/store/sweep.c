@@ -208,7 +208,7 @@ purge_key(struct store *s, struct slice key, uint64_t seq, bool soft)
         purge_judge_locked(s, n);
         hit += !n->dead && !node_is_mark(n);
         if (soft)
-            atomic_store_explicit(&n->soft, 1, memory_order_relaxed);
+            node_soften(n, NODE_SOFT);
         else
             store_unlink(s, sh, hash, n, NULL);
     }
