@@ -1,0 +1,192 @@
+/*
+ * A server as one loop sees it: its connections, and the probe.
+ *
+ * Model    connections are made when they are needed: a second one when each that there is has
+ *          BUSY_ASKS under way, up to `pool`. A command that blocks gets one to itself, which the
+ *          next such command takes over. When the breaker opens, the node that met the failure
+ *          probes; if that node goes away, the next one whose caller is refused takes over.
+ */
+#include "redis/inside.h"
+
+#include <stdlib.h>
+
+static void on_again(evutil_socket_t fd, short what, void *arg);
+
+int64_t
+backoff_next(int64_t *backoff_us)
+{
+    int64_t us = *backoff_us > 0 ? *backoff_us : BACKOFF_FIRST_US;
+
+    *backoff_us = us * 2 < BACKOFF_MOST_US ? us * 2 : BACKOFF_MOST_US;
+    return us / 2 + (int64_t)(random_fast() % (uint64_t)(us / 2 + 1));
+}
+
+struct node *
+node_get(struct side *side, const char *host, uint16_t port, enum role role)
+{
+    struct node *n;
+
+    TAILQ_FOREACH(n, &side->nodes, at)
+        if (n->server->port == port && n->server->role == role &&
+            strcmp(n->server->host, host) == 0)
+            return n;
+    n = calloc(1, sizeof *n);
+    if (n == NULL || (n->server = server_take(side->r, host, port, role)) == NULL) {
+        free(n);
+        return NULL;
+    }
+    n->side = side;
+    TAILQ_INIT(&n->links);
+    event_assign(&n->again, loop_base(side->loop), -1, 0, on_again, n);
+    TAILQ_INSERT_TAIL(&side->nodes, n, at);
+    return n;
+}
+
+void
+node_free(struct node *n)
+{
+    while (!TAILQ_EMPTY(&n->links))
+        link_abandon(TAILQ_FIRST(&n->links));
+    event_del(&n->again);
+    if (n->probing)
+        atomic_store(&n->server->probed, false);
+    TAILQ_REMOVE(&n->side->nodes, n, at);
+    server_drop(n->side->r, &n->server);
+    free(n);
+}
+
+/* ---- connections ------------------------------------------------------------------------- */
+
+static struct link *
+pick(struct node *n, bool alone)
+{
+    uint32_t epoch = atomic_load(&n->server->epoch);
+    struct link *l, *next, *best = NULL;
+
+    for (l = TAILQ_FIRST(&n->links); l != NULL; l = next) {
+        next = TAILQ_NEXT(l, at);
+        if (l->sub != NULL || l->retired || l->alone != alone)
+            continue;
+        if (l->epoch != epoch)
+            link_retire(l);
+        else if (best == NULL || l->nasks < best->nasks)
+            best = l;
+    }
+    return best;
+}
+
+bool
+node_send(struct node *n, struct redis_ask *a)
+{
+    unsigned most = n->side->r->conf.pool;
+    struct link *l = pick(n, a->alone), *more = NULL;
+
+    if (a->alone ? (l == NULL || l->nasks > 0) && n->nalone < ALONE_MAX :
+        l == NULL || (l->nasks >= BUSY_ASKS && n->nlinks < most))
+        more = link_new(n, a->alone);
+    if (more != NULL)
+        l = more;
+    if (l == NULL || (a->alone && l->nasks > 0))
+        return false;
+    link_send(l, a);
+    return true;
+}
+
+/* ---- the breaker ------------------------------------------------------------------------- */
+
+static void
+wait_to_probe(struct node *n)
+{
+    int64_t us = backoff_next(&n->backoff_us);
+    struct timeval tv = { us / SECOND_US, us % SECOND_US };
+
+    event_add(&n->again, &tv);
+}
+
+void
+node_probe(struct node *n)
+{
+    if (!server_shut(n->server) || n->probing || atomic_exchange(&n->server->probed, true))
+        return;
+    n->probing = true;
+    if (atomic_exchange(&n->server->proven, false))
+        n->backoff_us = 0;
+    wait_to_probe(n);
+}
+
+static void
+probe_no_more(struct node *n)
+{
+    if (!n->probing)
+        return;
+    n->probing = false;
+    event_del(&n->again);
+    atomic_store(&n->server->probed, false);
+    node_probe(n);                      /* if it opened again meanwhile */
+}
+
+static void
+on_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct node *n = arg;
+    struct link *l;
+
+    (void)fd;
+    (void)what;
+    if (!server_shut(n->server)) {
+        probe_no_more(n);
+        return;
+    }
+    l = link_new(n, false);
+    if (l != NULL)
+        l->probe = true;
+    else
+        wait_to_probe(n);
+}
+
+void
+node_link_ready(struct link *l)
+{
+    struct node *n = l->node;
+
+    l->probe = false;
+    if (l->epoch != atomic_load(&n->server->epoch))
+        return;
+    server_probed(n->server);
+    probe_no_more(n);
+}
+
+static bool
+any_ready(const struct node *n)
+{
+    const struct link *l;
+
+    TAILQ_FOREACH(l, &n->links, at)
+        if (l->state == LINK_READY)
+            return true;
+    return false;
+}
+
+void
+node_link_failed(struct node *n, struct link *l, unsigned weight, enum redis_cause c,
+    const char *why)
+{
+    struct link *other;
+
+    if (l->probe) {
+        server_still_shut(n->server, c, why);
+        if (n->probing)
+            wait_to_probe(n);
+        return;
+    }
+    /* Others are served: one connection more is too many, the server is there. */
+    if (c == REDIS_REFUSED && weight > 1 && any_ready(n))
+        weight = 1;
+    if (l->epoch != atomic_load(&n->server->epoch) || !server_failed(n->server, weight, c, why))
+        return;
+    node_probe(n);
+    if (c != REDIS_TIMEOUT)
+        return;
+    while ((other = TAILQ_FIRST(&n->links)) != NULL)    /* they wait for nothing */
+        link_fail(other, c, 0, why);
+}

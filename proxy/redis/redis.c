@@ -1,0 +1,217 @@
+/*
+ * The client: its configuration, a side for each loop, commands in.
+ *
+ * Model    a side has all that a loop needs; sides share the servers' breakers and nothing else.
+ * Not here where a command goes when there is more than one server (topology files).
+ */
+#include "redis/inside.h"
+
+#include <errno.h>
+#include <event2/dns.h>
+#include <stdlib.h>
+
+#define CONNECT_MS 500
+#define QUEUE      (16u << 20)
+#define REPLY_MOST (64u << 20)
+
+/* ---- configuration ----------------------------------------------------------------------- */
+
+static bool
+copy_string(const char **s)
+{
+    if (*s != NULL)
+        *s = strdup(*s);
+    return *s != NULL;
+}
+
+static const char **
+strings_of(struct redis_conf *c, size_t i)
+{
+    const char **all[] = { &c->master, &c->username, &c->password, &c->sentinel_username,
+        &c->sentinel_password, &c->ca_file, &c->cert_file, &c->key_file, &c->server_name };
+
+    return i < NELEM(all) ? all[i] : NULL;
+}
+
+static void
+free_conf(struct redis_conf *c)
+{
+    const char **s;
+
+    for (size_t i = 0; (s = strings_of(c, i)) != NULL; i++)
+        free((char *)*s);
+    for (size_t i = 0; c->servers != NULL && i < c->nservers; i++)
+        free((char *)c->servers[i].host);
+    free((struct redis_server *)c->servers);
+}
+
+static bool
+copy_conf(struct redis_conf *to, const struct redis_conf *from)
+{
+    struct redis_server *servers = calloc(from->nservers, sizeof *servers);
+    const char **s, **given;
+    bool whole = servers != NULL;
+
+    *to = *from;
+    to->servers = servers;
+    for (size_t i = 0; (s = strings_of(to, i)) != NULL; i++) {
+        given = strings_of((struct redis_conf *)from, i);
+        whole = (copy_string(s) || *given == NULL) && whole;
+    }
+    for (size_t i = 0; servers != NULL && i < from->nservers; i++) {
+        servers[i] = from->servers[i];
+        whole = copy_string(&servers[i].host) && whole;
+    }
+    to->connect_ms = from->connect_ms > 0 ? from->connect_ms : CONNECT_MS;
+    to->pool = from->pool > 0 ? from->pool : 1;
+    to->queue = from->queue > 0 ? from->queue : QUEUE;
+    to->reply_max = from->reply_max > 0 ? from->reply_max : REPLY_MOST;
+    return whole;
+}
+
+/* ---- coming and going -------------------------------------------------------------------- */
+
+struct redis *
+redis_new(const struct redis_conf *conf, struct loop **loops, size_t nloops, struct err *e)
+{
+    struct redis *r = calloc(1, sizeof *r + nloops * sizeof *r->sides);
+
+    assert(conf->nservers > 0);
+    if (conf->kind != REDIS_SINGLE) {
+        err_set(e, 0, "redis: only one server is possible");
+        free(r);
+        return NULL;
+    }
+    if (r == NULL || !copy_conf(&r->conf, conf)) {
+        err_set(e, ENOMEM, "redis: out of memory");
+        goto fail;
+    }
+    if (r->conf.tls && (r->tls = tls_context(&r->conf, e)) == NULL)
+        goto fail;
+    r->magic = REDIS_MAGIC;
+    TAILQ_INIT(&r->servers);
+    pthread_mutex_init(&r->mtx, NULL);
+    r->nsides = nloops;
+    for (size_t i = 0; i < nloops; i++) {
+        struct side *side = &r->sides[i];
+
+        side->r = r;
+        side->loop = loops[i];
+        TAILQ_INIT(&side->nodes);
+        TAILQ_INIT(&side->subs);
+    }
+    figures_add(r);
+    return r;
+
+fail:
+    if (r != NULL)
+        free_conf(&r->conf);
+    free(r);
+    return NULL;
+}
+
+static void
+side_free(struct side *side)
+{
+    struct redis_sub *sub;
+    struct node *n;
+
+    while ((sub = TAILQ_FIRST(&side->subs)) != NULL)
+        redis_unsubscribe(&sub);
+    while ((n = TAILQ_FIRST(&side->nodes)) != NULL)
+        node_free(n);
+    if (side->dns != NULL)
+        evdns_base_free(side->dns, 0);
+}
+
+void
+redis_free(struct redis **rp)
+{
+    struct redis *r = *rp;
+
+    *rp = NULL;
+    if (r == NULL)
+        return;
+    CHECK(r, REDIS_MAGIC);
+    figures_remove(r);
+    for (size_t i = 0; i < r->nsides; i++)
+        side_free(&r->sides[i]);
+    SSL_CTX_free(r->tls);
+    free_conf(&r->conf);
+    pthread_mutex_destroy(&r->mtx);
+    r->magic = 0;
+    free(r);
+}
+
+/* ---- commands ---------------------------------------------------------------------------- */
+
+struct side *
+side_here(struct redis *r)
+{
+    struct loop *here = loop_current();
+    size_t i = 0;
+
+    CHECK(r, REDIS_MAGIC);
+    while (i < r->nsides && r->sides[i].loop != here)
+        i++;
+    assert(i < r->nsides);
+    return &r->sides[i];
+}
+
+struct node *
+side_route(struct side *side, struct slice key, enum redis_cause *c)
+{
+    const struct redis_server *s = &side->r->conf.servers[0];
+    struct node *n = node_get(side, s->host, s->port, ROLE_SERVER);
+
+    (void)key;
+    *c = n == NULL ? REDIS_FULL : server_shut(n->server) ? REDIS_OPEN : REDIS_OK;
+    if (*c == REDIS_OPEN)
+        node_probe(n);
+    return *c == REDIS_OK ? n : NULL;
+}
+
+struct redis_ask *
+redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cause)
+{
+    struct side *side = side_here(r);
+    enum redis_cause why = REDIS_FULL;
+    struct redis_ask *a = NULL;
+    struct node *n;
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < c->argc; i++)
+        bytes += c->argv[i].n;
+    n = side->bytes + bytes <= r->conf.queue ? side_route(side, c->key, &why) : NULL;
+    if (n != NULL) {
+        why = REDIS_FULL;
+        a = ask_new(side, c);
+        if (a != NULL && !node_send(n, a)) {
+            ask_free(a);
+            a = NULL;
+        }
+    }
+    if (a == NULL)
+        figures_count(NULL, why);
+    if (cause != NULL)
+        *cause = a != NULL ? REDIS_OK : why;
+    return a;
+}
+
+bool
+redis_usable(struct redis *r)
+{
+    bool usable = true;
+    struct server *s;
+
+    CHECK(r, REDIS_MAGIC);
+    pthread_mutex_lock(&r->mtx);
+    TAILQ_FOREACH(s, &r->servers, at)
+        if (s->role != ROLE_SENTINEL) {
+            usable = !server_shut(s);
+            if (usable)
+                break;
+        }
+    pthread_mutex_unlock(&r->mtx);
+    return usable;
+}

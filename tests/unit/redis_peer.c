@@ -1,0 +1,403 @@
+/*
+ * redis/ against peers that no Redis is: answers cut in the middle, garbage, absurd sizes, silence,
+ * half-open connections; and names.
+ */
+#include "redis_kit.h"
+
+static struct peer peer;
+static struct rig rig;
+
+static void
+begin_with(void (*serve)(struct peer *, int, unsigned), struct redis_conf *conf)
+{
+    struct redis_server at;
+
+    peer_start(&peer, serve);
+    at = (struct redis_server){ "127.0.0.1", peer.port };
+    conf->servers = &at;
+    conf->nservers = 1;
+    conf->connect_ms = conf->connect_ms > 0 ? conf->connect_ms : 2000;
+    rig_start(&rig, conf);
+}
+
+static void
+begin(void (*serve)(struct peer *, int, unsigned))
+{
+    struct redis_conf conf = { 0 };
+
+    begin_with(serve, &conf);
+}
+
+static void
+end(void)
+{
+    rig_stop(&rig);
+    peer_stop(&peer);
+}
+
+static void
+step_to(int n)
+{
+    atomic_store(&peer.step, n);
+}
+
+static void
+await_step(struct peer *p, int n)
+{
+    while (atomic_load(&p->step) < n)
+        poll(NULL, 0, 1);
+}
+
+/* ---- what is no answer --------------------------------------------------------------------- */
+
+static void
+serve_garbage(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)p;
+    if (!peer_greet(fd, text, sizeof text))
+        return;
+    peer_say(fd, nth == 0 ? "HTTP/1.1 400 Bad Request\r\n\r\n" : "+fine\r\n");
+    peer_greet(fd, text, sizeof text);
+}
+
+static void
+garbage_is_a_protocol_error_and_the_next_connection_is_as_good_as_any(void **state)
+{
+    (void)state;
+    begin(serve_garbage);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_PROTOCOL);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_OK);
+    assert_string_equal(one.answer, "fine");
+    assert_int_equal(atomic_load(&peer.accepted), 2);
+    end();
+}
+
+static void
+serve_absurd(struct peer *p, int fd, unsigned nth)
+{
+    static const char *const claims[] = { "*2147483647\r\n", "*99999999999999999999\r\n",
+        "$-7\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n" };
+    char text[256];
+
+    (void)p;
+    if (!peer_greet(fd, text, sizeof text))
+        return;
+    peer_say(fd, claims[nth % 4]);
+    peer_greet(fd, text, sizeof text);
+}
+
+static void
+a_claim_of_absurd_size_is_refused_before_anything_is_allocated(void **state)
+{
+    (void)state;
+    begin(serve_absurd);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(ask(&rig, "GET a"), REDIS_PROTOCOL);
+    end();
+}
+
+static void
+serve_endless(struct peer *p, int fd, unsigned nth)
+{
+    char text[256], many[65536];
+
+    (void)p;
+    (void)nth;
+    memset(many, 'x', sizeof many - 1);
+    many[sizeof many - 1] = '\0';
+    if (!peer_greet(fd, text, sizeof text))
+        return;
+    peer_say(fd, "$999999999\r\n");
+    while (send(fd, many, sizeof many, MSG_NOSIGNAL) > 0)
+        ;
+}
+
+static void
+a_reply_larger_than_the_bound_closes_the_connection(void **state)
+{
+    struct redis_conf conf = { .reply_max = 1 << 20 };
+
+    (void)state;
+    begin_with(serve_endless, &conf);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_PROTOCOL);
+    end();
+}
+
+static void
+serve_cut(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)p;
+    if (!peer_greet(fd, text, sizeof text))
+        return;
+    peer_say(fd, nth == 0 ? "*2\r\n$10\r\nabc" : "+whole\r\n");
+    if (nth > 0)
+        peer_greet(fd, text, sizeof text);
+}
+
+static void
+an_answer_cut_in_the_middle_is_none(void **state)
+{
+    (void)state;
+    begin(serve_cut);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_CLOSED);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_OK);
+    assert_string_equal(one.answer, "whole");
+    end();
+}
+
+static void
+serve_unasked(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)p;
+    if (!peer_greet(fd, text, sizeof text))
+        return;
+    peer_say(fd, nth == 0 ? "+mine\r\n+whose?\r\n" : "+mine\r\n");
+    peer_greet(fd, text, sizeof text);
+}
+
+static void
+an_answer_that_nobody_asked_for_is_given_to_nobody(void **state)
+{
+    (void)state;
+    begin(serve_unasked);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_OK);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_OK);
+    assert_string_equal(one.answer, "mine");
+    end();
+}
+
+/* ---- silence ------------------------------------------------------------------------------- */
+
+static void
+serve_half_open(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)p;
+    while (peer_greet(fd, text, sizeof text))
+        if (nth > 0 || strcmp(text, "GET first") == 0)
+            peer_say(fd, "+here\r\n");
+}
+
+static void
+a_half_open_connection_costs_one_deadline_and_is_replaced(void **state)
+{
+    (void)state;
+    begin(serve_half_open);
+    assert_int_equal(ask(&rig, "GET first"), REDIS_OK);
+    assert_int_equal(ask_within(&rig, 50, "GET second"), REDIS_TIMEOUT);
+    ask_until(&rig, "GET second", REDIS_OK);
+    assert_int_equal(atomic_load(&peer.accepted), 2);
+    end();
+}
+
+static void
+serve_never(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)p;
+    (void)nth;
+    while (peer_command(fd, text, sizeof text))
+        ;
+}
+
+static void
+a_server_that_never_greets_is_found_out_within_the_deadline(void **state)
+{
+    struct redis_conf conf = { .connect_ms = 300 };
+
+    (void)state;
+    begin_with(serve_never, &conf);
+    assert_int_equal(ask_within(&rig, 50, "GET a"), REDIS_TIMEOUT);
+    assert_true(one.took_us < LONG_MS * 1000);
+    assert_int_equal(ask_within(&rig, LONG_MS, "GET a"), REDIS_TIMEOUT);       /* connect_ms */
+    assert_int_equal(ask(&rig, "GET a"), REDIS_OPEN);
+    end();
+}
+
+static void
+serve_late(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)nth;
+    if (!peer_greet(fd, text, sizeof text))
+        return;
+    await_step(p, 1);                   /* both are sent */
+    peer_say(fd, "$3\r\n");
+    await_step(p, 2);                   /* the first has ended */
+    peer_say(fd, "one\r\n$3\r\ntwo\r\n");
+    peer_greet(fd, text, sizeof text);
+    peer_greet(fd, text, sizeof text);
+}
+
+static void
+a_late_answer_is_thrown_away_in_its_turn(void **state)
+{
+    struct shot a, b;
+
+    (void)state;
+    begin(serve_late);
+    shoot(&a, &rig, 200, "GET one");
+    shoot(&b, &rig, LONG_MS, "GET two");
+    step_to(1);
+    assert_int_equal(await_shot(&a), REDIS_TIMEOUT);
+    step_to(2);
+    assert_int_equal(await_shot(&b), REDIS_OK);
+    assert_string_equal(b.answer, "two");
+    assert_int_equal(atomic_load(&peer.accepted), 1);
+    end();
+}
+
+static void
+serve_stuck(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)p;
+    if (!peer_greet(fd, text, sizeof text))
+        return;
+    peer_say(fd, nth == 0 ? "$10\r\nabc" : "+whole\r\n");
+    peer_greet(fd, text, sizeof text);
+    peer_greet(fd, text, sizeof text);
+}
+
+static void
+an_answer_that_stops_in_the_middle_does_not_hold_the_connection_for_ever(void **state)
+{
+    struct redis_conf conf = { .connect_ms = 200 };
+
+    (void)state;
+    begin_with(serve_stuck, &conf);
+    assert_int_equal(ask_within(&rig, 50, "GET a"), REDIS_TIMEOUT);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_TIMEOUT);
+    ask_until(&rig, "GET a", REDIS_OK);
+    end();
+}
+
+/* ---- the breaker, the pool ----------------------------------------------------------------- */
+
+static void
+serve_closing(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)p;
+    (void)nth;
+    peer_greet(fd, text, sizeof text);
+}
+
+static void
+a_server_that_closes_again_and_again_is_not_asked_for_a_while(void **state)
+{
+    (void)state;
+    begin(serve_closing);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(ask(&rig, "GET a"), REDIS_CLOSED);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_OPEN);
+    end();
+}
+
+static void
+serve_from_step_one(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+
+    (void)nth;
+    while (peer_greet(fd, text, sizeof text)) {
+        await_step(p, 1);
+        peer_say(fd, "+here\r\n");
+    }
+}
+
+static void
+the_pool_grows_to_its_size_while_connections_are_busy(void **state)
+{
+    struct redis_conf conf = { .pool = 3 };
+    static struct shot shots[60];
+
+    (void)state;
+    begin_with(serve_from_step_one, &conf);
+    for (size_t i = 0; i < NELEM(shots); i++)
+        shoot(&shots[i], &rig, LONG_MS, "GET a");
+    while (atomic_load(&peer.accepted) < 3)
+        poll(NULL, 0, 1);
+    step_to(1);
+    for (size_t i = 0; i < NELEM(shots); i++)
+        assert_int_equal(await_shot(&shots[i]), REDIS_OK);
+    assert_int_equal(atomic_load(&peer.accepted), 3);
+    end();
+}
+
+/* ---- names --------------------------------------------------------------------------------- */
+
+static void
+a_name_of_the_hosts_file_is_resolved(void **state)
+{
+    struct redis_server at = { "localhost", 0 };
+    struct redis_conf conf = { .servers = &at, .nservers = 1, .connect_ms = 2000 };
+
+    (void)state;
+    peer_start(&peer, serve_half_open);
+    at.port = peer.port;
+    rig_start(&rig, &conf);
+    assert_int_equal(ask(&rig, "GET first"), REDIS_OK);
+    end();
+}
+
+static void
+a_name_that_no_one_knows_is_no_connection(void **state)
+{
+    struct redis_server at = { "weir-redis.invalid", 6379 };
+    struct redis_conf conf = { .servers = &at, .nservers = 1, .connect_ms = 500 };
+    enum redis_cause c;
+
+    (void)state;
+    rig_start(&rig, &conf);
+    c = ask(&rig, "GET first");
+    assert_true(c == REDIS_REFUSED || c == REDIS_TIMEOUT);      /* as the machine's resolver is */
+    assert_int_equal(ask(&rig, "GET first"), REDIS_OPEN);
+    rig_stop(&rig);
+}
+
+static void
+an_address_of_ipv6_is_one(void **state)
+{
+    struct redis_server at = { "::1", 1 };
+    struct redis_conf conf = { .servers = &at, .nservers = 1, .connect_ms = 2000 };
+
+    (void)state;
+    rig_start(&rig, &conf);
+    assert_int_equal(ask(&rig, "GET first"), REDIS_REFUSED);
+    rig_stop(&rig);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(garbage_is_a_protocol_error_and_the_next_connection_is_as_good_as_any),
+        cmocka_unit_test(a_claim_of_absurd_size_is_refused_before_anything_is_allocated),
+        cmocka_unit_test(a_reply_larger_than_the_bound_closes_the_connection),
+        cmocka_unit_test(an_answer_cut_in_the_middle_is_none),
+        cmocka_unit_test(an_answer_that_nobody_asked_for_is_given_to_nobody),
+        cmocka_unit_test(a_half_open_connection_costs_one_deadline_and_is_replaced),
+        cmocka_unit_test(a_server_that_never_greets_is_found_out_within_the_deadline),
+        cmocka_unit_test(a_late_answer_is_thrown_away_in_its_turn),
+        cmocka_unit_test(an_answer_that_stops_in_the_middle_does_not_hold_the_connection_for_ever),
+        cmocka_unit_test(a_server_that_closes_again_and_again_is_not_asked_for_a_while),
+        cmocka_unit_test(the_pool_grows_to_its_size_while_connections_are_busy),
+        cmocka_unit_test(a_name_of_the_hosts_file_is_resolved),
+        cmocka_unit_test(a_name_that_no_one_knows_is_no_connection),
+        cmocka_unit_test(an_address_of_ipv6_is_one),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
