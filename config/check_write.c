@@ -77,8 +77,8 @@ check_promises(struct load *l, size_t i)
 
     if (r->write_durability == WRITE_MEMORY) {
         s = spot(l, i, "write.durability");
-        warning(l, s.where, s.path, "acknowledges writes that the end of this process loses; make "
-            "sure that nobody minds, or use os or fsync");
+        warning(l, s.where, s.path, "promises nothing of what is acknowledged, which is kept as "
+            "with os; use os, or fsync for what must survive a loss of power");
     }
     if (r->write_pending_scope == WRITE_SCOPE_ALL) {
         s = spot(l, i, "write.pending_scope");

@@ -94,8 +94,8 @@ writes_say_what_they_need_and_what_they_promise(void **state)
         { BACK "{key: \"{response.header.x}\"}}]\n", "f:3:44: routes[0].write.key: looks at the "
             "response, and there is none yet; placeholders of the request alone\n" },
         { BACK "{durability: memory}}]\n", "f:3:51: warning: routes[0].write.durability: "
-            "acknowledges writes that the end of this process loses; make sure that nobody minds, "
-            "or use os or fsync\n" },
+            "promises nothing of what is acknowledged, which is kept as with os; use os, or fsync "
+            "for what must survive a loss of power\n" },
         { BACK "{pending_scope: all}}]\n", "f:3:54: warning: routes[0].write.pending_scope: shows "
             "everybody what one client wrote, before the origin has judged it; make sure that "
             "every client may write what all the others read, or use client\n" },
