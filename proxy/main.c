@@ -498,6 +498,20 @@ run(struct process *p)
     return 0;
 }
 
+/* What the configuration cannot tell of it. -1: a start would fail. */
+static int
+check_journal(const struct conf *c, const char *name, size_t *warnings)
+{
+    const char *path = c->journal_path;
+    struct err e;
+    int rc = path != NULL && path[0] != '\0' ? writes_check(path, &e) : 0;
+
+    if (rc != 0)
+        printf("%s: %s%s\n", name, rc == 1 ? "warning: " : "", e.text);
+    *warnings += rc == 1;
+    return rc == -1 ? -1 : 0;
+}
+
 static int
 check(const struct process *p)
 {
@@ -507,6 +521,8 @@ check(const struct process *p)
     size_t warnings = report.n - report.errors;
 
     config_report_print(&report, name, stdout);
+    if (c != NULL && check_journal(c, name, &warnings) == -1)
+        conf_unref(&c);
     if (c != NULL)
         printf("%s: ok, %zu route%s, %zu warning%s\n", name, c->nroutes,
             c->nroutes == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");

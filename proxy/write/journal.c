@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define READER_CACHE_KB 4096
@@ -246,6 +247,44 @@ new_journal(const char *path, const struct journal_limits *limits)
     return j;
 }
 
+/* Where it is to be made. */
+static int
+check_directory(const char *path, struct err *e)
+{
+    const char *slash = strrchr(path, '/');
+    int n = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
+    char directory[PATH_MAX];
+    struct stat st;
+
+    snprintf(directory, sizeof directory, "%.*s", n, slash == NULL ? "." : path);
+    if (stat(directory, &st) == 0 && S_ISDIR(st.st_mode) && (slash == NULL || slash[1] != '\0'))
+        return 0;
+    err_set(e, 0, "journal %s: there is no directory %s; make it for weir's user (systemd: "
+        "StateDirectory), or name a file in another as journal.path", path, directory);
+    return 1;
+}
+
+int
+writes_check(const char *path, struct err *e)
+{
+    char lock[PATH_MAX];
+    enum file_kind kind;
+    struct stat st;
+    long pid;
+
+    if (stat(path, &st) == -1)
+        return check_directory(path, e);
+    if (S_ISDIR(st.st_mode))
+        return err_set(e, EISDIR, "journal %s: this is a directory; name a file in it as "
+            "journal.path", path);
+    snprintf(lock, sizeof lock, "%s.lock", path);
+    e->code = 0;
+    kind = file_look(path, O_RDONLY | O_NONBLOCK, lock_read(lock, &pid), e);
+    if (kind != FILE_FOREIGN && kind != FILE_LATER)
+        return 0;
+    return e->code == 0 ? -1 : 1;
+}
+
 struct journal *
 journal_open(const char *path, const struct journal_limits *limits,
     const struct journal_found *found, struct err *e)
@@ -266,12 +305,12 @@ journal_open(const char *path, const struct journal_limits *limits,
         goto fail;
     }
     ours = lock_read(lock, &pid);
-    kind = file_look(path, ours, e);
+    kind = file_look(path, O_RDWR, ours, e);
     if (kind == FILE_FOREIGN || kind == FILE_LATER)
         goto fail;
     if ((j->lock_fd = lock_take(path, lock, e)) == -1 || file_install_left(path, e) == -1)
         goto fail;
-    kind = file_look(path, ours, e);    /* now nobody else changes it */
+    kind = file_look(path, O_RDWR, ours, e);    /* now nobody else changes it */
     if (kind == FILE_FOREIGN || kind == FILE_LATER || lock_sign(j->lock_fd, lock, e) == -1
         || open_or_make(j, kind, found, e) == -1)
         goto fail;

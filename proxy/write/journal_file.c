@@ -106,10 +106,10 @@ file_judge(const unsigned char *header, ssize_t n, const char *path, bool ours, 
 }
 
 enum file_kind
-file_look(const char *path, bool ours, struct err *e)
+file_look(const char *path, int flags, bool ours, struct err *e)
 {
     unsigned char header[HEADER];
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd = open(path, flags | O_CLOEXEC);
     ssize_t n;
 
     if (fd == -1 && errno == ENOENT)

@@ -32,6 +32,9 @@ struct writes;
  * what could be read of it is taken over. Nothing is delivered before the first writes_site. */
 struct writes *writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills *f,
     struct err *e);
+/* Would it take this path? Looks, and changes nothing. 0: yes, as far as can be seen; 1: not now,
+ * and by this user; -1: never. *e: what is wrong; what to do. Any thread, before writes_open. */
+int writes_check(const char *path, struct err *e);
 /* What is in force from now on; references are taken. origins: of the table's configuration, in its
  * order. via: our name in Via. Any thread. */
 void writes_site(struct writes *w, struct route_table *t, struct origin *const *origins,

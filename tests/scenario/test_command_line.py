@@ -10,7 +10,7 @@ import time
 import pytest
 
 import harness
-from harness import run_cli
+from harness import check, run_cli
 
 MINIMAL = "origins: {a: {servers: http://127.0.0.1:1}}\n"
 
@@ -84,6 +84,33 @@ def test_check_takes_the_file_with_and_without_its_option(file):
     for args in (["-c", file], [file], ["--config=" + file]):
         ended = run_cli("check", *args)
         assert (ended.returncode, ended.stdout) == (0, "%s: ok, 1 route, 0 warnings\n" % file)
+
+
+def journal_at(path, tmp_path):
+    return check("origins: {a: {servers: ['http://127.0.0.1:1']}}\njournal: {path: '%s'}\n"
+                 "routes: [{policy: write-back}]\n" % path, tmp_path)
+
+
+def test_check_says_that_a_journal_cannot_be_a_directory_or_another_programs_file(tmp_path):
+    other = tmp_path / "notes"
+    other.write_text("mine")
+    for path, said in ((tmp_path, "this is a directory; name a file in it as journal.path"),
+                       (other, "this is another program's file, and stays as it is; name another "
+                               "file as journal.path")):
+        ended = journal_at(path, tmp_path)
+        assert ended.returncode == 1
+        assert ended.stdout.endswith("checked.yaml: journal %s: %s\n" % (path, said)), ended.stdout
+    assert other.read_text() == "mine" and sorted(p.name for p in tmp_path.iterdir()) == [
+        "checked.yaml", "notes"]
+
+
+def test_check_warns_where_the_directory_of_the_journal_is_yet_to_be_made(tmp_path):
+    ended = journal_at(tmp_path / "later" / "journal", tmp_path)
+    assert ended.returncode == 0 and "warning: journal " in ended.stdout
+    assert "there is no directory %s; make it" % (tmp_path / "later") in ended.stdout
+    assert ended.stdout.endswith("ok, 1 route, 1 warning\n")
+    ended = journal_at(tmp_path / "journal", tmp_path)
+    assert ended.stdout.endswith("ok, 1 route, 0 warnings\n")
 
 
 @pytest.mark.parametrize("args,said", [
