@@ -101,6 +101,12 @@ text_matches(enum store_purge_kind kind, struct slice text, struct slice url)
     return false;
 }
 
+bool
+store_purge_matches(const struct store_purge *p, struct slice url)
+{
+    return text_matches(p->kind, p->text, url);
+}
+
 /* By No-Vary-Search a node stands for more URLs than the one that it has. A text that says
  * something of the query may mean any of these: then the path decides. */
 static bool

@@ -342,6 +342,8 @@ struct store_identity store_identity(const struct object *o);
  * queues: a purge or drop of this object is told after it. false: not called. */
 bool store_parts_of(struct store *s, struct object *o,
     void (*with)(void *arg, const struct store_parts *p), void *arg);
+/* Does a purge of a kind that looks at the URL alone match what is stored under this one? */
+bool store_purge_matches(const struct store_purge *p, struct slice url);
 /* Would a store_put of p be refused now, by a purge since p->stamp? Looks at key, stamp, route_id,
  * tags, groups and search alone; refuses a few for nothing, as store_put does. Who writes to a
  * lower tier asks before, and removes what a purge that is told later matches. */

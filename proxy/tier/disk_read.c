@@ -1,0 +1,324 @@
+/*
+ * The disk tier's readers: what is under a key is put into memory.
+ *
+ * Model    a reader notes which purges the file has, then looks: what it finds survived those, and
+ *          is put with that number as its stamp, so that memory refuses it where a later purge
+ *          matches. All variants under the key are put, the oldest first, so that the newest is
+ *          found first. What memory has already, and no older, is left alone there. What is soft on
+ *          disk is soft in memory from the first.
+ * Threads  as many readers as DISK_READERS says; asks come and are answered on their loops.
+ */
+#include "tier/disk.h"
+
+#include <stdlib.h>
+
+#include "stats/stats.h"
+
+/* ---- promoting ------------------------------------------------------------------------------ */
+
+struct there { const struct value *v; bool found; };
+
+static void
+compare(void *arg, const struct object *o, struct slice vary, bool soft)
+{
+    struct there *t = arg;
+
+    t->found |= !soft && slice_eq(vary, t->v->vary) && slice_eq(store_variant(o), t->v->variant) &&
+        o->meta.response_ms >= t->v->meta.response_ms;
+}
+
+static bool
+is_there(struct store *s, const struct key *k, const struct value *v)
+{
+    struct there t = { .v = v };
+
+    store_each(s, k, compare, &t);
+    return t.found;
+}
+
+static bool
+put(struct store *s, const struct value *v, uint64_t stamp, bool soft)
+{
+    struct value_parts vp;
+    enum store_result r;
+
+    value_to_parts(v, &vp);
+    if (is_there(s, &vp.key, v))
+        return true;
+    vp.p.stamp = stamp;
+    vp.p.soft = soft;
+    if ((vp.p.body = body_new(v->body.n)) == NULL)
+        return false;
+    if (body_append(vp.p.body, v->body) == -1) {
+        body_unref(&vp.p.body);
+        return false;
+    }
+    body_seal(vp.p.body);
+    r = store_put(s, &vp.p, NULL);
+    body_unref(&vp.p.body);
+    return r == STORE_STORED || r == STORE_OLDER;
+}
+
+/* A row that is of no use is removed, sooner or later: what does not fit here is found again. */
+static void
+spend(struct disk *d, uint32_t id)
+{
+    pthread_mutex_lock(&d->mtx);
+    if (d->nspent < NELEM(d->spent)) {
+        d->spent[d->nspent++] = id;
+        pthread_cond_signal(&d->wake);
+    }
+    pthread_mutex_unlock(&d->mtx);
+}
+
+static bool
+promote(struct disk *d, const struct tier_ask *a, uint32_t id, struct slice in, uint64_t stamp,
+    bool soft)
+{
+    struct value v;
+    enum value_verdict verdict = value_read(in, &v);
+
+    if (verdict == VALUE_BAD)
+        COUNT(disk_bad);
+    if (verdict != VALUE_GOOD || (slice_eq(v.key, a->key.bytes) && !value_useful(&v, wall_ms()))) {
+        spend(d, id);
+        return false;
+    }
+    if (!slice_eq(v.key, a->key.bytes))
+        return false;
+    index_touch(&d->index, id, a->key.hash);
+    return put(d->store, &v, stamp, soft);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+struct rows { uint32_t id[DISK_VARIANTS]; bool soft[DISK_VARIANTS]; size_t n; };
+
+static int
+find_rows(struct disk_reader *r, uint64_t key, struct rows *rows)
+{
+    sqlite3_stmt *st = r->st[R_FIND];
+    int rc;
+
+    rows->n = 0;
+    sqlite3_bind_int64(st, 1, (int64_t)key);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && rows->n < DISK_VARIANTS) {
+        rows->id[rows->n] = (uint32_t)sqlite3_column_int64(st, 0);
+        rows->soft[rows->n++] = sqlite3_column_int(st, 1) != 0;
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+static int
+read_row(struct disk_reader *r, const struct tier_ask *a, uint32_t id, uint64_t stamp, bool soft,
+    bool *found)
+{
+    sqlite3_stmt *st = r->st[R_VALUE];
+    int rc;
+
+    sqlite3_bind_int64(st, 1, id);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW) {
+        struct slice in = { sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0) };
+
+        *found |= promote(r->disk, a, id, in, stamp, soft);
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+static int
+step(struct disk_reader *r, int statement)
+{
+    int rc = sqlite3_step(r->st[statement]);
+
+    sqlite3_reset(r->st[statement]);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* In one transaction: rows and values are of one state of the file. */
+static int
+look_up(struct disk_reader *r, const struct tier_ask *a, bool *found)
+{
+    uint64_t stamp = atomic_load_explicit(&r->disk->applied, memory_order_acquire);
+    struct rows rows;
+    int rc = step(r, R_BEGIN);
+
+    if (rc != SQLITE_OK)
+        return rc;
+    rc = find_rows(r, a->key.hash, &rows);
+    for (size_t i = rows.n; i > 0 && rc == SQLITE_OK; i--)
+        rc = read_row(r, a, rows.id[i - 1], stamp, rows.soft[i - 1], found);
+    step(r, R_END);
+    return rc;
+}
+
+/* Under renew. */
+static void
+answer(struct disk_reader *r, struct tier_ask *a)
+{
+    struct disk *d = r->disk;
+    struct err e = { 0 };
+    bool found = false;
+    int rc = SQLITE_OK;
+
+    if (d->db == NULL)
+        return;                         /* there is no file for now */
+    if (r->db == NULL)
+        rc = file_open_reader(d, &r->db, r->st, &e);
+    if (rc == SQLITE_OK)
+        rc = look_up(r, a, &found);
+    if (rc != SQLITE_OK)
+        COUNT(disk_failures);
+    if (file_is_damage(rc)) {
+        pthread_mutex_lock(&d->mtx);
+        d->damaged = true;
+        pthread_cond_signal(&d->wake);
+        pthread_mutex_unlock(&d->mtx);
+    }
+    if (found)
+        a->answer = TIER_FOUND;
+}
+
+/* ---- asks ----------------------------------------------------------------------------------- */
+
+static void
+unlink_ask(struct tier_ask *a)
+{
+    struct disk *d = a->disk;
+
+    pthread_mutex_lock(&d->asks_mtx);
+    if (a->newer != NULL)
+        a->newer->older = a->older;
+    else
+        d->asks = a->older;
+    if (a->older != NULL)
+        a->older->newer = a->newer;
+    d->nasks--;
+    pthread_mutex_unlock(&d->asks_mtx);
+}
+
+static void
+on_answer(struct loop_msg *m)
+{
+    struct tier_ask *a = CONTAINER(m, struct tier_ask, msg);
+    void (*done)(void *arg, enum tier_answer) = a->done;
+    enum tier_answer what = a->answer;
+    bool cancelled = atomic_load(&a->cancelled);
+    void *arg = a->arg;
+
+    unlink_ask(a);
+    free(a);
+    if (!cancelled)
+        done(arg, what);
+}
+
+void
+tier_cancel(struct tier_ask **ap)
+{
+    struct tier_ask *a = *ap;
+
+    *ap = NULL;
+    if (a != NULL)
+        atomic_store(&a->cancelled, true);
+}
+
+static struct tier_ask *
+new_ask(struct disk *d, struct loop *l, const struct tier_want *w)
+{
+    struct tier_ask *a = calloc(1, sizeof *a + w->key->bytes.n);
+
+    if (a == NULL)
+        return NULL;
+    a->msg.run = on_answer;
+    a->disk = d;
+    a->loop = l;
+    a->done = w->done;
+    a->arg = w->arg;
+    a->key = *w->key;
+    memcpy(a->text, w->key->bytes.p, w->key->bytes.n);
+    a->key.bytes.p = a->text;
+    return a;
+}
+
+/* false: too many ask already. */
+static bool
+queue_ask(struct disk *d, struct tier_ask *a)
+{
+    bool room;
+
+    pthread_mutex_lock(&d->asks_mtx);
+    if ((room = d->nasks < DISK_ASKS)) {
+        d->nasks++;
+        if ((a->older = d->asks) != NULL)
+            d->asks->newer = a;
+        d->asks = a;
+        *d->waiting_end = a;
+        d->waiting_end = &a->next;
+        pthread_cond_signal(&d->asks_wake);
+    }
+    pthread_mutex_unlock(&d->asks_mtx);
+    return room;
+}
+
+struct tier_ask *
+disk_get(struct disk *d, struct loop *l, const struct tier_want *w)
+{
+    struct tier_ask *a;
+
+    if (w->have_stale || !atomic_load(&d->ready))
+        return NULL;
+    if (!index_may_have(&d->index, w->key->hash)) {
+        COUNT(disk_misses);
+        return NULL;
+    }
+    if ((a = new_ask(d, l, w)) == NULL || !queue_ask(d, a)) {
+        COUNT(disk_unasked);
+        free(a);
+        return NULL;
+    }
+    return a;
+}
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+static struct tier_ask *
+next_ask(struct disk *d)
+{
+    struct tier_ask *a = NULL;
+
+    pthread_mutex_lock(&d->asks_mtx);
+    while (!d->asks_stop && (a = d->waiting) == NULL)
+        pthread_cond_wait(&d->asks_wake, &d->asks_mtx);
+    if (d->asks_stop)
+        a = NULL;
+    else if ((d->waiting = a->next) == NULL)
+        d->waiting_end = &d->waiting;
+    pthread_mutex_unlock(&d->asks_mtx);
+    return a;
+}
+
+void *
+disk_read(void *arg)
+{
+    struct disk_reader *r = arg;
+    struct disk *d = r->disk;
+    struct tier_ask *a;
+
+    rcu_enter_thread();
+    while ((a = next_ask(d)) != NULL) {
+        if (!atomic_load(&a->cancelled)) {
+            pthread_rwlock_rdlock(&d->renew);
+            answer(r, a);
+            pthread_rwlock_unlock(&d->renew);
+            if (a->answer == TIER_FOUND)
+                COUNT(disk_hits);
+            else
+                COUNT(disk_misses);
+        }
+        loop_post(a->loop, &a->msg);
+    }
+    rcu_leave_thread();
+    return NULL;
+}

@@ -1,0 +1,784 @@
+/*
+ * The disk tier's writer: one thread that alone changes the file and the index.
+ *
+ * Model    a turn takes what there is, in this order: purges, rows to remove, responses to keep, as
+ *          many as one transaction holds, then who waits for erasure, then a piece of the index. An
+ *          object is written if memory still has it and no purge forbids it (store_parts_of,
+ *          store_may_keep); a purge that is told later stands in the ring behind it and removes
+ *          the row. What memory evicted before its turn is not written.
+ * Size     the file has three parts in 80 less than the tier: one for what the WAL may hold before a
+ *          checkpoint, one for a transaction, one for its last step. Room is made before a row is
+ *          put, by eviction within the same transaction; what that frees is overwritten by what
+ *          comes, so the file stays as large as it has become.
+ * Failure  a transaction that fails is taken back whole, and the index loaded anew. Then nothing is
+ *          kept until a retry succeeds, at growing intervals; purges stay in the ring, and `applied`
+ *          where it was: what is still found is put into memory with that stamp, so memory refuses
+ *          it if a purge has matched it since. A file that is damaged is set aside, once noticed.
+ * Threads  the writer's; disk_variant and disk_tag: any.
+ */
+#include "tier/disk.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "stats/stats.h"
+
+#define NICE          5
+#define PURGES        64                /* entries of the ring in one transaction */
+#define RETRY_MIN_US  ((int64_t)1000000)
+#define RETRY_MAX_US  ((int64_t)30000000)
+#define ROW_PAGES     4                 /* of thin tables and indexes that a row touches */
+#define PAYLOAD       (DISK_PAGE - 4)   /* of an overflow page */
+#define TAGS_MAX      (256 + 2 * STORE_GROUPS_MAX + 1)
+
+/* ---- statements ----------------------------------------------------------------------------- */
+
+int
+write_step(struct disk *d, int statement)
+{
+    int rc = sqlite3_step(d->st[statement]);
+
+    sqlite3_reset(d->st[statement]);
+    sqlite3_clear_bindings(d->st[statement]);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+/* Of a statement that gives one number. */
+static int
+number(struct disk *d, int statement, int64_t *n)
+{
+    int rc = sqlite3_step(d->st[statement]);
+
+    *n = rc == SQLITE_ROW ? sqlite3_column_int64(d->st[statement], 0) : 0;
+    sqlite3_reset(d->st[statement]);
+    return rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
+}
+
+static int
+used(struct disk *d, uint32_t *pages)
+{
+    int64_t all, unused = 0;
+    int rc = number(d, W_PAGES, &all);
+
+    if (rc == SQLITE_OK)
+        rc = number(d, W_FREE, &unused);
+    *pages = (uint32_t)(all - unused);
+    return rc;
+}
+
+/* ---- transactions --------------------------------------------------------------------------- */
+
+int
+write_begin(struct disk *d)
+{
+    int rc = d->in_txn ? SQLITE_OK : write_step(d, W_BEGIN);
+
+    d->in_txn = rc == SQLITE_OK;
+    return rc;
+}
+
+int
+write_checkpoint(struct disk *d, bool durable)
+{
+    int rc = SQLITE_OK;
+
+    if (durable)
+        rc = sqlite3_exec(d->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    if (rc == SQLITE_OK)
+        d->wal_frames = 0;
+    if (durable)
+        sqlite3_exec(d->db, "PRAGMA synchronous = OFF", NULL, NULL, NULL);
+    return rc;
+}
+
+static void
+tell(struct disk *d)
+{
+    stats_gauge_set(GAUGE_disk_objects, d->index.live);
+    stats_gauge_set(GAUGE_disk_bytes, (int64_t)atomic_load(&d->used_pages) * DISK_PAGE);
+}
+
+/* A checkpoint waits for readers, who are quick. Where somebody else reads the file, the WAL grows
+ * by a transaction; then nothing is kept until it has ended. */
+int
+write_commit(struct disk *d)
+{
+    uint32_t pages;
+    int rc;
+
+    if (!d->in_txn)
+        return SQLITE_OK;
+    if ((rc = used(d, &pages)) == SQLITE_OK)
+        rc = write_step(d, W_COMMIT);
+    if (rc != SQLITE_OK)
+        return rc;
+    d->in_txn = false;
+    d->txn_pages = 0;
+    atomic_store(&d->used_pages, pages);
+    tell(d);
+    if ((uint32_t)d->wal_frames >= d->wal_pages)
+        rc = write_checkpoint(d, false);
+    return rc == SQLITE_BUSY && (uint32_t)d->wal_frames < 2 * d->wal_pages ? SQLITE_OK : rc;
+}
+
+int
+write_split(struct disk *d)
+{
+    int rc = d->txn_pages >= d->wal_pages ? write_commit(d) : SQLITE_OK;
+
+    return rc == SQLITE_OK ? write_begin(d) : rc;
+}
+
+/* ---- a new file ----------------------------------------------------------------------------- */
+
+/* Readers' connections go too: a file that is open somewhere keeps its bytes. */
+int
+write_renew(struct disk *d, bool keep)
+{
+    struct err e = { 0 };
+    int rc;
+
+    pthread_rwlock_wrlock(&d->renew);
+    for (size_t i = 0; i < NELEM(d->readers); i++)
+        file_close(&d->readers[i].db, d->readers[i].st, READER_N);
+    file_close(&d->db, d->st, WRITER_N);
+    d->in_txn = false;
+    d->txn_pages = 0;
+    if (keep)
+        file_set_aside(d);
+    else
+        file_remove(d);
+    rc = file_open_writer(d, &e);
+    pthread_rwlock_unlock(&d->renew);
+    index_reset(&d->index, 0);
+    index_loaded(&d->index);
+    d->index_lost = false;
+    atomic_store(&d->used_pages, 0);
+    tell(d);
+    if (rc != SQLITE_OK)
+        log_limited(&d->limited, LOG_ERROR, "%s", e.text);
+    return rc;
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+static uint32_t
+pages_of(uint64_t bytes)
+{
+    return (uint32_t)(bytes / PAYLOAD) + ROW_PAGES;
+}
+
+int
+write_remove(struct disk *d, uint32_t id)
+{
+    sqlite3_stmt *row = d->st[W_ROW];
+    uint64_t tags[TAGS_MAX];
+    size_t n = 0;
+    int rc;
+
+    sqlite3_bind_int64(row, 1, id);
+    rc = sqlite3_step(row);
+    if (rc == SQLITE_ROW) {
+        n = (size_t)sqlite3_column_bytes(row, 1);
+        n = n < sizeof tags ? n : sizeof tags;
+        if (n > 0)
+            memcpy(tags, sqlite3_column_blob(row, 1), n);
+        d->txn_pages += pages_of((uint64_t)sqlite3_column_int64(row, 0)) +
+            (uint32_t)(n / sizeof tags[0]);
+    }
+    sqlite3_reset(row);
+    for (size_t i = 0; i < n / sizeof tags[0] && rc == SQLITE_ROW; i++) {
+        sqlite3_bind_int64(d->st[W_DEL_TAG], 1, (int64_t)tags[i]);
+        sqlite3_bind_int64(d->st[W_DEL_TAG], 2, id);
+        rc = write_step(d, W_DEL_TAG) == SQLITE_OK ? SQLITE_ROW : sqlite3_errcode(d->db);
+    }
+    for (int st = W_DEL; st <= W_DEL_VALUE && rc == SQLITE_ROW; st++) {
+        sqlite3_bind_int64(d->st[st], 1, id);
+        rc = write_step(d, st) == SQLITE_OK ? SQLITE_ROW : sqlite3_errcode(d->db);
+    }
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return rc;
+    index_remove(&d->index, id);
+    return SQLITE_OK;
+}
+
+/* *room: false where nothing can be evicted, as long as the index is not loaded. */
+static int
+make_room(struct disk *d, uint32_t pages, bool *room)
+{
+    uint32_t now;
+    int rc;
+
+    *room = false;
+    while ((rc = write_split(d)) == SQLITE_OK && (rc = used(d, &now)) == SQLITE_OK) {
+        uint32_t victim;
+
+        *room = now + pages <= d->high_pages;
+        if (*room || (victim = index_victim(&d->index)) == 0)
+            return SQLITE_OK;
+        if ((rc = write_remove(d, victim)) != SQLITE_OK)
+            return rc;
+        COUNT(disk_evictions);
+    }
+    return rc;
+}
+
+/* ---- a response ----------------------------------------------------------------------------- */
+
+uint64_t
+disk_variant(struct slice vary, struct slice variant)
+{
+    struct buf b = { 0 };
+    uint64_t hash;
+
+    if (vary.n == 0)
+        return 0;
+    buf_adds(&b, vary);
+    buf_addc(&b, '\0');
+    buf_adds(&b, variant);
+    hash = b.failed ? key_hash(variant) : key_hash(buf_slice(&b));
+    buf_free(&b);
+    return hash != 0 ? hash : 1;
+}
+
+uint64_t
+disk_tag(char kind, struct slice text)
+{
+    return key_hash(text) * 0x9e3779b97f4a7c15u ^ (uint64_t)kind;   /* 2^64 / golden ratio */
+}
+
+struct copy { struct buf b; struct body *body; uint64_t stamp; bool good; };
+
+/* Under a lock of the store. */
+static void
+copy_parts(void *arg, const struct store_parts *p)
+{
+    struct copy *c = arg;
+
+    if ((c->good = value_begin(p, &c->b))) {
+        c->body = body_ref(p->body);
+        c->stamp = p->stamp;
+    }
+}
+
+static void
+copy_body(struct copy *c)
+{
+    struct body_cursor at = { 0 };
+    uint64_t left = body_size(c->body);
+
+    while (left > 0) {
+        struct iovec v[16];
+        size_t n = body_pieces(c->body, &at, body_size(c->body), v, NELEM(v));
+
+        for (size_t i = 0; i < n; i++) {
+            buf_add(&c->b, v[i].iov_base, v[i].iov_len);
+            body_skip(c->body, &at, v[i].iov_len);
+            left -= v[i].iov_len;
+        }
+    }
+    body_unref(&c->body);
+}
+
+/* What it replaces, as store_put has it, and what is over the limit of variants. */
+static int
+replace(struct disk *d, const struct key *k, uint64_t variant)
+{
+    sqlite3_stmt *rows = d->st[W_VARIANTS];
+    uint32_t go[DISK_VARIANTS * 2];
+    size_t n = 0, kept = 0;
+    int rc;
+
+    sqlite3_bind_int64(rows, 1, (int64_t)k->hash);
+    while ((rc = sqlite3_step(rows)) == SQLITE_ROW && n < NELEM(go)) {
+        uint64_t theirs = (uint64_t)sqlite3_column_int64(rows, 1);
+
+        if (variant == 0 || theirs == 0 || theirs == variant || ++kept >= DISK_VARIANTS)
+            go[n++] = (uint32_t)sqlite3_column_int64(rows, 0);
+    }
+    sqlite3_reset(rows);
+    rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+    for (size_t i = 0; i < n && rc == SQLITE_OK; i++)
+        rc = write_remove(d, go[i]);
+    return rc;
+}
+
+static int
+put_tags(struct disk *d, uint32_t id, const uint64_t *tags, size_t n)
+{
+    int rc = SQLITE_OK;
+
+    for (size_t i = 0; i < n && rc == SQLITE_OK; i++) {
+        sqlite3_bind_int64(d->st[W_PUT_TAG], 1, (int64_t)tags[i]);
+        sqlite3_bind_int64(d->st[W_PUT_TAG], 2, id);
+        rc = write_step(d, W_PUT_TAG);
+    }
+    return rc;
+}
+
+/* A group counts twice: with its origin, and without. */
+static size_t
+list_tags(const struct store_parts *p, uint64_t tags[TAGS_MAX])
+{
+    const struct key *k = p->key;
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->ntags; i++)
+        tags[n++] = disk_tag(TAG_OF_TAG, p->tags[i]);
+    for (size_t i = 0; i < p->ngroups; i++) {
+        struct slice g = p->groups[i];
+        const char *wall = memchr(g.p, '\0', g.n);
+
+        tags[n++] = disk_tag(TAG_OF_GROUP, g);
+        tags[n++] = disk_tag(TAG_OF_GROUP, (struct slice){ wall, (size_t)(g.p + g.n - wall) });
+    }
+    if (k->bytes.n > k->url_n)
+        tags[n++] = disk_tag(TAG_OF_URL, (struct slice){ k->bytes.p, k->url_n });
+    return n;
+}
+
+static int
+put_row(struct disk *d, uint32_t id, const struct store_parts *p, struct slice value)
+{
+    sqlite3_stmt *put = d->st[W_PUT], *content = d->st[W_PUT_VALUE];
+    uint64_t tags[TAGS_MAX];
+    size_t n = list_tags(p, tags);
+    int rc;
+
+    d->txn_pages += pages_of(value.n) + (uint32_t)n;
+    sqlite3_bind_int64(put, 1, id);
+    sqlite3_bind_int64(put, 2, (int64_t)p->key->hash);
+    sqlite3_bind_int64(put, 3, (int64_t)disk_variant(p->vary, p->variant));
+    sqlite3_bind_int64(put, 4, (int64_t)p->route_id);
+    sqlite3_bind_int64(put, 5, p->meta.response_ms);
+    sqlite3_bind_int64(put, 6, (int64_t)value.n);
+    sqlite3_bind_text(put, 7, p->key->bytes.p, (int)p->key->url_n, SQLITE_STATIC);
+    sqlite3_bind_blob(put, 8, tags, (int)(n * sizeof tags[0]), SQLITE_STATIC);
+    if ((rc = write_step(d, W_PUT)) != SQLITE_OK)
+        return rc;
+    sqlite3_bind_int64(content, 1, id);
+    sqlite3_bind_blob64(content, 2, value.p, value.n, SQLITE_STATIC);
+    rc = write_step(d, W_PUT_VALUE);
+    return rc == SQLITE_OK ? put_tags(d, id, tags, n) : rc;
+}
+
+static int
+keep(struct disk *d, const struct store_parts *p, struct slice value)
+{
+    uint64_t variant = disk_variant(p->vary, p->variant);
+    bool room = false;
+    uint32_t id;
+    int rc = write_begin(d);
+
+    if (rc == SQLITE_OK)
+        rc = replace(d, p->key, variant);
+    if (rc == SQLITE_OK)
+        rc = make_room(d, pages_of(value.n), &room);
+    if (rc != SQLITE_OK || !room || (id = index_take(&d->index)) == 0) {
+        COUNT(disk_drops);
+        return rc;
+    }
+    if ((rc = put_row(d, id, p, value)) != SQLITE_OK) {
+        COUNT(disk_drops);
+        return rc;
+    }
+    index_put(&d->index, id, p->key->hash, value.n);
+    COUNT(disk_stores);
+    return SQLITE_OK;
+}
+
+/* The purges that were taken from the ring must be seen by what comes: the store tells of one just
+ * before it publishes it. */
+static bool
+allowed(struct disk *d, const struct store_parts *p)
+{
+    while (store_stamp(d->store) < d->taken)
+        sched_yield();
+    return store_may_keep(d->store, p);
+}
+
+static int
+write_object(struct disk *d, struct object *o)
+{
+    struct copy c = { .good = false };
+    struct value_parts vp;
+    struct value v;
+    int rc = SQLITE_OK;
+
+    (void)store_parts_of(d->store, o, copy_parts, &c);
+    if (c.good) {
+        copy_body(&c);
+        c.good = !c.b.failed;
+    }
+    if (c.good) {
+        value_seal(&c.b);
+        c.good = value_read(buf_slice(&c.b), &v) == VALUE_GOOD;
+    }
+    if (c.good) {
+        value_to_parts(&v, &vp);
+        vp.p.stamp = c.stamp;
+        if (allowed(d, &vp.p))
+            rc = keep(d, &vp.p, buf_slice(&c.b));
+    }
+    buf_free(&c.b);
+    return rc;
+}
+
+/* ---- a turn --------------------------------------------------------------------------------- */
+
+static void
+free_put(struct disk *d, struct disk_put *p)
+{
+    pthread_mutex_lock(&d->mtx);
+    d->queued -= p->bytes;
+    stats_gauge_set(GAUGE_disk_queue, (int64_t)d->queued);
+    pthread_mutex_unlock(&d->mtx);
+    object_unref(&p->o);
+    free(p);
+}
+
+static struct disk_put *
+take_put(struct disk *d)
+{
+    struct disk_put *p;
+
+    pthread_mutex_lock(&d->mtx);
+    if ((p = d->puts) != NULL && (d->puts = p->next) == NULL)
+        d->puts_end = &d->puts;
+    pthread_mutex_unlock(&d->mtx);
+    return p;
+}
+
+static bool
+purges_wait(struct disk *d)
+{
+    bool wait;
+
+    pthread_mutex_lock(&d->mtx);
+    wait = !ring_empty(&d->ring);
+    pthread_mutex_unlock(&d->mtx);
+    return wait;
+}
+
+static int
+do_puts(struct disk *d)
+{
+    struct disk_put *p;
+    int rc = SQLITE_OK;
+
+    while (rc == SQLITE_OK && d->txn_pages < d->wal_pages && !purges_wait(d) &&
+        (p = take_put(d)) != NULL) {
+        rc = write_object(d, p->o);
+        free_put(d, p);
+    }
+    return rc == SQLITE_OK ? write_commit(d) : rc;
+}
+
+static void
+drop_puts(struct disk *d)
+{
+    struct disk_put *p;
+
+    while ((p = take_put(d)) != NULL) {
+        COUNT(disk_drops);
+        free_put(d, p);
+    }
+}
+
+/* What was taken from the ring up to `at` is in the file. */
+static int
+purged(struct disk *d, uint64_t at, uint64_t seq)
+{
+    int rc = write_commit(d);
+
+    if (rc != SQLITE_OK)
+        return rc;
+    pthread_mutex_lock(&d->mtx);
+    ring_free(&d->ring, at);
+    pthread_mutex_unlock(&d->mtx);
+    if (seq > atomic_load(&d->applied))
+        atomic_store(&d->applied, seq);
+    return SQLITE_OK;
+}
+
+static int
+do_overflow(struct disk *d, uint64_t seq)
+{
+    int rc = write_renew(d, false);
+
+    if (rc != SQLITE_OK)
+        return rc;
+    log_warn("cache.disk %s: more purges came than could be noted; it begins empty", d->path);
+    pthread_mutex_lock(&d->mtx);
+    ring_free_all(&d->ring, seq);
+    pthread_mutex_unlock(&d->mtx);
+    d->taken = seq > d->taken ? seq : d->taken;
+    if (seq > atomic_load(&d->applied))
+        atomic_store(&d->applied, seq);
+    return SQLITE_OK;
+}
+
+static int
+do_purge(struct disk *d, const struct ring_entry *e)
+{
+    int rc;
+
+    if (e->kind == STORE_PURGE_ALL && !e->soft)
+        return write_renew(d, false);
+    rc = write_begin(d);
+    return rc == SQLITE_OK ? purge_apply(d, e) : rc;
+}
+
+/* Numbers of the last process say nothing in this one; nor is a drop numbered. */
+static bool
+numbered(const struct disk *d, const struct ring_entry *e, uint64_t at)
+{
+    return at > d->old_end && e->kind != RING_DROP;
+}
+
+static int
+do_purges(struct disk *d)
+{
+    uint64_t at = 0, last = 0, seq;
+    struct ring_entry e;
+    int rc = SQLITE_OK;
+
+    for (unsigned n = 1; rc == SQLITE_OK; n++) {
+        bool over, more;
+
+        pthread_mutex_lock(&d->mtx);
+        over = ring_overflowed(&d->ring, &seq);
+        more = !over && ring_next(&d->ring, &at, &e);
+        pthread_mutex_unlock(&d->mtx);
+        if (over)
+            return do_overflow(d, seq);
+        if (!more)
+            break;
+        if (numbered(d, &e, at)) {
+            last = e.seq;
+            d->taken = e.seq;
+        }
+        rc = do_purge(d, &e);
+        if (rc == SQLITE_OK && n % PURGES == 0)
+            rc = purged(d, at, last);
+    }
+    if (rc == SQLITE_OK && at > 0)
+        rc = purged(d, at, last);
+    if (rc == SQLITE_OK)
+        atomic_store(&d->ready, true);
+    return rc;
+}
+
+static int
+do_spent(struct disk *d)
+{
+    uint32_t ids[DISK_SPENT];
+    unsigned n;
+    int rc = SQLITE_OK;
+
+    pthread_mutex_lock(&d->mtx);
+    n = d->nspent;
+    memcpy(ids, d->spent, n * sizeof ids[0]);
+    d->nspent = 0;
+    pthread_mutex_unlock(&d->mtx);
+    for (unsigned i = 0; i < n && rc == SQLITE_OK; i++)
+        if ((rc = write_split(d)) == SQLITE_OK)
+            rc = write_remove(d, ids[i]);
+    return rc;
+}
+
+static void
+answer_erases(struct disk_erase *e, bool ok)
+{
+    for (struct disk_erase *next; e != NULL; e = next) {
+        next = e->next;
+        e->ok = ok;
+        loop_post(e->loop, &e->msg);
+    }
+}
+
+/* Deleted cells and pages are zeros in the file once the WAL, where older states of them are, has
+ * been copied to it and is cut off. */
+static int
+do_erases(struct disk *d, struct disk_erase *e)
+{
+    int rc = write_checkpoint(d, true);
+
+    file_forget_aside(d);
+    answer_erases(e, rc == SQLITE_OK);
+    return rc == SQLITE_BUSY ? SQLITE_OK : rc;
+}
+
+static int
+load_piece(struct disk *d)
+{
+    sqlite3_stmt *rows = d->st[W_LOAD];
+    int rc, n = 0;
+
+    sqlite3_bind_int64(rows, 1, d->index.cursor);
+    sqlite3_bind_int64(rows, 2, d->index.last);
+    for (; (rc = sqlite3_step(rows)) == SQLITE_ROW; n++) {
+        int64_t id = sqlite3_column_int64(rows, 0);
+
+        /* A row takes some bytes, and numbers are used again. */
+        if (id > d->size / 32 || index_load(&d->index, (uint32_t)id,
+                (uint64_t)sqlite3_column_int64(rows, 1),
+                (uint64_t)sqlite3_column_int64(rows, 2)) == -1) {
+            rc = SQLITE_CORRUPT;
+            break;
+        }
+    }
+    sqlite3_reset(rows);
+    if (rc == SQLITE_DONE && n == 0)
+        index_loaded(&d->index);
+    tell(d);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int
+find_index(struct disk *d)
+{
+    int64_t last;
+    int rc = number(d, W_LAST, &last);
+
+    if (rc == SQLITE_OK && last > d->size / 32)
+        rc = SQLITE_CORRUPT;
+    if (rc == SQLITE_OK) {
+        index_reset(&d->index, (uint32_t)last);
+        d->index_lost = false;
+    }
+    return rc;
+}
+
+static int
+turn(struct disk *d, struct disk_erase **erases, bool damaged)
+{
+    struct disk_erase *e = *erases;
+    int rc = damaged ? SQLITE_CORRUPT : SQLITE_OK;
+
+    if (rc == SQLITE_OK && d->db == NULL)
+        rc = write_renew(d, false);
+    if (rc == SQLITE_OK && d->index_lost)
+        rc = find_index(d);
+    if (rc == SQLITE_OK)
+        rc = do_purges(d);
+    if (rc == SQLITE_OK)
+        rc = do_spent(d);
+    if (rc == SQLITE_OK)
+        rc = do_puts(d);
+    if (rc == SQLITE_OK && e != NULL) {
+        *erases = NULL;
+        rc = do_erases(d, e);
+    }
+    if (rc == SQLITE_OK && !d->index.loaded)
+        rc = load_piece(d);
+    return rc;
+}
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+static void
+fail(struct disk *d, int rc)
+{
+    int os = d->db != NULL ? sqlite3_system_errno(d->db) : 0;
+
+    if (file_is_damage(rc)) {
+        log_error("cache.disk %s: %s: it is damaged; it was set aside as %s" FILE_ASIDE ", and a "
+            "new one begun", d->file, sqlite3_errstr(rc), d->file);
+        if (write_renew(d, true) == SQLITE_OK)
+            return;
+    } else if (d->db != NULL && d->in_txn) {
+        sqlite3_exec(d->db, "ROLLBACK", NULL, NULL, NULL);
+        d->in_txn = false;
+        d->txn_pages = 0;
+        d->index_lost = true;
+    }
+    if (!atomic_exchange(&d->failing, true))
+        log_error("cache.disk %s: %s%s%s; nothing is kept there until that is over", d->file,
+            sqlite3_errstr(rc), os != 0 ? ": " : "", os != 0 ? strerror(os) : "");
+    COUNT(disk_failures);
+    d->backoff_us = d->backoff_us == 0 ? RETRY_MIN_US : d->backoff_us * 2;
+    d->backoff_us = d->backoff_us < RETRY_MAX_US ? d->backoff_us : RETRY_MAX_US;
+    d->retry_us = now_us() + d->backoff_us;
+    drop_puts(d);
+}
+
+static void
+succeed(struct disk *d)
+{
+    if (atomic_exchange(&d->failing, false))
+        log_info("cache.disk %s: works again", d->file);
+    d->backoff_us = d->retry_us = 0;
+}
+
+static bool
+has_work(const struct disk *d)
+{
+    return d->puts != NULL || d->erases != NULL || d->nspent > 0 || d->damaged ||
+        d->index_lost || d->db == NULL || !d->index.loaded || !ring_empty(&d->ring) ||
+        !atomic_load(&d->ready);
+}
+
+/* Under mtx. false: the end. Where the disk fails: until it is to be tried again. */
+static bool
+wait_for_work(struct disk *d)
+{
+    for (;;) {
+        int64_t left = d->retry_us != 0 ? d->retry_us - now_us() : 0;
+        struct timespec until;
+
+        if (d->stop && (left > 0 || now_us() > d->stop_us ||
+                (d->puts == NULL && ring_empty(&d->ring) && d->erases == NULL)))
+            return false;
+        if (left <= 0 && (d->stop || has_work(d)))
+            return true;
+        clock_gettime(CLOCK_REALTIME, &until);
+        left = left > 0 ? left : RETRY_MAX_US;
+        until.tv_sec += left / 1000000;
+        pthread_cond_timedwait(&d->wake, &d->mtx, &until);
+        if (d->retry_us != 0 && d->erases != NULL)
+            return true;                /* who waits is to hear that it cannot be done */
+    }
+}
+
+static void
+work(struct disk *d)
+{
+    pthread_mutex_lock(&d->mtx);
+    while (wait_for_work(d)) {
+        struct disk_erase *erases = d->erases;
+        bool damaged = d->damaged;
+        int rc;
+
+        d->erases = NULL;
+        d->damaged = false;
+        pthread_mutex_unlock(&d->mtx);
+        if ((rc = turn(d, &erases, damaged)) == SQLITE_OK)
+            succeed(d);
+        else
+            fail(d, rc);
+        answer_erases(erases, false);
+        pthread_mutex_lock(&d->mtx);
+    }
+    pthread_mutex_unlock(&d->mtx);
+}
+
+void *
+disk_writer(void *arg)
+{
+    struct disk *d = arg;
+
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);    /* of this thread alone, on Linux */
+    rcu_enter_thread();
+    work(d);
+    drop_puts(d);
+    rcu_leave_thread();
+    return NULL;
+}

@@ -1,0 +1,73 @@
+/*
+ * tier -- what is below memory: whole responses on disk.
+ *
+ * Model    a lower tier never answers a client. What it has under a key is put into the store
+ *          (promoted), and who asked looks up again. So freshness, variants, validation and purges
+ *          are decided in one place. A value is a whole response in a versioned, checksummed form
+ *          (value.c); what cannot be read is a miss, counted. What is stored by No-Vary-Search,
+ *          parts of a representation, marks and coded forms are in memory alone.
+ * Purges   a tier hears of every purge from the store, in order, before store_purge returns.
+ * Threads  any; done comes on the loop that asked, exactly once, never from inside tier_get.
+ */
+#ifndef WEIR_TIER_H
+#define WEIR_TIER_H
+
+#include "base/base.h"
+#include "key/key.h"
+#include "store/store.h"
+
+/* What is configured; borrowed until tiers_open returns. */
+struct tier_options {
+    const char *disk_path;              /* a directory, made if it is not there; NULL: no disk */
+    int64_t     disk_size;              /* bytes of all its files together; TIER_DISK_MIN or more */
+    int64_t     disk_max_object;        /* bytes of a body; no more than a part in 80 of the size
+                                           is kept in any case */
+};
+#define TIER_DISK_MIN ((int64_t)16 << 20)
+
+struct tiers;
+/* NULL with e->code 0 and no text: none is configured. A disk tier that cannot be opened is an
+ * error that names path and remedy; one that is damaged, or of another schema, is begun anew, and
+ * the log says so. Starts the tier's threads and sets the store's listeners: before there are other
+ * threads. */
+struct tiers *tiers_open(const struct tier_options *o, struct store *s, struct err *e);
+/* Writes out what waits (a few seconds at most), marks a clean end, ends the threads. When the loops
+ * have stopped and nobody purges any more, before store_free. Who still waits for an answer does
+ * not get it. NULL is fine. */
+void tiers_close(struct tiers **tp);
+
+enum tier_answer {
+    TIER_NONE,                          /* nothing was found */
+    TIER_FOUND,                         /* something was promoted: look up again */
+};
+
+struct tier_want {
+    const struct key *key;              /* borrowed until tier_get returns */
+    bool have_stale;                    /* memory has it, stale: a disk has nothing newer */
+    void (*done)(void *arg, enum tier_answer a);
+    void *arg;
+};
+struct tier_ask;
+/* On l's thread. NULL: there is nothing to ask, known at once (t is NULL, no tier has it, or too
+ * many ask already): as TIER_NONE; done is not called. */
+struct tier_ask *tier_get(struct tiers *t, struct loop *l, const struct tier_want *w);
+/* done does not come; on the loop that asked, before done; NULL is fine. */
+void tier_cancel(struct tier_ask **ap);
+
+/* A whole response was stored in memory: it goes to the tiers behind it, unless too much waits
+ * (counted), or it leaves memory before its turn. Takes a reference. t may be NULL. */
+void tier_put(struct tiers *t, struct object *o);
+
+/* done(arg, ok) on l when no tier has bytes any more that a purge before this call removed; ok:
+ * false when that could not be done. -1: memory is out, done is not called. */
+int  tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok), void *arg);
+
+struct tier_figures {
+    uint64_t objects, bytes, limit;     /* bytes: in use; limit: of all its files */
+    uint64_t queued_bytes;              /* not yet written */
+    bool     loading;                   /* its index is not in memory yet: every miss costs I/O */
+    bool     failing;                   /* the disk is full or fails: nothing is kept for now */
+};
+bool tier_disk_figures(struct tiers *t, struct tier_figures *f);        /* false: there is none */
+
+#endif

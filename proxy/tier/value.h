@@ -1,0 +1,49 @@
+/*
+ * The form in which a whole response stands in a lower tier (value.c).
+ */
+#ifndef WEIR_TIER_VALUE_H
+#define WEIR_TIER_VALUE_H
+
+#include "tier/tier.h"
+
+struct value {
+    struct slice key;                   /* whole, as struct key has it */
+    struct slice vary, variant, head;   /* as struct store_parts has them */
+    uint32_t status_n, etag_at, etag_n;
+    struct sem_meta meta;
+    uint64_t route_id;
+    uint64_t position[2];               /* of the purge stream, of a shared tier; else 0 */
+    struct slice tags, groups;          /* each text behind its length; value_next */
+    uint32_t ntags, ngroups;
+    struct slice body;
+};
+
+/* What store_put takes, of a value; tags and groups have room for all that it may take. */
+struct value_parts {
+    struct key key;
+    struct store_parts p;
+    struct slice tags[256], groups[STORE_GROUPS_MAX];
+};
+
+/* Appends all of it but the body, of which only the size is looked at, and which the caller appends
+ * behind it, then seals. false: memory is out, or it is nothing that a value can be. */
+bool value_begin(const struct store_parts *p, struct buf *b);
+void value_seal(struct buf *b);         /* the whole value and nothing else is in b */
+uint64_t value_size(const struct store_parts *p);
+
+enum value_verdict {
+    VALUE_GOOD,
+    VALUE_UNKNOWN,                      /* of another version, or no value at all */
+    VALUE_BAD,                          /* damaged */
+};
+/* Reads one; its slices point into `in`. Nothing is read outside of `in`, and nothing is GOOD that
+ * store_put, or who serves what it stored, could not take. */
+enum value_verdict value_read(struct slice in, struct value *v);
+/* The next text of tags or groups of a GOOD value. */
+bool value_next(struct slice *rest, struct slice *text);
+/* As store_put takes it, but for the body, stamp and soft; points into the value. */
+void value_to_parts(const struct value *v, struct value_parts *out);
+/* Could it still be of use to anybody: fresh, served stale, or validated? */
+bool value_useful(const struct value *v, int64_t now_ms);
+
+#endif
