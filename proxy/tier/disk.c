@@ -8,11 +8,11 @@
  *          behind the writers: floods pass its limit (nginx#868), and its loader must read every
  *          file before it knows what it has. trafficserver keeps one ring of bytes and syncs its
  *          directory every minute: a purge takes the entry in the directory away, the bytes stay,
- *          and nobody can say until when (trafficserver#8984, #3496). varnish's file storage forgets
- *          all at a restart. badger, which Souin uses, replays or truncates its log after a crash,
- *          for minutes (badger#676). Hence: room is made before a row is put; purges are durable
- *          against the end of the process before they are reported, and overwrite; a start reads
- *          nothing but what the last process left in the ring.
+ *          and nobody can say until when (trafficserver#8984, #3496). varnish's file storage
+ *          forgets all at a restart. badger, which Souin uses, replays or truncates its log after a
+ *          crash, for minutes (badger#676). Hence: room is made before a row is put; purges are
+ *          durable against the end of the process before they are reported, and overwrite; a start
+ *          reads nothing but what the last process left in the ring.
  * Start    the directory is this process's alone (flock). After a crash it goes on where it was:
  *          the kernel has what was written. After a power failure it begins empty, as it does
  *          where the file is damaged, of another schema, or larger than the size now allows.
@@ -229,6 +229,7 @@ start(struct disk *d, struct err *e)
     int rc;
 
     d->old_end = ring_end(&d->ring);
+    atomic_store(&d->ready, ring_empty(&d->ring));
     atomic_store(&d->applied, store_stamp(d->store));
     rc = pthread_create(&d->writer, NULL, disk_writer, d);
     d->started = rc == 0;
@@ -402,7 +403,7 @@ disk_figures(struct disk *d, struct tier_figures *f)
         .failing = atomic_load(&d->failing) };
     pthread_mutex_lock(&d->index.lock);
     f->objects = d->index.live;
-    f->loading = !d->index.loaded;
+    f->loading = !d->index.loaded || !atomic_load(&d->ready);
     pthread_mutex_unlock(&d->index.lock);
     pthread_mutex_lock(&d->mtx);
     f->queued_bytes = d->queued;

@@ -5,8 +5,8 @@
  *          little; content has the values (value.c), which fill overflow pages; tags leads from the
  *          hashes of an object's tags, groups, and of its URL where the key has parts behind it, to
  *          rows: another text with the same hash is purged with it.
- *          WAL, so that readers and the writer do not wait for one another; no sync at all: what the
- *          process wrote survives the process, and after a power failure the tier is emptied
+ *          WAL, so that readers and the writer do not wait for one another; no sync at all: what
+ *          the process wrote survives the process, and after a power failure the tier is emptied
  *          (disk_ring.c knows). Deleted bytes are overwritten (secure_delete), which costs little:
  *          a page that eviction frees is written anew within the same transaction.
  *          It is a cache: what is damaged is set aside, what is of another schema is removed, and a

@@ -6,14 +6,15 @@
  *          object is written if memory still has it and no purge forbids it (store_parts_of,
  *          store_may_keep); a purge that is told later stands in the ring behind it and removes
  *          the row. What memory evicted before its turn is not written.
- * Size     the file has three parts in 80 less than the tier: one for what the WAL may hold before a
- *          checkpoint, one for a transaction, one for its last step. Room is made before a row is
+ * Size     the file has three parts in 80 less than the tier: one for what the WAL may hold before
+ *          a checkpoint, one for a transaction, one for its last step. Room is made before a row is
  *          put, by eviction within the same transaction; what that frees is overwritten by what
  *          comes, so the file stays as large as it has become.
  * Failure  a transaction that fails is taken back whole, and the index loaded anew. Then nothing is
- *          kept until a retry succeeds, at growing intervals; purges stay in the ring, and `applied`
- *          where it was: what is still found is put into memory with that stamp, so memory refuses
- *          it if a purge has matched it since. A file that is damaged is set aside, once noticed.
+ *          kept until a retry succeeds, at growing intervals; purges stay in the ring, and
+ *          `applied` where it was: what is still found is put into memory with that stamp, so
+ *          memory refuses it if a purge has matched it since. A file that is damaged is set aside,
+ *          once noticed.
  * Threads  the writer's; disk_variant and disk_tag: any.
  */
 #include "tier/disk.h"

@@ -31,9 +31,9 @@ struct tiers;
  * the log says so. Starts the tier's threads and sets the store's listeners: before there are other
  * threads. */
 struct tiers *tiers_open(const struct tier_options *o, struct store *s, struct err *e);
-/* Writes out what waits (a few seconds at most), marks a clean end, ends the threads. When the loops
- * have stopped and nobody purges any more, before store_free. Who still waits for an answer does
- * not get it. NULL is fine. */
+/* Writes out what waits (a few seconds at most), marks a clean end, ends the threads. When the
+ * loops have stopped and nobody purges any more, before store_free. Who still waits for an answer
+ * does not get it. NULL is fine. */
 void tiers_close(struct tiers **tp);
 
 enum tier_answer {
@@ -65,7 +65,8 @@ int  tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok
 struct tier_figures {
     uint64_t objects, bytes, limit;     /* bytes: in use; limit: of all its files */
     uint64_t queued_bytes;              /* not yet written */
-    bool     loading;                   /* its index is not in memory yet: every miss costs I/O */
+    bool     loading;                   /* its index is not in memory yet: every miss costs I/O; or
+                                           purges of the last process are still under way */
     bool     failing;                   /* the disk is full or fails: nothing is kept for now */
 };
 bool tier_disk_figures(struct tiers *t, struct tier_figures *f);        /* false: there is none */

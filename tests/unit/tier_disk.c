@@ -1,0 +1,288 @@
+/*
+ * The disk tier: what is kept, what is found, what purges make of it.
+ */
+#include "tier_kit.h"
+
+static void
+what_was_stored_is_found_after_a_restart_whole(void **state)
+{
+    struct bench *b = *state;
+    char body[64];
+
+    KEEP(b, .key = "http://h/a", .body = "alpha", .tags = { "t" });
+    KEEP(b, .key = "http://h/b|cookie", .body = "beta");
+    forget_memory(b);
+    assert_int_equal(get(b->s, "http://h/a"), STORE_MISS);
+    assert_int_equal(ask(b, "http://h/a"), FOUND);
+    assert_int_equal(get_at(b->s, "http://h/a", NULL, 0, body, NULL), STORE_HIT);
+    assert_string_equal(body, "alpha");
+    assert_int_equal(ask(b, "http://h/b|cookie"), FOUND);
+    ASSERT_BODY(b->s, "http://h/b|cookie", NULL, "beta");
+    purge(b->s, STORE_PURGE_TAG, "t", false);
+    assert_int_equal(get(b->s, "http://h/a"), STORE_MISS);
+}
+
+static void
+what_is_not_there_is_known_without_io_once_the_index_is_loaded(void **state)
+{
+    struct bench *b = *state;
+
+    KEEP(b, .key = "http://h/a", .body = "a");
+    forget_memory(b);
+    settle(b);
+    assert_int_equal(ask(b, "http://h/other"), AT_ONCE);
+    assert_int_equal(ask(b, "http://h/a"), FOUND);
+}
+
+static void
+all_variants_of_a_key_come_and_the_newest_replaces_its_like(void **state)
+{
+    struct bench *b = *state;
+    int64_t now = wall_ms();
+
+    KEEP(b, .key = "http://h/v", .body = "en", .language = "en", .response_ms = now - 4000);
+    KEEP(b, .key = "http://h/v", .body = "de", .language = "de", .response_ms = now - 3000);
+    KEEP(b, .key = "http://h/v", .body = "en2", .language = "en", .response_ms = now - 2000);
+    forget_memory(b);
+    settle(b);
+    assert_int_equal(figures(b).objects, 2);
+    assert_int_equal(ask(b, "http://h/v"), FOUND);
+    ASSERT_BODY(b->s, "http://h/v", "en", "en2");
+    ASSERT_BODY(b->s, "http://h/v", "de", "de");
+    KEEP(b, .key = "http://h/v", .body = "all");
+    forget_memory(b);
+    settle(b);
+    assert_int_equal(figures(b).objects, 1);
+}
+
+static void
+what_memory_has_already_is_left_alone_there(void **state)
+{
+    struct bench *b = *state;
+    uint64_t before;
+
+    KEEP(b, .key = "http://h/a", .body = "a");
+    settle(b);
+    before = stats_counter(STATS_cache_stores);
+    assert_int_equal(ask(b, "http://h/a"), FOUND);
+    assert_int_equal(stats_counter(STATS_cache_stores), before);
+}
+
+static void
+what_nobody_could_use_any_more_is_not_found_and_removed(void **state)
+{
+    struct bench *b = *state;
+
+    KEEP(b, .key = "http://h/old", .body = "old", .lifetime_ms = 1000,
+        .response_ms = wall_ms() - 5000);
+    forget_memory(b);
+    settle(b);
+    assert_int_equal(figures(b).objects, 1);
+    assert_int_equal(ask(b, "http://h/old"), NOTHING);
+    settle(b);
+    assert_int_equal(figures(b).objects, 0);
+}
+
+/* ---- purges --------------------------------------------------------------------------------- */
+
+static const struct purge_case {
+    enum store_purge_kind kind;
+    const char *text;
+    size_t n;
+    uint64_t id;
+    bool a, b, c;                       /* what is left */
+} cases[] = {
+    { STORE_PURGE_URL, "http://h/x/a", 0, 0, false, true, true },
+    { STORE_PURGE_URL, "http://h/x/b", 0, 0, true, false, true },
+    { STORE_PURGE_PREFIX, "http://h/x/", 0, 0, false, false, true },
+    { STORE_PURGE_PATTERN, "/x/?", 0, 0, false, false, true },
+    { STORE_PURGE_TAG, "one", 0, 0, false, true, true },
+    { STORE_PURGE_TAG, "two", 0, 0, false, false, true },
+    { STORE_PURGE_GROUP, "http://h\0g", 10, 0, true, true, false },
+    { STORE_PURGE_GROUP, "\0g", 2, 0, true, true, false },
+    { STORE_PURGE_ROUTE, "", 0, 7, true, false, true },
+    { STORE_PURGE_ALL, "", 0, 0, false, false, false },
+    { STORE_PURGE_PATH, "/x/a", 0, 0, false, true, true },
+    { STORE_PURGE_PATH_PREFIX, "/y", 0, 0, true, true, false },
+};
+
+static void
+keep_three(struct bench *b)
+{
+    KEEP(b, .key = "http://h/x/a", .body = "a", .tags = { "one", "two" });
+    KEEP(b, .key = "http://h/x/b|part", .body = "b", .tags = { "two" }, .route_id = 7);
+    KEEP(b, .key = "http://h/y/c", .body = "c", .groups = { { "http://h\0g", 10 } });
+}
+
+static void
+do_purge(struct bench *b, const struct purge_case *c, bool soft)
+{
+    const struct store_purge p = { .kind = c->kind, .id = c->id, .soft = soft,
+        .text = { c->text, c->n > 0 ? c->n : strlen(c->text) } };
+    struct store_purged r;
+
+    assert_int_equal(store_purge(b->s, &p, &r), 0);
+}
+
+static void
+expect(struct bench *b, const char *key, bool left)
+{
+    enum answer a = ask(b, key);
+
+    if ((a == FOUND) != left)
+        fail_msg("%s: %d", key, a);
+}
+
+static void
+each_kind_of_purge_removes_what_it_matches_and_nothing_else(void **state)
+{
+    struct bench *b = *state;
+
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        keep_three(b);
+        settle(b);
+        do_purge(b, &cases[i], false);
+        forget_memory(b);
+        expect(b, "http://h/x/a", cases[i].a);
+        expect(b, "http://h/x/b|part", cases[i].b);
+        expect(b, "http://h/y/c", cases[i].c);
+        purge(b->s, STORE_PURGE_ALL, "", false);
+        settle(b);
+        assert_int_equal(figures(b).objects, 0);
+    }
+}
+
+static void
+what_was_softly_purged_comes_back_stale(void **state)
+{
+    struct bench *b = *state;
+
+    for (size_t i = 0; i < NELEM(cases); i++) {
+        keep_three(b);
+        settle(b);
+        do_purge(b, &cases[i], true);
+        forget_memory(b);
+        assert_int_equal(ask(b, "http://h/x/a"), FOUND);
+        assert_int_equal(ask(b, "http://h/x/b|part"), FOUND);
+        assert_int_equal(ask(b, "http://h/y/c"), FOUND);
+        assert_int_equal(is_soft(b->s, "http://h/x/a"), !cases[i].a);
+        assert_int_equal(is_soft(b->s, "http://h/x/b|part"), !cases[i].b);
+        assert_int_equal(is_soft(b->s, "http://h/y/c"), !cases[i].c);
+        purge(b->s, STORE_PURGE_ALL, "", false);
+    }
+}
+
+static void
+what_a_purge_has_forbidden_is_not_written(void **state)
+{
+    struct bench *b = *state;
+    struct object *o = NULL;
+
+    assert_int_equal(keep_in(b->s, (struct keep){ .key = "http://h/a", .body = "a",
+        .tags = { "t" } }, &o), STORE_STORED);
+    purge(b->s, STORE_PURGE_TAG, "t", false);
+    tier_put(b->t, o);
+    object_unref(&o);
+    settle(b);
+    assert_int_equal(figures(b).objects, 0);
+}
+
+static void
+what_memory_drops_goes_from_the_disk_too(void **state)
+{
+    struct bench *b = *state;
+    struct object *o = NULL;
+
+    assert_int_equal(keep_in(b->s, (struct keep){ .key = "http://h/a", .body = "a" }, &o),
+        STORE_STORED);
+    tier_put(b->t, o);
+    KEEP(b, .key = "http://h/b", .body = "b");
+    settle(b);
+    store_drop(b->s, o);
+    object_unref(&o);
+    settle(b);
+    assert_int_equal(figures(b).objects, 1);
+    assert_int_not_equal(ask(b, "http://h/a"), FOUND);
+}
+
+static void
+erased_means_that_no_file_holds_the_bytes(void **state)
+{
+    struct bench *b = *state;
+    char body[40000];
+
+    memset(body, 'q', sizeof body);
+    body[sizeof body - 1] = '\0';
+    memcpy(body + 30000, "sensitive-tail", 14);
+    KEEP(b, .key = "http://h/secret-name", .body = "sensitive-short", .tags = { "secret-tag" });
+    KEEP(b, .key = "http://h/long", .body = body, .tags = { "secret-tag" });
+    KEEP(b, .key = "http://h/stays", .body = "stays-here");
+    settle(b);
+    assert_true(files_hold(b, "sensitive-short") && files_hold(b, "sensitive-tail"));
+    purge(b->s, STORE_PURGE_TAG, "secret-tag", false);
+    assert_true(erase(b));
+    assert_false(files_hold(b, "sensitive"));
+    assert_false(files_hold(b, "secret"));
+    assert_true(files_hold(b, "stays-here"));
+    purge(b->s, STORE_PURGE_ALL, "", false);
+    assert_true(erase(b));
+    assert_false(files_hold(b, "stays-here"));
+}
+
+static void
+more_purges_than_can_be_noted_empty_the_tier(void **state)
+{
+    struct bench *b = *state;
+    char *text = malloc(70000);
+
+    KEEP(b, .key = "http://h/a", .body = "a");
+    settle(b);
+    memset(text, '*', 69999);
+    text[69999] = '\0';
+    purge(b->s, STORE_PURGE_PATTERN, text, false);
+    free(text);
+    settle(b);
+    assert_int_equal(figures(b).objects, 0);
+    KEEP(b, .key = "http://h/b", .body = "b");
+    forget_memory(b);
+    assert_int_equal(ask(b, "http://h/b"), FOUND);
+}
+
+static void
+who_cancels_is_not_told(void **state)
+{
+    struct bench *b = *state;
+
+    KEEP(b, .key = "http://h/a", .body = "a");
+    forget_memory(b);
+    for (int i = 0; i < 50; i++) {
+        struct test_key k;
+        const struct tier_want w = { .key = key_fill(&k, "http://h/a"), .done = NULL };
+        struct tier_ask *a = tier_get(b->t, b->loop, &w);
+
+        tier_cancel(&a);
+        assert_null(a);
+    }
+    assert_int_equal(ask(b, "http://h/a"), FOUND);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BENCH(what_was_stored_is_found_after_a_restart_whole),
+        BENCH(what_is_not_there_is_known_without_io_once_the_index_is_loaded),
+        BENCH(all_variants_of_a_key_come_and_the_newest_replaces_its_like),
+        BENCH(what_memory_has_already_is_left_alone_there),
+        BENCH(what_nobody_could_use_any_more_is_not_found_and_removed),
+        BENCH(each_kind_of_purge_removes_what_it_matches_and_nothing_else),
+        BENCH(what_was_softly_purged_comes_back_stale),
+        BENCH(what_a_purge_has_forbidden_is_not_written),
+        BENCH(what_memory_drops_goes_from_the_disk_too),
+        BENCH(erased_means_that_no_file_holds_the_bytes),
+        BENCH(more_purges_than_can_be_noted_empty_the_tier),
+        BENCH(who_cancels_is_not_told),
+    };
+
+    return RUN(tests);
+}
