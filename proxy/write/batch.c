@@ -4,8 +4,8 @@
  * Model    the contents, in order, are the elements of a JSON array, or the lines of NDJSON. An
  *          answer of 2xx is everyone's, unless its content is an array, or has a member that is
  *          one, with as many elements as the batch: then each is the result of one write, by its
- *          `status` (or `statusCode`, `code`; in a 207 a number itself, too). A 207 must have them:
- *          it says that they differ. What comes to nothing as a whole fails all of them; with a
+ *          `status` or `statusCode`; in a 207 also by its `code`, or a number alone, which may be
+ *          anything elsewhere. A 207 must have them: it says that they differ. What comes to nothing as a whole fails all of them; with a
  *          status by which the origin refuses them, they are tried again first, in fewer and fewer
  *          together. Not with 408 and 5xx where no promise allows it: it may have done some.
  * Threads  the write loop.
@@ -64,15 +64,15 @@ results_of(json_t *answer, size_t n)
     return NULL;
 }
 
-/* 0: it tells none. bare: a number alone is one; else it may be anything, such as an id. */
+/* 0: it tells none. multi: of a 207. */
 static unsigned
-status_of(const json_t *result, bool bare)
+status_of(const json_t *result, bool multi)
 {
     static const char *const names[] = { "status", "statusCode", "code" };
-    const json_t *v = bare ? result : NULL;
+    const json_t *v = multi ? result : NULL;
     long n;
 
-    for (size_t i = 0; json_is_object(result) && i < NELEM(names); i++)
+    for (size_t i = 0; json_is_object(result) && i < (multi ? 3 : 2); i++)
         if ((v = json_object_get(result, names[i])) != NULL)
             break;
     n = json_is_integer(v) ? (long)json_integer_value(v) :

@@ -136,6 +136,7 @@ int journal_each(struct journal *j, uint64_t *seq, unsigned state_mask, unsigned
 struct journal_figures {
     uint64_t pending, dead;
     uint64_t bytes;                     /* in use, of journal.size */
+    uint64_t room;                      /* left of it: a larger write is refused */
     uint64_t oldest_ms;                 /* when the oldest pending one was accepted; 0: none */
     uint64_t commits, operations, commit_us;        /* since it was opened */
     bool     takes; char why[128];

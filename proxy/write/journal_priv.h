@@ -277,6 +277,7 @@ bool journal_prune(struct journal *j);  /* a transaction of its own; true: there
 int  journal_make_room(struct journal *j);              /* in a transaction, if space is short */
 const char *journal_lacks(struct journal *j, int64_t size);
 const char *journal_no_room(struct journal *j);
+int64_t journal_room(const struct journal *j);          /* bytes for further writes */
 
 /* ---- journal_row.c --------------------------------------------------------------------------- */
 

@@ -23,6 +23,12 @@ room(const struct journal *j)           /* bytes of the file that may be in use 
     return wal < j->lim.size / 2 ? j->lim.size - wal : j->lim.size / 2;
 }
 
+int64_t
+journal_room(const struct journal *j)
+{
+    return room(j) > j->used ? room(j) - j->used : 0;
+}
+
 /* Why a write of `size` bytes more is not taken; NULL: it is. */
 const char *
 journal_lacks(struct journal *j, int64_t size)

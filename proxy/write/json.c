@@ -74,20 +74,28 @@ put_lines(struct buf *b, const char *name, struct slice lines)
     buf_addc(b, ']');
 }
 
+/* Why a pending one does not go, for its writer too. */
+static void
+put_held(struct writes *w, struct buf *b, const struct write_row *r)
+{
+    struct schedule_figures f;
+
+    if (!write_is_pending(r->state))
+        return;
+    schedule_figures_of(w->schedule, r->route, &f);
+    if (f.held || f.paused || f.origin_paused || f.down || w->paused)
+        text(b, "held", f.held ? SLICE("no such route now") : f.down ?
+            SLICE("the origin cannot be reached") : SLICE("paused"));
+}
+
 static void
 put_more(struct writes *w, struct buf *b, const struct json_row *j)
 {
     static const char *const lanes[] = { "high", "default", "low" };
     const struct write_content *c = j->content;
-    struct schedule_figures f;
 
     text(b, "route", journal_route_name(w->j, j->row->route));
     buf_printf(b, ",\"lane\":\"%s\"", lanes[j->row->lane % WRITE_LANES]);
-    schedule_figures_of(w->schedule, j->row->route, &f);
-    if (write_is_pending(j->row->state) && (f.held || f.paused || f.origin_paused || f.down ||
-        w->paused))
-        text(b, "held", f.held ? SLICE("no such route now") : f.down ?
-            SLICE("the origin cannot be reached") : SLICE("paused"));
     if (c == NULL)
         return;
     text(b, "key", c->order_key);
@@ -124,6 +132,7 @@ json_write(struct writes *w, struct buf *b, const struct json_row *j)
         buf_printf(b, ",\"status\":%u", r->status);
     if (j->content != NULL && j->content->cause.n > 0)
         text(b, "cause", j->content->cause);
+    put_held(w, b, r);
     if (!j->brief)
         put_more(w, b, j);
     buf_addc(b, '}');

@@ -414,11 +414,10 @@ put_figures(struct writes *w, struct buf *b, bool *takes)
     buf_printf(b, "\"writes\":{\"takes\":%s,\"why\":\"", f.takes ? "true" : "false");
     if (!f.takes)
         buf_json(b, slice_of(f.why));
-    buf_printf(b, "\",\"pending\":%llu,\"dead\":%llu,\"bytes\":%llu,\"oldest_ms\":%llu,"
-        "\"delivering\":%u", (unsigned long long)f.pending, (unsigned long long)f.dead,
-        (unsigned long long)f.bytes,
-        (unsigned long long)age_ms(&f),
-        atomic_load(&w->under_way));
+    buf_printf(b, "\",\"pending\":%llu,\"dead\":%llu,\"bytes\":%llu,\"room\":%llu,"
+        "\"oldest_ms\":%llu,\"delivering\":%u", (unsigned long long)f.pending,
+        (unsigned long long)f.dead, (unsigned long long)f.bytes, (unsigned long long)f.room,
+        (unsigned long long)age_ms(&f), atomic_load(&w->under_way));
     if (f.aside[0] != '\0') {
         buf_addz(b, ",\"damaged\":\"");     /* its file, for a person to look at */
         buf_json(b, slice_of(f.aside));

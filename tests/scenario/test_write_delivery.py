@@ -381,6 +381,7 @@ def test_what_is_paused_waits_and_goes_on(origin, weir, tmp_path):
     w = weir(**conf)                            # it is remembered
     assert state(w, id_) == "pending"
     assert w.api("GET", "/writes/" + id_).json()["held"] == "paused"
+    assert w.get(STATUS + id_).json()["held"] == "paused"      # its writer hears it too
     assert w.api("POST", "/writes/resume", {"route": "mine"}).status == 200
     becomes(w, id_, "delivered")
 
@@ -535,7 +536,8 @@ def test_each_of_a_batch_has_its_own_result(origin, back, status):
     assert json.loads(writes(origin)[-1].body) == [{"n": 2}]
 
 
-@pytest.mark.parametrize("answer", [[404, 405, 406], {"ids": [404, 405, 406]}])
+@pytest.mark.parametrize("answer", [[404, 405, 406], {"ids": [404, 405, 406]},
+                                    {"coupons": [{"code": 404}, {"code": "500"}, {"code": 406}]}])
 def test_numbers_in_the_answer_to_a_batch_are_no_results(origin, back, answer):
     origin.on("/bulk", status=200, body=json.dumps(answer).encode())
     w = back({"batch": BATCH}, name="mine")

@@ -171,6 +171,31 @@ writes_are_listed_by_state_across_what_is_settled(void **state)
 }
 
 static void
+the_figures_say_how_large_a_write_may_be(void **state)
+{
+    const struct journal_limits tiny = { KIT_MIB, KIT_MIB, 3600000, 1000 };
+    static char large[100000];
+    struct slice body = { large, sizeof large };
+    struct journal_op op;
+    struct journal_figures f;
+    struct kit k;
+    struct err e;
+
+    (void)state;
+    kit_new(&k);
+    assert_int_equal(kit_open_with(&k, &tiny, &e), 0);
+    do
+        op = kit_write(1, body);
+    while (kit_do(k.j, &op) == JOURNAL_DONE);
+    assert_int_equal(op.result, JOURNAL_FULL);
+    journal_figures(k.j, &f);
+    assert_true(f.takes && f.room > 0 && f.room < 110000);
+    body.n = 1000;
+    kit_accept(&k, 2, body);            /* smaller ones are taken */
+    kit_end(&k);
+}
+
+static void
 numbers_are_never_given_twice(void **state)
 {
     const struct journal_limits none_kept = { 64 * KIT_MIB, KIT_MIB, 0, 1000 };
@@ -260,6 +285,7 @@ main(void)
         cmocka_unit_test(a_settled_write_keeps_its_answer_and_lets_its_body_go),
         cmocka_unit_test(writes_are_listed_by_state_across_what_is_settled),
         cmocka_unit_test(a_search_among_writes_looks_at_no_more_of_them_than_it_is_told),
+        cmocka_unit_test(the_figures_say_how_large_a_write_may_be),
         cmocka_unit_test(numbers_are_never_given_twice),
         cmocka_unit_test(an_id_gives_its_number_back_and_no_other_text_does),
         cmocka_unit_test(names_of_routes_and_of_what_is_paused_are_remembered),
