@@ -34,6 +34,7 @@ ask_new(struct side *side, const struct redis_command *c)
     a->magic = ASK_MAGIC;
     a->side = side;
     a->alone = c->alone;
+    a->slot = cluster_slot(c->key);
     a->done = c->done;
     a->arg = c->arg;
     a->until_us = now_us() + within;
@@ -56,6 +57,17 @@ ask_free(struct redis_ask *a)
     free(a->bytes);
     a->magic = 0;
     free(a);
+}
+
+void
+ask_forget(struct redis_ask *a)
+{
+    if (a->link != NULL) {
+        link_forget(a->link, a);
+        return;
+    }
+    TAILQ_REMOVE(&a->side->topology.waiting, a, at);
+    a->state = ASK_OVER;
 }
 
 static void
@@ -119,11 +131,11 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
         overdue(a, now);
         return;
     }
-    n = a->link->node;                  /* a connection that is not there yet */
-    link_forget(a->link, a);
-    if (server_failed(n->server, 1, REDIS_TIMEOUT, "cannot be connected to in time"))
+    n = a->link != NULL ? a->link->node : NULL;         /* a connection that is not there yet */
+    ask_forget(a);
+    if (n != NULL && server_failed(n->server, 1, REDIS_TIMEOUT, "cannot be connected to in time"))
         node_probe(n);
-    ask_finish(a, n->server, REDIS_TIMEOUT, NULL);
+    ask_finish(a, n != NULL ? n->server : NULL, REDIS_TIMEOUT, NULL);
 }
 
 void
@@ -139,7 +151,7 @@ redis_cancel(struct redis_ask **ap)
     a->done = NULL;
     l = a->link;
     if (a->state == ASK_WAITING) {
-        link_forget(l, a);
+        ask_forget(a);
         ask_free(a);
     } else if (a->state == ASK_SENT && a->alone) {      /* it would block for nobody */
         link_forget(l, a);

@@ -9,6 +9,9 @@
  *   wire.c       its bytes, plain and over TLS
  *   resp.c       hiredis: commands formatted, replies read
  *   cause.c      error replies to causes
+ *   topology.c   Sentinel and Cluster: rounds of questions, routes
+ *   sentinel.c   which server is the master
+ *   cluster.c    which server has a slot; redirections
  *   sub.c        subscriptions
  *   figures.c    /stats and /metrics
  *
@@ -103,6 +106,24 @@ TAILQ_HEAD(links, link);
 TAILQ_HEAD(nodes, node);
 TAILQ_HEAD(subs, redis_sub);
 
+struct topology {                       /* what a side knows of who is to be asked */
+    struct asks         waiting;        /* for the first answer */
+    struct redis_ask   *question;       /* borrowed; NULL: no round is under way */
+    struct node        *round[16];      /* who is asked in turn; borrowed */
+    unsigned            nround, next;
+    struct event        again, sweep;
+    bool                scheduled;      /* `again` is set */
+    int64_t             round_us;       /* the last one began */
+    int64_t             backoff_us;
+    bool                known;
+    bool                failing;        /* the last round had no answer */
+    enum redis_cause    why;
+    struct node        *master;         /* SENTINEL; borrowed */
+    unsigned            good;           /* SENTINEL: the server that knew last */
+    struct redis_sub   *switches;       /* SENTINEL; one of side.subs */
+    struct cluster_map *map;            /* CLUSTERED; owned */
+};
+
 struct side {                           /* what one loop has */
     struct redis       *r;              /* borrowed */
     struct loop        *loop;           /* borrowed */
@@ -110,6 +131,7 @@ struct side {                           /* what one loop has */
     struct nodes        nodes;
     struct subs         subs;
     size_t              bytes;          /* of asks */
+    struct topology     topology;
 };
 
 struct redis {
@@ -119,14 +141,15 @@ struct redis {
     SSL_CTX            *tls;            /* owned; NULL: none */
     pthread_mutex_t     mtx;
     TAILQ_HEAD(, server) servers;
+    atomic_int          failing;        /* sides whose last round had no answer */
+    atomic_bool         said_failing;
+    char                said_master[HOST_MAX + 16];     /* under mtx */
     struct redis       *next;           /* among the process's, for the figures */
     size_t              nsides;
     struct side         sides[];
 };
 
 struct side *side_here(struct redis *r);        /* that of the calling thread */
-/* Where a command goes; NULL with *c. */
-struct node *side_route(struct side *side, struct slice key, enum redis_cause *c);
 void figures_add(struct redis *r);
 void figures_remove(struct redis *r);
 void figures_count(struct server *s, enum redis_cause c);       /* s may be NULL */
@@ -152,6 +175,9 @@ struct redis_ask {
     size_t          n;
     bool            alone;
     bool            late;               /* its caller was told: the answer is thrown away */
+    bool            asking, skip;       /* ASKING goes ahead of it; whose answer comes first */
+    uint8_t         redirects;
+    int             slot;               /* -1: any master */
     void          (*done)(void *arg, enum redis_cause cause, const struct redis_reply *r);
     void           *arg;
 };
@@ -161,6 +187,7 @@ struct redis_ask *ask_new(struct side *side, const struct redis_command *c);
 void ask_finish(struct redis_ask *a, struct server *s, enum redis_cause c,
     const struct redis_reply *reply);
 void ask_free(struct redis_ask *a);     /* without a word */
+void ask_forget(struct redis_ask *a);   /* out of the list that it is in */
 
 /* ---- a server, as one loop sees it (node.c) ---------------------------------------------- */
 
@@ -173,6 +200,8 @@ struct node {
     struct event    again;              /* the next probe */
     int64_t         backoff_us;
     bool            probing;            /* server.probed is ours */
+    bool            used;               /* a master, as the topology has it */
+    bool            seed;               /* the configuration names it */
 };
 
 struct node *node_get(struct side *side, const char *host, uint16_t port, enum role role);
@@ -243,11 +272,38 @@ enum wire wire_handshake(struct link *l, bool *done);
 /* What OpenSSL says of the last failure, one line. */
 void wire_why(struct link *l, char *text, size_t size);
 
+/* ---- who is asked (topology.c, sentinel.c, cluster.c) ------------------------------------ */
+
+void topology_init(struct side *side);
+void topology_fini(struct side *side);
+void topology_stale(struct side *side);         /* what is known may be wrong */
+void topology_candidate(struct side *side, struct node *n);     /* of this round; NULL is fine */
+/* Where a command goes; NULL with *c, which is REDIS_OK when it is about to be known. */
+struct node *side_route(struct side *side, int slot, enum redis_cause *c);
+void topology_wait(struct redis_ask *a);        /* until it is */
+
+void sentinel_round(struct side *side);
+enum redis_cause sentinel_answer(struct side *side, const struct redis_reply *r);
+struct node *sentinel_any(struct side *side);
+
+#define CLUSTER_SLOTS 16384
+struct cluster_range { int first, last; uint16_t port; char host[HOST_MAX + 1]; };
+int cluster_slot(struct slice key);             /* -1: no key */
+struct node *cluster_node(struct side *side, int slot);
+void cluster_round(struct side *side);
+enum redis_cause cluster_answer(struct side *side, struct node *asked, const struct redis_reply *r);
+void cluster_map_free(struct side *side);
+bool cluster_range(const struct redis_reply *r, struct cluster_range *out);
+bool cluster_redirection(struct slice text, struct cluster_range *out);
+/* True: the error sent it elsewhere. */
+bool cluster_redirect(struct redis_ask *a, struct node *from, const struct redis_reply *r);
+
 /* ---- subscriptions (sub.c) --------------------------------------------------------------- */
 
+struct redis_sub *sub_new(struct side *side, struct slice channel, bool sentinel,
+    void (*message)(void *arg, struct slice payload), void (*lost)(void *arg), void *arg);
 void sub_ready(struct redis_sub *s);    /* its link is */
 void sub_reply(struct redis_sub *s, const struct redis_reply *r);
 void sub_lost(struct redis_sub *s);     /* its link is gone */
-void sub_free(struct redis_sub *s);
 
 #endif

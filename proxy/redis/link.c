@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define ASKING     "*1\r\n$6\r\nASKING\r\n"
 #define READ_BYTES (64 * 1024)
 #define READS      16                   /* then others have their turn */
 #define OUT_KEEP   (64 * 1024u)         /* a larger buffer is given back when it is empty */
@@ -377,6 +378,9 @@ write_ask(struct link *l, struct redis_ask *a)
     a->state = ASK_SENT;
     a->sent_us = now_us();
     TAILQ_INSERT_TAIL(&l->sent, a, at);
+    if (a->asking)
+        link_write(l, ASKING, sizeof ASKING - 1);
+    a->skip = a->asking;
     link_write(l, a->bytes, a->n);
     atomic_fetch_add_explicit(&l->node->server->asked, 1, memory_order_relaxed);
     COUNT(redis_commands);
@@ -455,7 +459,17 @@ answered(struct link *l, const struct redis_reply *r)
         link_fail(l, REDIS_PROTOCOL, 1, "answered what nobody had asked");
         return;
     }
+    if (a->skip) {                      /* the answer to its ASKING */
+        a->skip = false;
+        return;
+    }
     link_forget(l, a);
+    if (c == REDIS_CLUSTER && cluster_redirect(a, l->node, r))
+        return;
+    if (c == REDIS_READONLY && s->role == ROLE_MASTER) {
+        topology_stale(l->node->side);  /* it was one */
+        link_retire(l);
+    }
     if (c == REDIS_LOADING) {
         if (server_failed(s, BREAKER_FAILURES, c, "is loading its data"))
             node_probe(l->node);

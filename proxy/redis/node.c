@@ -106,7 +106,11 @@ wait_to_probe(struct node *n)
 void
 node_probe(struct node *n)
 {
-    if (!server_shut(n->server) || n->probing || atomic_exchange(&n->server->probed, true))
+    if (!server_shut(n->server))
+        return;
+    if (n->server->role != ROLE_SENTINEL)
+        topology_stale(n->side);        /* there may be another master */
+    if (n->probing || atomic_exchange(&n->server->probed, true))
         return;
     n->probing = true;
     if (atomic_exchange(&n->server->proven, false))

@@ -2,7 +2,7 @@
  * The client: its configuration, a side for each loop, commands in.
  *
  * Model    a side has all that a loop needs; sides share the servers' breakers and nothing else.
- * Not here where a command goes when there is more than one server (topology files).
+ * Not here where a command goes (topology.c).
  */
 #include "redis/inside.h"
 
@@ -62,6 +62,8 @@ copy_conf(struct redis_conf *to, const struct redis_conf *from)
         servers[i] = from->servers[i];
         whole = copy_string(&servers[i].host) && whole;
     }
+    if (to->kind == REDIS_CLUSTERED)
+        to->db = 0;                     /* there is no other */
     to->connect_ms = from->connect_ms > 0 ? from->connect_ms : CONNECT_MS;
     to->pool = from->pool > 0 ? from->pool : 1;
     to->queue = from->queue > 0 ? from->queue : QUEUE;
@@ -77,11 +79,6 @@ redis_new(const struct redis_conf *conf, struct loop **loops, size_t nloops, str
     struct redis *r = calloc(1, sizeof *r + nloops * sizeof *r->sides);
 
     assert(conf->nservers > 0);
-    if (conf->kind != REDIS_SINGLE) {
-        err_set(e, 0, "redis: only one server is possible");
-        free(r);
-        return NULL;
-    }
     if (r == NULL || !copy_conf(&r->conf, conf)) {
         err_set(e, ENOMEM, "redis: out of memory");
         goto fail;
@@ -99,6 +96,7 @@ redis_new(const struct redis_conf *conf, struct loop **loops, size_t nloops, str
         side->loop = loops[i];
         TAILQ_INIT(&side->nodes);
         TAILQ_INIT(&side->subs);
+        topology_init(side);
     }
     figures_add(r);
     return r;
@@ -120,6 +118,7 @@ side_free(struct side *side)
         redis_unsubscribe(&sub);
     while ((n = TAILQ_FIRST(&side->nodes)) != NULL)
         node_free(n);
+    topology_fini(side);
     if (side->dns != NULL)
         evdns_base_free(side->dns, 0);
 }
@@ -158,19 +157,6 @@ side_here(struct redis *r)
     return &r->sides[i];
 }
 
-struct node *
-side_route(struct side *side, struct slice key, enum redis_cause *c)
-{
-    const struct redis_server *s = &side->r->conf.servers[0];
-    struct node *n = node_get(side, s->host, s->port, ROLE_SERVER);
-
-    (void)key;
-    *c = n == NULL ? REDIS_FULL : server_shut(n->server) ? REDIS_OPEN : REDIS_OK;
-    if (*c == REDIS_OPEN)
-        node_probe(n);
-    return *c == REDIS_OK ? n : NULL;
-}
-
 struct redis_ask *
 redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cause)
 {
@@ -182,11 +168,13 @@ redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cau
 
     for (size_t i = 0; i < c->argc; i++)
         bytes += c->argv[i].n;
-    n = side->bytes + bytes <= r->conf.queue ? side_route(side, c->key, &why) : NULL;
-    if (n != NULL) {
+    n = side->bytes + bytes <= r->conf.queue ? side_route(side, cluster_slot(c->key), &why) : NULL;
+    if (n != NULL || why == REDIS_OK) {
         why = REDIS_FULL;
         a = ask_new(side, c);
-        if (a != NULL && !node_send(n, a)) {
+        if (a != NULL && n == NULL) {
+            topology_wait(a);
+        } else if (a != NULL && !node_send(n, a)) {
             ask_free(a);
             a = NULL;
         }
@@ -201,7 +189,7 @@ redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cau
 bool
 redis_usable(struct redis *r)
 {
-    bool usable = true;
+    bool usable = atomic_load(&r->failing) == 0;        /* while no server is known */
     struct server *s;
 
     CHECK(r, REDIS_MAGIC);

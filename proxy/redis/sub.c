@@ -17,6 +17,7 @@ struct redis_sub {
     struct link    *link;               /* borrowed; NULL: `again` makes one */
     struct event    again;
     int64_t         backoff_us;
+    bool            sentinel;           /* at a sentinel */
     bool            inforce, gap;
     void          (*message)(void *arg, struct slice payload);
     void          (*lost)(void *arg);
@@ -43,7 +44,7 @@ on_again(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     CHECK(s, SUB_MAGIC);
-    n = side_route(s->side, (struct slice){ 0 }, &why);
+    n = s->sentinel ? sentinel_any(s->side) : side_route(s->side, -1, &why);
     s->link = n != NULL ? link_new(n, true) : NULL;
     if (s->link != NULL)
         s->link->sub = s;
@@ -52,7 +53,7 @@ on_again(evutil_socket_t fd, short what, void *arg)
 }
 
 struct redis_sub *
-redis_subscribe(struct redis *r, struct slice channel,
+sub_new(struct side *side, struct slice channel, bool sentinel,
     void (*message)(void *arg, struct slice payload), void (*lost)(void *arg), void *arg)
 {
     struct redis_sub *s = calloc(1, sizeof *s + channel.n);
@@ -60,7 +61,8 @@ redis_subscribe(struct redis *r, struct slice channel,
     if (s == NULL)
         return NULL;
     s->magic = SUB_MAGIC;
-    s->side = side_here(r);
+    s->side = side;
+    s->sentinel = sentinel;
     s->message = message;
     s->lost = lost;
     s->arg = arg;
@@ -70,6 +72,13 @@ redis_subscribe(struct redis *r, struct slice channel,
     TAILQ_INSERT_TAIL(&s->side->subs, s, at);
     wait_again(s, 0);
     return s;
+}
+
+struct redis_sub *
+redis_subscribe(struct redis *r, struct slice channel,
+    void (*message)(void *arg, struct slice payload), void (*lost)(void *arg), void *arg)
+{
+    return sub_new(side_here(r), channel, false, message, lost, arg);
 }
 
 void

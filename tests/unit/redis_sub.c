@@ -131,6 +131,7 @@ a_hung_server_is_a_gap_too(void **state)
 {
     (void)state;
     publish("one");
+    await(&heard.messages, 1);
     kill(server.pid, SIGSTOP);
     ask_until(&rig, "GET a", REDIS_TIMEOUT);
     kill(server.pid, SIGCONT);
