@@ -2,7 +2,7 @@
  * A command under way: its deadline and its end.
  *
  * Model    the deadline is the caller's: when it comes, the caller is told. What it means for the
- *          connection is another question. When no byte came on it since the command was sent, it
+ *          connection is another question. When no byte moved on it since the command was sent, it
  *          is dead or the server hangs, all that is under way on it waits for nothing, and it is
  *          closed: one rule for a hung server, a peer that is gone without a FIN, and an answer cut
  *          in the middle. When other answers came, the server is merely slow, or busy with what
@@ -101,7 +101,7 @@ overdue(struct redis_ask *a, int64_t now)
     struct link *l = a->link;
     struct server *s = l->node->server;
 
-    if (a->late || l->in_us < a->sent_us) {
+    if (a->late || l->alive_us < a->sent_us) {
         link_fail(l, REDIS_TIMEOUT, BREAKER_FAILURES, "did not answer in time");
         return;
     }

@@ -24,6 +24,7 @@ static const struct { struct slice word; enum redis_cause cause; } words[] = {
     { SLICE("NOAUTH"), REDIS_AUTH },
     { SLICE("WRONGPASS"), REDIS_AUTH },
     { SLICE("NOPERM"), REDIS_AUTH },
+    { SLICE("DENIED"), REDIS_AUTH },            /* protected mode */
     { SLICE("WRONGTYPE"), REDIS_TYPE },
     { SLICE("OOM"), REDIS_OOM },
     { SLICE("READONLY"), REDIS_READONLY },

@@ -249,7 +249,7 @@ struct link {
     size_t          out_off;
     enum greet      greets[GREETS];
     unsigned        ngreets, greeted;
-    int64_t         in_us;              /* a byte last came */
+    int64_t         alive_us;           /* a byte last came, or one that had waited went */
     struct asks     waiting, sent;
     unsigned        nasks;
 };

@@ -409,6 +409,8 @@ judge(enum greet g, const struct redis_reply *r)
     enum redis_cause c = cause_of(r);
     bool denied = slice_starts(r->text, SLICE("NOPERM"));
 
+    if (slice_starts(r->text, SLICE("ERR max number of clients")))
+        return REDIS_REFUSED;           /* said to whatever comes first */
     switch (g) {
     case GREET_AUTH:
         return c != REDIS_OK ? REDIS_AUTH : REDIS_OK;
@@ -438,11 +440,13 @@ greeted(struct link *l, const struct redis_reply *r)
             ready(l);
         return;
     }
-    if (r->type == REPLY_ERROR)
+    if (r->type != REPLY_ERROR)
+        snprintf(why, sizeof why, "is no master");
+    else if (g == GREET_AUTH && cause_of(r) == REDIS_OTHER)     /* may repeat what we said to it */
+        snprintf(why, sizeof why, "answers AUTH with an error");
+    else
         snprintf(why, sizeof why, "answers %.*s", (int)(r->text.n < 140 ? r->text.n : 140),
             r->text.p);
-    else
-        snprintf(why, sizeof why, "is no master");
     link_fail(l, c, BREAKER_FAILURES, why);
 }
 
@@ -473,7 +477,7 @@ answered(struct link *l, const struct redis_reply *r)
     if (c == REDIS_LOADING) {
         if (server_failed(s, BREAKER_FAILURES, c, "is loading its data"))
             node_probe(l->node);
-    } else {
+    } else if (!a->late) {
         server_well(s);
     }
     if (c != REDIS_OK && c != REDIS_OTHER && c != REDIS_LOADING)
@@ -501,12 +505,16 @@ take_replies(struct link *l)
 }
 
 static void
-ended(struct link *l)
+ended(struct link *l, bool broken)
 {
+    char why[160] = "closed the connection";
+
+    if (broken && l->ssl != NULL)
+        wire_why(l, why, sizeof why);   /* TLS 1.3: what is wrong with our certificate comes late */
     if (l->nasks == 0 && l->state == LINK_READY)
         link_quit(l);                   /* the server may close what idles */
     else
-        link_fail(l, REDIS_CLOSED, 1, "closed the connection");
+        link_fail(l, REDIS_CLOSED, 1, why);
 }
 
 static void
@@ -520,10 +528,10 @@ read_some(struct link *l)
         if (n == WIRE_MORE)
             return;
         if (n < 0) {
-            ended(l);
+            ended(l, n == WIRE_BROKEN);
             return;
         }
-        l->in_us = now_us();
+        l->alive_us = now_us();
         l->pinged = false;
         if (resp_feed(l->resp, bytes, (size_t)n) == -1)
             link_fail(l, REDIS_PROTOCOL, 1, resp_error(l->resp));
@@ -585,7 +593,7 @@ flush(struct link *l)
         if (n == WIRE_MORE)
             break;
         if (n < 0) {
-            ended(l);
+            ended(l, n == WIRE_BROKEN);
             return;
         }
         l->out_off += (size_t)n;
@@ -684,12 +692,14 @@ on_writable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     enter(l);
-    if (l->state == LINK_CONNECTING)
+    if (l->state == LINK_CONNECTING) {
         connected(l);
-    else if (l->state == LINK_SECURING)
+    } else if (l->state == LINK_SECURING) {
         secure(l);
-    else if (l->state != LINK_OVER)
+    } else if (l->state != LINK_OVER) {
+        l->alive_us = now_us();         /* it takes what we send */
         flush(l);
+    }
     leave(l);
 }
 
@@ -729,7 +739,7 @@ static void
 on_limit(evutil_socket_t fd, short what, void *arg)
 {
     struct link *l = arg;
-    int64_t quiet = now_us() - l->in_us;
+    int64_t quiet = now_us() - l->alive_us;
 
     (void)fd;
     (void)what;

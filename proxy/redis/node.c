@@ -184,7 +184,7 @@ node_link_failed(struct node *n, struct link *l, unsigned weight, enum redis_cau
         return;
     }
     /* Others are served: one connection more is too many, the server is there. */
-    if (c == REDIS_REFUSED && weight > 1 && any_ready(n))
+    if ((c == REDIS_REFUSED || c == REDIS_CLOSED || c == REDIS_AUTH) && weight > 1 && any_ready(n))
         weight = 1;
     if (l->epoch != atomic_load(&n->server->epoch) || !server_failed(n->server, weight, c, why))
         return;

@@ -111,7 +111,7 @@ wire_why(struct link *l, char *text, size_t size)
     else if (code != 0)
         snprintf(text, size, "TLS: %s", ERR_reason_error_string(code));
     else
-        snprintf(text, size, "TLS: the connection ended in the handshake");
+        snprintf(text, size, "TLS: the connection ended");
     ERR_clear_error();
 }
 

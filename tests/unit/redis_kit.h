@@ -498,7 +498,38 @@ ask_until(struct rig *rig, const char *text, enum redis_cause want)
     }
 }
 
+/* ---- the log ------------------------------------------------------------------------------- */
+
+struct tap { int old; FILE *file; };
+
+static UNUSED void
+tap_log(struct tap *t)
+{
+    t->file = tmpfile();
+    assert_non_null(t->file);
+    t->old = dup(2);
+    dup2(fileno(t->file), 2);
+}
+
+/* How often `part` stands in what was logged since; puts the log back. */
+static UNUSED unsigned
+untap_log(struct tap *t, const char *part)
+{
+    char line[2048];
+    unsigned n = 0;
+
+    dup2(t->old, 2);
+    close(t->old);
+    rewind(t->file);
+    while (fgets(line, sizeof line, t->file) != NULL)
+        n += strstr(line, part) != NULL;
+    fclose(t->file);
+    return n;
+}
+
 struct sum { uint64_t asked, failed[REDIS_CAUSES]; char state[32]; };
+
+/* ---- figures ------------------------------------------------------------------------------- */
 
 static UNUSED void
 add_server(void *arg, const struct redis_server_figures *f)

@@ -336,6 +336,36 @@ the_pool_grows_to_its_size_while_connections_are_busy(void **state)
     end();
 }
 
+/* ---- secrets ------------------------------------------------------------------------------- */
+
+static void
+serve_telltale(struct peer *p, int fd, unsigned nth)
+{
+    char text[256], answer[512];
+
+    (void)p;
+    (void)nth;
+    while (peer_command(fd, text, sizeof text)) {
+        snprintf(answer, sizeof answer, "-ERR unknown command, with args beginning with: %s\r\n",
+            text);
+        peer_say(fd, answer);
+    }
+}
+
+static void
+a_password_that_the_server_repeats_is_not_logged(void **state)
+{
+    struct redis_conf conf = { .username = "weir", .password = "opensesame" };
+    struct tap tap;
+
+    (void)state;
+    tap_log(&tap);
+    begin_with(serve_telltale, &conf);
+    assert_int_equal(ask(&rig, "GET a"), REDIS_AUTH);
+    end();
+    assert_int_equal(untap_log(&tap, "opensesame"), 0);
+}
+
 /* ---- names --------------------------------------------------------------------------------- */
 
 static void
@@ -368,6 +398,23 @@ a_name_that_no_one_knows_is_no_connection(void **state)
 }
 
 static void
+a_client_may_be_freed_while_commands_wait(void **state)
+{
+    struct shot waits, sent;
+
+    (void)state;
+    begin(serve_never);
+    shoot(&waits, &rig, LONG_MS, "GET a");
+    end();
+    begin(serve_from_step_one);
+    shoot(&sent, &rig, LONG_MS, "GET a");
+    rig_stop(&rig);
+    step_to(1);
+    peer_stop(&peer);
+    assert_int_equal(waits.ended + sent.ended, 0);
+}
+
+static void
 an_address_of_ipv6_is_one(void **state)
 {
     struct redis_server at = { "::1", 1 };
@@ -394,8 +441,10 @@ main(void)
         cmocka_unit_test(an_answer_that_stops_in_the_middle_does_not_hold_the_connection_for_ever),
         cmocka_unit_test(a_server_that_closes_again_and_again_is_not_asked_for_a_while),
         cmocka_unit_test(the_pool_grows_to_its_size_while_connections_are_busy),
+        cmocka_unit_test(a_password_that_the_server_repeats_is_not_logged),
         cmocka_unit_test(a_name_of_the_hosts_file_is_resolved),
         cmocka_unit_test(a_name_that_no_one_knows_is_no_connection),
+        cmocka_unit_test(a_client_may_be_freed_while_commands_wait),
         cmocka_unit_test(an_address_of_ipv6_is_one),
     };
 

@@ -298,6 +298,82 @@ a_cancelled_command_is_never_heard_of_and_its_answer_is_nobody_elses(void **stat
 }
 
 static void
+a_state_is_logged_once_and_not_once_a_command(void **state)
+{
+    struct tap tap;
+
+    (void)state;
+    assert_int_equal(ask(&rig, "GET a"), REDIS_OK);
+    tap_log(&tap);
+    rserver_kill(&server);
+    for (int i = 0; i < 200; i++)
+        assert_int_not_equal(ask_within(&rig, 50, "GET a"), REDIS_OK);
+    rserver_start(&server, "");
+    ask_until(&rig, "GET a", REDIS_OK);
+    for (int i = 0; i < 200; i++)
+        ask(&rig, "LPUSH a x");
+    for (int i = 0; i < 200; i++)
+        ask(&rig, "GET a");
+    assert_int_equal(untap_log(&tap, "redis 127.0.0.1"), 2);    /* WRONGTYPE was said before */
+    assert_int_equal(ask(&rig, "DEL a"), REDIS_OK);
+}
+
+static void
+what_one_loop_found_out_the_others_need_not(void **state)
+{
+    struct redis_server at = { "127.0.0.1", server.port };
+    struct redis_conf conf = { .servers = &at, .nservers = 1, .connect_ms = 2000 };
+    struct loop *loops[2];
+    struct rig first, second;
+    struct err e;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++)
+        loops[i] = loop_new(i, &e);
+    first = (struct rig){ .loop = loops[0], .r = redis_new(&conf, loops, 2, &e) };
+    second = (struct rig){ .loop = loops[1], .r = first.r };
+    assert_non_null(first.r);
+    pthread_create(&first.thread, NULL, rig_loop, loops[0]);
+    pthread_create(&second.thread, NULL, rig_loop, loops[1]);
+    assert_int_equal(ask(&first, "GET b"), REDIS_OK);
+    assert_int_equal(ask(&second, "GET b"), REDIS_OK);
+    kill(server.pid, SIGSTOP);
+    assert_int_equal(ask_within(&first, 50, "GET b"), REDIS_TIMEOUT);
+    assert_int_equal(ask(&second, "GET b"), REDIS_OPEN);
+    kill(server.pid, SIGCONT);
+    ask_until(&second, "GET b", REDIS_OK);
+    ask_until(&first, "GET b", REDIS_OK);
+    for (unsigned i = 0; i < 2; i++)
+        loop_stop(loops[i]);
+    pthread_join(first.thread, NULL);
+    pthread_join(second.thread, NULL);
+    redis_free(&first.r);
+    for (unsigned i = 0; i < 2; i++)
+        loop_free(&loops[i]);
+}
+
+static void
+a_server_that_has_no_room_for_more_connections_serves_those_it_has(void **state)
+{
+    struct redis_server at = { "127.0.0.1", server.port };
+    struct redis_conf conf = { .servers = &at, .nservers = 1, .connect_ms = 2000, .pool = 4 };
+    static struct shot shots[40];
+    struct rig other;
+
+    (void)state;
+    rig_start(&other, &conf);
+    assert_int_equal(ask(&other, "GET b"), REDIS_OK);
+    assert_int_equal(ask(&other, "CONFIG SET maxclients 1"), REDIS_OK);
+    for (size_t i = 0; i < NELEM(shots); i++)
+        shoot(&shots[i], &other, LONG_MS, "GET b");
+    for (size_t i = 0; i < NELEM(shots); i++)
+        await_shot(&shots[i]);
+    assert_int_equal(ask(&other, "GET b"), REDIS_OK);
+    assert_int_equal(ask(&other, "CONFIG SET maxclients 1000"), REDIS_OK);
+    rig_stop(&other);
+}
+
+static void
 more_than_may_be_under_way_is_refused(void **state)
 {
     struct redis_server at = { "127.0.0.1", server.port };
@@ -336,6 +412,9 @@ main(void)
         cmocka_unit_test(a_command_that_blocks_has_a_connection_for_itself),
         cmocka_unit_test(a_cancelled_command_is_never_heard_of_and_its_answer_is_nobody_elses),
         cmocka_unit_test(more_than_may_be_under_way_is_refused),
+        cmocka_unit_test(a_state_is_logged_once_and_not_once_a_command),
+        cmocka_unit_test(what_one_loop_found_out_the_others_need_not),
+        cmocka_unit_test(a_server_that_has_no_room_for_more_connections_serves_those_it_has),
     };
 
     return cmocka_run_group_tests(tests, start, stop);
