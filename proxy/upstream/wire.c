@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ONCE_IDLE_US 100000             /* with a round trip less than the shortest time-outs, 1 s */
+#define ONCE_IDLE_US 100000             /* with a round trip less than the shortest time-out, 1 s */
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
@@ -685,8 +685,8 @@ wire_stale(struct wire *c)
 }
 
 /* What is not idempotent is not sent again when the close of an idle connection crosses it on its
- * way (RFC 9112 9.3.1), and its fate is then unknown. Peers close what has been idle for seconds, so
- * one that was in use a moment ago is none of those. */
+ * way (RFC 9112 9.3.1), and its fate is then unknown. Peers close what has been idle for seconds,
+ * so one that was in use a moment ago is none of those. */
 bool
 wire_rested(const struct wire *c, const struct exchange *x)
 {

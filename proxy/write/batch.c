@@ -5,9 +5,10 @@
  *          answer of 2xx is everyone's, unless its content is an array, or has a member that is
  *          one, with as many elements as the batch: then each is the result of one write, by its
  *          `status` or `statusCode`; in a 207 also by its `code`, or a number alone, which may be
- *          anything elsewhere. A 207 must have them: it says that they differ. What comes to nothing as a whole fails all of them; with a
- *          status by which the origin refuses them, they are tried again first, in fewer and fewer
- *          together. Not with 408 and 5xx where no promise allows it: it may have done some.
+ *          anything elsewhere. A 207 must have them: it says that they differ. What comes to
+ *          nothing as a whole fails all of them; with a status by which the origin refuses them,
+ *          they are tried again first, in fewer and fewer together. Not with 408 and 5xx where no
+ *          promise allows it: it may have done some.
  * Threads  the write loop.
  */
 #include "write/deliver.h"

@@ -190,8 +190,8 @@ void journal_set_paused(struct journal *j, struct slice name, bool on);
 
 enum file_kind { FILE_NONE, FILE_OURS, FILE_FOREIGN, FILE_LATER, FILE_DAMAGED };
 char *file_beside(const char *path, const char *suffix, char out[PATH_MAX]);    /* out */
-/* What the first bytes at `path` say, opened with these flags; ours: a lock file of ours lies beside
- * it. */
+/* What the first bytes at `path` say, opened with these flags; ours: a lock file of ours lies
+ * beside it. */
 enum file_kind file_look(const char *path, int flags, bool ours, struct err *e);
 /* A new journal, complete, at path.part: schema, secret (NULL: a new one). The caller fills, closes
  * and installs it. NULL with *e. */

@@ -14,12 +14,15 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LEAF         0x0d               /* of a table */
 #define WAL_HEADER   32
 #define FRAME_HEADER 24
-#define ROW_MAX      ((uint64_t)64 << 20)       /* bytes; longer is noise */
+#define ROW_MAX      ((uint64_t)64 << 20)       /* bytes; longer is noise, as is what is longer than
+                                                   the file that it goes on in: a chain of pages may
+                                                   lead back to itself */
 /* Of a row: what fits a page whole, and else the least of it that lies there (1.6). */
 #define LOCAL_MAX    (JOURNAL_PAGE - 35)
 #define LOCAL_MIN    ((JOURNAL_PAGE - 12) * 32 / 255 - 23)
@@ -27,6 +30,7 @@
 
 struct scan {
     int        file;                    /* where rows that are longer than a page go on */
+    uint64_t   size;                    /* ... its bytes */
     scan_row  *row;
     void      *arg;
     struct buf payload;                 /* owned */
@@ -134,7 +138,7 @@ scan_cell(struct scan *s, const unsigned char *p, const unsigned char *end)
         if (local > LOCAL_MAX)
             local = LOCAL_MIN;
     }
-    if (local + (n > local ? sizeof page : 0) > (uint64_t)(end - p))
+    if (local + (n > local ? sizeof page : 0) > (uint64_t)(end - p) || n - local > s->size)
         return;
     if (n == local) {
         give_record(s, rowid, p, (size_t)n);
@@ -181,7 +185,9 @@ journal_scan(const char *path, scan_row *row, void *arg)
 {
     struct scan s = { .file = open(path, O_RDONLY | O_CLOEXEC), .row = row, .arg = arg };
     char wal[PATH_MAX];
+    struct stat st;
 
+    s.size = s.file != -1 && fstat(s.file, &st) == 0 ? (uint64_t)st.st_size : 0;
     snprintf(wal, sizeof wal, "%s-wal", path);
     scan_file(&s, wal, WAL_HEADER + FRAME_HEADER, FRAME_HEADER + JOURNAL_PAGE);
     scan_file(&s, path, 0, JOURNAL_PAGE);

@@ -509,7 +509,8 @@ journal_publish(struct journal *j)
     struct journal_figures f = {
         .pending = j->now.pending, .dead = j->now.dead,
         .bytes = (uint64_t)(j->used > 0 ? j->used : 0), .room = (uint64_t)journal_room(j),
-        .oldest_ms = (uint64_t)oldest_ms(j), .commits = (uint64_t)j->commits, .operations = (uint64_t)j->operations,
+        .oldest_ms = (uint64_t)oldest_ms(j), .commits = (uint64_t)j->commits,
+        .operations = (uint64_t)j->operations,
         .commit_us = (uint64_t)j->commit_us, .takes = why == NULL,
     };
 
