@@ -107,7 +107,17 @@ tell(struct disk *d)
 }
 
 /* A checkpoint waits for readers, who are quick. Where somebody else reads the file, the WAL grows
- * by a transaction; then nothing is kept until it has ended. */
+ * by a transaction; then nothing is kept until that has ended. */
+static int
+care_for_wal(struct disk *d)
+{
+    int rc = SQLITE_OK;
+
+    if ((uint32_t)d->wal_frames >= d->wal_pages)
+        rc = write_checkpoint(d, false);
+    return rc == SQLITE_BUSY && (uint32_t)d->wal_frames < 2 * d->wal_pages ? SQLITE_OK : rc;
+}
+
 int
 write_commit(struct disk *d)
 {
@@ -124,9 +134,7 @@ write_commit(struct disk *d)
     d->txn_pages = 0;
     atomic_store(&d->used_pages, pages);
     tell(d);
-    if ((uint32_t)d->wal_frames >= d->wal_pages)
-        rc = write_checkpoint(d, false);
-    return rc == SQLITE_BUSY && (uint32_t)d->wal_frames < 2 * d->wal_pages ? SQLITE_OK : rc;
+    return care_for_wal(d);
 }
 
 int
@@ -668,6 +676,8 @@ turn(struct disk *d, struct disk_erase **erases, bool damaged)
         rc = write_renew(d, false);
     if (rc == SQLITE_OK && d->index_lost)
         rc = find_index(d);
+    if (rc == SQLITE_OK && d->retry_us != 0)
+        rc = care_for_wal(d);
     if (rc == SQLITE_OK)
         rc = do_purges(d);
     if (rc == SQLITE_OK)
@@ -738,7 +748,7 @@ wait_for_work(struct disk *d)
         if (d->stop && (left > 0 || now_us() > d->stop_us ||
                 (d->puts == NULL && ring_empty(&d->ring) && d->erases == NULL)))
             return false;
-        if (left <= 0 && (d->stop || has_work(d)))
+        if (left <= 0 && (d->stop || d->retry_us != 0 || has_work(d)))
             return true;
         clock_gettime(CLOCK_REALTIME, &until);
         left = left > 0 ? left : RETRY_MAX_US;

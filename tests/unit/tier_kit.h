@@ -22,6 +22,7 @@
 struct bench {
     char          dir[64];
     int64_t       size;
+    int64_t       memory;               /* 0: 64 MiB */
     struct store *s;
     struct tiers *t;
     struct loop  *loop;
@@ -41,7 +42,7 @@ bench_open_e(struct bench *b, struct err *e)
     const struct tier_options o = { .disk_path = b->dir, .disk_size = b->size,
         .disk_max_object = MIB };
 
-    b->s = store_new(64 * MIB, 4, NULL);
+    b->s = store_new(b->memory != 0 ? b->memory : 64 * MIB, 4, NULL);
     b->t = tiers_open(&o, b->s, e);
     if (b->t == NULL) {
         store_free(&b->s);
