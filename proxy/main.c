@@ -31,8 +31,9 @@
 #define DEFAULT_FILE "/etc/weir/weir.yaml"
 
 /* jemalloc: what is freed goes back at once, so that cache.memory is what is resident; objects of 1
- * KiB share slabs of eight pages (measured: 30 bytes less an object). So do the blocks of pools: each
- * on a page of its own was given back and taken again, several times a miss (half of its time). */
+ * KiB share slabs of eight pages (measured: 30 bytes less an object). So do the blocks of pools:
+ * each on a page of its own was given back and taken again, several times a miss (half of its
+ * time). */
 extern const char *malloc_conf;
 const char *malloc_conf = 
     "dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:65536,slab_sizes:1024-1024:8|4096-4096:16";

@@ -10,6 +10,8 @@
  *                   sees its pending write, or what the origin made of it, never what was before.
  *          A crash in between leaves SENDING, and the write is sent again where it may be, with the
  *          same Idempotency-Key; where it may not its fate is unknown, and a person settles it.
+ * End      a stop waits for those that are at the origin, and for the journal to take what became
+ *          of them, but not for room on a disk that is full, where nothing is lost by that.
  * Power    what a commit of SENDING must survive is the route's word for writes that may not be
  *          repeated. All other changes may be lost with the power: the write is then sent again, or
  *          is uncertain.
@@ -157,6 +159,20 @@ writes_moved(struct writes *w, const struct write_row *was, const struct write_r
     writes_pump(w);
 }
 
+/* Is nothing lost where the journal cannot take this before the process ends? What it says stays:
+ * not sent, or at the origin, from which it is sent again, or uncertain. */
+static bool
+may_leave(const struct delivery *d)
+{
+    if (d->committed == send_out && d->nitems == 1)
+        return true;
+    for (size_t i = 0; i < d->nitems; i++)
+        if (d->items[i].to != WRITE_UNCERTAIN &&
+            !policy_repeatable(d->items[i].row.method, d->route->conf->write_idempotent))
+            return false;
+    return true;
+}
+
 static void
 on_committed(struct wop *o)
 {
@@ -164,8 +180,11 @@ on_committed(struct wop *o)
 
     CHECK(d, DELIVERY_MAGIC);
     if (o->op.result == JOURNAL_FULL && !d->ended) {
-        wop_again(o);
-        return;
+        d->ended = atomic_load(&d->w->draining) && may_leave(d);
+        if (!d->ended) {
+            wop_again(o);
+            return;
+        }
     }
     wop_free(o);
     if (--d->left > 0)

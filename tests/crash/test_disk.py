@@ -77,6 +77,23 @@ def test_on_a_full_disk_every_202_is_kept_and_writes_go_on_once_there_is_room(
     eventually(lambda: ledger.count() >= len(kept), timeout=kit.DRAINED)
 
 
+def room(small_disk):
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+
+
+def test_a_stop_does_not_wait_for_room_on_a_full_disk(small_disk, ledger, back):
+    w = back(write={"idempotent": True}, drain="1h")
+    ledger.mood = refuse
+    kept = fill(w, ledger)
+    eventually(lambda: w.stats()["writes"]["delivering"] > 0)   # the journal cannot take it
+    assert w.stop() == 0
+    room(small_disk)
+    ledger.mood = None
+    w.start()
+    eventually(lambda: takes_writes(w))
+    everything_arrives(w, ledger, kept)
+
+
 def test_beyond_a_file_size_limit_every_202_is_kept_and_writes_go_on_once_it_is_lifted(
         ledger, back):
     w = back(write={"idempotent": True}, under=["prlimit", "--fsize=2000000:unlimited"])
