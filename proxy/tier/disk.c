@@ -84,24 +84,24 @@ clear(struct disk *d, enum ring_state was, struct err *e)
 {
     uint64_t seq;
 
-    switch (file_look(d, was != RING_NEW, e)) {
+    switch (disk_file_look(d, was != RING_NEW, e)) {
     case FILE_FOREIGN:
         return -1;
     case FILE_DAMAGED:
         log_warn("cache.disk %s: it is damaged; it is set aside as %s" FILE_ASIDE ", and a new one "
             "begun", d->file, d->file);
-        file_set_aside(d);
+        disk_file_set_aside(d);
         break;
     case FILE_OTHER_SCHEMA:
         log_info("cache.disk %s: it is of another version of Weir; a new one is begun", d->file);
-        file_remove(d);
+        disk_file_remove(d);
         break;
     case FILE_OURS:
         if (was != RING_CLEAN)
             log_warn("cache.disk %s: it was not closed before the machine stopped, or its purges "
                 "are lost; it begins empty", d->path);
         if (was != RING_CLEAN || ring_overflowed(&d->ring, &seq))
-            file_remove(d);
+            disk_file_remove(d);
         break;
     case FILE_NONE:
         break;
@@ -116,17 +116,17 @@ static int
 open_file(struct disk *d, struct err *e)
 {
     struct err first = { 0 };
-    int rc = file_open_writer(d, &first);
+    int rc = disk_file_open_writer(d, &first);
 
     if (rc == SQLITE_OK)
         return 0;
-    log_warn("%s; %s", first.text, file_is_damage(rc) ? "it is damaged, is set aside, and a new "
-        "one begun" : "it is removed, and a new one begun");
-    if (file_is_damage(rc))
-        file_set_aside(d);
+    log_warn("%s; %s", first.text, disk_file_is_damage(rc) ? "it is damaged, is set aside, and a "
+        "new one begun" : "it is removed, and a new one begun");
+    if (disk_file_is_damage(rc))
+        disk_file_set_aside(d);
     else
-        file_remove(d);
-    return file_open_writer(d, e) == SQLITE_OK ? 0 : -1;
+        disk_file_remove(d);
+    return disk_file_open_writer(d, e) == SQLITE_OK ? 0 : -1;
 }
 
 static int
@@ -137,8 +137,8 @@ fit(struct disk *d, struct err *e)
         log_info("cache.disk %s: it is larger than cache.disk.size allows; a new one is begun",
             d->file);
         sqlite3_reset(d->st[W_PAGES]);
-        file_close(&d->db, d->st, WRITER_N);
-        file_remove(d);
+        disk_file_close(&d->db, d->st, WRITER_N);
+        disk_file_remove(d);
         return open_file(d, e);
     }
     sqlite3_reset(d->st[W_PAGES]);
@@ -161,7 +161,7 @@ open_all(struct disk *d, const struct tier_options *o, struct err *e)
             err_set(e, errno, "cache.disk: cannot write %s: %s", purges, strerror(errno));
         else if (open_file(d, e) == 0 && fit(d, e) == 0)
             return 0;
-        file_close(&d->db, d->st, WRITER_N);
+        disk_file_close(&d->db, d->st, WRITER_N);
     }
     ring_close(&d->ring, false);
     d->ring.head = NULL;
@@ -283,11 +283,11 @@ stop_threads(struct disk *d)
 static void
 close_files(struct disk *d)
 {
-    bool whole = d->db != NULL && write_checkpoint(d, true) == SQLITE_OK;
+    bool whole = d->db != NULL && disk_write_checkpoint(d, true) == SQLITE_OK;
 
     for (size_t i = 0; i < NELEM(d->readers); i++)
-        file_close(&d->readers[i].db, d->readers[i].st, READER_N);
-    file_close(&d->db, d->st, WRITER_N);
+        disk_file_close(&d->readers[i].db, d->readers[i].st, READER_N);
+    disk_file_close(&d->db, d->st, WRITER_N);
     ring_close(&d->ring, whole);
 }
 
@@ -327,19 +327,15 @@ queue_limit(const struct disk *d)
     return share < QUEUE_MAX ? share : QUEUE_MAX;
 }
 
-void
-disk_put(struct disk *d, struct object *o)
+/* false: too much waits, or nothing is kept for now. */
+static bool
+queue_put(struct disk *d, struct object *o, uint64_t bytes)
 {
-    uint64_t bytes = body_size(o->body) + o->head->n;
-    struct disk_put *p;
+    struct disk_put *p = malloc(sizeof *p);
     bool room;
 
-    if ((o->meta.flags & META_PARTIAL) || bytes > (uint64_t)d->max_value)
-        return;
-    if ((p = malloc(sizeof *p)) == NULL) {
-        COUNT(disk_drops);
-        return;
-    }
+    if (p == NULL)
+        return false;
     *p = (struct disk_put){ .o = object_ref(o), .bytes = bytes + sizeof *p };
     pthread_mutex_lock(&d->mtx);
     if ((room = !atomic_load(&d->failing) && d->queued + p->bytes <= queue_limit(d))) {
@@ -350,10 +346,26 @@ disk_put(struct disk *d, struct object *o)
     }
     pthread_mutex_unlock(&d->mtx);
     if (!room) {
-        COUNT(disk_drops);
         object_unref(&p->o);
         free(p);
     }
+    return room;
+}
+
+/* What is not kept goes before an older response of its kind, which is not to be found when memory
+ * has this one no more. */
+void
+disk_put(struct disk *d, struct object *o)
+{
+    uint64_t bytes = body_size(o->body) + o->head->n;
+    bool fits = !(o->meta.flags & META_PARTIAL) && bytes <= (uint64_t)d->max_value;
+
+    if (fits && queue_put(d, o, bytes))
+        return;
+    if (fits)
+        COUNT(disk_drops);
+    if (index_may_have(&d->index, key_hash(store_identity(o).key)))
+        on_drop(d, o);
 }
 
 /* ---- erasing -------------------------------------------------------------------------------- */

@@ -16,7 +16,8 @@
 #define DISK_PAGE     4096
 #define DISK_READERS  2
 #define DISK_VARIANTS 32                /* rows of one key that are kept and looked at */
-#define DISK_ASKS     256               /* that wait or are read; more are not asked */
+#define DISK_ASKS     256               /* keys that are read or wait for that; more are not asked
+                                           for */
 #define DISK_SPENT    64                /* rows that readers found useless, to be removed */
 
 /* ---- the index in memory (disk_index.c) ----------------------------------------------------- */
@@ -133,17 +134,17 @@ enum { READER_SQL(SQL_ID) READER_N };
 struct disk;
 enum file_state { FILE_NONE, FILE_OURS, FILE_DAMAGED, FILE_OTHER_SCHEMA, FILE_FOREIGN };
 /* ours: a ring of ours lies beside it. */
-enum file_state file_look(const struct disk *d, bool ours, struct err *e);
+enum file_state disk_file_look(const struct disk *d, bool ours, struct err *e);
 /* Opens it for the writer, made if it is not there. SQLITE_OK, or why not, with *e. */
-int  file_open_writer(struct disk *d, struct err *e);
-int  file_open_reader(struct disk *d, sqlite3 **db, sqlite3_stmt **st, struct err *e);
-void file_close(sqlite3 **db, sqlite3_stmt **st, size_t n);
-void file_remove(const struct disk *d);             /* with what SQLite has beside it */
+int  disk_file_open_writer(struct disk *d, struct err *e);
+int  disk_file_open_reader(struct disk *d, sqlite3 **db, sqlite3_stmt **st, struct err *e);
+void disk_file_close(sqlite3 **db, sqlite3_stmt **st, size_t n);
+void disk_file_remove(const struct disk *d);             /* with what SQLite has beside it */
 #define FILE_ASIDE ".damaged"
-void file_set_aside(const struct disk *d);          /* likewise, but the file is kept as FILE_ASIDE,
-                                                       instead of an earlier one */
-void file_forget_aside(const struct disk *d);
-bool file_is_damage(int rc);
+/* Likewise, but the file is kept as FILE_ASIDE, instead of an earlier one. */
+void disk_file_set_aside(const struct disk *d);
+void disk_file_forget_aside(const struct disk *d);
+bool disk_file_is_damage(int rc);
 
 /* ---- the tier ------------------------------------------------------------------------------- */
 
@@ -152,8 +153,10 @@ struct disk_put { struct disk_put *next; struct object *o; uint64_t bytes; };   
 struct tier_ask {
     struct loop_msg msg;
     struct disk    *disk;
-    struct tier_ask *next;              /* of those that wait; under asks_mtx */
-    struct tier_ask *older, *newer;     /* of all; under asks_mtx */
+    struct tier_ask *next;              /* of those that wait; under asks_mtx, */
+    struct tier_ask *older, *newer;     /* ... of all, */
+    struct tier_ask *others;            /* ... for the same key, which this one is read for too, */
+    struct tier_ask *beside;            /* ... of those that are not answered, in a bucket */
     struct loop    *loop;
     void          (*done)(void *arg, enum tier_answer a);
     void           *arg;
@@ -203,7 +206,7 @@ struct disk {
 
     _Atomic uint64_t applied;           /* purges up to it are in the file */
     atomic_bool      ready;             /* those of the last process are */
-    atomic_bool      failing;
+    atomic_bool      failing;           /* both set as disk_set says */
     _Atomic uint32_t used_pages;
     pthread_rwlock_t renew;             /* readers use the file; the writer replaces it */
 
@@ -225,7 +228,8 @@ struct disk {
     pthread_cond_t   asks_wake;
     struct tier_ask *waiting, **waiting_end;
     struct tier_ask *asks;              /* all, newest first */
-    unsigned         nasks;
+    struct tier_ask *reads[DISK_ASKS];  /* not answered, one for a key; by its hash */
+    unsigned         nreads;
     bool             asks_stop;
     struct disk_reader readers[DISK_READERS];
 };
@@ -238,21 +242,22 @@ void disk_figures(struct disk *d, struct tier_figures *f);
 
 /* disk_write.c: the writer's. Each gives an SQLite code. */
 void *disk_writer(void *arg);
-int  write_begin(struct disk *d);       /* a transaction, if there is none */
-int  write_commit(struct disk *d);      /* with the care of the WAL */
-int  write_split(struct disk *d);       /* commits when the transaction is as large as it may be */
-int  write_remove(struct disk *d, uint32_t id);
-int  write_renew(struct disk *d, bool keep);        /* empty, a new file; keep: the old set aside */
-int  write_step(struct disk *d, int statement);     /* runs and resets; SQLITE_DONE is OK */
-int  write_checkpoint(struct disk *d, bool durable);        /* the WAL becomes empty */
+int  disk_write_begin(struct disk *d);       /* a transaction, if there is none */
+int  disk_write_commit(struct disk *d);      /* with the care of the WAL */
+int  disk_write_split(struct disk *d);  /* commits when the transaction is as large as it may be */
+int  disk_write_remove(struct disk *d, uint32_t id);
+int  disk_write_renew(struct disk *d, bool keep);   /* an empty file; keep: the old set aside */
+int  disk_write_step(struct disk *d, int statement);     /* runs and resets; SQLITE_DONE is OK */
+int  disk_write_checkpoint(struct disk *d, bool durable);        /* the WAL becomes empty */
 uint64_t disk_variant(struct slice vary, struct slice variant);         /* hash; 0: no Vary */
 enum { TAG_OF_URL = 'u', TAG_OF_TAG = 't', TAG_OF_GROUP = 'g' };
 uint64_t disk_tag(char kind, struct slice text);
 
 /* disk_purge.c: what one entry of the ring means for the file. */
-int  purge_apply(struct disk *d, const struct ring_entry *e);
+int  disk_purge_apply(struct disk *d, const struct ring_entry *e);
 
 /* disk_read.c */
+void disk_set(struct disk *d, atomic_bool *what, bool to);  /* and readers look again */
 void *disk_read(void *arg);
 struct tier_ask *disk_get(struct disk *d, struct loop *l, const struct tier_want *w);
 

@@ -39,7 +39,7 @@ static const char schema[] =
     "CREATE TABLE tags(hash INTEGER, id INTEGER, PRIMARY KEY(hash, id)) WITHOUT ROWID;";
 
 bool
-file_is_damage(int rc)
+disk_file_is_damage(int rc)
 {
     return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
 }
@@ -79,7 +79,7 @@ judge(const unsigned char *header, ssize_t n, bool ours)
 }
 
 enum file_state
-file_look(const struct disk *d, bool ours, struct err *e)
+disk_file_look(const struct disk *d, bool ours, struct err *e)
 {
     unsigned char header[HEADER];
     enum file_state state;
@@ -122,14 +122,14 @@ remove_beside(const struct disk *d)
 }
 
 void
-file_remove(const struct disk *d)
+disk_file_remove(const struct disk *d)
 {
     unlink(d->file);
     remove_beside(d);
 }
 
 void
-file_set_aside(const struct disk *d)
+disk_file_set_aside(const struct disk *d)
 {
     char path[PATH_MAX + 16];
 
@@ -139,7 +139,7 @@ file_set_aside(const struct disk *d)
 }
 
 void
-file_forget_aside(const struct disk *d)
+disk_file_forget_aside(const struct disk *d)
 {
     char path[PATH_MAX + 16];
 
@@ -159,7 +159,7 @@ prepare(sqlite3 *db, sqlite3_stmt **st, const char *const *sql, size_t n)
 }
 
 void
-file_close(sqlite3 **db, sqlite3_stmt **st, size_t n)
+disk_file_close(sqlite3 **db, sqlite3_stmt **st, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         sqlite3_finalize(st[i]);
@@ -235,10 +235,10 @@ on_wal(void *arg, sqlite3 *db, const char *name, int frames)
 }
 
 int
-file_open_writer(struct disk *d, struct err *e)
+disk_file_open_writer(struct disk *d, struct err *e)
 {
     struct err ignored;
-    bool new = file_look(d, true, &ignored) == FILE_NONE;
+    bool new = disk_file_look(d, true, &ignored) == FILE_NONE;
     int rc;
 
     if (new && make_empty(d, e) == -1)
@@ -252,12 +252,12 @@ file_open_writer(struct disk *d, struct err *e)
         return SQLITE_OK;
     }
     file_error(d, d->db, e);
-    file_close(&d->db, d->st, WRITER_N);
+    disk_file_close(&d->db, d->st, WRITER_N);
     return rc;
 }
 
 int
-file_open_reader(struct disk *d, sqlite3 **db, sqlite3_stmt **st, struct err *e)
+disk_file_open_reader(struct disk *d, sqlite3 **db, sqlite3_stmt **st, struct err *e)
 {
     char sql[64];
     int rc = open_db(d, SQLITE_OPEN_READONLY, db, e);
@@ -269,7 +269,7 @@ file_open_reader(struct disk *d, sqlite3 **db, sqlite3_stmt **st, struct err *e)
         rc = prepare(*db, st, reader_sql, READER_N);
     if (rc != SQLITE_OK && *db != NULL) {
         file_error(d, *db, e);
-        file_close(db, st, READER_N);
+        disk_file_close(db, st, READER_N);
     }
     return rc;
 }

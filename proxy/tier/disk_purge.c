@@ -100,11 +100,11 @@ soften(struct disk *d, uint32_t id)
 {
     sqlite3_bind_int64(d->st[W_SOFTEN], 1, id);
     d->txn_pages++;
-    return write_step(d, W_SOFTEN);
+    return disk_write_step(d, W_SOFTEN);
 }
 
 int
-purge_apply(struct disk *d, const struct ring_entry *e)
+disk_purge_apply(struct disk *d, const struct ring_entry *e)
 {
     struct found f = { .d = d };
     int rc = find_all(&f, e);
@@ -115,8 +115,8 @@ purge_apply(struct disk *d, const struct ring_entry *e)
         uint32_t id;
 
         memcpy(&id, f.ids.p + at, sizeof id);
-        if ((rc = write_split(d)) == SQLITE_OK)
-            rc = e->soft ? soften(d, id) : write_remove(d, id);
+        if ((rc = disk_write_split(d)) == SQLITE_OK)
+            rc = e->soft ? soften(d, id) : disk_write_remove(d, id);
     }
     buf_free(&f.ids);
     return rc;

@@ -76,7 +76,7 @@ promote(struct disk *d, const struct tier_ask *a, uint32_t id, struct slice in, 
     bool soft)
 {
     struct value v;
-    enum value_verdict verdict = value_read(in, &v);
+    enum value_verdict verdict = value_decode(in, &v);
 
     if (verdict == VALUE_BAD)
         COUNT(disk_bad);
@@ -166,12 +166,12 @@ answer(struct disk_reader *r, struct tier_ask *a)
     if (d->db == NULL)
         return;                         /* there is no file for now */
     if (r->db == NULL)
-        rc = file_open_reader(d, &r->db, r->st, &e);
+        rc = disk_file_open_reader(d, &r->db, r->st, &e);
     if (rc == SQLITE_OK)
         rc = look_up(r, a, &found);
     if (rc != SQLITE_OK)
         COUNT(disk_failures);
-    if (file_is_damage(rc)) {
+    if (disk_file_is_damage(rc)) {
         pthread_mutex_lock(&d->mtx);
         d->damaged = true;
         pthread_cond_signal(&d->wake);
@@ -182,6 +182,21 @@ answer(struct disk_reader *r, struct tier_ask *a)
 }
 
 /* ---- asks ----------------------------------------------------------------------------------- */
+
+static struct tier_ask **
+bucket(struct disk *d, const struct key *k)
+{
+    return &d->reads[k->hash % NELEM(d->reads)];
+}
+
+/* Under asks_mtx. */
+static void
+list_ask(struct disk *d, struct tier_ask *a)
+{
+    if ((a->older = d->asks) != NULL)
+        d->asks->newer = a;
+    d->asks = a;
+}
 
 static void
 unlink_ask(struct tier_ask *a)
@@ -195,7 +210,6 @@ unlink_ask(struct tier_ask *a)
         d->asks = a->older;
     if (a->older != NULL)
         a->older->newer = a->newer;
-    d->nasks--;
     pthread_mutex_unlock(&d->asks_mtx);
 }
 
@@ -242,18 +256,27 @@ new_ask(struct disk *d, struct loop *l, const struct tier_want *w)
     return a;
 }
 
-/* false: too many ask already. */
+/* Behind one for the same key, or to be read. false: too many ask already. */
 static bool
 queue_ask(struct disk *d, struct tier_ask *a)
 {
+    struct tier_ask **at = bucket(d, &a->key), *first;
     bool room;
 
     pthread_mutex_lock(&d->asks_mtx);
-    if ((room = d->nasks < DISK_ASKS)) {
-        d->nasks++;
-        if ((a->older = d->asks) != NULL)
-            d->asks->newer = a;
-        d->asks = a;
+    for (first = *at; first != NULL; first = first->beside)
+        if (first->key.hash == a->key.hash && slice_eq(first->key.bytes, a->key.bytes))
+            break;
+    room = first != NULL || d->nreads < DISK_ASKS;
+    if (room)
+        list_ask(d, a);
+    if (first != NULL) {
+        a->others = first->others;
+        first->others = a;
+    } else if (room) {
+        d->nreads++;
+        a->beside = *at;
+        *at = a;
         *d->waiting_end = a;
         d->waiting_end = &a->next;
         pthread_cond_signal(&d->asks_wake);
@@ -267,7 +290,7 @@ disk_get(struct disk *d, struct loop *l, const struct tier_want *w)
 {
     struct tier_ask *a;
 
-    if (w->have_stale || !atomic_load(&d->ready))
+    if (w->have_stale)
         return NULL;
     if (!index_may_have(&d->index, w->key->hash)) {
         COUNT(disk_misses);
@@ -281,15 +304,47 @@ disk_get(struct disk *d, struct loop *l, const struct tier_want *w)
     return a;
 }
 
+/* Those that came while it was read have its answer too: whoever looks again finds what it
+ * brought. */
+static void
+answered(struct disk *d, struct tier_ask *a)
+{
+    struct tier_ask **at = bucket(d, &a->key);
+    enum tier_answer what = a->answer;
+
+    pthread_mutex_lock(&d->asks_mtx);
+    while (*at != a)
+        at = &(*at)->beside;
+    *at = a->beside;
+    d->nreads--;
+    for (struct tier_ask *next; a != NULL; a = next) {
+        next = a->others;
+        a->answer = what;
+        loop_post(a->loop, &a->msg);
+    }
+    pthread_mutex_unlock(&d->asks_mtx);
+}
+
 /* ---- the thread ----------------------------------------------------------------------------- */
 
+void
+disk_set(struct disk *d, atomic_bool *what, bool to)
+{
+    pthread_mutex_lock(&d->asks_mtx);
+    atomic_store(what, to);
+    pthread_cond_broadcast(&d->asks_wake);
+    pthread_mutex_unlock(&d->asks_mtx);
+}
+
+/* At a start they wait until the purges of the last process are in the file, unless it fails. */
 static struct tier_ask *
 next_ask(struct disk *d)
 {
     struct tier_ask *a = NULL;
 
     pthread_mutex_lock(&d->asks_mtx);
-    while (!d->asks_stop && (a = d->waiting) == NULL)
+    while (!d->asks_stop && ((a = d->waiting) == NULL ||
+            !(atomic_load(&d->ready) || atomic_load(&d->failing))))
         pthread_cond_wait(&d->asks_wake, &d->asks_mtx);
     if (d->asks_stop)
         a = NULL;
@@ -297,6 +352,19 @@ next_ask(struct disk *d)
         d->waiting_end = &d->waiting;
     pthread_mutex_unlock(&d->asks_mtx);
     return a;
+}
+
+/* Somebody still waits for it. */
+static bool
+is_wanted(struct disk *d, const struct tier_ask *a)
+{
+    bool wanted = false;
+
+    pthread_mutex_lock(&d->asks_mtx);
+    for (; a != NULL && !wanted; a = a->others)
+        wanted = !atomic_load(&a->cancelled);
+    pthread_mutex_unlock(&d->asks_mtx);
+    return wanted;
 }
 
 void *
@@ -308,7 +376,7 @@ disk_read(void *arg)
 
     rcu_enter_thread();
     while ((a = next_ask(d)) != NULL) {
-        if (!atomic_load(&a->cancelled)) {
+        if (atomic_load(&d->ready) && is_wanted(d, a)) {
             pthread_rwlock_rdlock(&d->renew);
             answer(r, a);
             pthread_rwlock_unlock(&d->renew);
@@ -317,7 +385,7 @@ disk_read(void *arg)
             else
                 COUNT(disk_misses);
         }
-        loop_post(a->loop, &a->msg);
+        answered(d, a);
     }
     rcu_leave_thread();
     return NULL;

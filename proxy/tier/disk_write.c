@@ -40,7 +40,7 @@
 /* ---- statements ----------------------------------------------------------------------------- */
 
 int
-write_step(struct disk *d, int statement)
+disk_write_step(struct disk *d, int statement)
 {
     int rc = sqlite3_step(d->st[statement]);
 
@@ -75,16 +75,16 @@ used(struct disk *d, uint32_t *pages)
 /* ---- transactions --------------------------------------------------------------------------- */
 
 int
-write_begin(struct disk *d)
+disk_write_begin(struct disk *d)
 {
-    int rc = d->in_txn ? SQLITE_OK : write_step(d, W_BEGIN);
+    int rc = d->in_txn ? SQLITE_OK : disk_write_step(d, W_BEGIN);
 
     d->in_txn = rc == SQLITE_OK;
     return rc;
 }
 
 int
-write_checkpoint(struct disk *d, bool durable)
+disk_write_checkpoint(struct disk *d, bool durable)
 {
     int rc = SQLITE_OK;
 
@@ -114,12 +114,12 @@ care_for_wal(struct disk *d)
     int rc = SQLITE_OK;
 
     if ((uint32_t)d->wal_frames >= d->wal_pages)
-        rc = write_checkpoint(d, false);
+        rc = disk_write_checkpoint(d, false);
     return rc == SQLITE_BUSY && (uint32_t)d->wal_frames < 2 * d->wal_pages ? SQLITE_OK : rc;
 }
 
 int
-write_commit(struct disk *d)
+disk_write_commit(struct disk *d)
 {
     uint32_t pages;
     int rc;
@@ -127,7 +127,7 @@ write_commit(struct disk *d)
     if (!d->in_txn)
         return SQLITE_OK;
     if ((rc = used(d, &pages)) == SQLITE_OK)
-        rc = write_step(d, W_COMMIT);
+        rc = disk_write_step(d, W_COMMIT);
     if (rc != SQLITE_OK)
         return rc;
     d->in_txn = false;
@@ -138,33 +138,33 @@ write_commit(struct disk *d)
 }
 
 int
-write_split(struct disk *d)
+disk_write_split(struct disk *d)
 {
-    int rc = d->txn_pages >= d->wal_pages ? write_commit(d) : SQLITE_OK;
+    int rc = d->txn_pages >= d->wal_pages ? disk_write_commit(d) : SQLITE_OK;
 
-    return rc == SQLITE_OK ? write_begin(d) : rc;
+    return rc == SQLITE_OK ? disk_write_begin(d) : rc;
 }
 
 /* ---- a new file ----------------------------------------------------------------------------- */
 
 /* Readers' connections go too: a file that is open somewhere keeps its bytes. */
 int
-write_renew(struct disk *d, bool keep)
+disk_write_renew(struct disk *d, bool keep)
 {
     struct err e = { 0 };
     int rc;
 
     pthread_rwlock_wrlock(&d->renew);
     for (size_t i = 0; i < NELEM(d->readers); i++)
-        file_close(&d->readers[i].db, d->readers[i].st, READER_N);
-    file_close(&d->db, d->st, WRITER_N);
+        disk_file_close(&d->readers[i].db, d->readers[i].st, READER_N);
+    disk_file_close(&d->db, d->st, WRITER_N);
     d->in_txn = false;
     d->txn_pages = 0;
     if (keep)
-        file_set_aside(d);
+        disk_file_set_aside(d);
     else
-        file_remove(d);
-    rc = file_open_writer(d, &e);
+        disk_file_remove(d);
+    rc = disk_file_open_writer(d, &e);
     pthread_rwlock_unlock(&d->renew);
     index_reset(&d->index, 0);
     index_loaded(&d->index);
@@ -185,7 +185,7 @@ pages_of(uint64_t bytes)
 }
 
 int
-write_remove(struct disk *d, uint32_t id)
+disk_write_remove(struct disk *d, uint32_t id)
 {
     sqlite3_stmt *row = d->st[W_ROW];
     uint64_t tags[TAGS_MAX];
@@ -206,11 +206,11 @@ write_remove(struct disk *d, uint32_t id)
     for (size_t i = 0; i < n / sizeof tags[0] && rc == SQLITE_ROW; i++) {
         sqlite3_bind_int64(d->st[W_DEL_TAG], 1, (int64_t)tags[i]);
         sqlite3_bind_int64(d->st[W_DEL_TAG], 2, id);
-        rc = write_step(d, W_DEL_TAG) == SQLITE_OK ? SQLITE_ROW : sqlite3_errcode(d->db);
+        rc = disk_write_step(d, W_DEL_TAG) == SQLITE_OK ? SQLITE_ROW : sqlite3_errcode(d->db);
     }
     for (int st = W_DEL; st <= W_DEL_VALUE && rc == SQLITE_ROW; st++) {
         sqlite3_bind_int64(d->st[st], 1, id);
-        rc = write_step(d, st) == SQLITE_OK ? SQLITE_ROW : sqlite3_errcode(d->db);
+        rc = disk_write_step(d, st) == SQLITE_OK ? SQLITE_ROW : sqlite3_errcode(d->db);
     }
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return rc;
@@ -226,13 +226,13 @@ make_room(struct disk *d, uint32_t pages, bool *room)
     int rc;
 
     *room = false;
-    while ((rc = write_split(d)) == SQLITE_OK && (rc = used(d, &now)) == SQLITE_OK) {
+    while ((rc = disk_write_split(d)) == SQLITE_OK && (rc = used(d, &now)) == SQLITE_OK) {
         uint32_t victim;
 
         *room = now + pages <= d->high_pages;
         if (*room || (victim = index_victim(&d->index)) == 0)
             return SQLITE_OK;
-        if ((rc = write_remove(d, victim)) != SQLITE_OK)
+        if ((rc = disk_write_remove(d, victim)) != SQLITE_OK)
             return rc;
         COUNT(disk_evictions);
     }
@@ -315,7 +315,7 @@ replace(struct disk *d, const struct key *k, uint64_t variant)
     sqlite3_reset(rows);
     rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
     for (size_t i = 0; i < n && rc == SQLITE_OK; i++)
-        rc = write_remove(d, go[i]);
+        rc = disk_write_remove(d, go[i]);
     return rc;
 }
 
@@ -327,7 +327,7 @@ put_tags(struct disk *d, uint32_t id, const uint64_t *tags, size_t n)
     for (size_t i = 0; i < n && rc == SQLITE_OK; i++) {
         sqlite3_bind_int64(d->st[W_PUT_TAG], 1, (int64_t)tags[i]);
         sqlite3_bind_int64(d->st[W_PUT_TAG], 2, id);
-        rc = write_step(d, W_PUT_TAG);
+        rc = disk_write_step(d, W_PUT_TAG);
     }
     return rc;
 }
@@ -370,11 +370,11 @@ put_row(struct disk *d, uint32_t id, const struct store_parts *p, struct slice v
     sqlite3_bind_int64(put, 6, (int64_t)value.n);
     sqlite3_bind_text(put, 7, p->key->bytes.p, (int)p->key->url_n, SQLITE_STATIC);
     sqlite3_bind_blob(put, 8, tags, (int)(n * sizeof tags[0]), SQLITE_STATIC);
-    if ((rc = write_step(d, W_PUT)) != SQLITE_OK)
+    if ((rc = disk_write_step(d, W_PUT)) != SQLITE_OK)
         return rc;
     sqlite3_bind_int64(content, 1, id);
     sqlite3_bind_blob64(content, 2, value.p, value.n, SQLITE_STATIC);
-    rc = write_step(d, W_PUT_VALUE);
+    rc = disk_write_step(d, W_PUT_VALUE);
     return rc == SQLITE_OK ? put_tags(d, id, tags, n) : rc;
 }
 
@@ -384,7 +384,7 @@ keep(struct disk *d, const struct store_parts *p, struct slice value)
     uint64_t variant = disk_variant(p->vary, p->variant);
     bool room = false;
     uint32_t id;
-    int rc = write_begin(d);
+    int rc = disk_write_begin(d);
 
     if (rc == SQLITE_OK)
         rc = replace(d, p->key, variant);
@@ -414,7 +414,7 @@ allowed(struct disk *d, const struct store_parts *p)
 }
 
 static int
-write_object(struct disk *d, struct object *o)
+disk_write_object(struct disk *d, struct object *o)
 {
     struct copy c = { .good = false };
     struct value_parts vp;
@@ -428,7 +428,7 @@ write_object(struct disk *d, struct object *o)
     }
     if (c.good) {
         value_seal(&c.b);
-        c.good = value_read(buf_slice(&c.b), &v) == VALUE_GOOD;
+        c.good = value_decode(buf_slice(&c.b), &v) == VALUE_GOOD;
     }
     if (c.good) {
         value_to_parts(&v, &vp);
@@ -484,10 +484,10 @@ do_puts(struct disk *d)
 
     while (rc == SQLITE_OK && d->txn_pages < d->wal_pages && !purges_wait(d) &&
         (p = take_put(d)) != NULL) {
-        rc = write_object(d, p->o);
+        rc = disk_write_object(d, p->o);
         free_put(d, p);
     }
-    return rc == SQLITE_OK ? write_commit(d) : rc;
+    return rc == SQLITE_OK ? disk_write_commit(d) : rc;
 }
 
 static void
@@ -505,7 +505,7 @@ drop_puts(struct disk *d)
 static int
 purged(struct disk *d, uint64_t at, uint64_t seq)
 {
-    int rc = write_commit(d);
+    int rc = disk_write_commit(d);
 
     if (rc != SQLITE_OK)
         return rc;
@@ -520,7 +520,7 @@ purged(struct disk *d, uint64_t at, uint64_t seq)
 static int
 do_overflow(struct disk *d, uint64_t seq)
 {
-    int rc = write_renew(d, false);
+    int rc = disk_write_renew(d, false);
 
     if (rc != SQLITE_OK)
         return rc;
@@ -540,9 +540,9 @@ do_purge(struct disk *d, const struct ring_entry *e)
     int rc;
 
     if (e->kind == STORE_PURGE_ALL && !e->soft)
-        return write_renew(d, false);
-    rc = write_begin(d);
-    return rc == SQLITE_OK ? purge_apply(d, e) : rc;
+        return disk_write_renew(d, false);
+    rc = disk_write_begin(d);
+    return rc == SQLITE_OK ? disk_purge_apply(d, e) : rc;
 }
 
 /* Numbers of the last process say nothing in this one; nor is a drop numbered. */
@@ -580,8 +580,8 @@ do_purges(struct disk *d)
     }
     if (rc == SQLITE_OK && at > 0)
         rc = purged(d, at, last);
-    if (rc == SQLITE_OK)
-        atomic_store(&d->ready, true);
+    if (rc == SQLITE_OK && !atomic_load(&d->ready))
+        disk_set(d, &d->ready, true);
     return rc;
 }
 
@@ -598,8 +598,8 @@ do_spent(struct disk *d)
     d->nspent = 0;
     pthread_mutex_unlock(&d->mtx);
     for (unsigned i = 0; i < n && rc == SQLITE_OK; i++)
-        if ((rc = write_split(d)) == SQLITE_OK)
-            rc = write_remove(d, ids[i]);
+        if ((rc = disk_write_split(d)) == SQLITE_OK)
+            rc = disk_write_remove(d, ids[i]);
     return rc;
 }
 
@@ -618,9 +618,9 @@ answer_erases(struct disk_erase *e, bool ok)
 static int
 do_erases(struct disk *d, struct disk_erase *e)
 {
-    int rc = write_checkpoint(d, true);
+    int rc = disk_write_checkpoint(d, true);
 
-    file_forget_aside(d);
+    disk_file_forget_aside(d);
     answer_erases(e, rc == SQLITE_OK);
     return rc == SQLITE_BUSY ? SQLITE_OK : rc;
 }
@@ -673,7 +673,7 @@ turn(struct disk *d, struct disk_erase **erases, bool damaged)
     int rc = damaged ? SQLITE_CORRUPT : SQLITE_OK;
 
     if (rc == SQLITE_OK && d->db == NULL)
-        rc = write_renew(d, false);
+        rc = disk_write_renew(d, false);
     if (rc == SQLITE_OK && d->index_lost)
         rc = find_index(d);
     if (rc == SQLITE_OK && d->retry_us != 0)
@@ -700,10 +700,10 @@ fail(struct disk *d, int rc)
 {
     int os = d->db != NULL ? sqlite3_system_errno(d->db) : 0;
 
-    if (file_is_damage(rc)) {
+    if (disk_file_is_damage(rc)) {
         log_error("cache.disk %s: %s: it is damaged; it was set aside as %s" FILE_ASIDE ", and a "
             "new one begun", d->file, sqlite3_errstr(rc), d->file);
-        if (write_renew(d, true) == SQLITE_OK)
+        if (disk_write_renew(d, true) == SQLITE_OK)
             return;
     } else if (d->db != NULL && d->in_txn) {
         sqlite3_exec(d->db, "ROLLBACK", NULL, NULL, NULL);
@@ -711,9 +711,10 @@ fail(struct disk *d, int rc)
         d->txn_pages = 0;
         d->index_lost = true;
     }
-    if (!atomic_exchange(&d->failing, true))
+    if (!atomic_load(&d->failing))
         log_error("cache.disk %s: %s%s%s; nothing is kept there until that is over", d->file,
             sqlite3_errstr(rc), os != 0 ? ": " : "", os != 0 ? strerror(os) : "");
+    disk_set(d, &d->failing, true);
     COUNT(disk_failures);
     d->backoff_us = d->backoff_us == 0 ? RETRY_MIN_US : d->backoff_us * 2;
     d->backoff_us = d->backoff_us < RETRY_MAX_US ? d->backoff_us : RETRY_MAX_US;
@@ -724,8 +725,10 @@ fail(struct disk *d, int rc)
 static void
 succeed(struct disk *d)
 {
-    if (atomic_exchange(&d->failing, false))
+    if (atomic_load(&d->failing)) {
+        disk_set(d, &d->failing, false);
         log_info("cache.disk %s: works again", d->file);
+    }
     d->backoff_us = d->retry_us = 0;
 }
 

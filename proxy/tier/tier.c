@@ -8,11 +8,44 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "stats/stats.h"
+
 struct tiers {
     uint32_t     magic;
 #define TIERS_MAGIC 0x71e25000u
     struct disk *disk;                  /* owned */
 };
+
+/* The source of the figures stays, since none can be taken away; it speaks of the newest. */
+static _Atomic(struct tiers *) newest;
+
+static void
+figures_json(struct buf *b, void *arg)
+{
+    struct tier_figures f;
+
+    (void)arg;
+    buf_addz(b, ",\n\"tiers\": {");
+    if (tier_disk_figures(atomic_load(&newest), &f))
+        buf_printf(b, "\"disk\": {\"objects\": %llu, \"bytes\": %llu, \"limit_bytes\": %llu, "
+            "\"queued_bytes\": %llu, \"loading\": %s, \"failing\": %s}",
+            (unsigned long long)f.objects, (unsigned long long)f.bytes,
+            (unsigned long long)f.limit, (unsigned long long)f.queued_bytes,
+            f.loading ? "true" : "false", f.failing ? "true" : "false");
+    buf_addc(b, '}');
+}
+
+static void
+show(struct tiers *t)
+{
+    static struct stats_source source = { .json = figures_json };
+    static bool shown;
+
+    atomic_store(&newest, t);
+    if (!shown)
+        stats_source_add(&source);
+    shown = true;
+}
 
 struct tiers *
 tiers_open(const struct tier_options *o, struct store *s, struct err *e)
@@ -29,6 +62,8 @@ tiers_open(const struct tier_options *o, struct store *s, struct err *e)
     t->magic = TIERS_MAGIC;
     if ((t->disk = disk_open(o, s, e)) == NULL)
         tiers_close(&t);
+    else
+        show(t);
     return t;
 }
 
@@ -41,6 +76,7 @@ tiers_close(struct tiers **tp)
     if (t == NULL)
         return;
     CHECK(t, TIERS_MAGIC);
+    atomic_store(&newest, NULL);
     disk_close(&t->disk);
     t->magic = 0;
     free(t);

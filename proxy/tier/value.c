@@ -301,7 +301,7 @@ value_good(const struct value *v)
 }
 
 enum value_verdict
-value_read(struct slice in, struct value *v)
+value_decode(struct slice in, struct value *v)
 {
     struct slice rest = in;
     uint64_t body, others;

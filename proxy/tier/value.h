@@ -38,7 +38,7 @@ enum value_verdict {
 };
 /* Reads one; its slices point into `in`. Nothing is read outside of `in`, and nothing is GOOD that
  * store_put, or who serves what it stored, could not take. */
-enum value_verdict value_read(struct slice in, struct value *v);
+enum value_verdict value_decode(struct slice in, struct value *v);
 /* The next text of tags or groups of a GOOD value. */
 bool value_next(struct slice *rest, struct slice *text);
 /* As store_put takes it, but for the body, stamp and soft; points into the value. */

@@ -18,7 +18,7 @@ use(struct slice in)
     struct value v;
     struct slice vary, variant, name, value;
 
-    if (value_read(in, &v) != VALUE_GOOD)
+    if (value_decode(in, &v) != VALUE_GOOD)
         return;
     value_to_parts(&v, &vp);
     (void)value_useful(&v, 1700000000000);

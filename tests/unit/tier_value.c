@@ -63,7 +63,7 @@ what_is_read_is_what_was_written(void **state)
 
     (void)state;
     make(&b, NONE);
-    assert_int_equal(value_read(buf_slice(&b), &v), VALUE_GOOD);
+    assert_int_equal(value_decode(buf_slice(&b), &v), VALUE_GOOD);
     value_to_parts(&v, &vp);
     assert_true(slice_eq(vp.key.bytes, SLICE("http://h/a\0c")));
     assert_int_equal(vp.key.url_n, 10);
@@ -115,7 +115,7 @@ read_exactly(const char *p, size_t n)
     enum value_verdict verdict;
 
     memcpy(copy, p, n);
-    verdict = value_read((struct slice){ copy, n }, &v);
+    verdict = value_decode((struct slice){ copy, n }, &v);
     free(copy);
     return verdict;
 }
@@ -186,7 +186,7 @@ no_byte_leads_out_of_bounds(void **state)
             b.p[i] = (char)tries[t];
             value_seal(&b);
             memcpy(copy, b.p, b.n);
-            if (value_read((struct slice){ copy, b.n }, &v) == VALUE_GOOD) {
+            if (value_decode((struct slice){ copy, b.n }, &v) == VALUE_GOOD) {
                 value_to_parts(&v, &vp);
                 (void)value_useful(&v, 1);
             }
