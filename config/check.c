@@ -237,6 +237,40 @@ cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path)
     *max = most;
 }
 
+/* A configuration in force is told with all its options, also those that have no effect. */
+static bool
+is_default(struct load *l, const char *path)
+{
+    const struct option *o = option_find(&table_top, path);
+    struct buf b = { 0 };
+    bool is = value_put(&b, o, l->c) && slice_eq(buf_slice(&b), slice_of(o->def));
+
+    buf_free(&b);
+    return is;
+}
+
+/* What only permissions say is a warning, as above. */
+static void
+check_disk(struct load *l)
+{
+    struct conf_where w = spot_where(l->root, "cache.disk.path", nowhere);
+    const char *path = l->c->cache_disk_path;
+    struct stat st;
+
+    if (path == NULL && !(is_default(l, "cache.disk.size") &&
+        is_default(l, "cache.disk.max_object")))
+        problem(l, spot_where(l->root, "cache.disk", nowhere), "cache.disk", "says not where; "
+            "a directory, as `disk: {path: /var/lib/weir/cache, size: 1GiB}`");
+    if (path == NULL || stat(path, &st) == -1)
+        return;                         /* it is made, or the start says why not */
+    if (!S_ISDIR(st.st_mode))
+        problem(l, w, "cache.disk.path", "%s is no directory; a directory, or the path of one to "
+            "be made", path);
+    else if (access(path, W_OK | X_OK) == -1)
+        warning(l, w, "cache.disk.path", "%s cannot be written by this user: %s; let weir's user "
+            "write there", path, strerror(errno));
+}
+
 static void
 check_top(struct load *l)
 {
@@ -270,6 +304,7 @@ check_top(struct load *l)
                 "or 10.0.0.2:53", shown(l, slice_of(text)));
     }
     check_access_log(l);
+    check_disk(l);
     cap_object(l, &c->cache_max_object, spot_where(l->root, "cache.max_object", nowhere),
         tree_at(l->root, "cache.max_object") != NULL ? "cache.max_object" : NULL);
     if (strlen(c->via) > VIA_MAX)

@@ -19,7 +19,7 @@ static const char *const sections[] = { "ttl", "listen", "origins", "routes" };
 
 /* What the design has and the program does not do yet: refused by name, not as unknown. */
 static const struct { const struct table *in; const char *path; } later[] = {
-    { &table_top, "cache.disk" }, { &table_top, "cache.redis" }, { &table_top, "journal.redis" },
+    { &table_top, "cache.redis" }, { &table_top, "journal.redis" },
 };
 
 /* ---- mappings by table -------------------------------------------------------------------- */
@@ -66,7 +66,8 @@ unknown(struct load *l, const struct table *t, const char *prefix, const struct 
     for (size_t i = 0; i < t->n; i++) {
         const char *w = word_at(l, t->at[i].path, prefix), *dot = strrchr(t->at[i].path, '.');
 
-        if (strcmp(dot != NULL ? dot + 1 : t->at[i].path, key->text.p) == 0)
+        if (elsewhere == NULL &&
+            strcmp(dot != NULL ? dot + 1 : t->at[i].path, key->text.p) == 0)
             elsewhere = t->at[i].path;
         if (w == NULL || strcmp(w, last) == 0)
             continue;

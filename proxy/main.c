@@ -44,6 +44,7 @@ struct process {
     struct loop    *admin_loop;
     struct upstream *upstream;
     struct store   *store;
+    struct tiers   *tiers;              /* NULL: memory is all there is */
     struct fills   *fills;
     struct front   *front;
     struct admin   *admin;
@@ -395,6 +396,20 @@ make_loops(struct process *p)
         log_fatal("%s", e.text);
 }
 
+/* Before there are other threads that purge: the tiers hear of every one. */
+static void
+open_tiers(struct process *p)
+{
+    const struct conf *c = p->conf;
+    const struct tier_options o = { .disk_path = c->cache_disk_path,
+        .disk_size = c->cache_disk_size, .disk_max_object = c->cache_disk_max_object };
+    struct err e = { 0 };
+
+    p->tiers = tiers_open(&o, p->store, &e);
+    if (p->tiers == NULL && e.code != 0)
+        log_fatal("%s", e.text);
+}
+
 static void
 start(struct process *p)
 {
@@ -414,7 +429,9 @@ start(struct process *p)
     p->upstream = upstream_new(p->loops, p->nloops + has_journal(p), &p->conf->dns_servers, &e);
     p->store = p->upstream != NULL ?
         store_new(p->conf->cache_memory, (unsigned)p->conf->cache_variants, &e) : NULL;
-    p->fills = p->store != NULL ? fills_new(p->store, &e) : NULL;
+    if (p->store != NULL)
+        open_tiers(p);
+    p->fills = p->store != NULL ? fills_new(p->store, p->tiers, &e) : NULL;
     site = p->fills != NULL ? site_new(p->conf, p->upstream, &e) : NULL;
     if (site == NULL)
         log_fatal("%s", e.text);
@@ -428,9 +445,10 @@ start(struct process *p)
         else
             writes_follow(p, site);
     }
-    request_init(p->store, p->fills, p->writes);
+    request_init(p->store, p->tiers, p->fills, p->writes);
     request_site_set(site);
     ap.store = p->store;
+    ap.tiers = p->tiers;
     ap.writes = p->writes;
     p->admin = admin_start(p->admin_loop, p->conf, &ap, &e);
     if (p->admin == NULL)
@@ -459,6 +477,7 @@ stop(struct process *p)
     request_site_clear();
     fills_free(&p->fills);
     front_free(&p->front);
+    tiers_close(&p->tiers);
     timer_fini(&p->tick);
     rcu_drain();
     store_free(&p->store);

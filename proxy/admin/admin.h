@@ -13,6 +13,7 @@
 #include "config/conf.h"
 #include "route/route.h"
 #include "store/store.h"
+#include "tier/tier.h"
 #include "write/write.h"
 
 struct admin;
@@ -20,6 +21,7 @@ struct admin;
 /* What the admin surface asks of the process; all called on the admin loop. */
 struct admin_process {
     struct store *store;
+    struct tiers *tiers;                            /* NULL: memory is all there is */
     struct writes *writes;                          /* NULL without a journal */
     struct route_table *(*table)(void *arg);        /* the present one, a reference */
     /* 0 or -1; text for a person: what was refused, what needs a restart */

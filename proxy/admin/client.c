@@ -14,7 +14,7 @@
 
 static const char usage_text[] =
     "usage: weir purge [--url U] [--prefix P] [--pattern G] [--tag T] [--route R] [--all]\n"
-    "                  [--group G [--origin O]] [--soft] [--dry-run]\n"
+    "                  [--group G [--origin O]] [--soft] [--dry-run] [--erase]\n"
     "       weir stats\n"
     "       weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "       weir reload\n"
@@ -23,7 +23,7 @@ static const char usage_text[] =
     "times.\n";
 
 enum { OPT_URL = CLIENT_OPTIONS, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP,
-    OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_TRUSTED, OPT_JSON,
+    OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_ERASE, OPT_TRUSTED, OPT_JSON,
     OPT_HELP };
 
 static const struct option options[] = {
@@ -38,6 +38,7 @@ static const struct option options[] = {
     { "all", no_argument, NULL, OPT_ALL },
     { "soft", no_argument, NULL, OPT_SOFT },
     { "dry-run", no_argument, NULL, OPT_DRY },
+    { "erase", no_argument, NULL, OPT_ERASE },
     { "trusted", no_argument, NULL, OPT_TRUSTED },
     { "json", no_argument, NULL, OPT_JSON },
     { "help", no_argument, NULL, OPT_HELP },
@@ -53,7 +54,7 @@ struct command {
     struct buf    query;                /* explain's headers */
     json_t       *content;              /* owned; of the request that is explained */
     const char   *method;               /* ... its method */
-    bool          all, soft, dry, json;
+    bool          all, soft, dry, erase, json;
 };
 
 /* The token: the first line of the file, without the white space around it. */
@@ -176,6 +177,9 @@ take_option(struct command *k, int opt, const char *value)
     case OPT_DRY:
         k->dry = true;
         return 0;
+    case OPT_ERASE:
+        k->erase = true;
+        return 0;
     case OPT_TRUSTED:
         buf_addz(&k->query, "&trusted=1");
         return 0;
@@ -221,8 +225,8 @@ run_purge(struct command *k)
     struct buf body = { 0 }, out = { 0 };
     int rc, n = k->all;
 
-    buf_printf(&body, "{\"soft\": %s, \"dry_run\": %s", k->soft ? "true" : "false",
-        k->dry ? "true" : "false");
+    buf_printf(&body, "{\"soft\": %s, \"dry_run\": %s, \"erase\": %s", k->soft ? "true" : "false",
+        k->dry ? "true" : "false", k->erase ? "true" : "false");
     if (k->all)
         buf_addz(&body, ", \"all\": true");
     for (size_t i = 0; i < NELEM(members); i++)

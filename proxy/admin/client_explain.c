@@ -297,6 +297,8 @@ client_explain_page(struct slice text, struct buf *b)
     put_write(&p, json_object_get(doc, "write"));
     json_array_foreach(json_object_get(doc, "stored"), i, o)
         put_variant(&p, o);
+    if (json_is_true(json_object_get(doc, "asks_disk")))
+        buf_addz(b, "\nThe disk tier is asked first\n");
     put_blocks(&p, json_object_get(doc, "blocks"));
     put_refused(&p, json_object_get(doc, "last_refused"));
     put_advice(&p, json_object_get(doc, "advice"));

@@ -341,6 +341,15 @@ put_blocks(struct explained *x, const struct key *k)
     buf_addz(b, "]}");
 }
 
+/* Would a request ask the disk before the origin (request/tier.c)? */
+static bool
+asks_disk(const struct explained *x)
+{
+    return x->r->a->process.tiers != NULL && !(x->request.cc.flags & CC_NO_CACHE) &&
+        (x->answer == STORE_MISS || x->answer == STORE_VARY_MISS ||
+        (x->answer == STORE_HIT && x->use == SEM_PART));
+}
+
 void
 explain_stored(struct explained *x, const struct key *k)
 {
@@ -371,7 +380,7 @@ explain_stored(struct explained *x, const struct key *k)
     store_each(s, under, each_object, x);
     rcu_end();
     buf_free(&bytes);
-    buf_addz(b, "],\n \"last_refused\": ");
+    buf_printf(b, "],\n \"asks_disk\": %s, \"last_refused\": ", asks_disk(x) ? "true" : "false");
     if (!store_refused(s, k, each_refusal, x))
         buf_addz(b, "null");
     put_blocks(x, k);

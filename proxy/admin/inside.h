@@ -50,6 +50,7 @@ struct admin {
     struct listener      *listeners[2]; /* owned: admin, probe */
     struct conn          *conns;        /* owned by libevhtp's connections */
     unsigned              nconns;
+    struct erasing       *erasing;      /* owned: replies that wait until bytes are gone */
 };
 
 /* ---- replies (reply.c) ----------------------------------------------------------------------- */
@@ -62,6 +63,13 @@ void admin_problem_open(struct admin_request *r, unsigned status, const char *de
 void admin_reply_head(const struct admin_request *r, bool close, struct buf *b);
 /* Appends "text" in quotes, escaped. */
 void admin_json_text(struct buf *b, struct slice s);
+
+/* ---- purges that erase (erase.c) ------------------------------------------------------------- */
+
+/* What was purged is out of all tiers, bytes and all, when the reply, which is in r->out, goes
+ * out. */
+void erase_begin(struct admin_request *r);
+void erase_end(struct admin *a);
 
 /* ---- questions (query.c) --------------------------------------------------------------------- */
 

@@ -2,13 +2,15 @@
  * POST /purge.
  *
  *   {"url": U, "prefix": P, "pattern": G, "tags": T, "groups": C, "route": R, "all": true,
- *    "origin": O, "soft": bool, "dry_run": bool}
+ *    "origin": O, "soft": bool, "dry_run": bool, "erase": bool}
  *
  * each of the first six a text or a list of texts ("tag" is taken for "tags", "group" for
  * "groups"), at least one of the first seven; "origin" says of which origin the groups are, else
  * they are those of all. The answer: {"done": true, "soft": b, "dry_run": b, "objects": n, "items":
  * [{"tag": "x", "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]},
  * where exact: false says that it is done by generation: in force now, freed and counted later.
+ * With "erase" the answer comes when the bytes are gone from memory and disk, and not only from
+ * what is served: it has "erased": true.
  *
  * What is not understood is listed, all of it, and then nothing is purged: 400 with
  * "not_understood": [{"item": ..., "why": ...}].
@@ -30,7 +32,7 @@ struct purge_request {
     struct purge_item *items;           /* owned; texts are the document's */
     size_t n, cap;
     struct slice origin;                /* of its groups */
-    bool soft, dry, failed;             /* failed: memory is out */
+    bool soft, dry, erase, failed;      /* failed: memory is out */
     struct buf faults;                  /* members of not_understood */
 };
 
@@ -106,6 +108,8 @@ read_member(struct purge_request *q, const char *member, const json_t *v)
         read_flag(q, member, v, &q->soft);
     } else if (strcmp(member, "dry_run") == 0) {
         read_flag(q, member, v, &q->dry);
+    } else if (strcmp(member, "erase") == 0) {
+        read_flag(q, member, v, &q->erase);
     } else if (strcmp(member, "all") == 0) {
         read_flag(q, member, v, &all);
         if (all)
@@ -117,7 +121,7 @@ read_member(struct purge_request *q, const char *member, const json_t *v)
             fault(q, slice_of(member), "a text, as https://host, is wanted");
     } else {
         fault(q, slice_of(member), "not understood; known are url, prefix, pattern, tags, groups, "
-            "origin, route, all, soft and dry_run");
+            "origin, route, all, soft, dry_run and erase");
     }
 }
 
@@ -154,6 +158,8 @@ read_document(struct admin_request *r, struct purge_request *q)
         json_object_foreach(doc, member, v)
             read_member(q, member, v);
         place_origin(q);
+        if (q->erase && (q->soft || q->dry))
+            fault(q, SLICE("erase"), "with soft or dry_run nothing goes that could be erased");
         if (q->n == 0 && q->faults.n == 0 && !q->failed)
             fault(q, SLICE(""),
                 "nothing to purge: url, prefix, pattern, tags, groups, route or \"all\": true is "
@@ -193,8 +199,9 @@ put_results(struct admin_request *r, const struct purge_request *q,
 
     for (size_t i = 0; i < q->n; i++)
         objects += results[i].objects;
-    buf_printf(b, "{\"done\": true, \"soft\": %s, \"dry_run\": %s, \"objects\": %llu, \"items\": [",
-        q->soft ? "true" : "false", q->dry ? "true" : "false", (unsigned long long)objects);
+    buf_printf(b, "{\"done\": true, \"soft\": %s, \"dry_run\": %s, %s\"objects\": %llu, "
+        "\"items\": [", q->soft ? "true" : "false", q->dry ? "true" : "false",
+        q->erase ? "\"erased\": true, " : "", (unsigned long long)objects);
     for (size_t i = 0; i < q->n; i++) {
         buf_printf(b, "%s\n  {\"%s\": ", i > 0 ? "," : "", item_name(q->items[i].kind));
         if (q->items[i].kind == STORE_PURGE_ALL)
@@ -223,6 +230,8 @@ handle_purge(struct admin_request *r)
         run(r, &q, results);
         if (q.faults.n == 0) {
             put_results(r, &q, results);
+            if (q.erase)
+                erase_begin(r);
         } else {
             admin_problem_open(r, 400, "not understood, so nothing was purged");
             buf_printf(&r->out, ", \"not_understood\": [%.*s]}\n", SLICE_ARG(buf_slice(&q.faults)));

@@ -42,7 +42,7 @@ const struct endpoint endpoints[] = {
     { "/explain", HTTP_POST, false, handle_explain,
         "the same of a request with content, JSON: {\"content\": \"...\"}" },
     { "/purge",   HTTP_POST, false, handle_purge,
-        "JSON with url, prefix, pattern, tags, route or all; soft, dry_run" },
+        "JSON with url, prefix, pattern, tags, route or all; soft, dry_run, erase" },
     { "/reload",  HTTP_POST, false, handle_reload,  "read the configuration file again" },
     { "/writes",  HTTP_GET,  false, handle_writes,
         "?state=&route=&key=&after=ID&limit=: writes of the journal, in the order of acceptance" },
@@ -257,6 +257,7 @@ admin_stop(struct admin **ap)
         return;
     CHECK(a, ADMIN_MAGIC);
     conn_close_all(a);
+    erase_end(a);
     listener_free(&a->listeners[0]);
     listener_free(&a->listeners[1]);
     forget(a);

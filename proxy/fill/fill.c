@@ -12,7 +12,7 @@
 #include "stats/stats.h"
 
 struct fills *
-fills_new(struct store *s, struct err *e)
+fills_new(struct store *s, struct tiers *t, struct err *e)
 {
     struct fills *fs = calloc(1, sizeof *fs);
 
@@ -23,6 +23,7 @@ fills_new(struct store *s, struct err *e)
     }
     fs->magic = FILLS_MAGIC;
     fs->store = s;
+    fs->tiers = t;
     for (size_t i = 0; i < SHARDS; i++)
         pthread_mutex_init(&fs->shards[i].mtx, NULL);
     return fs;
@@ -56,6 +57,14 @@ fills_free(struct fills **fp)
         pthread_mutex_destroy(&fs->shards[i].mtx);
     fs->magic = 0;
     free(fs);
+}
+
+void
+fill_compress(struct fills *fs, const struct route *route, struct object *o)
+{
+    CHECK(fs, FILLS_MAGIC);
+    if (rcu_load(&o->forms) == NULL)
+        compress_later(fs->compressor, route, o);
 }
 
 /* ---- readers --------------------------------------------------------------------------------- */

@@ -30,12 +30,14 @@
 #include "route/route.h"
 #include "semantics/semantics.h"
 #include "store/store.h"
+#include "tier/tier.h"
 #include "upstream/upstream.h"
 
 struct fills;
 struct fill;
 
-struct fills *fills_new(struct store *s, struct err *e);
+/* t: NULL where memory is all there is; what is stored whole goes there too. */
+struct fills *fills_new(struct store *s, struct tiers *t, struct err *e);
 /* At the end: what is fetched for the cache alone is given up. Any thread; the loops still run. */
 void fills_stop(struct fills *fs);
 void fills_free(struct fills **fp);         /* when all loops have stopped */
@@ -170,6 +172,9 @@ enum fill_as fill_store_sent(struct fill *f, const struct key *key, uint64_t sta
     const struct fill_gate *gate, const struct http_head *request, struct body *content,
     uint64_t *held);
 uint64_t fill_stamp(const struct fill *f);  /* the purge sequence before its request was sent */
+
+/* For what came into the store by no flight of ours: its coded forms are made behind it. */
+void fill_compress(struct fills *fs, const struct route *route, struct object *o);
 
 /* The request body, for the one who started a flight with one; on the flight's loop. */
 void fill_send(struct fill *f, struct slice data);

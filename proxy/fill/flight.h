@@ -19,6 +19,7 @@ struct fills {
     uint32_t      magic;
 #define FILLS_MAGIC 0xf1115000u
     struct store *store;                /* borrowed */
+    struct tiers *tiers;                /* borrowed; NULL: there are none */
     struct compressor *compressor;      /* owned */
     atomic_bool   stopping;             /* no flight goes on without a reader */
     struct shard {

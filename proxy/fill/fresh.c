@@ -102,10 +102,12 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
     if (b.failed ||
         store_freshen(f->fills->store, f->stale, &parts, &f->object) != STORE_STORED)
         goto out;
-    if (!*keep)
+    if (*keep) {
+        fill_compress(f->fills, f->route, f->object);
+        tier_put(f->fills->tiers, f->object);
+    } else {
         store_drop(f->fills->store, f->object);
-    else if (rcu_load(&f->object->forms) == NULL)
-        compress_later(f->fills->compressor, f->route, f->object);
+    }
     rc = 0;
 out:
     forms_free(&forms);

@@ -189,8 +189,10 @@ flight_publish(struct flight *f, struct store_parts *p, const struct http_head *
         (void)store_by_search(f->fills->store, p, buf_slice(&rule), &search, &equal);
     if (!b.failed)
         r = put_through(f, gate, p, o);
-    if (r == STORE_STORED)
+    if (r == STORE_STORED) {
         compress_later(f->fills->compressor, f->route, *o);
+        tier_put(f->fills->tiers, *o);
+    }
     /* What it replaces may have been stored for other URLs than it is. */
     moves = moves || !slice_eq(p->search, buf_slice(&was));
     if (r == STORE_STORED && f->stale != NULL && (p->key == &f->key || p->own == &f->key) && moves)

@@ -49,6 +49,7 @@ lookup_ranged(struct request *r)
 static enum req_state
 miss(struct request *r, enum fwd why)
 {
+    r->promoted = false;
     if (r->stale == NULL && r->rest == NULL && blocks_begin(r))
         return REQ_BLOCKS;
     COUNT(cache_misses);
@@ -116,6 +117,7 @@ serve(struct request *r, enum sem_use use, const char *why)
         COUNT(cache_stale);
         r->why = why;
     }
+    tier_served(r);
     if (use == SEM_STALE_REVALIDATE)
         revalidate_behind(r, r->object);
     return REQ_DELIVER;
@@ -218,6 +220,10 @@ do_lookup(struct request *r)
         found = object_ref(o);
     }
     rcu_end();
+    if (tier_begin(r, got, use)) {
+        object_unref(&found);
+        return REQ_TIER;
+    }
     switch (got) {
     case STORE_MISS:
         return miss(r, r->rq.cc.flags & CC_NO_CACHE ? FWD_REQUEST : FWD_URI_MISS);

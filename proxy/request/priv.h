@@ -16,7 +16,9 @@
     X(BODY,    do_body,    BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_WRITE) | BIT(REQ_DELIVER)) \
     X(PENDING, do_pending, BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
     X(WRITE,   do_write,   BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                                    \
-    X(LOOKUP,  do_lookup,  BIT(REQ_FETCH) | BIT(REQ_BLOCKS) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER)) \
+    X(LOOKUP,  do_lookup,  BIT(REQ_TIER) | BIT(REQ_FETCH) | BIT(REQ_BLOCKS) | BIT(REQ_FORWARD) |   \
+                           BIT(REQ_DELIVER))                                                       \
+    X(TIER,    do_tier,    BIT(REQ_LOOKUP) | BIT(REQ_DELIVER))                                     \
     X(BLOCKS,  do_blocks,  BIT(REQ_LOOKUP) | BIT(REQ_DELIVER) | BIT(REQ_DONE))                     \
     X(FETCH,   do_fetch,   BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
     X(FORWARD, do_forward, BIT(REQ_WRITE) | BIT(REQ_PURGE) | BIT(REQ_DELIVER))                     \
@@ -94,6 +96,8 @@ struct request {
     bool               pending;         /* the answer says that writes to its target are pending */
 
     /* LOOKUP, FETCH, FORWARD */
+    struct tier_ask   *ask;             /* owned: on its way, */
+    bool               asked, promoted; /* ... once: and it brought something */
     struct object     *stale;           /* owned reference: to be validated */
     struct object     *rest;            /* owned reference: a part, of which the rest is asked
                                            for */
@@ -159,6 +163,7 @@ struct request *req_new(struct conn *c, const struct http_head *h, struct slice 
 struct request_worker *req_worker(void);    /* of this thread */
 struct store *req_store(void);
 struct fills *req_fills(void);
+struct tiers *req_tiers(void);          /* NULL: memory is all there is */
 struct writes *req_writes(void);        /* NULL without a journal */
 struct slice req_protocol(const struct http_head *h);       /* "HTTP/1.1" */
 void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
@@ -179,6 +184,7 @@ enum req_state do_body(struct request *r);
 enum req_state do_pending(struct request *r);
 enum req_state do_write(struct request *r);
 enum req_state do_lookup(struct request *r);
+enum req_state do_tier(struct request *r);
 enum req_state do_fetch(struct request *r);
 enum req_state do_blocks(struct request *r);
 enum req_state do_forward(struct request *r);
@@ -190,6 +196,11 @@ enum req_state do_done(struct request *r);
 
 /* lookup.c: the client's range alone is asked for from here on */
 bool lookup_ranged(struct request *r);
+
+/* tier.c */
+/* Are the tiers below memory to be asked, where a lookup found that? TIER is next then. */
+bool tier_begin(struct request *r, enum store_answer got, enum sem_use use);
+void tier_served(struct request *r);    /* r->object answers: was it promoted for it? */
 
 /* form.c: which form of a stored response a request gets. */
 /* In a read section, or with a reference at hand. NULL: the identity. */

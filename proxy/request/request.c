@@ -45,6 +45,12 @@ req_fills(void)
     return shared.fills;
 }
 
+struct tiers *
+req_tiers(void)
+{
+    return shared.tiers;
+}
+
 struct writes *
 req_writes(void)
 {
@@ -123,6 +129,7 @@ do_abort(struct request *r)
     if (!claim_settled(r))
         return REQ_WAIT;
     writing_end(r);
+    tier_cancel(&r->ask);
     fill_close(&r->fill);
     through_end(r);
     forward_left(r);
@@ -219,6 +226,7 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
     if (busy && r != NULL) {
         (void)forward_given_up(r);
         writing_end(r);
+        tier_cancel(&r->ask);
         fill_close(&r->fill);
         through_end(r);
     } else if ((r = req_new_refused(c)) == NULL) {
@@ -408,9 +416,10 @@ req_finish(struct request *r)
 /* ---- what all share -------------------------------------------------------------------------- */
 
 void
-request_init(struct store *s, struct fills *f, struct writes *w)
+request_init(struct store *s, struct tiers *t, struct fills *f, struct writes *w)
 {
     shared.store = s;
+    shared.tiers = t;
     shared.fills = f;
     shared.writes = w;
     for (unsigned i = 0; i < REQ_WAIT; i++)

@@ -17,6 +17,7 @@
 #include "fill/fill.h"
 #include "route/route.h"
 #include "store/store.h"
+#include "tier/tier.h"
 #include "upstream/upstream.h"
 #include "write/write.h"
 
@@ -31,8 +32,9 @@ struct route_table *site_table(const struct site *s);       /* borrowed */
 struct origin *const *site_origins(const struct site *s);   /* of its configuration; borrowed */
 struct slice site_via(const struct site *s);        /* our name as Via has it; lives as long as s */
 
-/* Once, before any worker: what all requests share. w: NULL without a journal. */
-void request_init(struct store *s, struct fills *f, struct writes *w);
+/* Once, before any worker: what all requests share. t: NULL where memory is all there is; w: NULL
+ * without a journal. */
+void request_init(struct store *s, struct tiers *t, struct fills *f, struct writes *w);
 /* From now on new requests are answered from s (takes your reference). Waits for a grace period. */
 void request_site_set(struct site *s);
 struct site *request_site(void);           /* the present one: a reference, NULL before the first */

@@ -6,6 +6,7 @@
 
 struct request_shared {                 /* of the process */
     struct store *store;                /* borrowed */
+    struct tiers *tiers;                /* borrowed; NULL: memory is all there is */
     struct fills *fills;                /* borrowed */
     struct writes *writes;              /* borrowed; NULL without a journal */
     struct site  *site;                 /* published by RCU; owned reference */

@@ -334,7 +334,6 @@ void purge_fini(struct store *s);
 
 int  sweep_start(struct store *s, struct err *e);
 void sweep_stop(struct store *s);
-void sweep_kick(struct store *s);
 void sweep_wait(struct store *s);       /* until a pass that begins now is complete; for tests */
 
 /* Points between steps where a unit test runs another thread's steps; empty otherwise. */

@@ -270,6 +270,10 @@ struct store_purged {
 /* In force for every lookup that starts after it returns. -1 only when memory is out (then
  * everything is purged instead, which is safe, and *r says exact = false). */
 int  store_purge(struct store *s, const struct store_purge *p, struct store_purged *r);
+/* Asks the sweeper for a pass; store_swept: is one over that began since? Then the index holds
+ * nothing of what was purged before, and its bytes are free once no answer is sent from them. */
+uint64_t store_sweep(struct store *s);
+bool store_swept(struct store *s, uint64_t sweep);
 /* How many objects would match; looks at all of them for prefix, pattern and route, and for tags
  * and keys with parts while the sweeper has work to do. */
 uint64_t store_purge_count(struct store *s, const struct store_purge *p);

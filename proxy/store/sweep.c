@@ -157,23 +157,36 @@ sweep_stop(struct store *s)
     pthread_mutex_destroy(&s->sweep_lock);
 }
 
-void
-sweep_kick(struct store *s)
+uint64_t
+store_sweep(struct store *s)
 {
+    uint64_t mine;
+
+    CHECK(s, STORE_MAGIC);
     pthread_mutex_lock(&s->sweep_lock);
-    s->sweep_asked++;
+    mine = ++s->sweep_asked;
     pthread_cond_broadcast(&s->sweep_cond);
     pthread_mutex_unlock(&s->sweep_lock);
+    return mine;
+}
+
+bool
+store_swept(struct store *s, uint64_t sweep)
+{
+    bool over;
+
+    pthread_mutex_lock(&s->sweep_lock);
+    over = s->sweep_done >= sweep;
+    pthread_mutex_unlock(&s->sweep_lock);
+    return over;
 }
 
 void
 sweep_wait(struct store *s)
 {
-    uint64_t mine;
+    uint64_t mine = store_sweep(s);
 
     pthread_mutex_lock(&s->sweep_lock);
-    mine = ++s->sweep_asked;
-    pthread_cond_broadcast(&s->sweep_cond);
     while (s->sweep_done < mine)
         pthread_cond_wait(&s->sweep_cond, &s->sweep_lock);
     pthread_mutex_unlock(&s->sweep_lock);
@@ -233,7 +246,7 @@ store_purge(struct store *s, const struct store_purge *p, struct store_purged *r
         p->kind == STORE_PURGE_GROUP;
     r->objects = r->exact ? tagged + keyed : 0;
     if (!r->exact || tagged > 0)
-        sweep_kick(s);
+        (void)store_sweep(s);
     return rc;
 }
 

@@ -55,7 +55,7 @@ unknown_keys_name_the_nearest_known_one(void **state)
         { ORIGIN "max_object: 1MiB\n",
             "f:2:1: max_object: unknown key; did you mean cache.max_object, nested\n" },
         { ORIGIN "cache: {zzzzzz: 1}\n", "f:2:9: cache.zzzzzz: unknown key; known here are memory, "
-        "max_object, variants, pass_for, targeted, status_key\n" },
+        "max_object, variants, pass_for, targeted, status_key, disk\n" },
         { ORIGIN "cache.memory: 1MiB\n", "f:2:1: cache.memory: unknown key; dots in the reference "
         "are nesting, as `cache: {memory: 256MiB}`\n" },
         { ORIGIN "routes:\n- {pth: /}\n", "f:3:4: routes[0].pth: unknown key; did you mean "
@@ -117,11 +117,26 @@ writes_say_what_they_need_and_what_they_promise(void **state)
 }
 
 static void
+a_disk_tier_has_a_directory(void **state)
+{
+    static const struct sample samples[] = {
+        { ORIGIN "cache: {disk: {path: /nowhere/at/all, size: 2GiB}}\n", "" },
+        { ORIGIN "cache: {disk: {size: 2GiB}}\n", "f:2:15: cache.disk: says not where; a "
+            "directory, as `disk: {path: /var/lib/weir/cache, size: 1GiB}`\n" },
+        { ORIGIN "cache: {disk: {path: /dev/null}}\n", "f:2:22: cache.disk.path: /dev/null is no "
+            "directory; a directory, or the path of one to be made\n" },
+        { ORIGIN "cache: {disk: {path: /x, size: 1MiB}}\n", "f:2:32: cache.disk.size: \"1MiB\" "
+            "is too small; a size such as 64KiB, 256MiB, 1GiB, within 16MiB..16TiB\n" },
+    };
+
+    (void)state;
+    check(samples, NELEM(samples));
+}
+
+static void
 what_is_not_built_is_refused_by_name(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "cache: {disk: {path: /x}}\n", "f:2:9: cache.disk: not available yet; leave it "
-            "out\n" },
         { ORIGIN "cache: {redis: {url: x}}\n", "f:2:9: cache.redis: not available yet; leave it "
         "out\n" },
         { ORIGIN "journal: {redis: {url: x}}\n", "f:2:11: journal.redis: not available yet; leave "
@@ -539,6 +554,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unknown_keys_name_the_nearest_known_one),
         cmocka_unit_test(writes_say_what_they_need_and_what_they_promise),
+        cmocka_unit_test(a_disk_tier_has_a_directory),
         cmocka_unit_test(what_is_not_built_is_refused_by_name),
         cmocka_unit_test(values_of_the_wrong_kind_say_what_is_allowed),
         cmocka_unit_test(addresses_and_urls_are_strict),

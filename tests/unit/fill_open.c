@@ -51,7 +51,7 @@ start(void **state)
     kit_one(&k, 1, &origin, serve);
     kit_open(&k);
     store = store_new(16 << 20, 8, &e);
-    fills = fills_new(store, &e);
+    fills = fills_new(store, NULL, &e);
     return table != NULL && store != NULL && fills != NULL ? 0 : -1;
 }
 

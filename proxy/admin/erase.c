@@ -1,0 +1,120 @@
+/*
+ * POST /purge with "erase": true: the answer comes when the bytes are gone.
+ *
+ * Model    the purge is in force already. Below memory the tiers are asked to overwrite what it
+ *          took; in memory the sweeper is asked for a pass, after which the index holds nothing of
+ *          it, and looked at until that is over. Who leaves does not end it.
+ * Threads  the admin loop's alone.
+ */
+#include <stdlib.h>
+
+#include "admin/inside.h"
+
+#define LOOK_US 5000
+
+struct erasing {
+    struct erasing *next;               /* of the admin surface's */
+    struct admin   *a;
+    struct conn    *conn;               /* NULL: it left */
+    struct buf      out;                /* the reply */
+    struct timer    look;
+    uint64_t        sweep;              /* store_sweep's */
+    bool            below, failed;      /* the tiers are done; one could not */
+};
+
+static void
+erasing_free(struct erasing *e)
+{
+    struct erasing **at = &e->a->erasing;
+
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    timer_fini(&e->look);
+    buf_free(&e->out);
+    free(e);
+}
+
+static void
+finish(struct erasing *e)
+{
+    struct conn *c = e->conn;
+    struct admin_request r;
+
+    if (c != NULL) {
+        r = admin_later(c);
+        if (e->failed)
+            admin_problem(&r, 500, "purged, and nothing of it is served; but the disk tier could "
+                "not remove the bytes: the log says why; remove its directory to be sure");
+        else
+            buf_adds(&r.out, buf_slice(&e->out));
+    }
+    erasing_free(e);
+    if (c != NULL)
+        admin_reply(c, &r);
+}
+
+static void
+on_look(void *arg)
+{
+    struct erasing *e = arg;
+
+    if (e->below && store_swept(e->a->process.store, e->sweep))
+        finish(e);
+    else
+        timer_set(&e->look, LOOK_US);
+}
+
+static void
+on_below(void *arg, bool ok)
+{
+    struct erasing *e = arg;
+
+    e->below = true;
+    e->failed = !ok;
+}
+
+static void
+on_gone(void *arg)
+{
+    struct erasing *e = arg;
+
+    e->conn = NULL;
+}
+
+void
+erase_begin(struct admin_request *r)
+{
+    struct admin_process *p = &r->a->process;
+    struct erasing *e = calloc(1, sizeof *e);
+
+    if (e == NULL || timer_init(&e->look, r->a->loop, on_look, e) == -1) {
+        free(e);
+        goto fail;
+    }
+    e->a = r->a;
+    e->next = r->a->erasing;
+    r->a->erasing = e;
+    e->below = p->tiers == NULL;
+    if (timer_set(&e->look, LOOK_US) == -1 ||
+        (p->tiers != NULL && tier_erase(p->tiers, r->a->loop, on_below, e) == -1)) {
+        erasing_free(e);
+        goto fail;
+    }
+    e->sweep = store_sweep(p->store);
+    e->out = r->out;
+    r->out = (struct buf){ 0 };
+    e->conn = admin_wait(r, on_gone, e);
+    return;
+
+fail:
+    admin_problem(r, 503, "out of memory: purged, but when the bytes are gone cannot be told");
+}
+
+/* The loop has stopped: nothing is told any more. */
+void
+erase_end(struct admin *a)
+{
+    while (a->erasing != NULL)
+        erasing_free(a->erasing);
+}
