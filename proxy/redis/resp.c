@@ -154,7 +154,7 @@ resp_new(size_t most)
         free(s);
         return NULL;
     }
-    redisReaderSetPrivdata(s->reader, s);
+    s->reader->privdata = s;
     return s;
 }
 
