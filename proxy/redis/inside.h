@@ -199,6 +199,7 @@ struct node {
     unsigned        nlinks, nalone;     /* that block */
     struct event    again;              /* the next probe */
     int64_t         backoff_us;
+    int64_t         full_until_us;      /* it takes no more connections than there are */
     bool            probing;            /* server.probed is ours */
     bool            used;               /* a master, as the topology has it */
     bool            seed;               /* the configuration names it */
@@ -210,6 +211,9 @@ void node_free(struct node *n);
 bool node_send(struct node *n, struct redis_ask *a);
 void node_probe(struct node *n);        /* if its breaker is open and nobody does */
 void node_link_ready(struct link *l);
+/* A connection that could not be made: the one that takes over what it was to send, if the server
+ * serves others. */
+struct link *node_heir(struct node *n, const struct link *l, enum redis_cause c);
 /* weight: of BREAKER_FAILURES; 0: nobody's fault. Called when l is in no list any more. */
 void node_link_failed(struct node *n, struct link *l, unsigned weight, enum redis_cause c,
     const char *why);

@@ -136,13 +136,15 @@ void
 link_fail(struct link *l, enum redis_cause c, unsigned weight, const char *why)
 {
     struct asks dying = TAILQ_HEAD_INITIALIZER(dying);
+    bool made = l->state == LINK_READY;
     struct node *n = l->node;
     struct redis_ask *a;
+    struct link *heir;
 
     if (l->state == LINK_OVER)
         return;
     enter(l);
-    if (c == REDIS_CLOSED && l->state < LINK_READY)
+    if (c == REDIS_CLOSED && !made)
         weight = BREAKER_FAILURES;
     shut(l);
     TAILQ_CONCAT(&dying, &l->sent, at);
@@ -150,14 +152,18 @@ link_fail(struct link *l, enum redis_cause c, unsigned weight, const char *why)
     TAILQ_FOREACH(a, &dying, at) {
         a->state = ASK_OVER;            /* redis_cancel leaves it to us */
         a->link = NULL;
-        event_del(&a->timer);
     }
-    node_link_failed(n, l, weight, c, why);
+    heir = made ? NULL : node_heir(n, l, c);
+    if (heir == NULL)
+        node_link_failed(n, l, weight, c, why);
     if (l->sub != NULL)
         sub_lost(l->sub);
     while ((a = TAILQ_FIRST(&dying)) != NULL) {
         TAILQ_REMOVE(&dying, a, at);
-        ask_finish(a, n->server, c, NULL);
+        if (heir != NULL)
+            link_send(heir, a);
+        else
+            ask_finish(a, n->server, c, NULL);
     }
     leave(l);
 }

@@ -3,12 +3,16 @@
  *
  * Model    connections are made when they are needed: a second one when each that there is has
  *          BUSY_ASKS under way, up to `pool`. A command that blocks gets one to itself, which the
- *          next such command takes over. When the breaker opens, the node that met the failure
+ *          next such command takes over. One that a server refuses while it serves others says
+ *          that there is no room for more: what waits for it goes over one that is there, and no
+ *          other is tried for FULL_US. When the breaker opens, the node that met the failure
  *          probes; if that node goes away, the next one whose caller is refused takes over.
  */
 #include "redis/inside.h"
 
 #include <stdlib.h>
+
+#define FULL_US SECOND_US
 
 static void on_again(evutil_socket_t fd, short what, void *arg);
 
@@ -82,7 +86,7 @@ node_send(struct node *n, struct redis_ask *a)
     struct link *l = pick(n, a->alone), *more = NULL;
 
     if (a->alone ? (l == NULL || l->nasks > 0) && n->nalone < ALONE_MAX :
-        l == NULL || (l->nasks >= BUSY_ASKS && n->nlinks < most))
+        l == NULL || (l->nasks >= BUSY_ASKS && n->nlinks < most && now_us() >= n->full_until_us))
         more = link_new(n, a->alone);
     if (more != NULL)
         l = more;
@@ -160,15 +164,21 @@ node_link_ready(struct link *l)
     probe_no_more(n);
 }
 
-static bool
-any_ready(const struct node *n)
+struct link *
+node_heir(struct node *n, const struct link *l, enum redis_cause c)
 {
-    const struct link *l;
+    uint32_t epoch = atomic_load(&n->server->epoch);
+    struct link *other;
 
-    TAILQ_FOREACH(l, &n->links, at)
-        if (l->state == LINK_READY)
-            return true;
-    return false;
+    if (l->alone || l->probe || server_shut(n->server) ||
+        (c != REDIS_REFUSED && c != REDIS_CLOSED && c != REDIS_AUTH))
+        return NULL;
+    TAILQ_FOREACH(other, &n->links, at)
+        if (other->state == LINK_READY && !other->alone && !other->retired && other->epoch == epoch)
+            break;
+    if (other != NULL)
+        n->full_until_us = now_us() + FULL_US;
+    return other;
 }
 
 void
@@ -183,9 +193,6 @@ node_link_failed(struct node *n, struct link *l, unsigned weight, enum redis_cau
             wait_to_probe(n);
         return;
     }
-    /* Others are served: one connection more is too many, the server is there. */
-    if ((c == REDIS_REFUSED || c == REDIS_CLOSED || c == REDIS_AUTH) && weight > 1 && any_ready(n))
-        weight = 1;
     if (l->epoch != atomic_load(&n->server->epoch) || !server_failed(n->server, weight, c, why))
         return;
     node_probe(n);

@@ -103,7 +103,6 @@ serve_endless(struct peer *p, int fd, unsigned nth)
 {
     char text[256], many[65536];
 
-    (void)p;
     (void)nth;
     memset(many, 'x', sizeof many - 1);
     many[sizeof many - 1] = '\0';
@@ -111,7 +110,7 @@ serve_endless(struct peer *p, int fd, unsigned nth)
         return;
     peer_say(fd, "$999999999\r\n");
     while (send(fd, many, sizeof many, MSG_NOSIGNAL) > 0)
-        ;
+        atomic_fetch_add(&p->step, 1);
 }
 
 static void
@@ -123,6 +122,7 @@ a_reply_larger_than_the_bound_closes_the_connection(void **state)
     begin_with(serve_endless, &conf);
     assert_int_equal(ask(&rig, "GET a"), REDIS_PROTOCOL);
     end();
+    assert_true(atomic_load(&peer.step) < 512);         /* 32 MiB: what sockets hold, and the bound */
 }
 
 static void

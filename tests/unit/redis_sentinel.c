@@ -131,6 +131,7 @@ a_failover_is_followed(void **state)
     do                                  /* told by the sentinel: the old one does not yet know */
         ask_until(&rig, "SET after 1", REDIS_OK);
     while (strcmp(tell_server(servers[1 - master].port, "EXISTS after"), ":1\r\n") != 0);
+    assert_non_null(strstr(tell_server(servers[master].port, "INFO replication"), "role:master"));
     rig_stop(&rig);
     snprintf(command, sizeof command, "REPLICAOF 127.0.0.1 %u", servers[1 - master].port);
     tell_server(servers[master].port, command);

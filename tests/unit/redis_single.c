@@ -359,15 +359,19 @@ a_server_that_has_no_room_for_more_connections_serves_those_it_has(void **state)
     struct redis_conf conf = { .servers = &at, .nservers = 1, .connect_ms = 2000, .pool = 4 };
     static struct shot shots[40];
     struct rig other;
+    uint64_t connects;
 
     (void)state;
     rig_start(&other, &conf);
     assert_int_equal(ask(&other, "GET b"), REDIS_OK);
     assert_int_equal(ask(&other, "CONFIG SET maxclients 1"), REDIS_OK);
+    assert_int_equal(ask(&other, "CLIENT PAUSE 300 ALL"), REDIS_OK);
+    connects = stats_counter(STATS_redis_connects);
     for (size_t i = 0; i < NELEM(shots); i++)
         shoot(&shots[i], &other, LONG_MS, "GET b");
     for (size_t i = 0; i < NELEM(shots); i++)
-        await_shot(&shots[i]);
+        assert_int_equal(await_shot(&shots[i]), REDIS_OK);
+    assert_int_equal(stats_counter(STATS_redis_connects), connects + 1);    /* tried in vain */
     assert_int_equal(ask(&other, "GET b"), REDIS_OK);
     assert_int_equal(ask(&other, "CONFIG SET maxclients 1000"), REDIS_OK);
     rig_stop(&other);
