@@ -5,7 +5,8 @@
  *   ask.c        a command: its deadline, its end
  *   server.c     a server as all loops see it: the breaker, what is counted and said
  *   node.c       a server as one loop sees it: its connections, the probe
- *   link.c       one connection: address by address, greeting, pipeline
+ *   link.c       one connection: its pipeline, its end
+ *   connect.c    how it is made: name, addresses, TLS, greeting
  *   wire.c       its bytes, plain and over TLS
  *   resp.c       hiredis: commands formatted, replies read
  *   cause.c      error replies to causes
@@ -34,7 +35,6 @@
 #define MS_US            INT64_C(1000)
 #define SECOND_US        INT64_C(1000000)
 #define FORGET_US        (5 * SECOND_US)    /* the deadline of what nobody waits for */
-#define IDLE_US          (10 * SECOND_US)   /* quiet for so long: a PING finds out who is there */
 #define BREAKER_FAILURES 5u                 /* in a row, that each alone would not open it */
 #define BUSY_ASKS        8u                 /* on each connection: the pool grows */
 #define ALONE_MAX        64u                /* connections of a loop to a server that block */
@@ -218,7 +218,7 @@ struct link *node_heir(struct node *n, const struct link *l, enum redis_cause c)
 void node_link_failed(struct node *n, struct link *l, unsigned weight, enum redis_cause c,
     const char *why);
 
-/* ---- one connection (link.c, wire.c) ----------------------------------------------------- */
+/* ---- one connection (link.c, connect.c, wire.c) ------------------------------------------ */
 
 enum link_state { LINK_RESOLVING, LINK_CONNECTING, LINK_SECURING, LINK_GREETING, LINK_READY,
     LINK_OVER };
@@ -267,6 +267,20 @@ void link_fail(struct link *l, enum redis_cause c, unsigned weight, const char *
 void link_quit(struct link *l);         /* closes it; it has no asks. May free l. */
 void link_abandon(struct link *l);      /* at the end: frees it and its asks, without a word */
 void link_retire(struct link *l);       /* as soon as it has no asks */
+
+/* For connect.c. */
+void link_enter(struct link *l);
+void link_leave(struct link *l);        /* may free it */
+void link_limit(struct link *l, int64_t us);    /* on_limit will be called */
+void link_assign(struct link *l, int fd);
+void link_close_fd(struct link *l);
+void link_ready(struct link *l);        /* the greeting is answered */
+
+void connect_start(struct link *l);
+void connect_next(struct link *l);      /* the address has failed */
+void connect_made(struct link *l);      /* it is connected, or has failed */
+void connect_secure(struct link *l);    /* on with the handshake */
+void greet_answered(struct link *l, const struct redis_reply *r);
 
 enum wire { WIRE_MORE = -1, WIRE_END = -2, WIRE_BROKEN = -3 };
 ssize_t wire_read(struct link *l, void *bytes, size_t n);       /* or an enum wire */

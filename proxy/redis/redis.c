@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #define CONNECT_MS 500
+#define IDLE_MS    10000
 #define QUEUE      (16u << 20)
 #define REPLY_MOST (64u << 20)
 
@@ -65,6 +66,7 @@ copy_conf(struct redis_conf *to, const struct redis_conf *from)
     if (to->kind == REDIS_CLUSTERED)
         to->db = 0;                     /* there is no other */
     to->connect_ms = from->connect_ms > 0 ? from->connect_ms : CONNECT_MS;
+    to->idle_ms = from->idle_ms > 0 ? from->idle_ms : IDLE_MS;
     to->pool = from->pool > 0 ? from->pool : 1;
     to->queue = from->queue > 0 ? from->queue : QUEUE;
     to->reply_max = from->reply_max > 0 ? from->reply_max : REPLY_MOST;

@@ -71,6 +71,7 @@ struct redis_conf {
     const char *cert_file, *key_file;   /* the client's certificate, PEM (none) */
     const char *server_name;            /* to find in the certificate (the server's host) */
     int64_t     connect_ms;             /* name, connection, TLS, AUTH; topology (500) */
+    int64_t     idle_ms;                /* quiet for so long: a PING asks who is there (10,000) */
     unsigned    pool;                   /* connections of a loop to a server (1) */
     size_t      queue;                  /* most bytes of commands under way, of a loop (16 MiB) */
     size_t      reply_max;              /* a larger reply closes the connection (64 MiB) */

@@ -2,8 +2,8 @@
  * Subscriptions: a connection each, made again whenever it is lost, with backoff and jitter.
  *
  * Model    `gap` is set when a subscription that was in force ends; once it is in force again the
- *          caller is told that something may be missing. A PING every IDLE_US finds a connection
- *          whose peer is gone. In a cluster any node will do: what is published reaches all.
+ *          caller is told that something may be missing. A PING when it has been quiet finds
+ *          out that the peer is gone. In a cluster any node will do: what is published reaches all.
  */
 #include "redis/inside.h"
 

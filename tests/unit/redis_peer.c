@@ -197,6 +197,36 @@ a_half_open_connection_costs_one_deadline_and_is_replaced(void **state)
     end();
 }
 
+/* The first connection answers its greeting and one command, no PING behind them. */
+static void
+serve_leaving(struct peer *p, int fd, unsigned nth)
+{
+    char text[256];
+    bool gone = false;
+
+    (void)p;
+    while (peer_command(fd, text, sizeof text)) {
+        if (!gone)
+            peer_say(fd, "+here\r\n");
+        gone = gone || (nth == 0 && strcmp(text, "GET first") == 0);
+    }
+}
+
+static void
+a_connection_that_idles_is_found_dead_before_a_command_pays_for_it(void **state)
+{
+    struct redis_conf conf = { .connect_ms = 300, .idle_ms = 100 };
+
+    (void)state;
+    begin_with(serve_leaving, &conf);
+    assert_int_equal(ask(&rig, "GET first"), REDIS_OK);
+    while (atomic_load(&peer.accepted) < 2)
+        poll(NULL, 0, 1);
+    ask_until(&rig, "GET second", REDIS_OK);
+    assert_int_equal(sum_of(&rig).failed[REDIS_TIMEOUT], 1);    /* the PING */
+    end();
+}
+
 static void
 serve_never(struct peer *p, int fd, unsigned nth)
 {
@@ -436,6 +466,7 @@ main(void)
         cmocka_unit_test(an_answer_cut_in_the_middle_is_none),
         cmocka_unit_test(an_answer_that_nobody_asked_for_is_given_to_nobody),
         cmocka_unit_test(a_half_open_connection_costs_one_deadline_and_is_replaced),
+        cmocka_unit_test(a_connection_that_idles_is_found_dead_before_a_command_pays_for_it),
         cmocka_unit_test(a_server_that_never_greets_is_found_out_within_the_deadline),
         cmocka_unit_test(a_late_answer_is_thrown_away_in_its_turn),
         cmocka_unit_test(an_answer_that_stops_in_the_middle_does_not_hold_the_connection_for_ever),

@@ -139,6 +139,37 @@ a_hung_server_is_a_gap_too(void **state)
 }
 
 static void
+listen_in(void *arg)
+{
+    struct rig *other = arg;
+
+    heard.sub = redis_subscribe(other->r, SLICE("quiet"), on_message, on_lost, &heard);
+}
+
+static void
+a_hung_server_is_a_gap_where_nothing_else_is_asked(void **state)
+{
+    struct redis_server at = { "127.0.0.1", server.port };
+    struct redis_conf conf = { .servers = &at, .nservers = 1, .connect_ms = 200, .idle_ms = 100 };
+    struct rig other;
+
+    (void)state;
+    on_loop(&rig, unsubscribe, &heard);
+    rig_start(&other, &conf);
+    on_loop(&other, listen_in, &other);
+    while (strstr(tell_server(server.port, "PUBSUB NUMSUB quiet"), ":1") == NULL)
+        poll(NULL, 0, 1);
+    tell_server(server.port, "PUBLISH quiet x");
+    await(&heard.messages, 1);
+    kill(server.pid, SIGSTOP);
+    while (redis_usable(other.r))
+        poll(NULL, 0, 1);
+    kill(server.pid, SIGCONT);
+    await(&heard.gaps, 1);
+    rig_stop(&other);
+}
+
+static void
 it_may_be_ended_from_its_own_callback(void **state)
 {
     (void)state;
@@ -158,6 +189,8 @@ main(void)
         cmocka_unit_test_setup_teardown(a_lost_connection_is_made_again_and_the_gap_is_told, start,
             stop),
         cmocka_unit_test_setup_teardown(a_hung_server_is_a_gap_too, start, stop),
+        cmocka_unit_test_setup_teardown(a_hung_server_is_a_gap_where_nothing_else_is_asked, start,
+            stop),
         cmocka_unit_test_setup_teardown(it_may_be_ended_from_its_own_callback, start, stop),
     };
 
