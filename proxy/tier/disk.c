@@ -215,12 +215,10 @@ on_purge(void *arg, const struct store_purge *p, uint64_t seq)
 static void
 on_drop(void *arg, const struct object *o)
 {
-    struct store_identity id = store_identity(o);
-    uint64_t variant = disk_variant(id.vary, id.variant);
+    uint64_t variant;
+    struct ring_entry e = disk_drop(o, &variant);
 
-    tell_ring(arg, &(struct ring_entry){ .kind = RING_DROP, .id = key_hash(id.key),
-        .seq = (uint64_t)o->meta.response_ms,
-        .text = { (const char *)&variant, sizeof variant } });
+    tell_ring(arg, &e);
 }
 
 static int

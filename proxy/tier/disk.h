@@ -43,8 +43,9 @@ struct disk_index {
 
 int  index_init(struct disk_index *x, int64_t disk_size);
 void index_fini(struct disk_index *x);
-/* Empty; what is in the file is to be loaded anew. last: the largest row there. */
-void index_reset(struct disk_index *x, uint32_t last);
+/* Empty; what is in the file is to be loaded anew. last: the largest row there. -1: memory is out,
+ * nothing changes. */
+int  index_reset(struct disk_index *x, uint32_t last);
 /* A row of the file, in ascending order of id. -1: memory is out. */
 int  index_load(struct disk_index *x, uint32_t id, uint64_t key, uint64_t bytes);
 void index_loaded(struct disk_index *x);
@@ -245,16 +246,23 @@ void *disk_writer(void *arg);
 int  disk_write_begin(struct disk *d);       /* a transaction, if there is none */
 int  disk_write_commit(struct disk *d);      /* with the care of the WAL */
 int  disk_write_split(struct disk *d);  /* commits when the transaction is as large as it may be */
-int  disk_write_remove(struct disk *d, uint32_t id);
 int  disk_write_renew(struct disk *d, bool keep);   /* an empty file; keep: the old set aside */
 int  disk_write_step(struct disk *d, int statement);     /* runs and resets; SQLITE_DONE is OK */
 int  disk_write_checkpoint(struct disk *d, bool durable);        /* the WAL becomes empty */
+int  disk_write_used(struct disk *d, uint32_t *pages);
+
+/* disk_row.c, likewise. Within a transaction, or to begin one. */
+int  disk_row_remove(struct disk *d, uint32_t id);
+int  disk_row_keep(struct disk *d, struct object *o);
 uint64_t disk_variant(struct slice vary, struct slice variant);         /* hash; 0: no Vary */
 enum { TAG_OF_URL = 'u', TAG_OF_TAG = 't', TAG_OF_GROUP = 'g' };
 uint64_t disk_tag(char kind, struct slice text);
 
 /* disk_purge.c: what one entry of the ring means for the file. */
 int  disk_purge_apply(struct disk *d, const struct ring_entry *e);
+int  disk_purge_object(struct disk *d, const struct object *o);     /* it was dropped */
+/* The entry that says so; its text is *variant. Any thread. */
+struct ring_entry disk_drop(const struct object *o, uint64_t *variant);
 
 /* disk_read.c */
 void disk_set(struct disk *d, atomic_bool *what, bool to);  /* and readers look again */

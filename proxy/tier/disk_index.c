@@ -52,13 +52,19 @@ index_init(struct disk_index *x, int64_t disk_size)
     return pthread_mutex_init(&x->lock, NULL) == 0 ? 0 : -1;
 }
 
+static void
+free_slots(struct slot **chunks, uint32_t *buckets)
+{
+    for (size_t i = 0; chunks != NULL && i < CHUNKS; i++)
+        free(chunks[i]);
+    free(chunks);
+    free(buckets);
+}
+
 void
 index_fini(struct disk_index *x)
 {
-    for (size_t i = 0; x->chunks != NULL && i < CHUNKS; i++)
-        free(x->chunks[i]);
-    free(x->chunks);
-    free(x->buckets);
+    free_slots(x->chunks, x->buckets);
     free(x->ghosts);
     *x = (struct disk_index){ 0 };
 }
@@ -276,15 +282,21 @@ index_remove(struct disk_index *x, uint32_t id)
     pthread_mutex_unlock(&x->lock);
 }
 
-void
+/* What was is freed behind the lock, which loops wait for: it may be much. */
+int
 index_reset(struct disk_index *x, uint32_t last)
 {
-    pthread_mutex_lock(&x->lock);
-    for (size_t i = 0; i < CHUNKS; i++) {
-        free(x->chunks[i]);
-        x->chunks[i] = NULL;
+    struct slot **chunks = calloc(CHUNKS, sizeof(struct slot *)), **old_chunks = x->chunks;
+    uint32_t *buckets = calloc(x->mask + (size_t)1, sizeof *buckets), *old_buckets = x->buckets;
+
+    if (chunks == NULL || buckets == NULL) {
+        free(chunks);
+        free(buckets);
+        return -1;
     }
-    memset(x->buckets, 0, (x->mask + (size_t)1) * sizeof *x->buckets);
+    pthread_mutex_lock(&x->lock);
+    x->chunks = chunks;
+    x->buckets = buckets;
     memset(x->head, 0, sizeof x->head);
     memset(x->tail, 0, sizeof x->tail);
     memset(x->units, 0, sizeof x->units);
@@ -293,6 +305,8 @@ index_reset(struct disk_index *x, uint32_t last)
     x->next = last + 1;
     x->loaded = false;
     pthread_mutex_unlock(&x->lock);
+    free_slots(old_chunks, old_buckets);
+    return 0;
 }
 
 /* ---- looking -------------------------------------------------------------------------------- */

@@ -116,8 +116,27 @@ disk_purge_apply(struct disk *d, const struct ring_entry *e)
 
         memcpy(&id, f.ids.p + at, sizeof id);
         if ((rc = disk_write_split(d)) == SQLITE_OK)
-            rc = e->soft ? soften(d, id) : disk_write_remove(d, id);
+            rc = e->soft ? soften(d, id) : disk_row_remove(d, id);
     }
     buf_free(&f.ids);
     return rc;
+}
+
+struct ring_entry
+disk_drop(const struct object *o, uint64_t *variant)
+{
+    struct store_identity id = store_identity(o);
+
+    *variant = disk_variant(id.vary, id.variant);
+    return (struct ring_entry){ .kind = RING_DROP, .id = key_hash(id.key),
+        .seq = (uint64_t)o->meta.response_ms, .text = { (const char *)variant, sizeof *variant } };
+}
+
+int
+disk_purge_object(struct disk *d, const struct object *o)
+{
+    uint64_t variant;
+    struct ring_entry e = disk_drop(o, &variant);
+
+    return index_may_have(&d->index, e.id) ? disk_purge_apply(d, &e) : SQLITE_OK;
 }

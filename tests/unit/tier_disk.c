@@ -205,6 +205,25 @@ what_memory_drops_goes_from_the_disk_too(void **state)
     assert_int_not_equal(ask(b, "http://h/a"), FOUND);
 }
 
+/* Else it would be found in the place of what memory had last. */
+static void
+what_memory_lost_before_its_turn_takes_an_older_one_along(void **state)
+{
+    struct bench *b = *state;
+    struct object *o = NULL;
+
+    KEEP(b, .key = "http://h/a", .body = "old", .response_ms = wall_ms() - 9000);
+    settle(b);
+    assert_int_equal(keep_in(b->s, (struct keep){ .key = "http://h/a", .body = "new" }, &o),
+        STORE_STORED);
+    assert_int_equal(keep_in(b->s, (struct keep){ .key = "http://h/a", .body = "newest" }, NULL),
+        STORE_STORED);
+    tier_put(b->t, o);
+    object_unref(&o);
+    settle(b);
+    assert_int_equal(figures(b).objects, 0);
+}
+
 static void
 erased_means_that_no_file_holds_the_bytes(void **state)
 {
@@ -279,6 +298,7 @@ main(void)
         BENCH(what_was_softly_purged_comes_back_stale),
         BENCH(what_a_purge_has_forbidden_is_not_written),
         BENCH(what_memory_drops_goes_from_the_disk_too),
+        BENCH(what_memory_lost_before_its_turn_takes_an_older_one_along),
         BENCH(erased_means_that_no_file_holds_the_bytes),
         BENCH(more_purges_than_can_be_noted_empty_the_tier),
         BENCH(who_cancels_is_not_told),
