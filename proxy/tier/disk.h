@@ -67,7 +67,7 @@ struct ring_entry {
     bool         soft;
     uint64_t     id;                    /* PURGE_ROUTE; DROP: the key's hash */
     uint64_t     seq;                   /* the purge's; DROP: that of the object's response_ms */
-    struct slice text;                  /* good until ring_free */
+    struct slice text;                  /* of ring_next: good until the next, or ring_free */
 };
 
 struct ring_head;
@@ -75,6 +75,7 @@ struct ring {
     int               fd;               /* locked: this tier is ours */
     struct ring_head *head;             /* mapped; the entries behind it */
     size_t            size;             /* of the mapping */
+    struct buf        scratch;          /* a text that wraps, in one piece */
 };
 
 enum ring_state {

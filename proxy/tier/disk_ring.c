@@ -171,6 +171,7 @@ ring_close(struct ring *r, bool clean)
     }
     munmap(r->head, r->size);
     close(r->fd);
+    buf_free(&r->scratch);
 }
 
 /* ---- entries -------------------------------------------------------------------------------- */
@@ -212,19 +213,17 @@ ring_put(struct ring *r, const struct ring_entry *e)
     atomic_store_explicit(&h->put, h->put + span(e->text.n), memory_order_release);
 }
 
-/* A text that wraps is told apart: it is copied to the thread's scratch. */
 static struct slice
-text_at(const struct ring *r, uint64_t where, uint32_t n)
+text_at(struct ring *r, uint64_t where, uint32_t n)
 {
-    static _Thread_local struct buf scratch;
     size_t room = r->head->size - where % r->head->size;
 
     if (n <= room)
         return (struct slice){ bytes_at(r, where), n };
-    scratch.n = 0;
-    buf_add(&scratch, bytes_at(r, where), room);
-    buf_add(&scratch, bytes_at(r, where + room), n - room);
-    return scratch.failed ? (struct slice){ NULL, 0 } : buf_slice(&scratch);
+    buf_free(&r->scratch);
+    buf_add(&r->scratch, bytes_at(r, where), room);
+    buf_add(&r->scratch, bytes_at(r, where + room), n - room);
+    return r->scratch.failed ? (struct slice){ NULL, 0 } : buf_slice(&r->scratch);
 }
 
 bool

@@ -20,7 +20,7 @@
 #define PAYLOAD   (DISK_PAGE - 4)       /* of an overflow page */
 #define TAGS_MAX  (256 + 2 * STORE_GROUPS_MAX + 1)
 
-/* ---- removing -------------------------------------------------------------------------------- */
+/* ---- removing ------------------------------------------------------------------------------ */
 
 static uint32_t
 pages_of(uint64_t bytes)
@@ -70,7 +70,8 @@ make_room(struct disk *d, uint32_t pages, bool *room)
     int rc;
 
     *room = false;
-    while ((rc = disk_write_split(d)) == SQLITE_OK && (rc = disk_write_used(d, &now)) == SQLITE_OK) {
+    while ((rc = disk_write_split(d)) == SQLITE_OK &&
+        (rc = disk_write_used(d, &now)) == SQLITE_OK) {
         uint32_t victim;
 
         *room = now + pages <= d->high_pages;
@@ -83,7 +84,7 @@ make_room(struct disk *d, uint32_t pages, bool *room)
     return rc;
 }
 
-/* ---- a response ------------------------------------------------------------------------------ */
+/* ---- a response ---------------------------------------------------------------------------- */
 
 uint64_t
 disk_variant(struct slice vary, struct slice variant)
