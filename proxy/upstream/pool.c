@@ -226,7 +226,11 @@ pool_take(struct exchange *x, struct slot *sl, bool fresh, struct wire **cp)
     struct wire *c;
 
     if (atomic_load(&s->waiting) == 0) {
-        while (!fresh && (c = sl->idle) != NULL && !wire_rested(c, x)) {
+        while (!fresh && (c = sl->idle) != NULL) {
+            if (wire_rested(c, x)) {    /* the new one takes its place */
+                wire_close_keep(c);
+                return POOL_PERMIT;
+            }
             pool_idle_remove(c);
             wire_use(c, x);
             if (!wire_moved(c) && (x->idempotent || !wire_stale(c))) {
