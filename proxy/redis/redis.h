@@ -99,7 +99,8 @@ struct redis_command {
 };
 struct redis_ask;
 /* NULL: nothing was sent and done is not called; *cause (may be NULL) says why: OPEN, FULL,
- * CLUSTER. Else it is valid until done is called. */
+ * CLUSTER. Else it is valid until done is called; without a done, only that it is not NULL says
+ * something. */
 struct redis_ask *redis_send(struct redis *r, const struct redis_command *c,
     enum redis_cause *cause);
 /* done will not come; whether the command is executed is not known. Takes yours, leaves NULL; NULL
@@ -108,7 +109,8 @@ void redis_cancel(struct redis_ask **ap);
 
 /* Subscribes this loop to a channel, on a connection of its own, over and over until unsubscribed:
  * message(arg, payload) for each; lost(arg) (may be NULL) after each gap, when it is subscribed
- * again: what was published meanwhile is not known. Both may unsubscribe. NULL: memory is out. */
+ * again: what was published meanwhile is not known. The first time nothing is said. Both may
+ * unsubscribe. NULL: memory is out. */
 struct redis_sub;
 struct redis_sub *redis_subscribe(struct redis *r, struct slice channel,
     void (*message)(void *arg, struct slice payload), void (*lost)(void *arg), void *arg);
