@@ -203,23 +203,30 @@ make_empty(const struct disk *d, struct err *e)
     return 0;
 }
 
+/* Whose it is, of which schema, and the tables come at once, and before there is a WAL: file_look
+ * reads the file alone. */
+static int
+begin_file(struct disk *d)
+{
+    char sql[200 + sizeof schema];
+
+    snprintf(sql, sizeof sql, "PRAGMA page_size = %d; PRAGMA synchronous = OFF; BEGIN; "
+        "PRAGMA application_id = %d; PRAGMA user_version = %d; %s COMMIT", DISK_PAGE, APPLICATION,
+        SCHEMA, schema);
+    return sqlite3_exec(d->db, sql, NULL, NULL, NULL);
+}
+
 static int
 set_up(struct disk *d, bool new)
 {
-    char sql[400];
-    int rc = SQLITE_OK;
+    char sql[300];
+    int rc = new ? begin_file(d) : SQLITE_OK;
 
-    snprintf(sql, sizeof sql, "PRAGMA page_size = %d; PRAGMA application_id = %d; "
-        "PRAGMA user_version = %d", DISK_PAGE, APPLICATION, SCHEMA);
-    if (new)
-        rc = sqlite3_exec(d->db, sql, NULL, NULL, NULL);
     snprintf(sql, sizeof sql, "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; "
         "PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA max_page_count = %u; "
         "PRAGMA cache_size = -%d", d->max_pages, WRITER_KB);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(d->db, sql, NULL, NULL, NULL);
-    if (rc == SQLITE_OK && new)
-        rc = sqlite3_exec(d->db, schema, NULL, NULL, NULL);
     return rc == SQLITE_OK ? prepare(d->db, d->st, writer_sql, WRITER_N) : rc;
 }
 

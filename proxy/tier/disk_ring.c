@@ -46,6 +46,7 @@ bytes_at(const struct ring *r, uint64_t at)
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
+/* Empty where there is none to be had. */
 static void
 boot_id(char out[40])
 {
@@ -111,7 +112,7 @@ take(struct ring *r, const char *path, size_t size, enum ring_state *was, struct
         return -1;
     boot_id(boot);
     if (sound(r->head, size) && (r->head->clean ||
-            memcmp(r->head->boot, boot, sizeof boot) == 0)) {
+            (boot[0] != '\0' && memcmp(r->head->boot, boot, sizeof boot) == 0))) {
         *was = RING_CLEAN;
         return 0;
     }
