@@ -67,7 +67,7 @@ struct ring_entry {
     bool         soft;
     uint64_t     id;                    /* PURGE_ROUTE; DROP: the key's hash */
     uint64_t     seq;                   /* the purge's; DROP: that of the object's response_ms */
-    struct slice text;                  /* of ring_next: good until the next, or ring_free */
+    struct slice text;                  /* of ring_next: good until ring_free */
 };
 
 struct ring_head;
@@ -75,7 +75,7 @@ struct ring {
     int               fd;               /* locked: this tier is ours */
     struct ring_head *head;             /* mapped; the entries behind it */
     size_t            size;             /* of the mapping */
-    struct buf        scratch;          /* a text that wraps, in one piece */
+    struct buf        scratch;          /* the text that wraps, in one piece */
 };
 
 enum ring_state {
@@ -259,8 +259,9 @@ uint64_t disk_variant(struct slice vary, struct slice variant);         /* hash;
 enum { TAG_OF_URL = 'u', TAG_OF_TAG = 't', TAG_OF_GROUP = 'g' };
 uint64_t disk_tag(char kind, struct slice text);
 
-/* disk_purge.c: what one entry of the ring means for the file. */
-int  disk_purge_apply(struct disk *d, const struct ring_entry *e);
+/* disk_purge.c: what an entry of the ring means for the file; n: of several that all scan. */
+int  disk_purge_apply(struct disk *d, const struct ring_entry *e, size_t n);
+bool disk_purge_scans(const struct ring_entry *e);      /* must every row be looked at for it? */
 int  disk_purge_object(struct disk *d, const struct object *o);     /* it was dropped */
 /* The entry that says so; its text is *variant. Any thread. */
 struct ring_entry disk_drop(const struct object *o, uint64_t *variant);

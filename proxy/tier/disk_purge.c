@@ -2,21 +2,23 @@
  * What a purge means for the disk tier's file: which rows, and that they go or are soft.
  *
  * Model    rows are found first, by index where the purge names a key, a tag or a group, else by
- *          looking at every URL; then they are changed, in as many transactions as it takes. To
- *          apply a purge twice does no harm, so one that was interrupted is begun anew. Hashes that
- *          collide purge too much.
+ *          looking at every URL, once for all purges of that sort that wait: their order does not
+ *          matter, since nothing is put between them. Then the rows are changed, in as many
+ *          transactions as it takes. To apply a purge twice does no harm, so one that was
+ *          interrupted is begun anew. Hashes that collide purge too much.
  * Threads  the writer's.
  */
 #include "tier/disk.h"
 
-struct found { struct disk *d; struct buf ids; };
+struct row { uint32_t id; bool soft; };
+struct found { struct disk *d; struct buf rows; };
 
 static void
-note(struct found *f, sqlite3_stmt *st)
+note(struct found *f, sqlite3_stmt *st, bool soft)
 {
-    uint32_t id = (uint32_t)sqlite3_column_int64(st, 0);
+    struct row r = { .id = (uint32_t)sqlite3_column_int64(st, 0), .soft = soft };
 
-    buf_add(&f->ids, &id, sizeof id);
+    buf_add(&f->rows, &r, sizeof r);
 }
 
 static int
@@ -27,14 +29,14 @@ ended(sqlite3_stmt *st, int rc)
 }
 
 static int
-find(struct found *f, int statement, uint64_t what)
+find(struct found *f, int statement, uint64_t what, bool soft)
 {
     sqlite3_stmt *st = f->d->st[statement];
     int rc;
 
     sqlite3_bind_int64(st, 1, (int64_t)what);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW)
-        note(f, st);
+        note(f, st, soft);
     return ended(st, rc);
 }
 
@@ -52,29 +54,47 @@ find_dropped(struct found *f, const struct ring_entry *e)
     while ((rc = sqlite3_step(st)) == SQLITE_ROW)
         if ((uint64_t)sqlite3_column_int64(st, 1) == variant &&
             sqlite3_column_int64(st, 2) <= (int64_t)e->seq)
-            note(f, st);
+            note(f, st, false);
     return ended(st, rc);
 }
 
-static int
-find_by_url(struct found *f, const struct ring_entry *e)
+/* Does any of them match? *soft: but none that is hard. */
+static bool
+matches(const struct ring_entry *e, size_t n, struct slice url, bool *soft)
 {
-    const struct store_purge p = { .kind = e->kind, .text = e->text };
+    bool found = false;
+
+    *soft = true;
+    for (size_t i = 0; i < n && *soft; i++) {
+        const struct store_purge p = { .kind = e[i].kind, .text = e[i].text };
+
+        if (p.kind == STORE_PURGE_ALL || store_purge_matches(&p, url)) {
+            found = true;
+            *soft = e[i].soft;
+        }
+    }
+    return found;
+}
+
+static int
+find_by_url(struct found *f, const struct ring_entry *e, size_t n)
+{
     sqlite3_stmt *st = f->d->st[W_URLS];
     int rc;
 
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct slice url = { (const char *)sqlite3_column_blob(st, 1),
             (size_t)sqlite3_column_bytes(st, 1) };
+        bool soft;
 
-        if (e->kind == STORE_PURGE_ALL || store_purge_matches(&p, url))
-            note(f, st);
+        if (matches(e, n, url, &soft))
+            note(f, st, soft);
     }
     return ended(st, rc);
 }
 
 static int
-find_all(struct found *f, const struct ring_entry *e)
+find_indexed(struct found *f, const struct ring_entry *e)
 {
     int rc;
 
@@ -82,17 +102,22 @@ find_all(struct found *f, const struct ring_entry *e)
     case RING_DROP:
         return find_dropped(f, e);
     case STORE_PURGE_URL:
-        rc = find(f, W_BY_KEY, key_hash(e->text));
-        return rc == SQLITE_OK ? find(f, W_BY_TAG, disk_tag(TAG_OF_URL, e->text)) : rc;
+        rc = find(f, W_BY_KEY, key_hash(e->text), e->soft);
+        return rc == SQLITE_OK ? find(f, W_BY_TAG, disk_tag(TAG_OF_URL, e->text), e->soft) : rc;
     case STORE_PURGE_TAG:
-        return find(f, W_BY_TAG, disk_tag(TAG_OF_TAG, e->text));
+        return find(f, W_BY_TAG, disk_tag(TAG_OF_TAG, e->text), e->soft);
     case STORE_PURGE_GROUP:
-        return find(f, W_BY_TAG, disk_tag(TAG_OF_GROUP, e->text));
-    case STORE_PURGE_ROUTE:
-        return find(f, W_BY_ROUTE, e->id);
+        return find(f, W_BY_TAG, disk_tag(TAG_OF_GROUP, e->text), e->soft);
     default:
-        return find_by_url(f, e);
+        return find(f, W_BY_ROUTE, e->id, e->soft);
     }
+}
+
+bool
+disk_purge_scans(const struct ring_entry *e)
+{
+    return e->kind != RING_DROP && e->kind != STORE_PURGE_URL && e->kind != STORE_PURGE_TAG &&
+        e->kind != STORE_PURGE_GROUP && e->kind != STORE_PURGE_ROUTE;
 }
 
 static int
@@ -104,21 +129,21 @@ soften(struct disk *d, uint32_t id)
 }
 
 int
-disk_purge_apply(struct disk *d, const struct ring_entry *e)
+disk_purge_apply(struct disk *d, const struct ring_entry *e, size_t n)
 {
     struct found f = { .d = d };
-    int rc = find_all(&f, e);
+    int rc = disk_purge_scans(e) ? find_by_url(&f, e, n) : find_indexed(&f, e);
 
-    if (rc == SQLITE_OK && f.ids.failed)
+    if (rc == SQLITE_OK && f.rows.failed)
         rc = SQLITE_NOMEM;
-    for (size_t at = 0; at < f.ids.n && rc == SQLITE_OK; at += sizeof(uint32_t)) {
-        uint32_t id;
+    for (size_t at = 0; at < f.rows.n && rc == SQLITE_OK; at += sizeof(struct row)) {
+        struct row row;
 
-        memcpy(&id, f.ids.p + at, sizeof id);
+        memcpy(&row, f.rows.p + at, sizeof row);
         if ((rc = disk_write_split(d)) == SQLITE_OK)
-            rc = e->soft ? soften(d, id) : disk_row_remove(d, id);
+            rc = row.soft ? soften(d, row.id) : disk_row_remove(d, row.id);
     }
-    buf_free(&f.ids);
+    buf_free(&f.rows);
     return rc;
 }
 
@@ -138,5 +163,5 @@ disk_purge_object(struct disk *d, const struct object *o)
     uint64_t variant;
     struct ring_entry e = disk_drop(o, &variant);
 
-    return index_may_have(&d->index, e.id) ? disk_purge_apply(d, &e) : SQLITE_OK;
+    return index_may_have(&d->index, e.id) ? disk_purge_apply(d, &e, 1) : SQLITE_OK;
 }

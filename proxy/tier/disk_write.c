@@ -262,17 +262,6 @@ do_overflow(struct disk *d, uint64_t seq)
     return SQLITE_OK;
 }
 
-static int
-do_purge(struct disk *d, const struct ring_entry *e)
-{
-    int rc;
-
-    if (e->kind == STORE_PURGE_ALL && !e->soft)
-        return disk_write_renew(d, false);
-    rc = disk_write_begin(d);
-    return rc == SQLITE_OK ? disk_purge_apply(d, e) : rc;
-}
-
 /* Numbers of the last process say nothing in this one; nor is a drop numbered. */
 static bool
 numbered(const struct disk *d, const struct ring_entry *e, uint64_t at)
@@ -280,34 +269,69 @@ numbered(const struct disk *d, const struct ring_entry *e, uint64_t at)
     return at > d->old_end && e->kind != RING_DROP;
 }
 
+/* Those that are taken together; `scans` wait until the end, to be done at one go. */
+struct purges {
+    uint64_t at, last;                  /* in the ring; the last purge's number */
+    unsigned n;
+    size_t   nscans;
+    struct ring_entry scans[PURGES];
+};
+
+static int
+do_purge(struct disk *d, struct purges *p, const struct ring_entry *e)
+{
+    int rc;
+
+    if (numbered(d, e, p->at))
+        d->taken = p->last = e->seq;
+    p->n++;
+    if (e->kind == STORE_PURGE_ALL && !e->soft) {
+        p->nscans = 0;
+        return disk_write_renew(d, false);
+    }
+    if (disk_purge_scans(e)) {
+        p->scans[p->nscans++] = *e;
+        return SQLITE_OK;
+    }
+    rc = disk_write_begin(d);
+    return rc == SQLITE_OK ? disk_purge_apply(d, e, 1) : rc;
+}
+
+static int
+end_purges(struct disk *d, struct purges *p)
+{
+    int rc = SQLITE_OK;
+
+    if (p->nscans > 0 && (rc = disk_write_begin(d)) == SQLITE_OK)
+        rc = disk_purge_apply(d, p->scans, p->nscans);
+    if (rc == SQLITE_OK && p->n > 0)
+        rc = purged(d, p->at, p->last);
+    p->n = 0;
+    p->nscans = 0;
+    return rc;
+}
+
 static int
 do_purges(struct disk *d)
 {
-    uint64_t at = 0, last = 0, seq;
+    struct purges p = { .at = 0 };
     struct ring_entry e;
+    bool over, more = true;
+    uint64_t seq;
     int rc = SQLITE_OK;
 
-    for (unsigned n = 1; rc == SQLITE_OK; n++) {
-        bool over, more;
-
+    while (rc == SQLITE_OK && more) {
         pthread_mutex_lock(&d->mtx);
         over = ring_overflowed(&d->ring, &seq);
-        more = !over && ring_next(&d->ring, &at, &e);
+        more = !over && ring_next(&d->ring, &p.at, &e);
         pthread_mutex_unlock(&d->mtx);
         if (over)
             return do_overflow(d, seq);
-        if (!more)
-            break;
-        if (numbered(d, &e, at)) {
-            last = e.seq;
-            d->taken = e.seq;
-        }
-        rc = do_purge(d, &e);
-        if (rc == SQLITE_OK && n % PURGES == 0)
-            rc = purged(d, at, last);
+        if (more)
+            rc = do_purge(d, &p, &e);
+        if (rc == SQLITE_OK && (!more || p.n == PURGES))
+            rc = end_purges(d, &p);
     }
-    if (rc == SQLITE_OK && at > 0)
-        rc = purged(d, at, last);
     if (rc == SQLITE_OK && !atomic_load(&d->ready))
         disk_set(d, &d->ready, true);
     return rc;

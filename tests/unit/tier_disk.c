@@ -172,6 +172,34 @@ what_was_softly_purged_comes_back_stale(void **state)
     }
 }
 
+/* They are looked for together: what one means must not be taken for another's. */
+static void
+many_purges_at_once_are_each_what_they_are(void **state)
+{
+    struct bench *b = *state;
+    char key[64];
+
+    for (int i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "http://h/%03d", i);
+        KEEP(b, .key = key, .body = "x");
+    }
+    settle(b);
+    for (int i = 0; i < 200; i++) {     /* of four, one each: hard, soft, soft and hard, none */
+        snprintf(key, sizeof key, "/%03d*", i);
+        if (i % 4 == 1 || i % 4 == 2)
+            purge(b->s, STORE_PURGE_PATTERN, key, true);
+        if (i % 4 == 0 || i % 4 == 2)
+            purge(b->s, STORE_PURGE_PATH_PREFIX, (key[4] = '\0', key), false);
+    }
+    forget_memory(b);
+    for (int i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "http://h/%03d", i);
+        expect(b, key, i % 2 == 1);
+        if (i % 2 == 1)
+            assert_int_equal(is_soft(b->s, key), i % 4 == 1);
+    }
+}
+
 static void
 what_a_purge_has_forbidden_is_not_written(void **state)
 {
@@ -296,6 +324,7 @@ main(void)
         BENCH(what_nobody_could_use_any_more_is_not_found_and_removed),
         BENCH(each_kind_of_purge_removes_what_it_matches_and_nothing_else),
         BENCH(what_was_softly_purged_comes_back_stale),
+        BENCH(many_purges_at_once_are_each_what_they_are),
         BENCH(what_a_purge_has_forbidden_is_not_written),
         BENCH(what_memory_drops_goes_from_the_disk_too),
         BENCH(what_memory_lost_before_its_turn_takes_an_older_one_along),
