@@ -28,7 +28,11 @@ def disk(w):
 
 def written(w):
     """Waits until nothing is on its way to the disk."""
-    eventually(lambda: disk(w)["queued_bytes"] == 0 and not disk(w)["loading"])
+    def is_written():
+        s = w.stats()                            # a client may have its answer before it is stored
+        it = s["tiers"]["disk"]
+        return s["gauges"]["flights_now"] == 0 and it["queued_bytes"] == 0 and not it["loading"]
+    eventually(is_written)
     return disk(w)
 
 
