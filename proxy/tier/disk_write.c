@@ -204,18 +204,26 @@ purges_wait(struct disk *d)
     return wait;
 }
 
+/* They are written, and no longer queued, when the transaction is committed. */
 static int
 do_puts(struct disk *d)
 {
-    struct disk_put *p;
+    struct disk_put *p, *done = NULL;
     int rc = SQLITE_OK;
 
     while (rc == SQLITE_OK && d->txn_pages < d->wal_pages && !purges_wait(d) &&
         (p = take_put(d)) != NULL) {
         rc = disk_row_keep(d, p->o);
+        p->next = done;
+        done = p;
+    }
+    if (rc == SQLITE_OK)
+        rc = disk_write_commit(d);
+    while ((p = done) != NULL) {
+        done = p->next;
         free_put(d, p);
     }
-    return rc == SQLITE_OK ? disk_write_commit(d) : rc;
+    return rc;
 }
 
 static void
