@@ -49,7 +49,7 @@ spot_item(struct load *l, const struct node *section, const char *at, const char
 
 /* ---- files -------------------------------------------------------------------------------- */
 
-static const char *
+const char *
 token_read(struct load *l, const char *file, struct conf_where w, const char *path)
 {
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -303,6 +303,7 @@ check_top(struct load *l)
             problem(l, s.where, s.path, "%s is no name server; an address such as 10.0.0.2 "
                 "or 10.0.0.2:53", shown(l, slice_of(text)));
     }
+    check_redis(l);
     check_access_log(l);
     check_disk(l);
     cap_object(l, &c->cache_max_object, spot_where(l->root, "cache.max_object", nowhere),

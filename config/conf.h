@@ -25,6 +25,7 @@ enum conf_write_key  { WRITE_KEY_REJECT, WRITE_KEY_TARGET };
 enum conf_write_durable { WRITE_FSYNC, WRITE_OS, WRITE_MEMORY };
 enum conf_write_pending { WRITE_PENDING_WAIT, WRITE_PENDING_STALE, WRITE_PENDING_BYPASS };
 enum conf_write_scope { WRITE_SCOPE_CLIENT, WRITE_SCOPE_ALL };
+enum conf_lost { LOST_REVALIDATE, LOST_SERVE };
 enum conf_write_batch { WRITE_BATCH_JSON_ARRAY, WRITE_BATCH_NDJSON };
 
 #define CONF_UNSET INT64_MIN            /* a DURATION, TTL, BYTES or RATE that was left out */
@@ -84,7 +85,8 @@ struct conf_urls {
     KIND(DURABLE,     enum conf_write_durable, "fsync, os or memory")                          \
     KIND(PENDING,     enum conf_write_pending, "wait, stale or bypass")                        \
     KIND(SCOPE,       enum conf_write_scope,   "client or all")                                \
-    KIND(BATCH,       enum conf_write_batch,   "json-array or ndjson")
+    KIND(BATCH,       enum conf_write_batch,   "json-array or ndjson")                         \
+    KIND(LOST,        enum conf_lost,          "revalidate or serve")
 
 #define KIND(name, type, text) typedef type conf_t_##name;
 CONF_KINDS(KIND)
@@ -123,6 +125,7 @@ struct conf {
     struct conf_ttls  ttls;                     /* the names of `ttl` */
     const char       *admin_token;              /* the content of admin_token_file, NULL without */
     struct conf_listener *listeners; size_t nlisteners;
+    const char       *redis_password;           /* the content of redis_password_file, likewise */
     const char      **purge_tokens;             /* of each listener; NULL without */
     struct conf_origin *origins;  size_t norigins;
     struct conf_route  *routes;   size_t nroutes;

@@ -115,6 +115,10 @@ struct spot spot_item(struct load *l, const struct node *section, const char *at
     const char *option, const char *text);
 void check_all(struct load *l);
 void check_routes(struct load *l);
+void check_redis(struct load *l);               /* check_redis.c */
+/* The content of a file that holds a token alone, in the configuration's pool; else NULL, reported
+ * at path. */
+const char *token_read(struct load *l, const char *file, struct conf_where w, const char *path);
 void check_write(struct load *l, size_t i);     /* check_write.c: of the i-th route */
 void cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path);
 /* What may be stored, by the memory that there is: nobody is told. */

@@ -19,7 +19,7 @@ static const char *const sections[] = { "ttl", "listen", "origins", "routes" };
 
 /* What the design has and the program does not do yet: refused by name, not as unknown. */
 static const struct { const struct table *in; const char *path; } later[] = {
-    { &table_top, "cache.redis" }, { &table_top, "journal.redis" },
+    { &table_top, "journal.redis" },
 };
 
 /* ---- mappings by table -------------------------------------------------------------------- */

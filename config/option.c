@@ -102,6 +102,7 @@ kind_words(enum kind k)
     static const char *const pendings[] = { "wait", "stale", "bypass", NULL };
     static const char *const scopes[] = { "client", "all", NULL };
     static const char *const batches[] = { "json-array", "ndjson", NULL };
+    static const char *const losts[] = { "revalidate", "serve", NULL };
 
     switch (k) {
     case K_BOOL:     return bools;
@@ -119,6 +120,7 @@ kind_words(enum kind k)
     case K_PENDING:  return pendings;
     case K_SCOPE:    return scopes;
     case K_BATCH:    return batches;
+    case K_LOST:     return losts;
     default:         return NULL;
     }
 }

@@ -121,8 +121,10 @@ deepen(struct pool *p, enum kind k, void *to)
     case K_BYTES:
     case K_DURATION:
     case K_BOOL:
+    case K_LOST:
         return true;
     case K_FILE:
+    case K_STRING:
         return *text == NULL || copy_text(p, text);
     case K_ADDRESS:
         return address->text == NULL || copy_text(p, &address->text);

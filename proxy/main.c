@@ -21,6 +21,7 @@
 #include "config/config.h"
 #include "fill/fill.h"
 #include "front/front.h"
+#include "purge/purge.h"
 #include "request/request.h"
 #include "stats/stats.h"
 #include "store/store.h"
@@ -49,6 +50,7 @@ struct process {
     struct front   *front;
     struct admin   *admin;
     struct writes  *writes;             /* NULL: there is no journal */
+    struct bus     *bus;                /* NULL: there is no Redis */
     struct conf    *conf;               /* in force; owned reference */
     const char     *file, *origin;
     struct buf      overrides;          /* configuration made of flags */
@@ -72,7 +74,9 @@ static const char usage[] =
     "  weir check [-c] FILE               print every problem of a configuration\n"
     "  weir purge --url U | --prefix P | --pattern G | --tag T | --route R | --all |\n"
     "             --group G [--origin O]\n"
-    "             [--soft] [--dry-run]    purge what is stored\n"
+    "             [--soft] [--dry-run] [--wait MS]\n"
+    "                                     purge what is stored\n"
+    "  weir purge --id ID                 who has not applied a purge that was answered before\n"
     "  weir stats                         hit rates and latency percentiles\n"
     "  weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "                                     which route, which key, what is stored and why\n"
@@ -431,6 +435,9 @@ start(struct process *p)
         store_new(p->conf->cache_memory, (unsigned)p->conf->cache_variants, &e) : NULL;
     if (p->store != NULL)
         open_tiers(p);
+    p->bus = p->store != NULL ? bus_open(p->conf, p->store, &e) : NULL;
+    if (p->store != NULL && p->bus == NULL && e.text[0] != '\0')
+        log_fatal("%s", e.text);
     p->fills = p->store != NULL ? fills_new(p->store, p->tiers, &e) : NULL;
     site = p->fills != NULL ? site_new(p->conf, p->upstream, &e) : NULL;
     if (site == NULL)
@@ -450,6 +457,7 @@ start(struct process *p)
     ap.store = p->store;
     ap.tiers = p->tiers;
     ap.writes = p->writes;
+    ap.bus = p->bus;
     p->admin = admin_start(p->admin_loop, p->conf, &ap, &e);
     if (p->admin == NULL)
         log_fatal("%s", e.text);
@@ -475,6 +483,7 @@ stop(struct process *p)
     writes_close(&p->writes);
     upstream_free(&p->upstream);
     request_site_clear();
+    bus_close(&p->bus);
     fills_free(&p->fills);
     front_free(&p->front);
     tiers_close(&p->tiers);

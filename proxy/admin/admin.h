@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "config/conf.h"
+#include "purge/purge.h"
 #include "route/route.h"
 #include "store/store.h"
 #include "tier/tier.h"
@@ -23,6 +24,7 @@ struct admin_process {
     struct store *store;
     struct tiers *tiers;                            /* NULL: memory is all there is */
     struct writes *writes;                          /* NULL without a journal */
+    struct bus *bus;                                /* NULL without a Redis */
     struct route_table *(*table)(void *arg);        /* the present one, a reference */
     /* 0 or -1; text for a person: what was refused, what needs a restart */
     int  (*reload)(void *arg, struct buf *text);

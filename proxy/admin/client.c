@@ -1,6 +1,7 @@
 /*
  * `weir purge|stats|explain|reload|writes`: the shell's side of the admin port. Exit codes: 0 done;
- * 1 the server said no, or could not be reached; 2 the command line was not understood.
+ * 1 the server said no, or could not be reached; 2 the command line was not understood; 3 a purge
+ * is not in force at every instance yet.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -14,7 +15,8 @@
 
 static const char usage_text[] =
     "usage: weir purge [--url U] [--prefix P] [--pattern G] [--tag T] [--route R] [--all]\n"
-    "                  [--group G [--origin O]] [--soft] [--dry-run] [--erase]\n"
+    "                  [--group G [--origin O]] [--soft] [--dry-run] [--erase] [--wait MS]\n"
+    "       weir purge --id ID\n"
     "       weir stats\n"
     "       weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "       weir reload\n"
@@ -23,7 +25,8 @@ static const char usage_text[] =
     "times.\n";
 
 enum { OPT_URL = CLIENT_OPTIONS, OPT_PREFIX, OPT_PATTERN, OPT_TAG, OPT_ROUTE, OPT_GROUP,
-    OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_ERASE, OPT_TRUSTED, OPT_JSON,
+    OPT_ORIGIN, OPT_ALL, OPT_SOFT, OPT_DRY, OPT_ERASE, OPT_TRUSTED, OPT_JSON, OPT_PURGE_WAIT,
+    OPT_ID,
     OPT_HELP };
 
 static const struct option options[] = {
@@ -39,6 +42,8 @@ static const struct option options[] = {
     { "soft", no_argument, NULL, OPT_SOFT },
     { "dry-run", no_argument, NULL, OPT_DRY },
     { "erase", no_argument, NULL, OPT_ERASE },
+    { "wait", required_argument, NULL, OPT_PURGE_WAIT },
+    { "id", required_argument, NULL, OPT_ID },
     { "trusted", no_argument, NULL, OPT_TRUSTED },
     { "json", no_argument, NULL, OPT_JSON },
     { "help", no_argument, NULL, OPT_HELP },
@@ -54,6 +59,8 @@ struct command {
     struct buf    query;                /* explain's headers */
     json_t       *content;              /* owned; of the request that is explained */
     const char   *method;               /* ... its method */
+    const char   *id;                   /* of a purge that was answered before */
+    uint64_t      wait_ms;              /* of a purge; UINT64_MAX: not given */
     bool          all, soft, dry, erase, json;
 };
 
@@ -180,6 +187,14 @@ take_option(struct command *k, int opt, const char *value)
     case OPT_ERASE:
         k->erase = true;
         return 0;
+    case OPT_ID:
+        k->id = value;
+        return 0;
+    case OPT_PURGE_WAIT:
+        if (slice_u64(slice_of(value), &k->wait_ms) && k->wait_ms <= 60000)
+            return 0;
+        fprintf(stderr, "weir: --wait %s: milliseconds are wanted, 0 to 60000\n", value);
+        return 2;
     case OPT_TRUSTED:
         buf_addz(&k->query, "&trusted=1");
         return 0;
@@ -219,16 +234,48 @@ client_finish(const struct client *c, int status, struct buf *out)
 }
 
 static int
+finish_purge(struct command *k, int status, struct buf *out)
+{
+    json_t *doc = status == 200 || status == 202 ? json_loadb(out->p, out->n, 0, NULL) : NULL;
+    bool pending = json_is_false(json_object_get(doc, "done"));
+    int rc = client_finish(&k->client, status, out);
+
+    json_decref(doc);
+    return rc == 0 && pending ? 3 : rc;
+}
+
+static int
+look_purge(struct command *k)
+{
+    struct buf target = { 0 }, out = { 0 };
+    int rc, status = -1;
+
+    buf_addz(&target, "/purge/");
+    client_encode(&target, k->id);
+    buf_addc(&target, '\0');
+    if (!target.failed)
+        status = client_exchange(&k->client, "GET", target.p, SLICE(""), &out);
+    rc = finish_purge(k, status, &out);
+    buf_free(&target);
+    buf_free(&out);
+    return rc;
+}
+
+static int
 run_purge(struct command *k)
 {
     static const char *const members[] = { "url", "prefix", "pattern", "tags", "route", "groups" };
     struct buf body = { 0 }, out = { 0 };
     int rc, n = k->all;
 
+    if (k->id != NULL)
+        return look_purge(k);
     buf_printf(&body, "{\"soft\": %s, \"dry_run\": %s, \"erase\": %s", k->soft ? "true" : "false",
         k->dry ? "true" : "false", k->erase ? "true" : "false");
     if (k->all)
         buf_addz(&body, ", \"all\": true");
+    if (k->wait_ms != UINT64_MAX)
+        buf_printf(&body, ", \"wait\": %llu", (unsigned long long)k->wait_ms);
     for (size_t i = 0; i < NELEM(members); i++)
         if (k->lists[i].n > 0) {
             buf_printf(&body, ", \"%s\": [%.*s]", members[i], SLICE_ARG(buf_slice(&k->lists[i])));
@@ -242,8 +289,8 @@ run_purge(struct command *k)
             "weir purge: say what: --url, --prefix, --pattern, --tag, --group, --route or --all\n");
         rc = 2;
     } else {
-        rc = client_finish(&k->client, client_exchange(&k->client, "POST", "/purge",
-            buf_slice(&body), &out), &out);
+        rc = finish_purge(k, client_exchange(&k->client, "POST", "/purge", buf_slice(&body),
+            &out), &out);
     }
     buf_free(&body);
     buf_free(&out);
@@ -332,7 +379,8 @@ run_verb(struct command *k, const char *verb, int nargs, char **args)
 int
 admin_client(int argc, char **argv)
 {
-    struct command k = { .client = { .base = DEFAULT_ADMIN, .wait_us = DEFAULT_WAIT * 1000000 } };
+    struct command k = { .client = { .base = DEFAULT_ADMIN, .wait_us = DEFAULT_WAIT * 1000000 },
+        .wait_ms = UINT64_MAX };
     int opt, rc = 0;
     struct err e;
 

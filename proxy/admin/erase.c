@@ -16,7 +16,7 @@ struct erasing {
     struct erasing *next;               /* of the admin surface's */
     struct admin   *a;
     struct conn    *conn;               /* NULL: it left */
-    struct buf      out;                /* the reply */
+    struct purged   purged;             /* what is answered, then */
     struct timer    look;
     uint64_t        sweep;              /* store_sweep's */
     bool            below, failed;      /* the tiers are done; one could not */
@@ -31,7 +31,7 @@ erasing_free(struct erasing *e)
         at = &(*at)->next;
     *at = e->next;
     timer_fini(&e->look);
-    buf_free(&e->out);
+    buf_free(&e->purged.results);
     free(e);
 }
 
@@ -40,6 +40,7 @@ finish(struct erasing *e)
 {
     struct conn *c = e->conn;
     struct admin_request r;
+    bool here = true;
 
     if (c != NULL) {
         r = admin_later(c);
@@ -47,10 +48,10 @@ finish(struct erasing *e)
             admin_problem(&r, 500, "purged, and nothing of it is served; but the disk tier could "
                 "not remove the bytes: the log says why; remove its directory to be sure");
         else
-            buf_adds(&r.out, buf_slice(&e->out));
+            here = purge_answer(&r, &e->purged);
     }
     erasing_free(e);
-    if (c != NULL)
+    if (c != NULL && here)
         admin_reply(c, &r);
 }
 
@@ -83,7 +84,7 @@ on_gone(void *arg)
 }
 
 void
-erase_begin(struct admin_request *r)
+erase_begin(struct admin_request *r, struct purged *purged)
 {
     struct admin_process *p = &r->a->process;
     struct erasing *e = calloc(1, sizeof *e);
@@ -92,6 +93,8 @@ erase_begin(struct admin_request *r)
         free(e);
         goto fail;
     }
+    e->purged = *purged;
+    *purged = (struct purged){ 0 };
     e->a = r->a;
     e->next = r->a->erasing;
     r->a->erasing = e;
@@ -102,12 +105,11 @@ erase_begin(struct admin_request *r)
         goto fail;
     }
     e->sweep = store_sweep(p->store);
-    e->out = r->out;
-    r->out = (struct buf){ 0 };
     e->conn = admin_wait(r, on_gone, e);
     return;
 
 fail:
+    buf_free(&purged->results);
     admin_problem(r, 503, "out of memory: purged, but when the bytes are gone cannot be told");
 }
 

@@ -66,9 +66,16 @@ void admin_json_text(struct buf *b, struct slice s);
 
 /* ---- purges that erase (erase.c) ------------------------------------------------------------- */
 
-/* What was purged is out of all tiers, bytes and all, when the reply, which is in r->out, goes
- * out. */
-void erase_begin(struct admin_request *r);
+/* A purge that was made, up to the sequence `seq`. */
+struct purged {
+    struct buf results;                 /* what the reply says behind "done" */
+    uint64_t   seq;
+    int64_t    wait_ms;                 /* for the other instances */
+};
+/* Takes p->results. r is the reply (true), or it follows when the others have applied it. */
+bool purge_answer(struct admin_request *r, struct purged *p);
+/* What was purged is out of all tiers, bytes and all, before purge_answer is called. Takes p. */
+void erase_begin(struct admin_request *r, struct purged *p);
 void erase_end(struct admin *a);
 
 /* ---- questions (query.c) --------------------------------------------------------------------- */
@@ -120,6 +127,7 @@ void handle_config(struct admin_request *r);
 void handle_reload(struct admin_request *r);
 void handle_explain(struct admin_request *r);
 void handle_purge(struct admin_request *r);
+void handle_purge_look(struct admin_request *r);
 void handle_writes(struct admin_request *r);
 void handle_write(struct admin_request *r);
 void handle_write_retry(struct admin_request *r);

@@ -2,7 +2,7 @@
  * POST /purge.
  *
  *   {"url": U, "prefix": P, "pattern": G, "tags": T, "groups": C, "route": R, "all": true,
- *    "origin": O, "soft": bool, "dry_run": bool, "erase": bool}
+ *    "origin": O, "soft": bool, "dry_run": bool, "erase": bool, "wait": ms}
  *
  * each of the first six a text or a list of texts ("tag" is taken for "tags", "group" for
  * "groups"), at least one of the first seven; "origin" says of which origin the groups are, else
@@ -10,7 +10,10 @@
  * [{"tag": "x", "exact": true, "objects": 3}, {"prefix": "/a", "exact": false, "objects": 0}]},
  * where exact: false says that it is done by generation: in force now, freed and counted later.
  * With "erase" the answer comes when the bytes are gone from memory and disk, and not only from
- * what is served: it has "erased": true.
+ * what is served: it has "erased": true. Where instances share a Redis, the answer waits until all
+ * that live have applied the purge, for `wait` at most (500), and has "id", "instances" and
+ * "missing" as well: 200 when nobody is missing, else 202 with "done": false, and GET /purge/ID
+ * tells how it stands later.
  *
  * What is not understood is listed, all of it, and then nothing is purged: 400 with
  * "not_understood": [{"item": ..., "why": ...}].
@@ -20,6 +23,9 @@
 
 #include "admin/inside.h"
 #include "purge/purge.h"
+
+#define WAIT_MS     500
+#define WAIT_MS_MAX 60000
 
 static const struct { const char *member, *item; enum store_purge_kind kind; } kinds[] = {
     { "url", "url", STORE_PURGE_URL },             { "prefix", "prefix", STORE_PURGE_PREFIX },
@@ -33,6 +39,7 @@ struct purge_request {
     size_t n, cap;
     struct slice origin;                /* of its groups */
     bool soft, dry, erase, failed;      /* failed: memory is out */
+    int64_t wait_ms;
     struct buf faults;                  /* members of not_understood */
 };
 
@@ -91,6 +98,14 @@ read_flag(struct purge_request *q, const char *member, const json_t *v, bool *fl
 }
 
 static void
+read_wait(struct purge_request *q, const json_t *v)
+{
+    q->wait_ms = json_is_integer(v) ? json_integer_value(v) : -1;
+    if (q->wait_ms < 0 || q->wait_ms > WAIT_MS_MAX)
+        fault(q, SLICE("wait"), "milliseconds are wanted, 0 to 60000");
+}
+
+static void
 read_member(struct purge_request *q, const char *member, const json_t *v)
 {
     bool all = false;
@@ -114,6 +129,8 @@ read_member(struct purge_request *q, const char *member, const json_t *v)
         read_flag(q, member, v, &all);
         if (all)
             add_item(q, STORE_PURGE_ALL, SLICE(""));
+    } else if (strcmp(member, "wait") == 0) {
+        read_wait(q, v);
     } else if (strcmp(member, "origin") == 0) {
         if (json_string_length(v) > 0)
             q->origin = (struct slice){ json_string_value(v), json_string_length(v) };
@@ -121,7 +138,7 @@ read_member(struct purge_request *q, const char *member, const json_t *v)
             fault(q, slice_of(member), "a text, as https://host, is wanted");
     } else {
         fault(q, slice_of(member), "not understood; known are url, prefix, pattern, tags, groups, "
-            "origin, route, all, soft, dry_run and erase");
+            "origin, route, all, soft, dry_run, erase and wait");
     }
 }
 
@@ -190,16 +207,15 @@ run(struct admin_request *r, struct purge_request *q, struct purge_result *resul
     route_table_unref(&t);
 }
 
+/* What stands behind "done". */
 static void
-put_results(struct admin_request *r, const struct purge_request *q,
-    const struct purge_result *results)
+put_results(struct buf *b, const struct purge_request *q, const struct purge_result *results)
 {
-    struct buf *b = &r->out;
     uint64_t objects = 0;
 
     for (size_t i = 0; i < q->n; i++)
         objects += results[i].objects;
-    buf_printf(b, "{\"done\": true, \"soft\": %s, \"dry_run\": %s, %s\"objects\": %llu, "
+    buf_printf(b, ", \"soft\": %s, \"dry_run\": %s, %s\"objects\": %llu, "
         "\"items\": [", q->soft ? "true" : "false", q->dry ? "true" : "false",
         q->erase ? "\"erased\": true, " : "", (unsigned long long)objects);
     for (size_t i = 0; i < q->n; i++) {
@@ -211,13 +227,125 @@ put_results(struct admin_request *r, const struct purge_request *q,
         buf_printf(b, ", \"exact\": %s, \"objects\": %llu}", results[i].exact ? "true" : "false",
             (unsigned long long)results[i].objects);
     }
-    buf_addz(b, "]}\n");
+    buf_addc(b, ']');
+}
+
+/* ---- the other instances --------------------------------------------------------------------- */
+
+struct waiting {
+    struct conn    *conn;               /* borrowed; it tells when it goes */
+    struct bus_ask *ask;
+    struct buf      results;            /* empty: how it stands is asked, later */
+};
+
+static void
+waiting_free(struct waiting *w)
+{
+    buf_free(&w->results);
+    free(w);
+}
+
+static void
+on_gone(void *arg)
+{
+    struct waiting *w = arg;
+
+    bus_forget(&w->ask);
+    waiting_free(w);
+}
+
+static void
+put_answer(struct admin_request *r, bool done, struct buf *results, struct slice bus)
+{
+    r->status = results->n == 0 || done ? 200 : 202;
+    buf_printf(&r->out, "{\"done\": %s%.*s", done ? "true" : "false",
+        SLICE_ARG(buf_slice(results)));
+    if (bus.n > 0) {
+        buf_addz(&r->out, ", ");
+        buf_adds(&r->out, bus);
+    }
+    buf_addz(&r->out, "}\n");
+    r->out.failed |= results->failed;
+}
+
+static void
+on_bus(void *arg, const struct bus_answer *a)
+{
+    struct waiting *w = arg;
+    struct conn *c = w->conn;
+    struct admin_request r = admin_later(c);
+
+    if (w->results.n == 0 && (a->outcome == BUS_NO_ID || a->outcome == BUS_NO_MEMORY))
+        admin_problem(&r, a->outcome == BUS_NO_ID ? 404 : 503, a->outcome == BUS_NO_ID ?
+            "no purge has this id, as far as this instance knows" : "out of memory");
+    else
+        put_answer(&r, a->outcome == BUS_DONE, &w->results, a->json);
+    waiting_free(w);
+    admin_reply(c, &r);
+}
+
+bool
+purge_answer(struct admin_request *r, struct purged *p)
+{
+    struct bus *bus = r->a->process.bus;
+    struct waiting *w = bus != NULL ? calloc(1, sizeof *w) : NULL;
+
+    if (w != NULL && (w->ask = bus_wait(bus, r->a->loop, p->seq, p->wait_ms * 1000, on_bus, w)) !=
+        NULL) {
+        w->results = p->results;
+        p->results = (struct buf){ 0 };
+        w->conn = admin_wait(r, on_gone, w);
+        return false;
+    }
+    free(w);
+    put_answer(r, bus == NULL, &p->results, bus == NULL ? SLICE("") :
+        SLICE("\"why\": \"out of memory\""));
+    buf_free(&p->results);
+    return true;
+}
+
+void
+handle_purge_look(struct admin_request *r)
+{
+    struct bus *bus = r->a->process.bus;
+    struct waiting *w;
+
+    if (bus == NULL) {
+        admin_problem(r, 404, "a purge is done when it is answered: no Redis is configured, so "
+            "there are no other instances");
+        return;
+    }
+    w = calloc(1, sizeof *w);
+    if (w == NULL || (w->ask = bus_look(bus, r->a->loop, admin_path_id(r), on_bus, w)) == NULL) {
+        free(w);
+        admin_problem(r, 503, "out of memory");
+        return;
+    }
+    w->conn = admin_wait(r, on_gone, w);
+}
+
+/* ---- POST /purge ----------------------------------------------------------------------------- */
+
+static void
+answer(struct admin_request *r, const struct purge_request *q, const struct purge_result *results)
+{
+    struct purged p = { .seq = store_stamp(r->a->process.store), .wait_ms = q->wait_ms };
+
+    put_results(&p.results, q, results);
+    if (q->erase) {
+        erase_begin(r, &p);
+    } else if (q->dry) {
+        put_answer(r, true, &p.results, SLICE(""));
+        buf_free(&p.results);
+    } else {
+        (void)purge_answer(r, &p);
+    }
 }
 
 void
 handle_purge(struct admin_request *r)
 {
-    struct purge_request q = { 0 };
+    struct purge_request q = { .wait_ms = WAIT_MS };
     struct purge_result *results = NULL;
     json_t *doc = read_document(r, &q);
 
@@ -229,9 +357,7 @@ handle_purge(struct admin_request *r)
     } else {
         run(r, &q, results);
         if (q.faults.n == 0) {
-            put_results(r, &q, results);
-            if (q.erase)
-                erase_begin(r);
+            answer(r, &q, results);
         } else {
             admin_problem_open(r, 400, "not understood, so nothing was purged");
             buf_printf(&r->out, ", \"not_understood\": [%.*s]}\n", SLICE_ARG(buf_slice(&q.faults)));

@@ -48,4 +48,38 @@ void purge_foretell(const struct route_table *t, const struct route *route,
     const struct key_facts *f, struct slice target,
     void (*each)(void *arg, const struct store_purge *p), void *arg);
 
+/* ---- the bus: purges of all instances that share a Redis ------------------------------------- */
+
+/* Each purge of this process, whatever made it, becomes an entry of a stream in Redis; those of
+ * other instances are applied in the order of the stream, exactly as at home. Own thread. What is
+ * promised when Redis is away: bus_lease.c. */
+struct bus;
+struct conf;
+/* Before other threads use s. NULL with e->code 0: no Redis is configured. Waits until the bus has
+ * caught up, or has found that Redis cannot be asked; a second at most. */
+struct bus *bus_open(const struct conf *c, struct store *s, struct err *e);
+/* After nothing purges any more; before store_free. Takes yours, leaves NULL; NULL is fine. */
+void bus_close(struct bus **bp);
+
+enum bus_outcome {
+    BUS_DONE,               /* every live instance has applied it */
+    BUS_MISSING,            /* some have not */
+    BUS_UNKNOWN,            /* it is not in the stream yet, or Redis could not be asked who has */
+    BUS_NO_ID,              /* no purge has that id, as far as this instance knows */
+    BUS_NO_MEMORY,
+};
+struct bus_answer {
+    enum bus_outcome outcome;
+    struct slice json;      /* `"id": "1-0", "instances": 3, "missing": ["a"]`, or with "why" */
+};
+/* Asks until all purges made here up to the sequence `seq` (store_stamp) are applied everywhere, or
+ * that time is over: done(arg, answer) on l, exactly once, never from inside. NULL: no memory. */
+struct bus_ask;
+struct bus_ask *bus_wait(struct bus *b, struct loop *l, uint64_t seq, int64_t wait_us,
+    void (*done)(void *arg, const struct bus_answer *a), void *arg);
+/* The same, at once, of a purge whose id an answer said. */
+struct bus_ask *bus_look(struct bus *b, struct loop *l, struct slice id,
+    void (*done)(void *arg, const struct bus_answer *a), void *arg);
+void bus_forget(struct bus_ask **ap);           /* done will not come; on l; NULL is fine */
+
 #endif

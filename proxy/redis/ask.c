@@ -24,7 +24,7 @@ set_timer(struct redis_ask *a, int64_t us)
 }
 
 struct redis_ask *
-ask_new(struct side *side, const struct redis_command *c)
+redis_ask_new(struct side *side, const struct redis_command *c)
 {
     struct redis_ask *a = calloc(1, sizeof *a);
     int64_t within = c->within_us > 0 ? c->within_us : FORGET_US;
@@ -49,7 +49,7 @@ ask_new(struct side *side, const struct redis_command *c)
 }
 
 void
-ask_free(struct redis_ask *a)
+redis_ask_free(struct redis_ask *a)
 {
     CHECK(a, ASK_MAGIC);
     event_del(&a->timer);
@@ -83,7 +83,7 @@ tell(struct redis_ask *a, struct server *s, enum redis_cause c, const struct red
 }
 
 void
-ask_finish(struct redis_ask *a, struct server *s, enum redis_cause c,
+redis_ask_finish(struct redis_ask *a, struct server *s, enum redis_cause c,
     const struct redis_reply *reply)
 {
     CHECK(a, ASK_MAGIC);
@@ -91,7 +91,7 @@ ask_finish(struct redis_ask *a, struct server *s, enum redis_cause c,
     a->link = NULL;
     event_del(&a->timer);
     tell(a, s, c, reply);
-    ask_free(a);
+    redis_ask_free(a);
 }
 
 /* Sent, and not answered in time. */
@@ -135,7 +135,7 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
     ask_forget(a);
     if (n != NULL && server_failed(n->server, 1, REDIS_TIMEOUT, "cannot be connected to in time"))
         node_probe(n);
-    ask_finish(a, n != NULL ? n->server : NULL, REDIS_TIMEOUT, NULL);
+    redis_ask_finish(a, n != NULL ? n->server : NULL, REDIS_TIMEOUT, NULL);
 }
 
 void
@@ -152,10 +152,10 @@ redis_cancel(struct redis_ask **ap)
     l = a->link;
     if (a->state == ASK_WAITING) {
         ask_forget(a);
-        ask_free(a);
+        redis_ask_free(a);
     } else if (a->state == ASK_SENT && a->alone) {      /* it would block for nobody */
         link_forget(l, a);
-        ask_free(a);
+        redis_ask_free(a);
         link_quit(l);
     }
 }

@@ -153,7 +153,7 @@ struct side *side_here(struct redis *r);        /* that of the calling thread */
 void figures_add(struct redis *r);
 void figures_remove(struct redis *r);
 void figures_count(struct server *s, enum redis_cause c);       /* s may be NULL */
-SSL_CTX *tls_context(const struct redis_conf *c, struct err *e);
+SSL_CTX *redis_tls_context(const struct redis_conf *c, struct err *e);
 
 /* A doubling wait with jitter. */
 int64_t backoff_next(int64_t *backoff_us);
@@ -182,11 +182,11 @@ struct redis_ask {
     void           *arg;
 };
 
-struct redis_ask *ask_new(struct side *side, const struct redis_command *c);
+struct redis_ask *redis_ask_new(struct side *side, const struct redis_command *c);
 /* Out of all lists; tells the caller and frees. s (may be NULL) counts it. */
-void ask_finish(struct redis_ask *a, struct server *s, enum redis_cause c,
+void redis_ask_finish(struct redis_ask *a, struct server *s, enum redis_cause c,
     const struct redis_reply *reply);
-void ask_free(struct redis_ask *a);     /* without a word */
+void redis_ask_free(struct redis_ask *a);     /* without a word */
 void ask_forget(struct redis_ask *a);   /* out of the list that it is in */
 
 /* ---- a server, as one loop sees it (node.c) ---------------------------------------------- */
@@ -206,7 +206,7 @@ struct node {
 };
 
 struct node *node_get(struct side *side, const char *host, uint16_t port, enum role role);
-void node_free(struct node *n);
+void redis_node_free(struct node *n);
 /* Hands the ask to a connection. false: memory is out. */
 bool node_send(struct node *n, struct redis_ask *a);
 void node_probe(struct node *n);        /* if its breaker is open and nobody does */
@@ -283,8 +283,8 @@ void connect_secure(struct link *l);    /* on with the handshake */
 void greet_answered(struct link *l, const struct redis_reply *r);
 
 enum wire { WIRE_MORE = -1, WIRE_END = -2, WIRE_BROKEN = -3 };
-ssize_t wire_read(struct link *l, void *bytes, size_t n);       /* or an enum wire */
-ssize_t wire_write(struct link *l, const void *bytes, size_t n);
+ssize_t redis_wire_read(struct link *l, void *bytes, size_t n);       /* or an enum wire */
+ssize_t redis_wire_write(struct link *l, const void *bytes, size_t n);
 bool wire_secure(struct link *l);       /* makes l->ssl; false: memory is out */
 enum wire wire_handshake(struct link *l, bool *done);
 /* What OpenSSL says of the last failure, one line. */

@@ -155,7 +155,7 @@ link_fail(struct link *l, enum redis_cause c, unsigned weight, const char *why)
         if (heir != NULL)
             link_send(heir, a);
         else
-            ask_finish(a, n->server, c, NULL);
+            redis_ask_finish(a, n->server, c, NULL);
     }
     link_leave(l);
 }
@@ -182,7 +182,7 @@ link_abandon(struct link *l)
     link_enter(l);
     while ((a = TAILQ_FIRST(&l->sent)) != NULL || (a = TAILQ_FIRST(&l->waiting)) != NULL) {
         link_forget(l, a);
-        ask_free(a);
+        redis_ask_free(a);
     }
     shut(l);
     link_leave(l);
@@ -258,7 +258,7 @@ answered(struct link *l, const struct redis_reply *r)
     }
     if (c != REDIS_OK && c != REDIS_OTHER && c != REDIS_LOADING)
         server_said(s, c, r->text);
-    ask_finish(a, s, c, r);
+    redis_ask_finish(a, s, c, r);
 }
 
 static void
@@ -299,7 +299,7 @@ read_some(struct link *l)
     static _Thread_local char bytes[READ_BYTES];
 
     for (int i = 0; i < READS && l->state >= LINK_GREETING && l->state != LINK_OVER; i++) {
-        ssize_t n = wire_read(l, bytes, sizeof bytes);
+        ssize_t n = redis_wire_read(l, bytes, sizeof bytes);
 
         if (n == WIRE_MORE)
             return;
@@ -364,7 +364,7 @@ flush(struct link *l)
 {
     l->flushing = false;
     while (!l->out.failed && l->out_off < l->out.n) {
-        ssize_t n = wire_write(l, l->out.p + l->out_off, l->out.n - l->out_off);
+        ssize_t n = redis_wire_write(l, l->out.p + l->out_off, l->out.n - l->out_off);
 
         if (n == WIRE_MORE)
             break;
@@ -457,7 +457,7 @@ ask_idle(struct link *l)
     if (l->sub != NULL) {
         link_write(l, "PING\r\n", 6);
         l->pinged = true;
-    } else if ((a = ask_new(l->node->side, &c)) != NULL) {
+    } else if ((a = redis_ask_new(l->node->side, &c)) != NULL) {
         link_send(l, a);
     }
 }

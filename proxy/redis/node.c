@@ -47,7 +47,7 @@ node_get(struct side *side, const char *host, uint16_t port, enum role role)
 }
 
 void
-node_free(struct node *n)
+redis_node_free(struct node *n)
 {
     while (!TAILQ_EMPTY(&n->links))
         link_abandon(TAILQ_FIRST(&n->links));

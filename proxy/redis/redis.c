@@ -85,7 +85,7 @@ redis_new(const struct redis_conf *conf, struct loop **loops, size_t nloops, str
         err_set(e, ENOMEM, "redis: out of memory");
         goto fail;
     }
-    if (r->conf.tls && (r->tls = tls_context(&r->conf, e)) == NULL)
+    if (r->conf.tls && (r->tls = redis_tls_context(&r->conf, e)) == NULL)
         goto fail;
     r->magic = REDIS_MAGIC;
     TAILQ_INIT(&r->servers);
@@ -119,7 +119,7 @@ side_free(struct side *side)
     while ((sub = TAILQ_FIRST(&side->subs)) != NULL)
         redis_unsubscribe(&sub);
     while ((n = TAILQ_FIRST(&side->nodes)) != NULL)
-        node_free(n);
+        redis_node_free(n);
     topology_fini(side);
     if (side->dns != NULL)
         evdns_base_free(side->dns, 0);
@@ -173,11 +173,11 @@ redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cau
     n = side->bytes + bytes <= r->conf.queue ? side_route(side, cluster_slot(c->key), &why) : NULL;
     if (n != NULL || why == REDIS_OK) {
         why = REDIS_FULL;
-        a = ask_new(side, c);
+        a = redis_ask_new(side, c);
         if (a != NULL && n == NULL) {
             topology_wait(a);
         } else if (a != NULL && !node_send(n, a)) {
-            ask_free(a);
+            redis_ask_free(a);
             a = NULL;
         }
     }

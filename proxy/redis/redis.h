@@ -77,6 +77,14 @@ struct redis_conf {
     size_t      reply_max;              /* a larger reply closes the connection (64 MiB) */
 };
 
+/* redis[s]://HOST[:PORT][/DB]. The host lives in p. -1: *e says what is wrong with it, to stand
+ * behind the URL. */
+struct redis_url { struct redis_server server; unsigned db; bool tls; };
+int redis_url_read(struct slice s, struct pool *p, struct redis_url *out, struct err *e);
+/* What `cache.redis` says; its strings live in p and c. 1; 0: none is configured; -1 with *e. */
+struct conf;
+int redis_conf_of(const struct conf *c, struct pool *p, struct redis_conf *out, struct err *e);
+
 struct redis;
 /* Copies conf. Connects when first asked. NULL with *e when the files of TLS cannot be used. */
 struct redis *redis_new(const struct redis_conf *conf, struct loop **loops, size_t nloops,

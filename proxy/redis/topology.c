@@ -36,7 +36,7 @@ topology_fini(struct side *side)
 
     while ((a = TAILQ_FIRST(&t->waiting)) != NULL) {
         ask_forget(a);
-        ask_free(a);
+        redis_ask_free(a);
     }
     event_del(&t->again);
     event_del(&t->sweep);
@@ -90,7 +90,7 @@ route_waiting(struct side *side)
         TAILQ_REMOVE(&waiting, a, at);
         n = t->known ? side_route(side, a->slot, &c) : NULL;
         if (n == NULL || !node_send(n, a))
-            ask_finish(a, NULL, n == NULL ? c : REDIS_FULL, NULL);
+            redis_ask_finish(a, NULL, n == NULL ? c : REDIS_FULL, NULL);
     }
 }
 
@@ -190,9 +190,9 @@ ask_next(struct side *side)
             node_probe(n);
             continue;
         }
-        t->question = ask_new(side, &c);
+        t->question = redis_ask_new(side, &c);
         if (t->question != NULL && !node_send(n, t->question)) {
-            ask_free(t->question);
+            redis_ask_free(t->question);
             t->question = NULL;
         }
     }
@@ -254,7 +254,7 @@ on_sweep(evutil_socket_t fd, short what, void *arg)
                 link_retire(l);
         }
         if (TAILQ_EMPTY(&n->links))
-            node_free(n);
+            redis_node_free(n);
     }
 }
 

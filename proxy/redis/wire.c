@@ -32,7 +32,7 @@ load_files(SSL_CTX *ctx, const struct redis_conf *c, struct err *e)
 }
 
 SSL_CTX *
-tls_context(const struct redis_conf *c, struct err *e)
+redis_tls_context(const struct redis_conf *c, struct err *e)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
@@ -116,7 +116,7 @@ wire_why(struct link *l, char *text, size_t size)
 }
 
 ssize_t
-wire_read(struct link *l, void *bytes, size_t n)
+redis_wire_read(struct link *l, void *bytes, size_t n)
 {
     ssize_t got;
 
@@ -132,7 +132,7 @@ wire_read(struct link *l, void *bytes, size_t n)
 }
 
 ssize_t
-wire_write(struct link *l, const void *bytes, size_t n)
+redis_wire_write(struct link *l, const void *bytes, size_t n)
 {
     ssize_t put;
 

@@ -35,6 +35,16 @@ def origins():
 
 
 @pytest.fixture
+def redis(tmp_path):
+    """A real redis-server, empty, that keeps what it is told on disk (appendonly)."""
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    server = harness.Redis(str(directory))
+    yield server
+    server.end()
+
+
+@pytest.fixture
 def weir(origin, tmp_path):
     """A factory: weir(**configuration) starts Weir in front of `origin` and waits until it is ready."""
     made = []

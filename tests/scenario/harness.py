@@ -64,6 +64,8 @@ Many at once, with no sleep:
 
 Waiting: eventually(lambda: w.log_has("drained")) polls until true, and fails after its time-out.
 
+Redis: the fixture `redis` is a real server (class Redis), for weir(cache={"redis": {"url": redis.url}}).
+
 A test that needs Weir's end: w.stop() sends SIGTERM and returns the exit status; the fixture
 stops what is left, and fails the test on a crash, a non-zero status or a sanitizer's report.
 w.kill() is a crash of ours; after either, w.start() begins again on the same ports and files.
@@ -72,6 +74,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -699,6 +702,16 @@ class Weir:
         self.process.kill()
         self.status = self.process.wait()
 
+    def pause(self):
+        """SIGSTOP; every thread stands still when it returns. resume() goes on."""
+        self.process.send_signal(signal.SIGSTOP)
+        tasks = "/proc/%d/task" % self.pid
+        eventually(lambda: all(open("%s/%s/stat" % (tasks, t)).read().rpartition(")")[2].split()[0]
+                               == "T" for t in os.listdir(tasks)))
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
     def write_config(self, yaml=None, **keys):
         """Also for reloads: write, then reload()."""
         if yaml is None:
@@ -834,6 +847,78 @@ class Weir:
                 self.log())
             assert not report, "a sanitizer or an assertion spoke:\n" + self.log()
         return self.status
+
+
+class Redis:
+    """A redis-server on a free port.
+
+        redis.url                       # redis://127.0.0.1:PORT, for cache.redis.url
+        redis.call("XLEN", "weir:purges")
+        redis.pause(); redis.resume()   # SIGSTOP, SIGCONT
+        redis.kill(); redis.start()     # with what it has on disk; start(empty=True): without
+    """
+
+    def __init__(self, directory, *options):
+        self.directory, self.port = directory, free_port()
+        self.url = "redis://127.0.0.1:%d" % self.port
+        self.options = options
+        self.process = None
+        self.start()
+
+    def start(self, empty=False):
+        if empty:
+            shutil.rmtree(os.path.join(self.directory, "appendonlydir"), ignore_errors=True)
+        with open(os.path.join(self.directory, "log"), "ab") as log:
+            self.process = subprocess.Popen(
+                ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                 "--appendonly", "yes", "--appendfsync", "always", "--dir", self.directory,
+                 *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        eventually(self.answers, message="redis-server did not answer")
+
+    def answers(self):
+        assert self.process.poll() is None, "redis-server ended"
+        try:
+            return self.call("PING") == "PONG"
+        except (OSError, AssertionError):
+            return False
+
+    def call(self, *words):
+        """One command on a connection of its own; its reply. An error is raised."""
+        with socket.create_connection(("127.0.0.1", self.port), TIMEOUT) as s:
+            words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+            s.sendall(b"*%d\r\n" % len(words) + b"".join(
+                b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+            return self._reply(s.makefile("rb"))
+
+    def _reply(self, f):
+        line = f.readline()
+        assert line.endswith(b"\r\n"), "redis-server ended the connection"
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"-":
+            raise AssertionError(rest.decode())
+        if kind == b"+":
+            return rest.decode()
+        if kind == b":":
+            return int(rest)
+        if int(rest) < 0:
+            return None
+        if kind == b"$":
+            return f.read(int(rest) + 2)[:-2].decode("utf-8", "replace")
+        return [self._reply(f) for _ in range(int(rest))]
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.kill()
 
 
 def run_cli(*args, env=None, stdin=None, timeout=TIMEOUT):

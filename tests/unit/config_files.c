@@ -122,7 +122,10 @@ every_example_passes_check_without_a_word(void **state)
     setenv("CREDENTIALS_DIRECTORY", dir, 1);
     put_file("admin-token", "a\n", 0600);
     put_file("purge-token", "b\n", 0600);
+    put_file("redis-password", "c\n", 0600);
     put_file("ca.pem", "", 0600);
+    put_file("weir.pem", "", 0600);
+    put_file("weir-key.pem", "", 0600);
     for (size_t i = 0; i < NELEM(names); i++) {
         struct conf *c = NULL;
 
@@ -214,8 +217,7 @@ static int
 remove_dir(void **state)
 {
     static const char *const names[] = { "conf.yaml", "good", "empty", "words", "open",
-        "admin-token",
-        "purge-token", "ca.pem" };
+        "admin-token", "purge-token", "redis-password", "ca.pem", "weir.pem", "weir-key.pem" };
 
     (void)state;
     for (size_t i = 0; i < NELEM(names); i++)

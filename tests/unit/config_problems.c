@@ -55,7 +55,7 @@ unknown_keys_name_the_nearest_known_one(void **state)
         { ORIGIN "max_object: 1MiB\n",
             "f:2:1: max_object: unknown key; did you mean cache.max_object, nested\n" },
         { ORIGIN "cache: {zzzzzz: 1}\n", "f:2:9: cache.zzzzzz: unknown key; known here are memory, "
-        "max_object, variants, pass_for, targeted, status_key, disk\n" },
+        "max_object, variants, pass_for, targeted, status_key, disk, redis\n" },
         { ORIGIN "cache.memory: 1MiB\n", "f:2:1: cache.memory: unknown key; dots in the reference "
         "are nesting, as `cache: {memory: 256MiB}`\n" },
         { ORIGIN "routes:\n- {pth: /}\n", "f:3:4: routes[0].pth: unknown key; did you mean "
@@ -137,8 +137,6 @@ static void
 what_is_not_built_is_refused_by_name(void **state)
 {
     static const struct sample samples[] = {
-        { ORIGIN "cache: {redis: {url: x}}\n", "f:2:9: cache.redis: not available yet; leave it "
-        "out\n" },
         { ORIGIN "journal: {redis: {url: x}}\n", "f:2:11: journal.redis: not available yet; leave "
         "it out\n" },
     };
@@ -452,6 +450,43 @@ routes_that_cannot_work_are_refused(void **state)
     free(got);
 }
 
+#define REDIS(options) ORIGIN "cache: {redis: {" options "}}\n"
+#define SUCH "; a server, as redis://127.0.0.1:6379 or rediss://redis.example:6379/1\n"
+
+static void
+redis_is_named_by_a_url_without_secrets(void **state)
+{
+    static const struct sample samples[] = {
+        { REDIS("url: redis://h"), "" },
+        { REDIS("url: 'redis://[::1]:7000/3', lease: 1s, lease_lost: serve"), "" },
+        { REDIS("username: a"), "f:2:16: cache.redis.url: no server; one, as redis://127.0.0.1:6379\n" },
+        { REDIS("url: http://h"), "f:2:22: cache.redis.url: \"http://h\" does not begin with "
+            "redis:// or rediss://" SUCH },
+        { REDIS("url: redis://u:secret@h"), "f:2:22: cache.redis.url: it has a user's name or "
+            "password in it: a configuration is shown to many; use username and password_file" SUCH },
+        { REDIS("url: redis://"), "f:2:22: cache.redis.url: \"redis://\" has no valid host" SUCH },
+        { REDIS("url: redis://h:0"), "f:2:22: cache.redis.url: \"redis://h:0\" has no valid port"
+            SUCH },
+        { REDIS("url: redis://h/x"), "f:2:22: cache.redis.url: \"redis://h/x\" has something behind "
+            "the host that is no database's number" SUCH },
+        { REDIS("url: redis://h, prefix: 'a{b}'"), "f:2:41: cache.redis.prefix: 1 to 64 printable "
+            "characters of ASCII without spaces and braces are wanted; such as weir:\n" },
+        { REDIS("url: redis://h, username: a"), "f:2:43: warning: cache.redis.username: a user "
+            "without a password; cache.redis.password_file as well\n" },
+        { REDIS("url: redis://h, tls: {verify: false}"), "f:2:38: warning: cache.redis.tls: has no "
+            "effect; the url is not rediss://\n" },
+        { REDIS("url: rediss://h, tls: {verify: false}"), "f:2:48: warning: cache.redis.tls.verify: "
+            "certificates are not verified: whoever is between can read and change everything\n" },
+        { REDIS("url: rediss://h, tls: {cert_file: /dev/null}"), "f:2:39: cache.redis.tls.cert_file: "
+            "one without the other; tls.cert_file and tls.key_file\n" },
+        { REDIS("url: redis://h, lease_lost: never"), "f:2:45: cache.redis.lease_lost: \"never\" is "
+            "not known; revalidate or serve\n" },
+    };
+
+    (void)state;
+    check(samples, NELEM(samples));
+}
+
 static void
 configurations_that_leak_are_warned_of(void **state)
 {
@@ -564,6 +599,7 @@ main(void)
         cmocka_unit_test(origins_must_resolve),
         cmocka_unit_test(equal_routes_name_both_lines),
         cmocka_unit_test(routes_that_cannot_work_are_refused),
+        cmocka_unit_test(redis_is_named_by_a_url_without_secrets),
         cmocka_unit_test(configurations_that_leak_are_warned_of),
         cmocka_unit_test(an_object_limit_that_the_store_would_not_keep_is_warned_of),
         cmocka_unit_test(one_mistake_is_not_reported_twice),

@@ -1,0 +1,85 @@
+/*
+ * The configuration's options of Redis as this room wants them.
+ *
+ *   redis://HOST[:PORT][/DB]     port 6379, database 0; rediss:// over TLS
+ *
+ * Threads  any.
+ */
+#include "redis/redis.h"
+
+#include <errno.h>
+
+#include "config/conf.h"
+#include "http/http.h"
+
+#define PORT   6379
+#define DB_MAX 65535                    /* `databases` of redis.conf says 16 by default */
+
+/* "host", "host:port", "[::1]:port". */
+static int
+read_host(struct slice s, struct pool *p, struct redis_server *out, struct err *e)
+{
+    size_t end = s.n;
+    uint64_t port = PORT;
+
+    if (!http_is_host(s) || s.p[s.n - 1] == ':')
+        return err_set(e, EINVAL, "has no valid host");
+    while (end > 0 && s.p[end - 1] != ':' && s.p[end - 1] != ']')
+        end--;
+    if (end > 0 && s.p[end - 1] == ':') {
+        if (!slice_u64((struct slice){ s.p + end, s.n - end }, &port) || port == 0 || port > 65535)
+            return err_set(e, EINVAL, "has no valid port");
+        s.n = end - 1;
+    }
+    if (s.n > 2 && s.p[0] == '[')
+        s = (struct slice){ s.p + 1, s.n - 2 };
+    if (s.n == 0)
+        return err_set(e, EINVAL, "has no valid host");
+    out->port = (uint16_t)port;
+    out->host = pool_dup(p, s.p, s.n);
+    return out->host != NULL ? 0 : err_set(e, ENOMEM, "memory is out");
+}
+
+int
+redis_url_read(struct slice s, struct pool *p, struct redis_url *out, struct err *e)
+{
+    struct slice rest = s, host;
+    uint64_t db = 0;
+
+    *out = (struct redis_url){ .tls = slice_starts(s, SLICE("rediss://")) };
+    if (!out->tls && !slice_starts(s, SLICE("redis://")))
+        return err_set(e, EINVAL, "does not begin with redis:// or rediss://");
+    rest.p += out->tls ? 9 : 8;
+    rest.n -= out->tls ? 9 : 8;
+    if (rest.n > 0 && memchr(rest.p, '@', rest.n) != NULL)
+        return err_set(e, EINVAL, "has a user's name or password in it: a configuration is shown "
+            "to many; use username and password_file");
+    (void)slice_cut(&rest, '/', &host);
+    if (rest.n > 0 && (!slice_u64(rest, &db) || db > DB_MAX))
+        return err_set(e, EINVAL, "has something behind the host that is no database's number");
+    out->db = (unsigned)db;
+    return read_host(host, p, &out->server, e);
+}
+
+int
+redis_conf_of(const struct conf *c, struct pool *p, struct redis_conf *out, struct err *e)
+{
+    struct redis_server *server = pool_alloc(p, sizeof *server);
+    struct redis_url u;
+    struct err why;
+
+    *out = (struct redis_conf){ 0 };
+    if (c->redis_url == NULL || c->redis_url[0] == '\0')
+        return 0;
+    if (server == NULL)
+        return err_set(e, ENOMEM, "cache.redis: memory is out");
+    if (redis_url_read(slice_of(c->redis_url), p, &u, &why) == -1)
+        return err_set(e, why.code, "cache.redis.url: it %s", why.text);
+    *server = u.server;
+    *out = (struct redis_conf){ .kind = REDIS_SINGLE, .servers = server, .nservers = 1,
+        .db = u.db, .tls = u.tls, .username = c->redis_username, .password = c->redis_password,
+        .verify = c->redis_tls_verify, .ca_file = c->redis_tls_ca_file,
+        .cert_file = c->redis_tls_cert_file, .key_file = c->redis_tls_key_file,
+        .server_name = c->redis_tls_server_name };
+    return 1;
+}
