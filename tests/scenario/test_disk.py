@@ -343,6 +343,25 @@ def test_erase_without_a_disk_waits_for_memory(origin, weir):
     assert w.metric("weir_cache_objects") == 0
 
 
+# ---- what operators see -----------------------------------------------------------------------
+
+def test_operators_see_that_the_disk_is_asked_and_what_it_holds(origin, disky):
+    origin.on("/a", headers=[FRESH], body=b"a")
+    w = disky()
+    ask = "/explain?url=%s/a" % w.url
+    assert w.api("GET", ask).json()["asks_disk"] is True
+    assert "The disk tier is asked first" in w.cli(
+        "explain", "--admin", w.admin_url, w.url + "/a").stdout
+    w.get("/a")
+    assert w.api("GET", ask).json()["asks_disk"] is False
+    assert (written(w)["objects"], disk(w)["failing"]) == (1, False)
+    assert w.metric("weir_disk_objects") == 1
+    crash(w)
+    w.get("/a")
+    assert w.metric("weir_disk_hits_total") == 1
+    assert "TIER" in w.stats()["states"]
+
+
 # ---- the disk itself --------------------------------------------------------------------------
 
 def test_the_size_is_kept(origin, disky):
