@@ -302,7 +302,7 @@ disk_close(struct disk **dp)
         close_files(d);
     for (struct tier_ask *a = d->asks, *older; a != NULL; a = older) {
         older = a->older;
-        free(a);
+        disk_ask_free(a);
     }
     for (struct disk_erase *e = d->erases_all, *next; e != NULL; e = next) {
         next = e->next_all;

@@ -19,6 +19,7 @@
 #define DISK_ASKS     256               /* keys that are read or wait for that; more are not asked
                                            for */
 #define DISK_SPENT    64                /* rows that readers found useless, to be removed */
+#define DISK_PATIENCE_US ((int64_t)1000000) /* a client waits no longer for what a disk has */
 
 /* ---- the index in memory (disk_index.c) ----------------------------------------------------- */
 
@@ -162,7 +163,9 @@ struct tier_ask {
     struct loop    *loop;
     void          (*done)(void *arg, enum tier_answer a);
     void           *arg;
-    atomic_bool     cancelled;          /* set by the loop */
+    atomic_bool     cancelled;          /* set by the loop, which was told, or will not be */
+    bool            answered;           /* under asks_mtx: the message is on its way */
+    struct timer    late;               /* the loop's */
     enum tier_answer answer;
     struct key      key;                /* bytes in text */
     char            text[];
@@ -232,6 +235,7 @@ struct disk {
     struct tier_ask *asks;              /* all, newest first */
     struct tier_ask *reads[DISK_ASKS];  /* not answered, one for a key; by its hash */
     unsigned         nreads;
+    atomic_bool      slow;              /* one was not answered in time, nor any since */
     bool             asks_stop;
     struct disk_reader readers[DISK_READERS];
 };
@@ -269,6 +273,7 @@ struct ring_entry disk_drop(const struct object *o, uint64_t *variant);
 /* disk_read.c */
 void disk_set(struct disk *d, atomic_bool *what, bool to);  /* and readers look again */
 void *disk_read(void *arg);
+void disk_ask_free(struct tier_ask *a);     /* on its loop, or when that has stopped */
 struct tier_ask *disk_get(struct disk *d, struct loop *l, const struct tier_want *w);
 
 #endif

@@ -6,6 +6,8 @@
  *          matches. All variants under the key are put, the oldest first, so that the newest is
  *          found first. What memory has already, and no older, is left alone there. What is soft on
  *          disk is soft in memory from the first.
+ * Late     who asked waits DISK_PATIENCE_US and no longer, whatever the disk does; then nobody is
+ *          sent there until it has answered again.
  * Threads  as many readers as DISK_READERS says; asks come and are answered on their loops.
  */
 #include "tier/disk.h"
@@ -213,6 +215,13 @@ unlink_ask(struct tier_ask *a)
     pthread_mutex_unlock(&d->asks_mtx);
 }
 
+void
+disk_ask_free(struct tier_ask *a)
+{
+    timer_fini(&a->late);
+    free(a);
+}
+
 static void
 on_answer(struct loop_msg *m)
 {
@@ -223,9 +232,28 @@ on_answer(struct loop_msg *m)
     void *arg = a->arg;
 
     unlink_ask(a);
-    free(a);
+    disk_ask_free(a);
     if (!cancelled)
         done(arg, what);
+}
+
+/* What is read already is put into memory, for those who come later. */
+static void
+on_late(void *arg)
+{
+    struct tier_ask *a = arg;
+    struct disk *d = a->disk;
+    bool late;
+
+    pthread_mutex_lock(&d->asks_mtx);
+    if ((late = !a->answered))
+        atomic_store(&d->slow, true);
+    pthread_mutex_unlock(&d->asks_mtx);
+    if (!late)
+        return;
+    COUNT(disk_late);
+    atomic_store(&a->cancelled, true);
+    a->done(a->arg, TIER_NONE);
 }
 
 void
@@ -234,8 +262,10 @@ tier_cancel(struct tier_ask **ap)
     struct tier_ask *a = *ap;
 
     *ap = NULL;
-    if (a != NULL)
-        atomic_store(&a->cancelled, true);
+    if (a == NULL)
+        return;
+    timer_clear(&a->late);
+    atomic_store(&a->cancelled, true);
 }
 
 static struct tier_ask *
@@ -253,7 +283,10 @@ new_ask(struct disk *d, struct loop *l, const struct tier_want *w)
     a->key = *w->key;
     memcpy(a->text, w->key->bytes.p, w->key->bytes.n);
     a->key.bytes.p = a->text;
-    return a;
+    if (timer_init(&a->late, l, on_late, a) == 0 && timer_set(&a->late, DISK_PATIENCE_US) == 0)
+        return a;
+    disk_ask_free(a);
+    return NULL;
 }
 
 /* Behind one for the same key, or to be read. false: too many ask already. */
@@ -296,12 +329,13 @@ disk_get(struct disk *d, struct loop *l, const struct tier_want *w)
         COUNT(disk_misses);
         return NULL;
     }
-    if ((a = new_ask(d, l, w)) == NULL || !queue_ask(d, a)) {
-        COUNT(disk_unasked);
-        free(a);
-        return NULL;
-    }
-    return a;
+    a = !atomic_load(&d->slow) ? new_ask(d, l, w) : NULL;
+    if (a != NULL && queue_ask(d, a))
+        return a;
+    COUNT(disk_unasked);
+    if (a != NULL)
+        disk_ask_free(a);
+    return NULL;
 }
 
 /* Those that came while it was read have its answer too: whoever looks again finds what it
@@ -317,9 +351,11 @@ answered(struct disk *d, struct tier_ask *a)
         at = &(*at)->beside;
     *at = a->beside;
     d->nreads--;
+    atomic_store(&d->slow, false);
     for (struct tier_ask *next; a != NULL; a = next) {
         next = a->others;
         a->answer = what;
+        a->answered = true;
         loop_post(a->loop, &a->msg);
     }
     pthread_mutex_unlock(&d->asks_mtx);

@@ -37,7 +37,7 @@ struct tiers *tiers_open(const struct tier_options *o, struct store *s, struct e
 void tiers_close(struct tiers **tp);
 
 enum tier_answer {
-    TIER_NONE,                          /* nothing was found */
+    TIER_NONE,                          /* nothing was found, or not in time */
     TIER_FOUND,                         /* something was promoted: look up again */
 };
 
@@ -48,8 +48,8 @@ struct tier_want {
     void *arg;
 };
 struct tier_ask;
-/* On l's thread. NULL: there is nothing to ask, known at once (t is NULL, no tier has it, or too
- * many ask already): as TIER_NONE; done is not called. */
+/* On l's thread. NULL: there is nothing to ask, known at once (t is NULL, no tier has it, too many
+ * ask already, or the disk does not answer): as TIER_NONE; done is not called. */
 struct tier_ask *tier_get(struct tiers *t, struct loop *l, const struct tier_want *w);
 /* done does not come; on the loop that asked, before done; NULL is fine. */
 void tier_cancel(struct tier_ask **ap);

@@ -295,22 +295,89 @@ more_purges_than_can_be_noted_empty_the_tier(void **state)
     assert_int_equal(ask(b, "http://h/b"), FOUND);
 }
 
+/* On the loop, as all that asks. */
+static void
+ask_and_cancel(struct loop_msg *m)
+{
+    struct question *q = CONTAINER(m, struct question, msg);
+    const struct tier_want w = { .key = &q->key.k, .done = NULL };
+
+    for (int i = 0; i < 50; i++) {
+        q->ask = tier_get(q->b->t, q->b->loop, &w);
+        tier_cancel(&q->ask);
+        assert_null(q->ask);
+    }
+    sem_post(&q->done);
+}
+
 static void
 who_cancels_is_not_told(void **state)
 {
-    struct bench *b = *state;
+    struct question q = { .msg.run = ask_and_cancel, .b = *state };
 
-    KEEP(b, .key = "http://h/a", .body = "a");
-    forget_memory(b);
-    for (int i = 0; i < 50; i++) {
-        struct test_key k;
-        const struct tier_want w = { .key = key_fill(&k, "http://h/a"), .done = NULL };
-        struct tier_ask *a = tier_get(b->t, b->loop, &w);
+    KEEP(q.b, .key = "http://h/a", .body = "a");
+    forget_memory(q.b);
+    key_fill(&q.key, "http://h/a");
+    sem_init(&q.done, 0, 0);
+    loop_post(q.b->loop, &q.msg);
+    while (sem_wait(&q.done) == -1)
+        continue;
+    sem_destroy(&q.done);
+    assert_int_equal(ask(q.b, "http://h/a"), FOUND);
+}
 
-        tier_cancel(&a);
-        assert_null(a);
-    }
-    assert_int_equal(ask(b, "http://h/a"), FOUND);
+/* A reader that stands still, as on a disk that does not answer: under a lock of the store. */
+struct hang { struct bench *b; sem_t stands, goes_on; };
+
+static void
+stand_still(void *arg, const struct object *o, struct slice vary, bool soft)
+{
+    struct hang *h = arg;
+
+    (void)o, (void)vary, (void)soft;
+    sem_post(&h->stands);
+    while (sem_wait(&h->goes_on) == -1)
+        continue;
+}
+
+static void *
+hold_up(void *arg)
+{
+    struct hang *h = arg;
+    struct test_key k;
+
+    rcu_enter_thread();
+    store_each(h->b->s, key_fill(&k, "http://h/a"), stand_still, h);
+    rcu_leave_thread();
+    return NULL;
+}
+
+static void
+a_disk_that_does_not_answer_is_waited_for_once_until_it_does(void **state)
+{
+    struct hang h = { .b = *state };
+    uint64_t late = stats_counter(STATS_disk_late);
+    pthread_t thread;
+
+    KEEP(h.b, .key = "http://h/a", .body = "a");
+    KEEP(h.b, .key = "http://h/b", .body = "b");
+    settle(h.b);
+    sem_init(&h.stands, 0, 0);
+    sem_init(&h.goes_on, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, hold_up, &h), 0);
+    while (sem_wait(&h.stands) == -1)
+        continue;
+    assert_int_equal(ask(h.b, "http://h/a"), NOTHING);
+    assert_int_equal(stats_counter(STATS_disk_late), late + 1);
+    assert_int_equal(ask(h.b, "http://h/a"), AT_ONCE);
+    assert_int_equal(ask(h.b, "http://h/b"), AT_ONCE);
+    sem_post(&h.goes_on);
+    pthread_join(thread, NULL);
+    while (ask(h.b, "http://h/a") != FOUND)
+        usleep(500);
+    assert_int_equal(ask(h.b, "http://h/b"), FOUND);
+    sem_destroy(&h.stands);
+    sem_destroy(&h.goes_on);
 }
 
 int
@@ -331,6 +398,7 @@ main(void)
         BENCH(erased_means_that_no_file_holds_the_bytes),
         BENCH(more_purges_than_can_be_noted_empty_the_tier),
         BENCH(who_cancels_is_not_told),
+        BENCH(a_disk_that_does_not_answer_is_waited_for_once_until_it_does),
     };
 
     return RUN(tests);
