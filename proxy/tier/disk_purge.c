@@ -40,7 +40,8 @@ find(struct found *f, int statement, uint64_t what, bool soft)
     return ended(st, rc);
 }
 
-/* A drop is of one response, and of what is no newer. */
+/* A drop is of one response, and of what is no newer and would have made way for it: of its variant,
+ * and, where either has no Vary, of any. */
 static int
 find_dropped(struct found *f, const struct ring_entry *e)
 {
@@ -51,10 +52,13 @@ find_dropped(struct found *f, const struct ring_entry *e)
     if (e->text.n == sizeof variant)
         memcpy(&variant, e->text.p, sizeof variant);
     sqlite3_bind_int64(st, 1, (int64_t)e->id);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
-        if ((uint64_t)sqlite3_column_int64(st, 1) == variant &&
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        uint64_t theirs = (uint64_t)sqlite3_column_int64(st, 1);
+
+        if ((variant == 0 || theirs == 0 || theirs == variant) &&
             sqlite3_column_int64(st, 2) <= (int64_t)e->seq)
             note(f, st, false);
+    }
     return ended(st, rc);
 }
 

@@ -26,6 +26,7 @@
 #define VERSION 1
 #define LARGEST ((uint64_t)1 << 40)     /* of a body: sums cannot overflow */
 #define FAR     ((int64_t)1 << 50)      /* a time: milliseconds for 35,000 years */
+#define CLOCK_SLEW_MS 1000
 static const char magic[8] = "WEIRVAL\001";
 
 #define KNOWN   (META_NO_CACHE | META_MUST_REVALIDATE | META_HEURISTIC | META_FORCED | \
@@ -375,6 +376,8 @@ value_useful(const struct value *v, int64_t now_ms)
     int64_t stale = m->swr_s > m->sie_s ? m->swr_s : m->sie_s;
     int64_t left = m->lifetime_ms - sem_age_ms(m, now_ms);      /* 4.2 */
 
+    if (m->response_ms > now_ms + CLOCK_SLEW_MS)
+        return false;
     return v->etag_n > 0 || m->last_modified_s != HTTP_NO_DATE || left > 0 ||
         (!(m->flags & META_MUST_REVALIDATE) && stale > 0 && -left <= stale * 1000);
 }

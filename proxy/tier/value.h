@@ -43,7 +43,8 @@ enum value_verdict value_decode(struct slice in, struct value *v);
 bool value_next(struct slice *rest, struct slice *text);
 /* As store_put takes it, but for the body, stamp and soft; points into the value. */
 void value_to_parts(const struct value *v, struct value_parts *out);
-/* Could it still be of use to anybody: fresh, served stale, or validated? */
+/* Could it still be of use to anybody: fresh, served stale, or validated? What came later than now
+ * is of none: the clock was set back, and how old it is nobody knows. */
 bool value_useful(const struct value *v, int64_t now_ms);
 
 #endif

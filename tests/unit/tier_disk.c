@@ -83,6 +83,18 @@ what_nobody_could_use_any_more_is_not_found_and_removed(void **state)
     assert_int_equal(figures(b).objects, 0);
 }
 
+static void
+what_came_before_the_clock_was_set_back_is_not_found(void **state)
+{
+    struct bench *b = *state;
+
+    KEEP(b, .key = "http://h/a", .body = "a", .response_ms = wall_ms() + 3600000);
+    forget_memory(b);
+    assert_int_equal(ask(b, "http://h/a"), NOTHING);
+    settle(b);
+    assert_int_equal(figures(b).objects, 0);
+}
+
 /* ---- purges --------------------------------------------------------------------------------- */
 
 static const struct purge_case {
@@ -231,6 +243,21 @@ what_memory_drops_goes_from_the_disk_too(void **state)
     settle(b);
     assert_int_equal(figures(b).objects, 1);
     assert_int_not_equal(ask(b, "http://h/a"), FOUND);
+}
+
+/* Memory has a response without Vary, which the disk does not keep: all variants made way for it. */
+static void
+what_is_not_kept_takes_along_what_it_replaced(void **state)
+{
+    struct bench *b = *state;
+
+    KEEP(b, .key = "http://h/v", .body = "en", .language = "en", .response_ms = wall_ms() - 9000);
+    KEEP(b, .key = "http://h/v", .body = "de", .language = "de", .response_ms = wall_ms() - 9000);
+    settle(b);
+    assert_int_equal(figures(b).objects, 2);
+    KEEP(b, .key = "http://h/v", .body_n = MIB + 1);
+    settle(b);
+    assert_int_equal(figures(b).objects, 0);
 }
 
 /* Else it would be found in the place of what memory had last. */
@@ -393,7 +420,9 @@ main(void)
         BENCH(what_was_softly_purged_comes_back_stale),
         BENCH(many_purges_at_once_are_each_what_they_are),
         BENCH(what_a_purge_has_forbidden_is_not_written),
+        BENCH(what_came_before_the_clock_was_set_back_is_not_found),
         BENCH(what_memory_drops_goes_from_the_disk_too),
+        BENCH(what_is_not_kept_takes_along_what_it_replaced),
         BENCH(what_memory_lost_before_its_turn_takes_an_older_one_along),
         BENCH(erased_means_that_no_file_holds_the_bytes),
         BENCH(more_purges_than_can_be_noted_empty_the_tier),
