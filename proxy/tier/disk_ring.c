@@ -31,7 +31,7 @@ struct ring_head {
     char             magic[16];
     char             boot[40];
     uint32_t         clean, overflow;
-    uint64_t         overflow_seq;
+    uint64_t         last_seq;          /* of the last purge that was told, noted or not */
     uint64_t         size;              /* of the entries */
     _Atomic uint64_t put, freed;        /* bytes since it was made; their place is modulo size */
 };
@@ -117,6 +117,7 @@ take(struct ring *r, const char *path, size_t size, enum ring_state *was, struct
         return 0;
     }
     munmap(r->head, r->size);
+    r->head = NULL;
     return make(r, path, (int64_t)size - HEAD_SIZE, e);
 }
 
@@ -158,7 +159,7 @@ int
 ring_begin(struct ring *r)
 {
     r->head->clean = 0;
-    r->head->overflow_seq = 0;
+    r->head->last_seq = 0;
     boot_id(r->head->boot);
     return msync(r->head, HEAD_SIZE, MS_SYNC);
 }
@@ -203,9 +204,9 @@ ring_put(struct ring *r, const struct ring_entry *e)
         .id = e->id, .seq = e->seq };
     bool whole = e->kind == RING_DROP || e->text.n <= h->size / 4;
 
+    if (e->kind != RING_DROP)
+        h->last_seq = e->seq;
     if (h->overflow || !whole || span(e->text.n) > h->size - (h->put - h->freed)) {
-        if (e->kind != RING_DROP)
-            h->overflow_seq = e->seq;
         h->overflow = 1;
         return;
     }
@@ -253,7 +254,7 @@ ring_next(struct ring *r, uint64_t *at, struct ring_entry *e)
 bool
 ring_overflowed(const struct ring *r, uint64_t *seq)
 {
-    *seq = r->head->overflow_seq;
+    *seq = r->head->last_seq;
     return r->head->overflow != 0;
 }
 
@@ -279,7 +280,7 @@ ring_free(struct ring *r, uint64_t at)
 void
 ring_free_all(struct ring *r, uint64_t seq)
 {
-    if (r->head->overflow_seq == seq)
+    if (r->head->last_seq == seq)
         r->head->overflow = 0;
     ring_free(r, r->head->put);
 }
