@@ -173,6 +173,7 @@ make(const struct tier_options *o, struct store *s)
 {
     struct disk *d = calloc(1, sizeof *d);
     pthread_rwlockattr_t writer_first;
+    pthread_condattr_t monotonic;
 
     if (d == NULL)
         return NULL;
@@ -182,7 +183,10 @@ make(const struct tier_options *o, struct store *s)
     d->waiting_end = &d->waiting;
     d->index_lost = true;
     pthread_mutex_init(&d->mtx, NULL);
-    pthread_cond_init(&d->wake, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&d->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&d->asks_mtx, NULL);
     pthread_cond_init(&d->asks_wake, NULL);
     pthread_rwlockattr_init(&writer_first);

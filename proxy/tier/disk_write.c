@@ -512,9 +512,8 @@ wait_for_work(struct disk *d)
             return false;
         if (left <= 0 && (d->stop || d->retry_us != 0 || has_work(d)))
             return true;
-        clock_gettime(CLOCK_REALTIME, &until);
-        left = left > 0 ? left : RETRY_MAX_US;
-        until.tv_sec += left / 1000000;
+        left = now_us() + (left > 0 ? left : RETRY_MAX_US);
+        until = (struct timespec){ .tv_sec = left / 1000000, .tv_nsec = left % 1000000 * 1000 };
         pthread_cond_timedwait(&d->wake, &d->mtx, &until);
         if (d->retry_us != 0 && d->erases != NULL)
             return true;                /* who waits is to hear that it cannot be done */
