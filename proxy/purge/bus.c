@@ -250,6 +250,7 @@ on_read(void *arg, enum redis_cause cause, const struct redis_reply *r)
     bus_read_on(b);
     if (r->type != REPLY_NIL) {
         say_position(b);
+        saved_put(b);
         asks_look(b);
         bus_show(b);
         lease_read(b);
@@ -393,6 +394,8 @@ bus_free(struct bus *b)
     free(b->stream);
     free(b->members);
     free(b->live);
+    if (b->saved_fd != -1)
+        close(b->saved_fd);
     pthread_mutex_destroy(&b->mtx);
     pthread_cond_destroy(&b->cond);
     b->magic = 0;
@@ -407,6 +410,7 @@ bus_new(const struct conf *c, struct store *s)
     if (b == NULL)
         return NULL;
     b->magic = BUS_MAGIC;
+    b->saved_fd = -1;
     b->store = s;
     b->lease_us = c->redis_lease_ms * 1000;
     b->serve = c->redis_lease_lost == LOST_SERVE;
@@ -454,7 +458,8 @@ bus_open(const struct conf *c, struct store *s, struct err *e)
     if (p == NULL || (asked == 1 && (b == NULL || b->stream == NULL || b->members == NULL ||
         b->live == NULL)))
         err_set(e, ENOMEM, "purge bus: out of memory");
-    else if (asked == 1 && (b->loop = loop_new(0, e)) != NULL)
+    else if (asked == 1 && saved_open(b, c->cache_disk_path, e) == 0 &&
+        (b->loop = loop_new(0, e)) != NULL)
         b->redis = redis_new(&rc, &b->loop, 1, e);
     pool_free(&p);
     if (b == NULL || b->redis == NULL)

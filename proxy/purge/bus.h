@@ -6,6 +6,7 @@
  *   bus_queue.c   own purges on their way into the stream
  *   bus_lease.c   rounds: the lease, where the stream stands, whether it is still the same one
  *   bus_ask.c     who has applied a purge
+ *   bus_saved.c   the position beside what is on disk
  */
 #ifndef WEIR_PURGE_BUS_H
 #define WEIR_PURGE_BUS_H
@@ -161,6 +162,8 @@ struct bus {
     bool             begun;             /* `at` is known */
     struct store_position at;           /* applied up to here */
     uint64_t         count;             /* entries ever added to the stream, up to `at` */
+    int              saved_fd;          /* owned; -1: there is no disk tier */
+    struct store_position saved;
     bool             suspect;           /* the reader failed: not read on before a round looked */
     struct redis_ask *read;
     struct redis_ask *ack;
@@ -170,6 +173,7 @@ struct bus {
     struct timer     round_timer, trust_timer, send_timer;
     int64_t          retry_us;          /* the next pause after a failure */
     int64_t          held_until_us;     /* the lease; 0: none */
+    bool             held;              /* by this process, at any time */
     bool             lost;              /* it was said that the lease is lost */
     TAILQ_HEAD(, bus_ask) asks;
 
@@ -193,6 +197,10 @@ void lease_begin(struct bus *b);        /* the first round */
 void lease_end(struct bus *b);
 void lease_reader_failed(struct bus *b);
 void lease_read(struct bus *b);         /* b->at has moved */
+
+/* Beside the disk tier in that directory, which may be NULL. Before the thread runs. -1 with *e. */
+int  saved_open(struct bus *b, const char *directory, struct err *e);
+void saved_put(struct bus *b);
 
 void asks_look(struct bus *b);          /* own purges have got places */
 void asks_count(struct bus *b);         /* how many instances there are, for the figures */

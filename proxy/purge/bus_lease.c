@@ -85,6 +85,7 @@ hold(struct bus *b)
     if (left <= 0)
         return;
     b->held_until_us = until;
+    b->held = true;
     if (!b->serve)
         store_trust(b->store, wall + left / 1000);
     timer_set(&b->trust_timer, left);
@@ -127,6 +128,7 @@ give_up(struct bus *b)
 static void
 complete(struct bus *b)
 {
+    saved_put(b);
     b->retry_us = RETRY_FIRST_US;
     b->round.why = "it was not renewed in time";
     hold(b);
@@ -177,11 +179,12 @@ begin_at(struct bus *b, struct store_position at, uint64_t count)
     store_position_begin(b->store, at);
 }
 
+static const struct store_purge all_in_doubt = { .kind = STORE_PURGE_ALL, .soft = true,
+    .doubt = true };
+
 static void
 begin_anew(struct bus *b, bool lost)
 {
-    static const struct store_purge doubt = { .kind = STORE_PURGE_ALL, .soft = true,
-        .doubt = true };
     const struct round *r = &b->round;
     struct store_purged done;
 
@@ -190,26 +193,38 @@ begin_anew(struct bus *b, bool lost)
         "Redis lost purges that it had taken" : "the stream does not reach back to where this "
         "instance was");
     if (lost)
-        (void)store_purge(b->store, &doubt, &done);
+        (void)store_purge(b->store, &all_in_doubt, &done);
     else
-        bus_purge_here(b, &doubt);
+        bus_purge_here(b, &all_in_doubt);
     begin_at(b, r->exists ? r->last : (struct store_position){ 0 }, r->exists ? r->added : 0);
     queue_again(&b->queue);
+}
+
+/* The first of this process. All that the stream has is read: values that live in Redis may have
+ * missed any of it. What is on disk, of which nothing is known, may have missed more. */
+static void
+begin(struct bus *b)
+{
+    const struct round *r = &b->round;
+
+    if (b->saved_fd != -1)
+        bus_purge_here(b, &all_in_doubt);
+    if (!r->exists)
+        begin_at(b, (struct store_position){ 0 }, 0);
+    else
+        begin_at(b, r->length > 0 ? before(r->oldest) : r->last, r->added - r->length);
 }
 
 static void
 judge(struct bus *b)
 {
     struct round *r = &b->round;
-    enum same same = SAME;
+    enum same same = b->begun ? compare(r) : SAME;
 
     if (!b->begun)
-        begin_at(b, !r->exists ? (struct store_position){ 0 } : r->length > 0 ? before(r->oldest) :
-            r->last, r->exists ? r->added - r->length : 0);
-    else
-        same = compare(r);
-    if (same != SAME)
-        begin_anew(b, same == LOST);
+        begin(b);
+    else if (same != SAME)
+        begin_anew(b, same == LOST && b->held);     /* a start may have come to another Redis */
     b->suspect = false;
     r->step = ROUND_READ;
     bus_read_on(b);

@@ -343,3 +343,42 @@ def test_secrets_of_redis_stay_out_of_logs_and_answers(weir, origin, redis, tmp_
     assert "hunter2" not in w.api("GET", "/config").body.decode()
     assert not w.log_has("hunter2")
     assert os.path.exists(str(secret))
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_purges_that_were_made_while_an_instance_was_down_reach_what_it_has_on_disk(
+        weir, origin, redis, tmp_path, how):
+    fresh(origin, "/a", "/b", "/c")
+    cache = {"redis": {"url": redis.url, "lease": "2s"}}
+    other = weir(cache=cache)
+    w = weir(cache={**cache, "disk": {"path": str(tmp_path / "disk"), "size": "64MiB"}})
+    purge(other, url="http://shop.test/c")
+    warm([w], "/a", "/b", "/c")
+    eventually(lambda: w.metric("weir_disk_objects") == 3)
+    getattr(w, how)()
+    purge(other, 202 if how == "kill" else 200, url="http://shop.test/a", wait=50)
+    w.start()
+    eventually(lambda: holds(w))
+    assert [get(w, p).cache_status.hit for p in ("/a", "/b", "/c")] == [False, True, True], w.log()
+    getattr(w, how)()
+    for i in range(3):
+        purge(other, 202, tags=["other%d" % i], wait=0)
+    eventually(lambda: redis.call("XLEN", "weir:purges") == 5)
+    redis.call("XTRIM", "weir:purges", "MAXLEN", "1")
+    w.start()
+    eventually(lambda: holds(w))
+    assert w.log_has("does not reach back")
+    assert not get(w, "/b").cache_status.hit
+
+
+def test_bytes_are_erased_before_the_others_are_waited_for(weir, origin, redis, tmp_path):
+    cache = {"redis": {"url": redis.url}}
+    fresh(origin, "/a")
+    instances = [weir(cache={**cache, "disk": {"path": str(tmp_path / ("disk%d" % i)),
+                                               "size": "64MiB"}}) for i in range(2)]
+    warm(instances, "/a")
+    answer = purge(instances[0], tags=["none"], url="http://shop.test/a", erase=True)
+    assert answer["erased"] is True and answer["done"] is True and answer["instances"] == 2
+    assert not any(has(w, "/a") for w in instances)
+    with pytest.raises(AssertionError):
+        instances[1].purge(all=True, wait=-1)
