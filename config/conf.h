@@ -26,6 +26,9 @@ enum conf_write_durable { WRITE_FSYNC, WRITE_OS, WRITE_MEMORY };
 enum conf_write_pending { WRITE_PENDING_WAIT, WRITE_PENDING_STALE, WRITE_PENDING_BYPASS };
 enum conf_write_scope { WRITE_SCOPE_CLIENT, WRITE_SCOPE_ALL };
 enum conf_lost { LOST_REVALIDATE, LOST_SERVE };
+enum conf_on_failure {
+    ON_FAILURE_BYPASS, ON_FAILURE_STALE, ON_FAILURE_SHED, ON_FAILURE_INHERIT
+};
 enum conf_write_batch { WRITE_BATCH_JSON_ARRAY, WRITE_BATCH_NDJSON };
 
 #define CONF_UNSET INT64_MIN            /* a DURATION, TTL, BYTES or RATE that was left out */
@@ -86,7 +89,9 @@ struct conf_urls {
     KIND(PENDING,     enum conf_write_pending, "wait, stale or bypass")                        \
     KIND(SCOPE,       enum conf_write_scope,   "client or all")                                \
     KIND(BATCH,       enum conf_write_batch,   "json-array or ndjson")                         \
-    KIND(LOST,        enum conf_lost,          "revalidate or serve")
+    KIND(LOST,        enum conf_lost,          "revalidate or serve")                          \
+    KIND(FAILING,     enum conf_on_failure,    "bypass, stale or shed")                        \
+    KIND(FAILING_HERE, enum conf_on_failure,   "bypass, stale, shed or inherit")
 
 #define KIND(name, type, text) typedef type conf_t_##name;
 CONF_KINDS(KIND)

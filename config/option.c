@@ -103,6 +103,8 @@ kind_words(enum kind k)
     static const char *const scopes[] = { "client", "all", NULL };
     static const char *const batches[] = { "json-array", "ndjson", NULL };
     static const char *const losts[] = { "revalidate", "serve", NULL };
+    static const char *const failing[] = { "bypass", "stale", "shed", NULL };
+    static const char *const failing_here[] = { "bypass", "stale", "shed", "inherit", NULL };
 
     switch (k) {
     case K_BOOL:     return bools;
@@ -121,6 +123,8 @@ kind_words(enum kind k)
     case K_SCOPE:    return scopes;
     case K_BATCH:    return batches;
     case K_LOST:     return losts;
+    case K_FAILING:  return failing;
+    case K_FAILING_HERE: return failing_here;
     default:         return NULL;
     }
 }

@@ -22,6 +22,7 @@
 #include "fill/fill.h"
 #include "front/front.h"
 #include "purge/purge.h"
+#include "redis/redis.h"
 #include "request/request.h"
 #include "stats/stats.h"
 #include "store/store.h"
@@ -45,6 +46,7 @@ struct process {
     struct loop    *admin_loop;
     struct upstream *upstream;
     struct store   *store;
+    struct redis   *redis;              /* of the tiers; NULL: none is configured */
     struct tiers   *tiers;              /* NULL: memory is all there is */
     struct fills   *fills;
     struct front   *front;
@@ -400,13 +402,35 @@ make_loops(struct process *p)
         log_fatal("%s", e.text);
 }
 
+/* That of the loops, for the tier; the purge bus has its own. NULL: none is configured. */
+static struct redis *
+open_redis(struct process *p)
+{
+    struct pool *pool = pool_new();
+    struct redis_conf rc;
+    struct err e = { 0 };
+    int asked = pool != NULL ? redis_conf_of(p->conf, pool, &rc, &e) :
+        err_set(&e, ENOMEM, "out of memory");
+
+    if (asked == 1 && (p->redis = redis_new(&rc, p->loops, p->nloops + has_journal(p), &e)) == NULL)
+        asked = -1;
+    if (asked == -1)
+        log_fatal("%s", e.text);
+    pool_free(&pool);
+    return p->redis;
+}
+
 /* Before there are other threads that purge: the tiers hear of every one. */
 static void
 open_tiers(struct process *p)
 {
     const struct conf *c = p->conf;
     const struct tier_options o = { .disk_path = c->cache_disk_path,
-        .disk_size = c->cache_disk_size, .disk_max_object = c->cache_disk_max_object };
+        .disk_size = c->cache_disk_size, .disk_max_object = c->cache_disk_max_object,
+        .redis = open_redis(p), .loops = p->loops, .nloops = p->nloops + has_journal(p),
+        .redis_prefix = c->redis_prefix, .redis_min_ttl_ms = c->redis_min_ttl_ms,
+        .redis_max_ttl_ms = c->redis_max_ttl_ms, .redis_max_object = c->redis_max_object,
+        .redis_timeout_ms = c->redis_timeout_ms };
     struct err e = { 0 };
 
     p->tiers = tiers_open(&o, p->store, &e);
@@ -487,6 +511,7 @@ stop(struct process *p)
     fills_free(&p->fills);
     front_free(&p->front);
     tiers_close(&p->tiers);
+    redis_free(&p->redis);
     timer_fini(&p->tick);
     rcu_drain();
     store_free(&p->store);

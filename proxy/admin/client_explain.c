@@ -299,6 +299,8 @@ client_explain_page(struct slice text, struct buf *b)
         put_variant(&p, o);
     if (json_is_true(json_object_get(doc, "asks_disk")))
         buf_addz(b, "\nThe disk tier is asked first\n");
+    if (json_is_true(json_object_get(doc, "asks_redis")))
+        buf_addz(b, "\nRedis is asked before the origin\n");
     put_blocks(&p, json_object_get(doc, "blocks"));
     put_refused(&p, json_object_get(doc, "last_refused"));
     put_advice(&p, json_object_get(doc, "advice"));

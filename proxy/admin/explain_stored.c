@@ -341,13 +341,18 @@ put_blocks(struct explained *x, const struct key *k)
     buf_addz(b, "]}");
 }
 
-/* Would a request ask the disk before the origin (request/tier.c)? */
-static bool
-asks_disk(const struct explained *x)
+/* Would a request ask this tier before the origin (request/tier.c)? */
+static const char *
+asks(const struct explained *x, enum tier_name which)
 {
-    return x->r->a->process.tiers != NULL && !(x->request.cc.flags & CC_NO_CACHE) &&
+    struct tier_figures f;
+    bool does = tier_figures(x->r->a->process.tiers, which, &f) &&
+        !(x->request.cc.flags & CC_NO_CACHE) &&
         (x->answer == STORE_MISS || x->answer == STORE_VARY_MISS ||
-        (x->answer == STORE_HIT && x->use == SEM_PART));
+        (x->answer == STORE_HIT && (x->use == SEM_PART ||
+            (which == TIER_REDIS && x->use == SEM_VALIDATE))));
+
+    return does ? "true" : "false";
 }
 
 void
@@ -380,7 +385,8 @@ explain_stored(struct explained *x, const struct key *k)
     store_each(s, under, each_object, x);
     rcu_end();
     buf_free(&bytes);
-    buf_printf(b, "],\n \"asks_disk\": %s, \"last_refused\": ", asks_disk(x) ? "true" : "false");
+    buf_printf(b, "],\n \"asks_disk\": %s, \"asks_redis\": %s, \"last_refused\": ",
+        asks(x, TIER_DISK), asks(x, TIER_REDIS));
     if (!store_refused(s, k, each_refusal, x))
         buf_addz(b, "null");
     put_blocks(x, k);

@@ -466,6 +466,10 @@ join_or_make(struct fills *fs, struct loop *l, const struct fill_want *w, struct
         how = NONE_TO_JOIN;
     } else if ((f = flight_new(fs, l, w)) != NULL) {
         how = STARTED;
+        if (w->lease != NULL) {
+            f->lease = *w->lease;
+            *w->lease = NULL;
+        }
         if (sibling != NULL || w->vary.n > 0)
             presume_vary(f, sibling != NULL ? sibling->vary : w->vary);
         if (s != NULL)

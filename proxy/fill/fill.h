@@ -87,6 +87,8 @@ struct fill_want {
     struct slice vary;              /* what other variants of this URL vary by, as far as known */
     const char *why;                        /* PRIVATE: why it is not stored, for Cache-Status */
     bool join_only;                         /* starts none */
+    struct tier_lease **lease;              /* that of a flight which this starts, then its own, to
+                                               NULL; may be NULL */
     bool https;
     struct slice host;                      /* normalised */
     struct slice via;                       /* our name */

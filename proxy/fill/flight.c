@@ -88,6 +88,7 @@ flight_unlist(struct flight *f)
         gone = f;
     }
     pthread_mutex_unlock(&s->mtx);
+    tier_release(&f->lease);
     if (gone != NULL)
         flight_unref(&gone);
 }

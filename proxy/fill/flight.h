@@ -62,6 +62,7 @@ struct flight {
     struct route_table *table;          /* owned references */
     struct origin *origin;
     struct object *stale, *part;
+    struct tier_lease *lease;           /* owned; home loop: until no more is to be stored */
     const struct route *route;
     struct route_match match;
     enum fill_mode mode;

@@ -80,6 +80,6 @@ redis_conf_of(const struct conf *c, struct pool *p, struct redis_conf *out, stru
         .db = u.db, .tls = u.tls, .username = c->redis_username, .password = c->redis_password,
         .verify = c->redis_tls_verify, .ca_file = c->redis_tls_ca_file,
         .cert_file = c->redis_tls_cert_file, .key_file = c->redis_tls_key_file,
-        .server_name = c->redis_tls_server_name };
+        .server_name = c->redis_tls_server_name, .pool = (unsigned)c->redis_pool };
     return 1;
 }

@@ -41,6 +41,7 @@ take_off(struct request *r)
         w.request = r->get;
     }
     w.join_only = r->waits;
+    w.lease = &r->lease;
     w.stale = r->stale;
     w.part = r->rest;
     w.semantics.range = r->ranged;      /* else the whole is asked for */

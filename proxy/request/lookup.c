@@ -49,7 +49,7 @@ lookup_ranged(struct request *r)
 static enum req_state
 miss(struct request *r, enum fwd why)
 {
-    r->promoted = false;
+    r->promoted = NULL;
     if (r->stale == NULL && r->rest == NULL && blocks_begin(r))
         return REQ_BLOCKS;
     COUNT(cache_misses);
@@ -195,8 +195,8 @@ find(struct request *r, struct object **o, bool *soft)
     return got;
 }
 
-enum req_state
-do_lookup(struct request *r)
+static enum req_state
+look_up(struct request *r)
 {
     struct object *o = NULL, *found = NULL;
     enum sem_use use = SEM_CANNOT;
@@ -223,6 +223,18 @@ do_lookup(struct request *r)
     if (tier_begin(r, got, use)) {
         object_unref(&found);
         return REQ_TIER;
+    }
+    if (use == SEM_VALIDATE || got != STORE_HIT) {
+        enum tier_instead instead = tier_instead(r, found);
+
+        if (instead == TIER_INSTEAD_STALE) {
+            r->object = found;
+            return serve(r, SEM_STALE, "redis-failed");
+        }
+        if (instead == TIER_INSTEAD_SHED) {
+            object_unref(&found);
+            return tier_shed(r);
+        }
     }
     switch (got) {
     case STORE_MISS:
@@ -258,4 +270,15 @@ do_lookup(struct request *r)
     r->stale = found;
     learn_own_vary(r, found);
     return miss(r, why_validate(r, found, soft));
+}
+
+/* Who does not fetch does not for others either. */
+enum req_state
+do_lookup(struct request *r)
+{
+    enum req_state next = look_up(r);
+
+    if (next != REQ_FETCH)
+        tier_release(&r->lease);
+    return next;
 }

@@ -97,7 +97,10 @@ struct request {
 
     /* LOOKUP, FETCH, FORWARD */
     struct tier_ask   *ask;             /* owned: on its way, */
-    bool               asked, promoted; /* ... once: and it brought something */
+    bool               asked;           /* ... once; */
+    const char        *promoted;        /* ... from where it brought something; */
+    bool               tier_failed;     /* ... or Redis failed, and nothing was done about it */
+    struct tier_lease *lease;           /* owned: it fetches for all instances */
     struct object     *stale;           /* owned reference: to be validated */
     struct object     *rest;            /* owned reference: a part, of which the rest is asked
                                            for */
@@ -201,6 +204,11 @@ bool lookup_ranged(struct request *r);
 /* Are the tiers below memory to be asked, where a lookup found that? TIER is next then. */
 bool tier_begin(struct request *r, enum store_answer got, enum sem_use use);
 void tier_served(struct request *r);    /* r->object answers: was it promoted for it? */
+/* Redis failed, once: what becomes of a request that is not answered by memory's word? o: what it
+ * has, to be validated; may be NULL. */
+enum tier_instead { TIER_INSTEAD_NOTHING, TIER_INSTEAD_STALE, TIER_INSTEAD_SHED };
+enum tier_instead tier_instead(struct request *r, const struct object *o);
+enum req_state tier_shed(struct request *r);
 
 /* form.c: which form of a stored response a request gets. */
 /* In a read section, or with a reference at hand. NULL: the identity. */

@@ -130,6 +130,7 @@ do_abort(struct request *r)
         return REQ_WAIT;
     writing_end(r);
     tier_cancel(&r->ask);
+    tier_release(&r->lease);
     fill_close(&r->fill);
     through_end(r);
     forward_left(r);
@@ -227,6 +228,7 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
         (void)forward_given_up(r);
         writing_end(r);
         tier_cancel(&r->ask);
+        tier_release(&r->lease);
         fill_close(&r->fill);
         through_end(r);
     } else if ((r = req_new_refused(c)) == NULL) {

@@ -53,6 +53,7 @@ struct route {
     struct route_edit request, response;
     struct route_compress compress;
     int64_t max_object;                 /* bytes, defaults resolved */
+    enum conf_on_failure on_failure;    /* likewise */
     int64_t idempotency_ms;             /* how long keys are remembered, likewise; 0: not at all */
     const char *const *params; size_t nparams;      /* names in the path template, in order */
 };

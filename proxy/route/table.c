@@ -325,6 +325,8 @@ compile(struct route_table *t, struct route *r, const struct conf_route *c,
     r->stats = slot != NULL ? slot(r->name) : r->index;
     r->idempotency_ms = c->write_idempotency_ms != CONF_UNSET ? c->write_idempotency_ms :
         c->policy == POLICY_WRITE_BACK ? IDEMPOTENCY_MS : 0;
+    r->on_failure = c->on_failure != ON_FAILURE_INHERIT ? c->on_failure :
+        t->conf->redis_on_failure;
     r->max_object = c->max_object != CONF_UNSET ? c->max_object : t->conf->cache_max_object;
     r->request = edit_compile(&c->request_set, &c->request_add, &c->request_remove);
     r->response = edit_compile(&c->response_set, &c->response_add, &c->response_remove);

@@ -179,6 +179,9 @@ enum sem_use sem_use(const struct sem_request *rq, const struct sem_meta *m, int
     bool soft, const char **why);
 enum sem_use sem_use_weigh(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms,
     bool soft, const char **why, struct sem_trace *t);
+/* May it be served however stale it is, where a cache decides to (RFC 9111 4.2.4)? Not against its
+ * own word, nor the request's. */
+bool sem_stale_at_all(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms);
 /* After the origin failed (no answer, or 500, 502, 503, 504): may the stale one be served? */
 bool sem_stale_on_error(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms);
 bool sem_stale_on_error_weigh(const struct sem_request *rq, const struct sem_meta *m,

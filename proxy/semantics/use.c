@@ -158,3 +158,13 @@ sem_stale_on_error(const struct sem_request *rq, const struct sem_meta *m, int64
 {
     return sem_stale_on_error_weigh(rq, m, now_ms, NULL);
 }
+
+bool
+sem_stale_at_all(const struct sem_request *rq, const struct sem_meta *m, int64_t now_ms)
+{
+    int64_t age = sem_age_ms(m, now_ms);
+
+    return client_may_have(rq, m) && !(m->flags & (META_NO_CACHE | META_MUST_REVALIDATE)) &&
+        !(rq->cc.flags & CC_NO_CACHE) && (rq->cc.max_age < 0 || age <= rq->cc.max_age * 1000) &&
+        (rq->cc.min_fresh < 0 || age + rq->cc.min_fresh * 1000 <= m->lifetime_ms);
+}

@@ -304,7 +304,7 @@ disk_close(struct disk **dp)
     stop_threads(d);
     if (d->ring.head != NULL)
         close_files(d);
-    for (struct tier_ask *a = d->asks, *older; a != NULL; a = older) {
+    for (struct disk_ask *a = d->asks, *older; a != NULL; a = older) {
         older = a->older;
         disk_ask_free(a);
     }

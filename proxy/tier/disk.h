@@ -153,13 +153,13 @@ bool disk_file_is_damage(int rc);
 
 struct disk_put { struct disk_put *next; struct object *o; uint64_t bytes; };   /* o: a reference */
 
-struct tier_ask {
+struct disk_ask {
     struct loop_msg msg;
     struct disk    *disk;
-    struct tier_ask *next;              /* of those that wait; under asks_mtx, */
-    struct tier_ask *older, *newer;     /* ... of all, */
-    struct tier_ask *others;            /* ... for the same key, which this one is read for too, */
-    struct tier_ask *beside;            /* ... of those that are not answered, in a bucket */
+    struct disk_ask *next;              /* of those that wait; under asks_mtx, */
+    struct disk_ask *older, *newer;     /* ... of all, */
+    struct disk_ask *others;            /* ... for the same key, which this one is read for too, */
+    struct disk_ask *beside;            /* ... of those that are not answered, in a bucket */
     struct loop    *loop;
     void          (*done)(void *arg, enum tier_answer a);
     void           *arg;
@@ -231,9 +231,9 @@ struct disk {
 
     pthread_mutex_t  asks_mtx;          /* guards the next lines */
     pthread_cond_t   asks_wake;
-    struct tier_ask *waiting, **waiting_end;
-    struct tier_ask *asks;              /* all, newest first */
-    struct tier_ask *reads[DISK_ASKS];  /* not answered, one for a key; by its hash */
+    struct disk_ask *waiting, **waiting_end;
+    struct disk_ask *asks;              /* all, newest first */
+    struct disk_ask *reads[DISK_ASKS];  /* not answered, one for a key; by its hash */
     unsigned         nreads;
     atomic_bool      slow;              /* one was not answered in time, nor any since */
     bool             asks_stop;
@@ -273,7 +273,10 @@ struct ring_entry disk_drop(const struct object *o, uint64_t *variant);
 /* disk_read.c */
 void disk_set(struct disk *d, atomic_bool *what, bool to);  /* and readers look again */
 void *disk_read(void *arg);
-void disk_ask_free(struct tier_ask *a);     /* on its loop, or when that has stopped */
-struct tier_ask *disk_get(struct disk *d, struct loop *l, const struct tier_want *w);
+void disk_ask_free(struct disk_ask *a);     /* on its loop, or when that has stopped */
+/* As tier_get: NULL: it has nothing. */
+struct disk_ask *disk_get(struct disk *d, struct loop *l, const struct key *k,
+    void (*done)(void *arg, enum tier_answer a), void *arg);
+void disk_cancel(struct disk_ask **ap);
 
 #endif

@@ -18,49 +18,6 @@
 
 /* ---- promoting ------------------------------------------------------------------------------ */
 
-struct there { const struct value *v; bool found; };
-
-static void
-compare(void *arg, const struct object *o, struct slice vary, bool soft)
-{
-    struct there *t = arg;
-
-    t->found |= !soft && slice_eq(vary, t->v->vary) && slice_eq(store_variant(o), t->v->variant) &&
-        o->meta.response_ms >= t->v->meta.response_ms;
-}
-
-static bool
-is_there(struct store *s, const struct key *k, const struct value *v)
-{
-    struct there t = { .v = v };
-
-    store_each(s, k, compare, &t);
-    return t.found;
-}
-
-static bool
-put(struct store *s, const struct value *v, uint64_t stamp, bool soft)
-{
-    struct value_parts vp;
-    enum store_result r;
-
-    value_to_parts(v, &vp);
-    if (is_there(s, &vp.key, v))
-        return true;
-    vp.p.stamp = stamp;
-    vp.p.soft = soft;
-    if ((vp.p.body = body_new(v->body.n)) == NULL)
-        return false;
-    if (body_append(vp.p.body, v->body) == -1) {
-        body_unref(&vp.p.body);
-        return false;
-    }
-    body_seal(vp.p.body);
-    r = store_put(s, &vp.p, NULL);
-    body_unref(&vp.p.body);
-    return r == STORE_STORED || r == STORE_OLDER;
-}
-
 /* A row that is of no use is removed, sooner or later: what does not fit here is found again. */
 static void
 spend(struct disk *d, uint32_t id)
@@ -74,7 +31,7 @@ spend(struct disk *d, uint32_t id)
 }
 
 static bool
-promote(struct disk *d, const struct tier_ask *a, uint32_t id, struct slice in, uint64_t stamp,
+promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in, uint64_t stamp,
     bool soft)
 {
     struct value v;
@@ -89,7 +46,7 @@ promote(struct disk *d, const struct tier_ask *a, uint32_t id, struct slice in, 
     if (!slice_eq(v.key, a->key.bytes))
         return false;
     index_touch(&d->index, id, a->key.hash);
-    return put(d->store, &v, stamp, soft);
+    return tier_promote(d->store, &v, stamp, soft);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -113,7 +70,7 @@ find_rows(struct disk_reader *r, uint64_t key, struct rows *rows)
 }
 
 static int
-read_row(struct disk_reader *r, const struct tier_ask *a, uint32_t id, uint64_t stamp, bool soft,
+read_row(struct disk_reader *r, const struct disk_ask *a, uint32_t id, uint64_t stamp, bool soft,
     bool *found)
 {
     sqlite3_stmt *st = r->st[R_VALUE];
@@ -141,7 +98,7 @@ step(struct disk_reader *r, int statement)
 
 /* In one transaction: rows and values are of one state of the file. */
 static int
-look_up(struct disk_reader *r, const struct tier_ask *a, bool *found)
+look_up(struct disk_reader *r, const struct disk_ask *a, bool *found)
 {
     uint64_t stamp = atomic_load_explicit(&r->disk->applied, memory_order_acquire);
     struct rows rows;
@@ -158,7 +115,7 @@ look_up(struct disk_reader *r, const struct tier_ask *a, bool *found)
 
 /* Under renew. */
 static void
-answer(struct disk_reader *r, struct tier_ask *a)
+answer(struct disk_reader *r, struct disk_ask *a)
 {
     struct disk *d = r->disk;
     struct err e = { 0 };
@@ -185,7 +142,7 @@ answer(struct disk_reader *r, struct tier_ask *a)
 
 /* ---- asks ----------------------------------------------------------------------------------- */
 
-static struct tier_ask **
+static struct disk_ask **
 bucket(struct disk *d, const struct key *k)
 {
     return &d->reads[k->hash % NELEM(d->reads)];
@@ -193,7 +150,7 @@ bucket(struct disk *d, const struct key *k)
 
 /* Under asks_mtx. */
 static void
-list_ask(struct disk *d, struct tier_ask *a)
+list_ask(struct disk *d, struct disk_ask *a)
 {
     if ((a->older = d->asks) != NULL)
         d->asks->newer = a;
@@ -201,7 +158,7 @@ list_ask(struct disk *d, struct tier_ask *a)
 }
 
 static void
-unlink_ask(struct tier_ask *a)
+unlink_ask(struct disk_ask *a)
 {
     struct disk *d = a->disk;
 
@@ -216,7 +173,7 @@ unlink_ask(struct tier_ask *a)
 }
 
 void
-disk_ask_free(struct tier_ask *a)
+disk_ask_free(struct disk_ask *a)
 {
     timer_fini(&a->late);
     free(a);
@@ -225,7 +182,7 @@ disk_ask_free(struct tier_ask *a)
 static void
 on_answer(struct loop_msg *m)
 {
-    struct tier_ask *a = CONTAINER(m, struct tier_ask, msg);
+    struct disk_ask *a = CONTAINER(m, struct disk_ask, msg);
     void (*done)(void *arg, enum tier_answer) = a->done;
     enum tier_answer what = a->answer;
     bool cancelled = atomic_load(&a->cancelled);
@@ -241,7 +198,7 @@ on_answer(struct loop_msg *m)
 static void
 on_late(void *arg)
 {
-    struct tier_ask *a = arg;
+    struct disk_ask *a = arg;
     struct disk *d = a->disk;
     bool late;
 
@@ -257,9 +214,9 @@ on_late(void *arg)
 }
 
 void
-tier_cancel(struct tier_ask **ap)
+disk_cancel(struct disk_ask **ap)
 {
-    struct tier_ask *a = *ap;
+    struct disk_ask *a = *ap;
 
     *ap = NULL;
     if (a == NULL)
@@ -268,20 +225,21 @@ tier_cancel(struct tier_ask **ap)
     atomic_store(&a->cancelled, true);
 }
 
-static struct tier_ask *
-new_ask(struct disk *d, struct loop *l, const struct tier_want *w)
+static struct disk_ask *
+new_ask(struct disk *d, struct loop *l, const struct key *k,
+    void (*done)(void *arg, enum tier_answer a), void *arg)
 {
-    struct tier_ask *a = calloc(1, sizeof *a + w->key->bytes.n);
+    struct disk_ask *a = calloc(1, sizeof *a + k->bytes.n);
 
     if (a == NULL)
         return NULL;
     a->msg.run = on_answer;
     a->disk = d;
     a->loop = l;
-    a->done = w->done;
-    a->arg = w->arg;
-    a->key = *w->key;
-    memcpy(a->text, w->key->bytes.p, w->key->bytes.n);
+    a->done = done;
+    a->arg = arg;
+    a->key = *k;
+    memcpy(a->text, k->bytes.p, k->bytes.n);
     a->key.bytes.p = a->text;
     if (timer_init(&a->late, l, on_late, a) == 0 && timer_set(&a->late, DISK_PATIENCE_US) == 0)
         return a;
@@ -291,9 +249,9 @@ new_ask(struct disk *d, struct loop *l, const struct tier_want *w)
 
 /* Behind one for the same key, or to be read. false: too many ask already. */
 static bool
-queue_ask(struct disk *d, struct tier_ask *a)
+queue_ask(struct disk *d, struct disk_ask *a)
 {
-    struct tier_ask **at = bucket(d, &a->key), *first;
+    struct disk_ask **at = bucket(d, &a->key), *first;
     bool room;
 
     pthread_mutex_lock(&d->asks_mtx);
@@ -318,18 +276,17 @@ queue_ask(struct disk *d, struct tier_ask *a)
     return room;
 }
 
-struct tier_ask *
-disk_get(struct disk *d, struct loop *l, const struct tier_want *w)
+struct disk_ask *
+disk_get(struct disk *d, struct loop *l, const struct key *k,
+    void (*done)(void *arg, enum tier_answer a), void *arg)
 {
-    struct tier_ask *a;
+    struct disk_ask *a;
 
-    if (w->have_stale)
-        return NULL;
-    if (!index_may_have(&d->index, w->key->hash)) {
+    if (!index_may_have(&d->index, k->hash)) {
         COUNT(disk_misses);
         return NULL;
     }
-    a = !atomic_load(&d->slow) ? new_ask(d, l, w) : NULL;
+    a = !atomic_load(&d->slow) ? new_ask(d, l, k, done, arg) : NULL;
     if (a != NULL && queue_ask(d, a))
         return a;
     COUNT(disk_unasked);
@@ -341,9 +298,9 @@ disk_get(struct disk *d, struct loop *l, const struct tier_want *w)
 /* Those that came while it was read have its answer too: whoever looks again finds what it
  * brought. */
 static void
-answered(struct disk *d, struct tier_ask *a)
+answered(struct disk *d, struct disk_ask *a)
 {
-    struct tier_ask **at = bucket(d, &a->key);
+    struct disk_ask **at = bucket(d, &a->key);
     enum tier_answer what = a->answer;
 
     pthread_mutex_lock(&d->asks_mtx);
@@ -352,7 +309,7 @@ answered(struct disk *d, struct tier_ask *a)
     *at = a->beside;
     d->nreads--;
     atomic_store(&d->slow, false);
-    for (struct tier_ask *next; a != NULL; a = next) {
+    for (struct disk_ask *next; a != NULL; a = next) {
         next = a->others;
         a->answer = what;
         a->answered = true;
@@ -373,10 +330,10 @@ disk_set(struct disk *d, atomic_bool *what, bool to)
 }
 
 /* At a start they wait until the purges of the last process are in the file, unless it fails. */
-static struct tier_ask *
+static struct disk_ask *
 next_ask(struct disk *d)
 {
-    struct tier_ask *a = NULL;
+    struct disk_ask *a = NULL;
 
     pthread_mutex_lock(&d->asks_mtx);
     while (!d->asks_stop && ((a = d->waiting) == NULL ||
@@ -392,7 +349,7 @@ next_ask(struct disk *d)
 
 /* Somebody still waits for it. */
 static bool
-is_wanted(struct disk *d, const struct tier_ask *a)
+is_wanted(struct disk *d, const struct disk_ask *a)
 {
     bool wanted = false;
 
@@ -408,7 +365,7 @@ disk_read(void *arg)
 {
     struct disk_reader *r = arg;
     struct disk *d = r->disk;
-    struct tier_ask *a;
+    struct disk_ask *a;
 
     rcu_enter_thread();
     while ((a = next_ask(d)) != NULL) {

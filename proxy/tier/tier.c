@@ -1,9 +1,10 @@
 /*
- * The tiers below memory, as the rooms above see them: at most a disk.
+ * The tiers below memory, as the rooms above see them: a disk, then Redis, or one of them.
  *
  * Threads  tiers_open and tiers_close: one. Else any.
  */
 #include "tier/disk.h"
+#include "tier/redis.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +14,27 @@
 struct tiers {
     uint32_t     magic;
 #define TIERS_MAGIC 0x71e25000u
-    struct disk *disk;                  /* owned */
+    struct disk  *disk;                 /* owned; NULL: none */
+    struct rtier *redis;                /* owned; likewise */
+    pthread_mutex_t  mtx;
+    struct tier_ask *asks;              /* under mtx: all that wait */
+};
+
+struct tier_ask {
+    struct tiers    *tiers;             /* borrowed */
+    struct tier_ask *older, *newer;     /* under its mtx */
+    struct loop     *loop;              /* borrowed */
+    struct disk_ask *disk;              /* while it is asked */
+    struct rtier_ask redis;
+    void           (*done)(void *arg, const struct tier_result *r);
+    void            *arg;
+};
+
+struct tier_erase {
+    void (*done)(void *arg, bool ok);
+    void  *arg;
+    int    left;                        /* tiers that have not told yet */
+    bool   ok;
 };
 
 /* The source of the figures stays, since none can be taken away; it speaks of the newest. */
@@ -22,16 +43,21 @@ static _Atomic(struct tiers *) newest;
 static void
 figures_json(struct buf *b, void *arg)
 {
+    struct tiers *t = atomic_load(&newest);
     struct tier_figures f;
+    bool more;
 
     (void)arg;
     buf_addz(b, ",\n\"tiers\": {");
-    if (tier_disk_figures(atomic_load(&newest), &f))
+    if ((more = tier_figures(t, TIER_DISK, &f)))
         buf_printf(b, "\"disk\": {\"objects\": %llu, \"bytes\": %llu, \"limit_bytes\": %llu, "
             "\"queued_bytes\": %llu, \"loading\": %s, \"failing\": %s}",
             (unsigned long long)f.objects, (unsigned long long)f.bytes,
             (unsigned long long)f.limit, (unsigned long long)f.queued_bytes,
             f.loading ? "true" : "false", f.failing ? "true" : "false");
+    if (tier_figures(t, TIER_REDIS, &f))
+        buf_printf(b, "%s\"redis\": {\"queued_bytes\": %llu, \"failing\": %s}", more ? ", " : "",
+            (unsigned long long)f.queued_bytes, f.failing ? "true" : "false");
     buf_addc(b, '}');
 }
 
@@ -53,14 +79,16 @@ tiers_open(const struct tier_options *o, struct store *s, struct err *e)
     struct tiers *t;
 
     *e = (struct err){ 0 };
-    if (o->disk_path == NULL)
+    if (o->disk_path == NULL && o->redis == NULL)
         return NULL;
     if ((t = calloc(1, sizeof *t)) == NULL) {
         err_set(e, ENOMEM, "memory is out: the tiers cannot be made");
         return NULL;
     }
     t->magic = TIERS_MAGIC;
-    if ((t->disk = disk_open(o, s, e)) == NULL)
+    pthread_mutex_init(&t->mtx, NULL);
+    if ((o->disk_path != NULL && (t->disk = disk_open(o, s, e)) == NULL) ||
+        (o->redis != NULL && (t->redis = rtier_open(o, s, e)) == NULL))
         tiers_close(&t);
     else
         show(t);
@@ -77,19 +105,123 @@ tiers_close(struct tiers **tp)
         return;
     CHECK(t, TIERS_MAGIC);
     atomic_store(&newest, NULL);
+    rtier_close(&t->redis);
     disk_close(&t->disk);
+    for (struct tier_ask *a = t->asks, *older; a != NULL; a = older) {
+        older = a->older;
+        free(a);
+    }
+    pthread_mutex_destroy(&t->mtx);
     t->magic = 0;
     free(t);
 }
 
-struct tier_ask *
-tier_get(struct tiers *t, struct loop *l, const struct tier_want *w)
+/* ---- asking --------------------------------------------------------------------------------- */
+
+static void
+list_ask(struct tier_ask *a)
 {
-    if (t == NULL)
+    struct tiers *t = a->tiers;
+
+    pthread_mutex_lock(&t->mtx);
+    if ((a->older = t->asks) != NULL)
+        t->asks->newer = a;
+    t->asks = a;
+    pthread_mutex_unlock(&t->mtx);
+}
+
+static void
+free_ask(struct tier_ask *a)
+{
+    struct tiers *t = a->tiers;
+
+    pthread_mutex_lock(&t->mtx);
+    if (a->newer != NULL)
+        a->newer->older = a->older;
+    else
+        t->asks = a->older;
+    if (a->older != NULL)
+        a->older->newer = a->newer;
+    pthread_mutex_unlock(&t->mtx);
+    free(a);
+}
+
+static void
+answer(struct tier_ask *a, const struct tier_result *r)
+{
+    void (*done)(void *arg, const struct tier_result *r) = a->done;
+    void *arg = a->arg;
+
+    free_ask(a);
+    done(arg, r);
+}
+
+static void
+on_redis(struct rtier_ask *ra, const struct tier_result *r)
+{
+    answer(CONTAINER(ra, struct tier_ask, redis), r);
+}
+
+static enum tier_answer
+ask_redis(struct tier_ask *a)
+{
+    return a->tiers->redis != NULL ? rtier_get(a->tiers->redis, a->loop, &a->redis) : TIER_NONE;
+}
+
+static void
+on_disk(void *arg, enum tier_answer what)
+{
+    struct tier_ask *a = arg;
+    struct tier_result r = { .answer = what, .by = TIER_DISK };
+
+    a->disk = NULL;
+    if (what != TIER_FOUND) {
+        r.by = TIER_REDIS;
+        r.answer = ask_redis(a);
+    }
+    if (r.answer != TIER_WAIT)
+        answer(a, &r);
+}
+
+struct tier_ask *
+tier_get(struct tiers *t, struct loop *l, const struct tier_want *w, enum tier_answer *now)
+{
+    struct tier_ask *a;
+
+    *now = TIER_NONE;
+    if (t == NULL || (a = calloc(1, sizeof *a)) == NULL)
         return NULL;
     CHECK(t, TIERS_MAGIC);
-    return disk_get(t->disk, l, w);
+    a->tiers = t;
+    a->loop = l;
+    a->done = w->done;
+    a->arg = w->arg;
+    a->redis = (struct rtier_ask){ .key = w->key, .request = w->request, .lease = w->lease,
+        .done = on_redis };
+    list_ask(a);
+    if (t->disk != NULL && !w->have_stale)
+        a->disk = disk_get(t->disk, l, w->key, on_disk, a);
+    if (a->disk == NULL && (*now = ask_redis(a)) != TIER_WAIT) {
+        free_ask(a);
+        return NULL;
+    }
+    return a;
 }
+
+void
+tier_cancel(struct tier_ask **ap)
+{
+    struct tier_ask *a = *ap;
+
+    *ap = NULL;
+    if (a == NULL)
+        return;
+    disk_cancel(&a->disk);
+    rtier_cancel(&a->redis);
+    free_ask(a);
+}
+
+/* ---- the other way -------------------------------------------------------------------------- */
 
 void
 tier_put(struct tiers *t, struct object *o)
@@ -97,22 +229,55 @@ tier_put(struct tiers *t, struct object *o)
     if (t == NULL)
         return;
     CHECK(t, TIERS_MAGIC);
-    disk_put(t->disk, o);
+    if (t->disk != NULL)
+        disk_put(t->disk, o);
+    if (t->redis != NULL)
+        rtier_put(t->redis, o);
+}
+
+static void
+on_erased(void *arg, bool ok)
+{
+    struct tier_erase *e = arg;
+
+    e->ok &= ok;
+    if (--e->left > 0)
+        return;
+    e->done(e->arg, e->ok);
+    free(e);
 }
 
 int
 tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok), void *arg)
 {
+    struct tier_erase *e = malloc(sizeof *e);
+
     CHECK(t, TIERS_MAGIC);
-    return disk_erase(t->disk, l, done, arg);
+    if (e == NULL)
+        return -1;
+    *e = (struct tier_erase){ .done = done, .arg = arg, .ok = true };
+    if (t->disk != NULL && disk_erase(t->disk, l, on_erased, e) == 0)
+        e->left++;
+    if (t->redis != NULL && rtier_erase(t->redis, l, on_erased, e) == 0)
+        e->left++;
+    if (e->left == (t->disk != NULL) + (t->redis != NULL))
+        return 0;
+    if (e->left == 0) {
+        free(e);
+        return -1;
+    }
+    e->ok = false;                      /* one of them does it; not both could be asked */
+    return 0;
 }
 
 bool
-tier_disk_figures(struct tiers *t, struct tier_figures *f)
+tier_figures(struct tiers *t, enum tier_name which, struct tier_figures *f)
 {
-    if (t == NULL)
-        return false;
-    CHECK(t, TIERS_MAGIC);
-    disk_figures(t->disk, f);
-    return true;
+    bool there = t != NULL && (which == TIER_DISK ? t->disk != NULL : t->redis != NULL);
+
+    if (there && which == TIER_DISK)
+        disk_figures(t->disk, f);
+    else if (there)
+        rtier_figures(t->redis, f);
+    return there;
 }

@@ -1,5 +1,5 @@
 /*
- * tier -- what is below memory: whole responses on disk.
+ * tier -- what is below memory: whole responses on disk, and in a Redis that instances share.
  *
  * Model    a lower tier never answers a client. What it has under a key is put into the store
  *          (promoted), and who asked looks up again. So freshness, variants, validation and purges
@@ -22,6 +22,12 @@ struct tier_options {
     int64_t     disk_size;              /* bytes of all its files together; TIER_DISK_MIN or more */
     int64_t     disk_max_object;        /* bytes of a body; no more than a part in 80 of the size
                                            is kept in any case */
+    struct redis *redis;                /* NULL: none; else the rest is about it */
+    struct loop *const *loops; size_t nloops;       /* its; those of requests are among them */
+    const char *redis_prefix;           /* at most 64 bytes */
+    int64_t     redis_min_ttl_ms, redis_max_ttl_ms; /* less is not kept, more is kept for so long */
+    int64_t     redis_max_object;       /* bytes of a body */
+    int64_t     redis_timeout_ms;       /* of an ask */
 };
 #define TIER_DISK_MIN ((int64_t)16 << 20)
 
@@ -39,20 +45,38 @@ void tiers_close(struct tiers **tp);
 enum tier_answer {
     TIER_NONE,                          /* nothing was found, or not in time */
     TIER_FOUND,                         /* something was promoted: look up again */
+    TIER_FAILED,                        /* Redis failed, or is known not to answer: likewise nothing
+                                           was found */
+    TIER_WAIT,                          /* tier_get alone: done will tell */
+};
+enum tier_name { TIER_DISK, TIER_REDIS };
+/* Until it ends, or is released, no other instance fetches the same. */
+struct tier_lease;
+struct tier_result {
+    enum tier_answer answer;
+    enum tier_name by;
+    struct tier_lease *lease;           /* the caller's now; NULL: it fetches without */
 };
 
 struct tier_want {
-    const struct key *key;              /* borrowed until tier_get returns */
+    const struct key *key;
+    const struct http_head *request;    /* chooses the variant. Both borrowed until done, or until
+                                           tier_cancel */
     bool have_stale;                    /* memory has it, stale: a disk has nothing newer */
-    void (*done)(void *arg, enum tier_answer a);
+    bool lease;                         /* what is not found will be fetched, to be stored */
+    void (*done)(void *arg, const struct tier_result *r);
     void *arg;
 };
 struct tier_ask;
-/* On l's thread. NULL: there is nothing to ask, known at once (t is NULL, no tier has it, too many
- * ask already, or the disk does not answer): as TIER_NONE; done is not called. */
-struct tier_ask *tier_get(struct tiers *t, struct loop *l, const struct tier_want *w);
+/* On l's thread. NULL: *now is the answer, known at once, and done is not called: NONE (t is NULL,
+ * no tier has it, too many ask already, or the disk does not answer) or FAILED. */
+struct tier_ask *tier_get(struct tiers *t, struct loop *l, const struct tier_want *w,
+    enum tier_answer *now);
 /* done does not come; on the loop that asked, before done; NULL is fine. */
 void tier_cancel(struct tier_ask **ap);
+/* What it was for is fetched, or will not be. Where it was stored, tier_put came before. On a
+ * worker's loop; leaves NULL; NULL is fine. */
+void tier_release(struct tier_lease **lp);
 
 /* A whole response was stored in memory: it goes to the tiers behind it, unless too much waits
  * (counted), or it leaves memory before its turn. Takes a reference. t may be NULL. */
@@ -62,13 +86,16 @@ void tier_put(struct tiers *t, struct object *o);
  * false when that could not be done. -1: memory is out, done is not called. */
 int  tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok), void *arg);
 
+/* Of Redis the last two alone: what all instances have there is not counted. */
 struct tier_figures {
     uint64_t objects, bytes, limit;     /* bytes: in use; limit: of all its files */
-    uint64_t queued_bytes;              /* not yet written */
     bool     loading;                   /* its index is not in memory yet: every miss costs I/O; or
                                            purges of the last process are still under way */
-    bool     failing;                   /* the disk is full or fails: nothing is kept for now */
+    uint64_t queued_bytes;              /* not yet written */
+    bool     failing;                   /* the disk is full or fails: nothing is kept for now; Redis
+                                           does not answer, and is not asked */
 };
-bool tier_disk_figures(struct tiers *t, struct tier_figures *f);        /* false: there is none */
+bool tier_figures(struct tiers *t, enum tier_name which, struct tier_figures *f);   /* false: there
+                                           is none */
 
 #endif

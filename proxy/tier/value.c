@@ -170,6 +170,13 @@ value_begin(const struct store_parts *p, struct buf *b)
 }
 
 void
+value_position(struct buf *b, struct store_position at)
+{
+    put64(b->p + 120, at.ms);
+    put64(b->p + 128, at.n);
+}
+
+void
 value_seal(struct buf *b)
 {
     put64(b->p + 8, key_hash((struct slice){ b->p + 16, b->n - 16 }));

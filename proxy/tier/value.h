@@ -28,6 +28,7 @@ struct value_parts {
 /* Appends all of it but the body, of which only the size is looked at, and which the caller appends
  * behind it, then seals. false: memory is out, or it is nothing that a value can be. */
 bool value_begin(const struct store_parts *p, struct buf *b);
+void value_position(struct buf *b, struct store_position at);      /* of one that is begun */
 void value_seal(struct buf *b);         /* the whole value and nothing else is in b */
 uint64_t value_size(const struct store_parts *p);
 
@@ -46,5 +47,9 @@ void value_to_parts(const struct value *v, struct value_parts *out);
 /* Could it still be of use to anybody: fresh, served stale, or validated? What came later than now
  * is of none: the clock was set back, and how old it is nobody knows. */
 bool value_useful(const struct value *v, int64_t now_ms);
+
+/* promote.c: puts it into memory, unless that has it, or a newer one. false: a purge since `stamp`
+ * has matched it, or memory is out. */
+bool tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Values of a lower tier: the bytes with their checksum as it stands, and with one that is right,
+ * Values of a lower tier, and markers of variants: the bytes with their checksum as it stands, and with one that is right,
  * so that what stands behind it is reached. What is good is what store_put and who serves it take.
  */
 #include "require.h"
@@ -7,9 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tier/value.h"
+#include "tier/redis.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+use_marker(struct slice in)
+{
+    struct slice key, vary;
+
+    if (rtier_marker_read(in, &key, &vary) == VALUE_GOOD)
+        require(vary.n > 0 && key.n + vary.n < in.n);
+}
 
 static void
 use(struct slice in)
@@ -18,6 +27,7 @@ use(struct slice in)
     struct value v;
     struct slice vary, variant, name, value;
 
+    use_marker(in);
     if (value_decode(in, &v) != VALUE_GOOD)
         return;
     value_to_parts(&v, &vp);
@@ -42,6 +52,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(b.p, "WEIRVAL\001", 8);
         value_seal(&b);
         use(buf_slice(&b));
+        memcpy(b.p, "WEIRVRY\001", 8);
+        value_seal(&b);
+        use_marker(buf_slice(&b));
     }
     buf_free(&b);
     return 0;

@@ -14,7 +14,8 @@ LEASE = 2                               # seconds; short, so that its end can be
 def fleet(weir, redis, origin):
     """fleet(n, **redis options): n instances in front of the origin."""
     def make(n=3, routes=None, **options):
-        options = {"url": redis.url, "lease": "%ds" % LEASE, **options}
+        # what is stored here stays fresh for less: it is in memory alone
+        options = {"url": redis.url, "lease": "%ds" % LEASE, "min_ttl": "1h", **options}
         return [weir(routes=routes or [{"name": "all", "path": "/**", "tags": ["t"]}],
                      cache={"redis": options}) for _ in range(n)]
     return make

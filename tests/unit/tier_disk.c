@@ -328,9 +328,10 @@ ask_and_cancel(struct loop_msg *m)
 {
     struct question *q = CONTAINER(m, struct question, msg);
     const struct tier_want w = { .key = &q->key.k, .done = NULL };
+    enum tier_answer now;
 
     for (int i = 0; i < 50; i++) {
-        q->ask = tier_get(q->b->t, q->b->loop, &w);
+        q->ask = tier_get(q->b->t, q->b->loop, &w, &now);
         tier_cancel(&q->ask);
         assert_null(q->ask);
     }

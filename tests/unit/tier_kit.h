@@ -231,11 +231,11 @@ struct question {
 };
 
 static inline void
-on_asked(void *arg, enum tier_answer a)
+on_asked(void *arg, const struct tier_result *r)
 {
     struct question *q = arg;
 
-    q->answer = a == TIER_FOUND ? FOUND : NOTHING;
+    q->answer = r->answer == TIER_FOUND ? FOUND : NOTHING;
     sem_post(&q->done);
 }
 
@@ -244,8 +244,9 @@ ask_on_loop(struct loop_msg *m)
 {
     struct question *q = CONTAINER(m, struct question, msg);
     const struct tier_want w = { .key = &q->key.k, .done = on_asked, .arg = q };
+    enum tier_answer now;
 
-    if ((q->ask = tier_get(q->b->t, q->b->loop, &w)) == NULL) {
+    if ((q->ask = tier_get(q->b->t, q->b->loop, &w, &now)) == NULL) {
         q->answer = AT_ONCE;
         sem_post(&q->done);
     }
@@ -293,7 +294,7 @@ figures(struct bench *b)
 {
     struct tier_figures f;
 
-    assert_true(tier_disk_figures(b->t, &f));
+    assert_true(tier_figures(b->t, TIER_DISK, &f));
     return f;
 }
 
