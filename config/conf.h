@@ -131,6 +131,7 @@ struct conf {
     const char       *admin_token;              /* the content of admin_token_file, NULL without */
     struct conf_listener *listeners; size_t nlisteners;
     const char       *redis_password;           /* the content of redis_password_file, likewise */
+    const char       *redis_sentinel_password;
     const char      **purge_tokens;             /* of each listener; NULL without */
     struct conf_origin *origins;  size_t norigins;
     struct conf_route  *routes;   size_t nroutes;

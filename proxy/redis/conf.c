@@ -64,20 +64,28 @@ redis_url_read(struct slice s, struct pool *p, struct redis_url *out, struct err
 int
 redis_conf_of(const struct conf *c, struct pool *p, struct redis_conf *out, struct err *e)
 {
-    struct redis_server *server = pool_alloc(p, sizeof *server);
-    struct redis_url u;
+    size_t n = c->redis_url.n;
+    struct redis_server *servers = pool_alloc(p, (n + 1) * sizeof *servers);
+    struct redis_url u = { 0 };
     struct err why;
 
     *out = (struct redis_conf){ 0 };
-    if (c->redis_url == NULL || c->redis_url[0] == '\0')
+    if (n == 0)
         return 0;
-    if (server == NULL)
+    if (servers == NULL)
         return err_set(e, ENOMEM, "cache.redis: memory is out");
-    if (redis_url_read(slice_of(c->redis_url), p, &u, &why) == -1)
-        return err_set(e, why.code, "cache.redis.url: it %s", why.text);
-    *server = u.server;
-    *out = (struct redis_conf){ .kind = REDIS_SINGLE, .servers = server, .nservers = 1,
-        .db = u.db, .tls = u.tls, .username = c->redis_username, .password = c->redis_password,
+    for (size_t i = 0; i < n; i++) {
+        if (redis_url_read(slice_of(c->redis_url.at[i]), p, &u, &why) == -1)
+            return err_set(e, why.code, "cache.redis.url: it %s", why.text);
+        servers[i] = u.server;
+    }
+    *out = (struct redis_conf){ .servers = servers, .nservers = n,
+        .kind = c->redis_sentinel_master != NULL ? REDIS_SENTINEL :
+            c->redis_cluster ? REDIS_CLUSTERED : REDIS_SINGLE,
+        .master = c->redis_sentinel_master, .db = u.db, .tls = u.tls,
+        .username = c->redis_username, .password = c->redis_password,
+        .sentinel_username = c->redis_sentinel_username,
+        .sentinel_password = c->redis_sentinel_password,
         .verify = c->redis_tls_verify, .ca_file = c->redis_tls_ca_file,
         .cert_file = c->redis_tls_cert_file, .key_file = c->redis_tls_key_file,
         .server_name = c->redis_tls_server_name, .pool = (unsigned)c->redis_pool };

@@ -921,6 +921,28 @@ class Redis:
             self.kill()
 
 
+class Sentinel(Redis):
+    """A redis-sentinel, alone, that watches the server on `port` under that name."""
+
+    def __init__(self, directory, name, port):
+        self.watched = (name, port)
+        super().__init__(directory)
+
+    def start(self, empty=False):
+        path = os.path.join(self.directory, "sentinel.conf")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("port %d\nbind 127.0.0.1\nsentinel monitor %s 127.0.0.1 %d 1\n"
+                    "sentinel down-after-milliseconds %s 500\n"
+                    "sentinel failover-timeout %s 3000\n" % (
+                        self.port, *self.watched, self.watched[0], self.watched[0]))
+        with open(os.path.join(self.directory, "log"), "ab") as log:
+            self.process = subprocess.Popen(
+                ["redis-server", path, "--sentinel"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        eventually(self.answers, message="redis-sentinel did not answer")
+        eventually(lambda: self.call("SENTINEL", "REPLICAS", self.watched[0]),
+                   timeout=3 * TIMEOUT, message="redis-sentinel found no replica")
+
+
 def run_cli(*args, env=None, stdin=None, timeout=TIMEOUT):
     """Runs `weir ARGS` to its end: .returncode, .stdout, .stderr (text)."""
     return subprocess.run([weir_binary(), *args], capture_output=True, text=True, timeout=timeout,

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import eventually, SLOW
+from harness import eventually, Redis, Sentinel, SLOW
 
 HOST = [("Host", "shop.test")]
 LEASE = 2                               # seconds; short, so that its end can be awaited
@@ -383,3 +383,55 @@ def test_bytes_are_erased_before_the_others_are_waited_for(weir, origin, redis, 
     assert not any(has(w, "/a") for w in instances)
     with pytest.raises(AssertionError):
         instances[1].purge(all=True, wait=-1)
+
+
+def test_a_fail_over_by_sentinels_leaves_nothing_unsaid(weir, origin, redis, tmp_path):
+    """The replica has all that the master had: nothing is in doubt behind it."""
+    directories = [tmp_path / name for name in ("replica", "sentinel")]
+    for d in directories:
+        d.mkdir()
+    replica = Redis(str(directories[0]), "--replicaof", "127.0.0.1", str(redis.port))
+    eventually(lambda: "master_link_status:up" in replica.call("INFO", "replication"))
+    sentinel = Sentinel(str(directories[1]), "cache", redis.port)
+    try:
+        instances = [weir(cache={"redis": {"url": [sentinel.url], "lease": "2s",
+                                           "sentinel": {"master": "cache"}}}) for _ in range(2)]
+        fresh(origin, "/a", "/b")
+        purge(instances[0], tags=["other"])
+        redis.call("WAIT", "1", "0")
+        warm(instances, "/a", "/b")
+        redis.kill()
+        purge(instances[1], 202, url="http://shop.test/b", wait=0)
+        eventually(lambda: all(holds(w) and not has(w, "/b") for w in instances), timeout=20 * SLOW)
+        assert replica.call("ROLE")[0] == "master"
+        assert all(has(w, "/a") for w in instances)
+        purge(instances[0], all=True)
+    finally:
+        sentinel.kill()
+        replica.kill()
+
+
+def test_keys_of_a_cluster_need_not_be_on_one_server(weir, origin, tmp_path):
+    directories = [tmp_path / name for name in ("one", "two")]
+    for d in directories:
+        d.mkdir()
+    servers = [Redis(str(d), "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1")
+               for d in directories]
+    try:
+        servers[0].call("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+        servers[1].call("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+        servers[0].call("CLUSTER", "MEET", "127.0.0.1", str(servers[1].port))
+        eventually(lambda: all("cluster_state:ok" in s.call("CLUSTER", "INFO") and
+                               "cluster_known_nodes:2" in s.call("CLUSTER", "INFO") for s in servers),
+                   timeout=20 * SLOW)
+        instances = [weir(cache={"redis": {"url": s.url, "cluster": True, "prefix": "p:"}})
+                     for s in servers]
+        fresh(origin, "/a")
+        for w in instances:
+            eventually(lambda w=w: holds(w))
+            warm(instances, "/a")
+            assert purge(w, url="http://shop.test/a")["instances"] == 2
+            assert not any(has(w, "/a") for w in instances)
+    finally:
+        for s in servers:
+            s.kill()

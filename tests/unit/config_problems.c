@@ -479,6 +479,18 @@ redis_is_named_by_a_url_without_secrets(void **state)
             "certificates are not verified: whoever is between can read and change everything\n" },
         { REDIS("url: rediss://h, tls: {cert_file: /dev/null}"), "f:2:39: cache.redis.tls.cert_file: "
             "one without the other; tls.cert_file and tls.key_file\n" },
+        { REDIS("url: [redis://a, redis://b], cluster: true"), "" },
+        { REDIS("url: [redis://a/1, redis://b:1/1], sentinel: {master: m, username: u}"), "" },
+        { REDIS("url: [redis://a, redis://b]"), "f:2:22: cache.redis.url: several servers; with "
+            "sentinel.master, or cluster: true, or one\n" },
+        { REDIS("url: [redis://a, rediss://b], cluster: true"), "f:2:34: cache.redis.url[1]: is not "
+            "as the one before; of all the same scheme and the same database\n" },
+        { REDIS("url: redis://a, cluster: true, sentinel: {master: m}"), "f:2:42: "
+            "cache.redis.cluster: a cluster has no sentinels; cluster or sentinel.master\n" },
+        { REDIS("url: redis://a/1, cluster: true"), "f:2:22: cache.redis.url: a cluster has no "
+            "database but 0; without one\n" },
+        { REDIS("url: redis://a, sentinel: {username: u}"), "f:2:43: warning: cache.redis.sentinel: "
+            "has no effect; there is no sentinel.master\n" },
         { REDIS("url: redis://h, lease_lost: never"), "f:2:45: cache.redis.lease_lost: \"never\" is "
             "not known; revalidate or serve\n" },
     };
