@@ -201,28 +201,35 @@ make(const struct tier_options *o, struct store *s)
 /* ---- what the store tells ------------------------------------------------------------------- */
 
 static void
-tell_ring(struct disk *d, const struct ring_entry *e)
+on_purge(void *arg, const struct store_purge *p, uint64_t seq)
 {
+    const struct ring_entry e = { .kind = (uint8_t)p->kind, .soft = p->soft, .id = p->id,
+        .seq = seq, .text = p->text };
+    struct disk *d = arg;
+
     pthread_mutex_lock(&d->mtx);
-    ring_put(&d->ring, e);
+    ring_put(&d->ring, &e);
+    pthread_cond_signal(&d->wake);
+    pthread_mutex_unlock(&d->mtx);
+}
+
+void
+disk_drop_later(struct disk *d, const struct object *o)
+{
+    uint64_t variant;
+    struct ring_entry e = disk_drop(o, &variant);
+
+    pthread_mutex_lock(&d->mtx);
+    ring_put(&d->ring, &e);
+    disk_cell(d, e.id)->told++;
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->mtx);
 }
 
 static void
-on_purge(void *arg, const struct store_purge *p, uint64_t seq)
-{
-    tell_ring(arg, &(struct ring_entry){ .kind = (uint8_t)p->kind, .soft = p->soft, .id = p->id,
-        .seq = seq, .text = p->text });
-}
-
-static void
 on_drop(void *arg, const struct object *o)
 {
-    uint64_t variant;
-    struct ring_entry e = disk_drop(o, &variant);
-
-    tell_ring(arg, &e);
+    disk_drop_later(arg, o);
 }
 
 static int
@@ -331,17 +338,19 @@ queue_limit(const struct disk *d)
 
 /* false: too much waits, or nothing is kept for now. */
 static bool
-queue_put(struct disk *d, struct object *o, uint64_t bytes)
+queue_put(struct disk *d, struct object *o, uint64_t key, uint64_t bytes)
 {
     struct disk_put *p = malloc(sizeof *p);
     bool room;
 
     if (p == NULL)
         return false;
-    *p = (struct disk_put){ .o = object_ref(o), .bytes = bytes + sizeof *p };
+    *p = (struct disk_put){ .o = object_ref(o), .bytes = bytes + sizeof *p, .key = key,
+        .noted = index_may_have(&d->index, key) };
     pthread_mutex_lock(&d->mtx);
     if ((room = !atomic_load(&d->failing) && d->queued + p->bytes <= queue_limit(d))) {
         d->queued += p->bytes;
+        disk_cell(d, key)->told += p->noted;
         *d->puts_end = p;
         d->puts_end = &p->next;
         pthread_cond_signal(&d->wake);
@@ -360,14 +369,15 @@ void
 disk_put(struct disk *d, struct object *o)
 {
     uint64_t bytes = body_size(o->body) + o->head->n;
+    uint64_t key = key_hash(store_identity(o).key);
     bool fits = !(o->meta.flags & META_PARTIAL) && bytes <= (uint64_t)d->max_value;
 
-    if (fits && queue_put(d, o, bytes))
+    if (fits && queue_put(d, o, key, bytes))
         return;
     if (fits)
         COUNT(disk_drops);
-    if (index_may_have(&d->index, key_hash(store_identity(o).key)))
-        on_drop(d, o);
+    if (index_may_have(&d->index, key))
+        disk_drop_later(d, o);
 }
 
 /* ---- erasing -------------------------------------------------------------------------------- */

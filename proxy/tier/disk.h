@@ -151,7 +151,18 @@ bool disk_file_is_damage(int rc);
 
 /* ---- the tier ------------------------------------------------------------------------------- */
 
-struct disk_put { struct disk_put *next; struct object *o; uint64_t bytes; };   /* o: a reference */
+struct disk_put {
+    struct disk_put *next;
+    struct object   *o;                 /* a reference */
+    uint64_t         bytes, key;        /* key: its hash */
+    bool             noted;             /* in its key's cell */
+};
+
+/* Of the keys whose hashes fall here: how often one was dropped, or had an older response replaced,
+ * and how often that was in the file then. Between the two what the file has is not to be used:
+ * unlike a purge, nothing in memory would refuse it. */
+#define DISK_CELLS 65536
+struct disk_cell { uint32_t told, done; };
 
 struct disk_ask {
     struct loop_msg msg;
@@ -208,6 +219,7 @@ struct disk {
     uint32_t         spent[DISK_SPENT];
     unsigned         nspent;
     bool             stop, damaged;     /* damaged: a reader met it */
+    struct disk_cell cells[DISK_CELLS];
 
     _Atomic uint64_t applied;           /* purges up to it are in the file */
     atomic_bool      ready;             /* those of the last process are */
@@ -240,9 +252,17 @@ struct disk {
     struct disk_reader readers[DISK_READERS];
 };
 
+/* Under mtx. */
+static inline struct disk_cell *
+disk_cell(struct disk *d, uint64_t key)
+{
+    return &d->cells[key % DISK_CELLS];
+}
+
 struct disk *disk_open(const struct tier_options *o, struct store *s, struct err *e);
 void disk_close(struct disk **dp);
 void disk_put(struct disk *d, struct object *o);
+void disk_drop_later(struct disk *d, const struct object *o);   /* notes it in the ring */
 int  disk_erase(struct disk *d, struct loop *l, void (*done)(void *arg, bool ok), void *arg);
 void disk_figures(struct disk *d, struct tier_figures *f);
 

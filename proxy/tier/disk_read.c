@@ -5,7 +5,8 @@
  *          is put with that number as its stamp, so that memory refuses it where a later purge
  *          matches. All variants under the key are put, the oldest first, so that the newest is
  *          found first. What memory has already, and no older, is left alone there. What is soft on
- *          disk is soft in memory from the first.
+ *          disk is soft in memory from the first. What was dropped, or replaced, and is in the file
+ *          yet is not used: there the cells of disk.h say so.
  * Late     who asked waits DISK_PATIENCE_US and no longer, whatever the disk does; then nobody is
  *          sent there until it has answered again.
  * Threads  as many readers as DISK_READERS says; asks come and are answered on their loops.
@@ -17,6 +18,39 @@
 #include "stats/stats.h"
 
 /* ---- promoting ------------------------------------------------------------------------------ */
+
+/* What the file is as good as: purges up to the stamp, drops as far as they were told. */
+struct state { uint64_t stamp; uint32_t told; };
+
+/* false: a drop or a put of this key is on its way to the file. */
+static bool
+note_state(struct disk *d, uint64_t key, struct state *at)
+{
+    const struct disk_cell *c = disk_cell(d, key);
+    bool settled;
+
+    at->stamp = atomic_load_explicit(&d->applied, memory_order_acquire);
+    pthread_mutex_lock(&d->mtx);
+    at->told = c->told;
+    settled = c->told == c->done;
+    pthread_mutex_unlock(&d->mtx);
+    return settled;
+}
+
+/* A drop that came in between found nothing in memory yet. */
+static bool
+stays(struct disk *d, uint64_t key, struct object *o, const struct state *at)
+{
+    struct state now;
+    bool same;
+
+    note_state(d, key, &now);
+    same = now.told == at->told;
+    if (!same)
+        store_drop(d->store, o);
+    object_unref(&o);
+    return same;
+}
 
 /* A row that is of no use is removed, sooner or later: what does not fit here is found again. */
 static void
@@ -31,9 +65,10 @@ spend(struct disk *d, uint32_t id)
 }
 
 static bool
-promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in, uint64_t stamp,
-    bool soft)
+promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in,
+    const struct state *at, bool soft)
 {
+    struct object *o = NULL;
     struct value v;
     enum value_verdict verdict = value_decode(in, &v);
 
@@ -46,7 +81,9 @@ promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in, 
     if (!slice_eq(v.key, a->key.bytes))
         return false;
     index_touch(&d->index, id, a->key.hash);
-    return tier_promote(d->store, &v, stamp, soft);
+    if (!tier_promote(d->store, &v, at->stamp, soft, &o))
+        return false;
+    return o == NULL || stays(d, a->key.hash, o, at);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -70,8 +107,8 @@ find_rows(struct disk_reader *r, uint64_t key, struct rows *rows)
 }
 
 static int
-read_row(struct disk_reader *r, const struct disk_ask *a, uint32_t id, uint64_t stamp, bool soft,
-    bool *found)
+read_row(struct disk_reader *r, const struct disk_ask *a, uint32_t id, const struct state *at,
+    bool soft, bool *found)
 {
     sqlite3_stmt *st = r->st[R_VALUE];
     int rc;
@@ -81,7 +118,7 @@ read_row(struct disk_reader *r, const struct disk_ask *a, uint32_t id, uint64_t 
     if (rc == SQLITE_ROW) {
         struct slice in = { sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0) };
 
-        *found |= promote(r->disk, a, id, in, stamp, soft);
+        *found |= promote(r->disk, a, id, in, at, soft);
     }
     sqlite3_reset(st);
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
@@ -100,15 +137,17 @@ step(struct disk_reader *r, int statement)
 static int
 look_up(struct disk_reader *r, const struct disk_ask *a, bool *found)
 {
-    uint64_t stamp = atomic_load_explicit(&r->disk->applied, memory_order_acquire);
+    struct state at;
     struct rows rows;
-    int rc = step(r, R_BEGIN);
+    int rc;
 
-    if (rc != SQLITE_OK)
+    if (!note_state(r->disk, a->key.hash, &at))
+        return SQLITE_OK;
+    if ((rc = step(r, R_BEGIN)) != SQLITE_OK)
         return rc;
     rc = find_rows(r, a->key.hash, &rows);
     for (size_t i = rows.n; i > 0 && rc == SQLITE_OK; i--)
-        rc = read_row(r, a, rows.id[i - 1], stamp, rows.soft[i - 1], found);
+        rc = read_row(r, a, rows.id[i - 1], &at, rows.soft[i - 1], found);
     step(r, R_END);
     return rc;
 }

@@ -175,6 +175,7 @@ free_put(struct disk *d, struct disk_put *p)
 {
     pthread_mutex_lock(&d->mtx);
     d->queued -= p->bytes;
+    disk_cell(d, p->key)->done += p->noted;
     stats_gauge_set(GAUGE_disk_queue, (int64_t)d->queued);
     pthread_mutex_unlock(&d->mtx);
     object_unref(&p->o);
@@ -204,7 +205,8 @@ purges_wait(struct disk *d)
     return wait;
 }
 
-/* They are written, and no longer queued, when the transaction is committed. */
+/* They are written, and no longer queued, when the transaction is committed. Else what they replaced
+ * is there again, and is to go without them. */
 static int
 do_puts(struct disk *d)
 {
@@ -221,6 +223,8 @@ do_puts(struct disk *d)
         rc = disk_write_commit(d);
     while ((p = done) != NULL) {
         done = p->next;
+        if (rc != SQLITE_OK)
+            disk_drop_later(d, p->o);
         free_put(d, p);
     }
     return rc;
@@ -233,24 +237,47 @@ drop_puts(struct disk *d)
 
     while ((p = take_put(d)) != NULL) {
         COUNT(disk_drops);
+        if (p->noted)
+            disk_drop_later(d, p->o);
         free_put(d, p);
     }
 }
 
-/* What was taken from the ring up to `at` is in the file. */
+/* Those that are taken together; `scans` wait until the end, to be done at one go. */
+struct purges {
+    uint64_t at, last;                  /* in the ring; the last purge's number */
+    unsigned n;
+    size_t   nscans, ndrops;
+    struct ring_entry scans[PURGES];
+    uint64_t drops[PURGES];             /* told by this process: their keys */
+};
+
+/* What was taken from the ring is in the file. */
 static int
-purged(struct disk *d, uint64_t at, uint64_t seq)
+purged(struct disk *d, const struct purges *p)
 {
     int rc = disk_write_commit(d);
 
     if (rc != SQLITE_OK)
         return rc;
     pthread_mutex_lock(&d->mtx);
-    ring_free(&d->ring, at);
+    ring_free(&d->ring, p->at);
+    for (size_t i = 0; i < p->ndrops; i++)
+        disk_cell(d, p->drops[i])->done++;
     pthread_mutex_unlock(&d->mtx);
-    if (seq > atomic_load(&d->applied))
-        atomic_store(&d->applied, seq);
+    if (p->last > atomic_load(&d->applied))
+        atomic_store(&d->applied, p->last);
     return SQLITE_OK;
+}
+
+/* Under mtx: the file is empty, which is all that a drop asks for. */
+static void
+drops_done(struct disk *d)
+{
+    for (size_t i = 0; i < DISK_CELLS; i++)
+        d->cells[i].done = d->cells[i].told;
+    for (const struct disk_put *p = d->puts; p != NULL; p = p->next)
+        disk_cell(d, p->key)->done -= p->noted;
 }
 
 static int
@@ -263,6 +290,7 @@ do_overflow(struct disk *d, uint64_t seq)
     log_warn("cache.disk %s: more purges came than could be noted; it begins empty", d->path);
     pthread_mutex_lock(&d->mtx);
     ring_free_all(&d->ring, seq);
+    drops_done(d);
     pthread_mutex_unlock(&d->mtx);
     d->taken = seq > d->taken ? seq : d->taken;
     if (seq > atomic_load(&d->applied))
@@ -270,29 +298,25 @@ do_overflow(struct disk *d, uint64_t seq)
     return SQLITE_OK;
 }
 
-/* Numbers of the last process say nothing in this one; nor is a drop numbered. */
-static bool
-numbered(const struct disk *d, const struct ring_entry *e, uint64_t at)
+/* Numbers of the last process say nothing in this one, nor were its drops told here. */
+static void
+take_note(struct disk *d, struct purges *p, const struct ring_entry *e)
 {
-    return at > d->old_end && e->kind != RING_DROP;
+    p->n++;
+    if (p->at <= d->old_end)
+        return;
+    if (e->kind == RING_DROP)
+        p->drops[p->ndrops++] = e->id;
+    else
+        d->taken = p->last = e->seq;
 }
-
-/* Those that are taken together; `scans` wait until the end, to be done at one go. */
-struct purges {
-    uint64_t at, last;                  /* in the ring; the last purge's number */
-    unsigned n;
-    size_t   nscans;
-    struct ring_entry scans[PURGES];
-};
 
 static int
 do_purge(struct disk *d, struct purges *p, const struct ring_entry *e)
 {
     int rc;
 
-    if (numbered(d, e, p->at))
-        d->taken = p->last = e->seq;
-    p->n++;
+    take_note(d, p, e);
     if (e->kind == STORE_PURGE_ALL && !e->soft) {
         p->nscans = 0;
         return disk_write_renew(d, false);
@@ -313,9 +337,9 @@ end_purges(struct disk *d, struct purges *p)
     if (p->nscans > 0 && (rc = disk_write_begin(d)) == SQLITE_OK)
         rc = disk_purge_apply(d, p->scans, p->nscans);
     if (rc == SQLITE_OK && p->n > 0)
-        rc = purged(d, p->at, p->last);
+        rc = purged(d, p);
     p->n = 0;
-    p->nscans = 0;
+    p->nscans = p->ndrops = 0;
     return rc;
 }
 

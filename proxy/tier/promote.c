@@ -26,7 +26,8 @@ is_there(struct store *s, const struct key *k, const struct value *v)
 }
 
 bool
-tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft)
+tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft,
+    struct object **out)
 {
     struct value_parts vp;
     enum store_result r;
@@ -43,7 +44,7 @@ tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft)
         return false;
     }
     body_seal(vp.p.body);
-    r = store_put(s, &vp.p, NULL);
+    r = store_put(s, &vp.p, out);
     body_unref(&vp.p.body);
     return r == STORE_STORED || r == STORE_OLDER;
 }

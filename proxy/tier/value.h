@@ -49,7 +49,8 @@ void value_to_parts(const struct value *v, struct value_parts *out);
 bool value_useful(const struct value *v, int64_t now_ms);
 
 /* promote.c: puts it into memory, unless that has it, or a newer one. false: a purge since `stamp`
- * has matched it, or memory is out. */
-bool tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft);
+ * has matched it, or memory is out. *out (may be NULL): a reference to what was put, if it was. */
+bool tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft,
+    struct object **out);
 
 #endif
