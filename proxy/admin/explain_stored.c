@@ -219,8 +219,11 @@ each_object(void *arg, const struct object *o, struct slice vary, bool soft)
     const char *why = NULL;
     enum sem_use use = sem_use_weigh(&x->request, m, x->now_ms, soft, &why, &t);
     bool selected = o == x->selected, on_error;
+    bool doubted = soft && store_doubts(x->r->a->process.store, o, x->now_ms);
 
-    on_error = sem_stale_on_error_weigh(&x->request, m, x->now_ms, &failed);
+    on_error = sem_stale_on_error_weigh(&x->request, m, x->now_ms, &failed) && !doubted;
+    if (doubted && (use == SEM_STALE || use == SEM_STALE_REVALIDATE))
+        use = SEM_VALIDATE;
     if (selected)
         x->use = use;
     buf_printf(b, "%s\n  {\"selected\": %s, \"status\": %u, \"vary\": ", x->n++ > 0 ? "," : "",
@@ -233,9 +236,9 @@ each_object(void *arg, const struct object *o, struct slice vary, bool soft)
     explain_member(b, "use", use_word(use));
     buf_addz(b, ", ");
     explain_member(b, "why", use == SEM_FRESH ? NULL : why);
-    buf_printf(b, ", \"soft_purged\": %s, \"body_bytes\": %llu, \"counts_bytes\": %llu, ",
-        soft ? "true" : "false", (unsigned long long)body_size(o->body),
-        (unsigned long long)store_counts(o));
+    buf_printf(b, ", \"soft_purged\": %s, \"in_doubt\": %s, \"body_bytes\": %llu, "
+        "\"counts_bytes\": %llu, ", soft && !doubted ? "true" : "false", doubted ? "true" : "false",
+        (unsigned long long)body_size(o->body), (unsigned long long)store_counts(o));
     explain_member(b, "freshness_from", m->flags & META_FORCED ? "force_ttl" :
         m->flags & META_EXPLICIT ? "origin" : m->flags & META_HEURISTIC ? "heuristic" : "route");
     buf_addz(b, ", ");

@@ -8,9 +8,9 @@
  *          `applying`, and are not sent again. An own entry that is read is not applied again (what
  *          a write-through stored since would go), it only fixes where it stands.
  *          All that is read was applied before PREFIXlive:ID says so, and that is said at once.
- * Kept     entries live KEEP_US and longer: an instance that starts reads them all, so that it
- *          knows of purges which values that it finds elsewhere may have missed; one that was away
- *          for less catches up exactly.
+ * Kept     entries live KEEP_MS and longer, unless there are a million of them: an instance that
+ *          starts reads them all, so that it knows of purges which values that it finds elsewhere
+ *          may have missed; one that was away for less catches up exactly.
  * Threads  a loop and a thread of its own: neither a reload nor the admin port holds up a purge.
  *          The listener runs on any thread.
  * Not here the lease and what follows from it (bus_lease.c), who has applied what (bus_ask.c).
@@ -394,7 +394,6 @@ bus_free(struct bus *b)
     free(b->stream);
     free(b->members);
     free(b->live);
-    free(b->since);
     if (b->saved_fd != -1)
         close(b->saved_fd);
     pthread_mutex_destroy(&b->mtx);
@@ -418,7 +417,6 @@ bus_new(const struct conf *c, struct store *s)
     b->stream = joined(c->redis_prefix, "purges");
     b->members = joined(c->redis_prefix, "instances");
     b->live = joined(c->redis_prefix, "live:");
-    b->since = joined(c->redis_prefix, "since");
     b->kick.run = run_kick;
     make_id(b);
     queue_init(&b->queue, s, WAITING_MAX, WAITING_BYTES);
@@ -458,11 +456,13 @@ bus_open(const struct conf *c, struct store *s, struct err *e)
 
     *e = asked == -1 ? *e : (struct err){ 0 };
     if (p == NULL || (asked == 1 && (b == NULL || b->stream == NULL || b->members == NULL ||
-        b->live == NULL || b->since == NULL)))
+        b->live == NULL)))
         err_set(e, ENOMEM, "purge bus: out of memory");
     else if (asked == 1 && saved_open(b, c->cache_disk_path, e) == 0 &&
-        (b->loop = loop_new(0, e)) != NULL)
+        (b->loop = loop_new(0, e)) != NULL) {
+        rc.pool = 1;                    /* entries stand in the order in which they were made */
         b->redis = redis_new(&rc, &b->loop, 1, e);
+    }
     pool_free(&p);
     if (b == NULL || b->redis == NULL)
         goto fail;

@@ -36,12 +36,10 @@ def origins():
 
 @pytest.fixture
 def redis(tmp_path):
-    """A real redis-server that keeps what it is told on disk (appendonly). It is empty, but not new:
-    who is live at a new one is known after a lease only."""
+    """A real redis-server, empty, that keeps what it is told on disk (appendonly)."""
     directory = tmp_path / "redis"
     directory.mkdir()
     server = harness.Redis(str(directory))
-    server.call("SET", "weir:since", "1")
     yield server
     server.end()
 
