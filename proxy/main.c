@@ -434,7 +434,7 @@ open_tiers(struct process *p)
     struct err e = { 0 };
 
     p->tiers = tiers_open(&o, p->store, &e);
-    if (p->tiers == NULL && e.code != 0)
+    if (p->tiers == NULL && e.text[0] != '\0')
         log_fatal("%s", e.text);
 }
 

@@ -32,7 +32,7 @@ struct tier_options {
 #define TIER_DISK_MIN ((int64_t)16 << 20)
 
 struct tiers;
-/* NULL with e->code 0 and no text: none is configured. A disk tier that cannot be opened is an
+/* NULL without e->text: none is configured. A disk tier that cannot be opened is an
  * error that names path and remedy; one that is damaged, or of another schema, is begun anew, and
  * the log says so. Starts the tier's threads and sets the store's listeners: before there are other
  * threads. */

@@ -398,6 +398,11 @@ def test_a_path_that_cannot_be_is_refused_with_its_name(origin, tmp_path):
     said = refused(config(str(tmp_path / "none" / "there" / "cache")), tmp_path)
     assert str(tmp_path / "none" / "there" / "cache") in said
     assert run_cli("check", "-c", str(tmp_path / "weir.yaml")).returncode == 0
+    for name in ("cache.db", "purges"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("somebody's notes")
+        said = refused(config(str(tmp_path / name)), tmp_path)
+        assert str(tmp_path / name / name) in said and "another program's" in said
 
 
 def test_a_second_process_is_refused_the_same_path(origin, disky, tmp_path):
