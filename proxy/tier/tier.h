@@ -82,8 +82,8 @@ void tier_release(struct tier_lease **lp);
  * (counted), or it leaves memory before its turn. Takes a reference. t may be NULL. */
 void tier_put(struct tiers *t, struct object *o);
 
-/* done(arg, ok) on l when no tier has bytes any more that a purge before this call removed; ok:
- * false when that could not be done. -1: memory is out, done is not called. */
+/* On l's thread: done(arg, ok), there, when no tier has bytes any more that a purge before this call
+ * removed; ok: false when that could not be done. -1: memory is out, done is not called. */
 int  tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok), void *arg);
 
 /* Of Redis the last two alone: what all instances have there is not counted. */

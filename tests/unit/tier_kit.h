@@ -275,14 +275,23 @@ on_erase(void *arg, bool ok)
     sem_post(&q->done);
 }
 
+static inline void
+erase_on_loop(struct loop_msg *m)
+{
+    struct question *q = CONTAINER(m, struct question, msg);
+
+    if (tier_erase(q->b->t, q->b->loop, on_erase, q) == -1)
+        on_erase(q, false);
+}
+
 /* Everything that was purged is out of the files. */
 static inline bool
 erase(struct bench *b)
 {
-    struct question q = { 0 };
+    struct question q = { .msg.run = erase_on_loop, .b = b };
 
     sem_init(&q.done, 0, 0);
-    assert_int_equal(tier_erase(b->t, b->loop, on_erase, &q), 0);
+    loop_post(b->loop, &q.msg);
     while (sem_wait(&q.done) == -1)
         continue;
     sem_destroy(&q.done);
