@@ -79,6 +79,7 @@ saved_open(struct bus *b, const char *directory, struct err *e)
     b->saved_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (b->saved_fd == -1)
         return err_set(e, errno, "purge bus: %s: %s", path, strerror(errno));
+    b->saved.ms = UINT64_MAX;           /* nothing, not even the beginning of the stream */
     if (pread(b->saved_fd, line, FILE_N, 0) == FILE_N)
         take(b, line);
     return 0;

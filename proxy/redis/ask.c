@@ -23,6 +23,12 @@ set_timer(struct redis_ask *a, int64_t us)
     return event_add(&a->timer, &tv);
 }
 
+int
+ask_slot(const struct redis_command *c)
+{
+    return c->slot > 0 ? (int)c->slot - 1 : cluster_slot(c->key);
+}
+
 struct redis_ask *
 redis_ask_new(struct side *side, const struct redis_command *c)
 {
@@ -34,7 +40,7 @@ redis_ask_new(struct side *side, const struct redis_command *c)
     a->magic = ASK_MAGIC;
     a->side = side;
     a->alone = c->alone;
-    a->slot = cluster_slot(c->key);
+    a->slot = ask_slot(c);
     a->done = c->done;
     a->arg = c->arg;
     a->until_us = now_us() + within;

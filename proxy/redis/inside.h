@@ -182,6 +182,7 @@ struct redis_ask {
     void           *arg;
 };
 
+int ask_slot(const struct redis_command *c);    /* -1: any */
 struct redis_ask *redis_ask_new(struct side *side, const struct redis_command *c);
 /* Out of all lists; tells the caller and frees. s (may be NULL) counts it. */
 void redis_ask_finish(struct redis_ask *a, struct server *s, enum redis_cause c,

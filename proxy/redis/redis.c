@@ -170,7 +170,7 @@ redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cau
 
     for (size_t i = 0; i < c->argc; i++)
         bytes += c->argv[i].n;
-    n = side->bytes + bytes <= r->conf.queue ? side_route(side, cluster_slot(c->key), &why) : NULL;
+    n = side->bytes + bytes <= r->conf.queue ? side_route(side, ask_slot(c), &why) : NULL;
     if (n != NULL || why == REDIS_OK) {
         why = REDIS_FULL;
         a = redis_ask_new(side, c);
@@ -186,6 +186,13 @@ redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cau
     if (cause != NULL)
         *cause = a != NULL ? REDIS_OK : why;
     return a;
+}
+
+unsigned
+redis_slots(const struct redis *r)
+{
+    CHECK(r, REDIS_MAGIC);
+    return r->conf.kind == REDIS_CLUSTERED ? CLUSTER_SLOTS : 1;
 }
 
 bool

@@ -96,7 +96,8 @@ void redis_free(struct redis **rp);
 struct redis_command {
     const struct slice *argv;           /* copied */
     size_t       argc;
-    struct slice key;                   /* what decides the slot; empty: any master */
+    struct slice key;                   /* what decides the slot; empty: any master, or */
+    unsigned     slot;                  /* ... that of this one: its number and one more */
     int64_t      within_us;             /* from now; 0: nobody waits: 5 s */
     bool         alone;                 /* it blocks (XREAD BLOCK): a connection for itself, and a
                                          * deadline behind what it blocks for */
@@ -123,6 +124,9 @@ struct redis_sub;
 struct redis_sub *redis_subscribe(struct redis *r, struct slice channel,
     void (*message)(void *arg, struct slice payload), void (*lost)(void *arg), void *arg);
 void redis_unsubscribe(struct redis_sub **sp);          /* leaves NULL; NULL is fine */
+
+/* Slots that keys are spread over: of a cluster 16384, else 1. */
+unsigned redis_slots(const struct redis *r);
 
 /* For /stats: each server that is known, once. state: "ok", or the cause for which it is not asked.
  * Commands that found no server (OPEN, FULL) are no server's. each must not call back. */

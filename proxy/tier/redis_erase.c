@@ -6,6 +6,8 @@
  *          the other, and judged as a reader would. What cannot be judged goes too: values of
  *          another version, damaged ones, and those whose position is not known here. DEL frees
  *          them at once; what Redis has written to its own files is for its operator.
+ *          A cluster is gone through slot by slot, wherever each is now, one server page by page.
+ *          What is put while a slot moves from one server to another may be passed over.
  * Threads  begun from any; runs on the first loop.
  */
 #include "tier/redis.h"
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 
 #define WITHIN_US INT64_C(5000000)      /* for each answer: nobody's request waits */
+#define SLOT_KEYS "1000000"             /* most of one slot: all */
 #define PATTERN_MAX (2 * RTIER_PREFIX_MAX + 8)
 
 struct rtier_erase {
@@ -23,6 +26,8 @@ struct rtier_erase {
     void              (*done)(void *arg, bool ok);
     void               *arg;
     bool                ok;
+    unsigned            slot;           /* of a cluster: which it is at, and one more; 0: one
+                                           server, its keys by pattern, and its cursor */
     char                pattern[PATTERN_MAX];
     size_t              pattern_n;
     struct buf          cursor;
@@ -125,21 +130,40 @@ on_value(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 /* ---- all of them ---------------------------------------------------------------------------- */
 
 static bool
-take_page(struct rtier_erase *e, const struct redis_reply *r)
+is_value(const struct rtier *r, struct slice key)
 {
-    if (r->type != REPLY_ARRAY || r->n != 2 || r->at[0]->type != REPLY_STRING ||
-        r->at[1]->type != REPLY_ARRAY)
+    return slice_starts(key, r->prefix) &&
+        slice_starts((struct slice){ key.p + r->prefix.n, key.n - r->prefix.n }, SLICE("o:"));
+}
+
+static bool
+take_keys(struct rtier_erase *e, const struct redis_reply *r)
+{
+    if (r->type != REPLY_ARRAY)
         return false;
-    e->cursor.n = e->keys.n = e->at = 0;
-    buf_adds(&e->cursor, r->at[0]->text);
-    for (size_t i = 0; i < r->at[1]->n; i++) {
-        struct slice key = r->at[1]->at[i]->text;
+    e->keys.n = e->at = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        struct slice key = r->at[i]->text;
         uint32_t n = (uint32_t)key.n;
 
+        if (!is_value(e->tier, key))
+            continue;
         buf_add(&e->keys, &n, sizeof n);
         buf_adds(&e->keys, key);
     }
-    return !e->cursor.failed && !e->keys.failed;
+    return !e->keys.failed;
+}
+
+static bool
+take_page(struct rtier_erase *e, const struct redis_reply *r)
+{
+    if (e->slot > 0)
+        return take_keys(e, r);
+    if (r->type != REPLY_ARRAY || r->n != 2 || r->at[0]->type != REPLY_STRING)
+        return false;
+    e->cursor.n = 0;
+    buf_adds(&e->cursor, r->at[0]->text);
+    return !e->cursor.failed && take_keys(e, r->at[1]);
 }
 
 static void
@@ -156,11 +180,24 @@ on_page(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 static void
 next_page(struct rtier_erase *e)
 {
-    struct slice argv[] = { SLICE("SCAN"), buf_slice(&e->cursor), SLICE("MATCH"),
+    char slot[20];
+    const struct slice scan[] = { SLICE("SCAN"), buf_slice(&e->cursor), SLICE("MATCH"),
         { e->pattern, e->pattern_n }, SLICE("COUNT"), SLICE("256") };
+    const struct slice list[] = { SLICE("CLUSTER"), SLICE("GETKEYSINSLOT"),
+        { slot, put_u64(slot, e->slot > 0 ? e->slot - 1 : 0) }, SLICE(SLOT_KEYS) };
+    const struct redis_command c = { .argv = e->slot > 0 ? list : scan,
+        .argc = e->slot > 0 ? NELEM(list) : NELEM(scan), .slot = e->slot, .within_us = WITHIN_US,
+        .done = on_page, .arg = e };
 
-    if (rtier_send(e->tier, argv, NELEM(argv), (struct slice){ 0 }, WITHIN_US, on_page, e) == NULL)
+    if (redis_send(e->tier->redis, &c, NULL) == NULL)
         over(e, false);
+}
+
+static bool
+was_last_page(const struct rtier_erase *e)
+{
+    return e->slot > 0 ? e->slot == redis_slots(e->tier->redis) :
+        slice_eq(buf_slice(&e->cursor), SLICE("0"));
 }
 
 static void
@@ -172,9 +209,10 @@ next_key(struct rtier_erase *e)
         argv[1] = this_key(e);
         if (rtier_send(e->tier, argv, 2, argv[1], WITHIN_US, on_value, e) == NULL)
             over(e, false);
-    } else if (slice_eq(buf_slice(&e->cursor), SLICE("0"))) {
+    } else if (was_last_page(e)) {
         over(e, true);
     } else {
+        e->slot += e->slot > 0;
         next_page(e);
     }
 }
@@ -184,6 +222,7 @@ on_begin(struct loop_msg *m)
 {
     struct rtier_erase *e = CONTAINER(m, struct rtier_erase, msg);
 
+    e->slot = redis_slots(e->tier->redis) > 1;
     buf_adds(&e->cursor, SLICE("0"));
     if (e->cursor.failed)
         over(e, false);

@@ -258,6 +258,29 @@ def test_an_answer_from_before_a_purge_that_is_stored_after_it_is_served_to_nobo
     assert [get(w, "/t/1").body for w in (c, b, a)] == [b"after"] * 3
 
 
+@pytest.mark.parametrize("what", [{"url": "http://shop.test/t/1"}, {"tags": ["item:1"]},
+                                  {"prefix": "/t/"}, {"pattern": "/t/?"}, {"groups": ["g"]},
+                                  {"route": "tagged"}, {"all": True},
+                                  {"url": "http://shop.test/t/1", "soft": True}])
+def test_a_value_from_before_a_purge_that_comes_into_redis_after_it_is_served_to_nobody(
+        origin, shared, redis, what):
+    Versions(origin, headers=[FRESH, ("Cache-Groups", '"g"')])
+    routes = [{"path": "/t/{id}", "name": "tagged", "tags": ["item:{id}"]}, {"path": "/**"}]
+    a, b, c = (shared(routes=routes) for _ in range(3))
+    get(a, "/t/1")
+    kept(a, 1)
+    (key,) = values(redis)
+    assert redis.call("COPY", key, "aside") == 1
+    assert b.api("POST", "/purge", what).status == 200
+    for i, w in enumerate((c, b, a)):
+        assert redis.call("COPY", "aside", key, "REPLACE") == 1
+        assert get(w, "/t/1").body == b"/t/1 v%d" % (i + 2)
+        kept(w, 1 + (w is a))
+    new = shared(routes=routes)         # it was not there when that was purged
+    redis.call("COPY", "aside", key, "REPLACE")
+    assert get(new, "/t/1").body == b"/t/1 v5"
+
+
 def test_a_value_that_a_paused_instance_stores_after_a_purge_is_served_to_nobody(
         origin, shared, redis):
     gate = origin.gate()
@@ -292,6 +315,22 @@ def test_what_is_stored_right_behind_a_purge_is_of_use_to_others(origin, shared)
     assert r.body == get(a, "/w").body
 
 
+def test_what_a_write_leaves_is_of_use_to_others(origin, shared):
+    def answer(req, conn):
+        conn.respond(200, [FRESH, ("Content-Location", req.path)],
+                     b"new" if req.method == "PUT" else b"old")
+    origin.on("*", answer)
+    routes = [{"path": "/**", "policy": "write-through"}]
+    a, b = shared(routes=routes), shared(routes=routes)
+    for i in range(10):
+        get(a, "/w%d" % i)
+        kept(a, 2 * i + 1)
+        assert a.request("PUT", "/w%d" % i, HOST, b"new").status == 200
+        kept(a, 2 * i + 2)
+        r = get(b, "/w%d" % i)
+        assert (r.body, r.cache_status.detail) == (b"new", "REDIS"), r
+
+
 def test_erase_takes_the_bytes_out_of_redis(origin, shared, redis):
     secret = b"licensed-%d" % os.getpid()
     origin.on("/l", headers=[FRESH], body=secret)
@@ -306,6 +345,49 @@ def test_erase_takes_the_bytes_out_of_redis(origin, shared, redis):
     left = [redis.call("GET", k) for k in values(redis)]
     assert len(left) == 1 and "kept" in left[0]
     assert get(b, "/keep").cache_status.detail == "REDIS"
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Three masters that have a part of the slots each."""
+    servers = []
+    for i in range(3):
+        directory = tmp_path / ("node%d" % i)
+        directory.mkdir()
+        servers.append(Redis(str(directory), "--cluster-enabled", "yes",
+                             "--cluster-announce-ip", "127.0.0.1"))
+    for i, s in enumerate(servers):
+        s.call("CLUSTER", "ADDSLOTSRANGE", i * 5462, min(16383, i * 5462 + 5461))
+        s.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+    for s in servers[1:]:
+        s.call("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+    eventually(lambda: all("cluster_state:ok" in s.call("CLUSTER", "INFO") and
+                           "cluster_known_nodes:3" in s.call("CLUSTER", "INFO") for s in servers),
+               timeout=3 * TIMEOUT)
+    yield servers
+    for s in servers:
+        s.end()
+
+
+def test_a_cluster_is_shared_fetches_once_and_is_erased(origin, shared, cluster):
+    origin.on("*", lambda req, conn: conn.respond(
+        200, [FRESH, ("Vary", "X-V")], b"%s %s" % (req.path.encode(), req.header("X-V").encode())))
+    a, b = (shared(cluster[i], cluster=True) for i in range(2))
+    asked = [("/c%d" % i, ("X-V", v)) for i in range(12) for v in "xy"]
+    for path, v in asked:
+        get(a, path, v)
+    kept(a, len(asked))
+    for path, v in asked:
+        r = get(b, path, v)
+        assert (r.body.decode(), r.cache_status.detail) == ("%s %s" % (path, v[1]), "REDIS")
+    assert len(origin.requests) == len(asked)
+    assert a.metric("weir_redis_leases_total") == len(asked)
+    assert all(values(s) for s in cluster)
+    assert failures(a, "cluster") == failures(b, "cluster") == 0
+    r = b.api("POST", "/purge", {"prefix": "http://shop.test/c1", "erase": True})
+    assert r.json()["erased"] is True, r.body
+    left = [k for s in cluster for k in values(s) if k.count(":") == 3]
+    assert len(left) == 2 * 9           # of /c0 and /c2 to /c9
 
 
 # ---- values that are none ---------------------------------------------------------------------
@@ -688,7 +770,7 @@ def test_disk_and_redis_are_asked_in_turn(origin, weir, redis):
     kept(a, 1)
     eventually(lambda: a.stats()["tiers"]["disk"]["queued_bytes"] == 0)
     assert get(b, "/both").cache_status.detail == "REDIS"
-    a.kill()
+    assert a.stop() == 0
     a.start()
     eventually(lambda: holds(a))
     assert get(a, "/both").cache_status.detail == "DISK"
