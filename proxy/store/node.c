@@ -52,7 +52,7 @@ node_new(const struct store_parts *p, struct tag **tags, size_t ntags, struct bo
     n->vary_n = (uint16_t)p->vary.n;
     n->variant_n = (uint32_t)p->variant.n;
     n->ntags = (uint16_t)ntags;
-    n->soft = p->soft;
+    n->soft = p->soft ? (p->doubt ? NODE_DOUBT : NODE_SOFT) : 0;
     if (ntags > 0)
         memcpy(node_tags(n), tags, ntags * sizeof *tags);
     at = append((char *)n + start, p->key->bytes);

@@ -197,7 +197,7 @@ struct store_parts {
     struct forms **forms;           /* store_freshen: of its content; taken over, to NULL, with what
                                        is STORED; may be NULL */
     bool regroup;                   /* store_freshen: these groups, instead of those that it had */
-    bool soft;                      /* store_put: stale from the first, by a soft purge before
+    bool soft, doubt;               /* store_put: stale from the first, by such a purge before
                                        `stamp` */
 };
 /* With a rule as http_search_rule has it p is to be stored for all URLs that the rule calls equal:

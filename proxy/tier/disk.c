@@ -203,8 +203,8 @@ make(const struct tier_options *o, struct store *s)
 static void
 on_purge(void *arg, const struct store_purge *p, uint64_t seq)
 {
-    const struct ring_entry e = { .kind = (uint8_t)p->kind, .soft = p->soft, .id = p->id,
-        .seq = seq, .text = p->text };
+    const struct ring_entry e = { .kind = (uint8_t)p->kind, .id = p->id, .seq = seq,
+        .soft = p->soft ? (p->doubt ? TIER_DOUBT : TIER_SOFT) : TIER_FIRM, .text = p->text };
     struct disk *d = arg;
 
     pthread_mutex_lock(&d->mtx);

@@ -65,7 +65,7 @@ void index_touch(struct disk_index *x, uint32_t id, uint64_t key);      /* any t
 #define RING_DROP 255                   /* a kind beside enum store_purge_kind */
 struct ring_entry {
     uint8_t      kind;
-    bool         soft;
+    uint8_t      soft;                  /* enum tier_soft; FIRM: it goes */
     uint64_t     id;                    /* PURGE_ROUTE; DROP: the key's hash */
     uint64_t     seq;                   /* the purge's; DROP: that of the object's response_ms */
     struct slice text;                  /* of ring_next: good until ring_free */
@@ -116,7 +116,7 @@ uint64_t ring_end(const struct ring *r);            /* where the next will be pu
     X(W_DEL,       "DELETE FROM objects WHERE id = ?1") \
     X(W_DEL_VALUE, "DELETE FROM content WHERE id = ?1") \
     X(W_DEL_TAG,   "DELETE FROM tags WHERE hash = ?1 AND id = ?2") \
-    X(W_SOFTEN,    "UPDATE objects SET soft = 1 WHERE id = ?1") \
+    X(W_SOFTEN,    "UPDATE objects SET soft = max(soft, ?2) WHERE id = ?1") \
     X(W_VARIANTS,  "SELECT id, variant, at FROM objects WHERE key = ?1 ORDER BY at DESC") \
     X(W_BY_KEY,    "SELECT id FROM objects WHERE key = ?1") \
     X(W_BY_TAG,    "SELECT id FROM tags WHERE hash = ?1") \

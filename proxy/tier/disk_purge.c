@@ -10,11 +10,11 @@
  */
 #include "tier/disk.h"
 
-struct row { uint32_t id; bool soft; };
+struct row { uint32_t id; enum tier_soft soft; };
 struct found { struct disk *d; struct buf rows; };
 
 static void
-note(struct found *f, sqlite3_stmt *st, bool soft)
+note(struct found *f, sqlite3_stmt *st, enum tier_soft soft)
 {
     struct row r = { .id = (uint32_t)sqlite3_column_int64(st, 0), .soft = soft };
 
@@ -29,7 +29,7 @@ ended(sqlite3_stmt *st, int rc)
 }
 
 static int
-find(struct found *f, int statement, uint64_t what, bool soft)
+find(struct found *f, int statement, uint64_t what, enum tier_soft soft)
 {
     sqlite3_stmt *st = f->d->st[statement];
     int rc;
@@ -40,8 +40,8 @@ find(struct found *f, int statement, uint64_t what, bool soft)
     return ended(st, rc);
 }
 
-/* A drop is of one response, and of what is no newer and would have made way for it: of its variant,
- * and, where either has no Vary, of any. */
+/* A drop is of one response, and of what is no newer and would have made way for it: of its
+ * variant, and, where either has no Vary, of any. */
 static int
 find_dropped(struct found *f, const struct ring_entry *e)
 {
@@ -57,24 +57,24 @@ find_dropped(struct found *f, const struct ring_entry *e)
 
         if ((variant == 0 || theirs == 0 || theirs == variant) &&
             sqlite3_column_int64(st, 2) <= (int64_t)e->seq)
-            note(f, st, false);
+            note(f, st, TIER_FIRM);
     }
     return ended(st, rc);
 }
 
-/* Does any of them match? *soft: but none that is hard. */
+/* Does any of them match? *soft: but none that is hard; the most of those. */
 static bool
-matches(const struct ring_entry *e, size_t n, struct slice url, bool *soft)
+matches(const struct ring_entry *e, size_t n, struct slice url, enum tier_soft *soft)
 {
     bool found = false;
 
-    *soft = true;
-    for (size_t i = 0; i < n && *soft; i++) {
+    *soft = TIER_SOFT;
+    for (size_t i = 0; i < n && *soft != TIER_FIRM; i++) {
         const struct store_purge p = { .kind = e[i].kind, .text = e[i].text };
 
         if (p.kind == STORE_PURGE_ALL || store_purge_matches(&p, url)) {
             found = true;
-            *soft = e[i].soft;
+            *soft = e[i].soft == TIER_FIRM || e[i].soft > *soft ? e[i].soft : *soft;
         }
     }
     return found;
@@ -89,7 +89,7 @@ find_by_url(struct found *f, const struct ring_entry *e, size_t n)
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct slice url = { (const char *)sqlite3_column_blob(st, 1),
             (size_t)sqlite3_column_bytes(st, 1) };
-        bool soft;
+        enum tier_soft soft;
 
         if (matches(e, n, url, &soft))
             note(f, st, soft);
@@ -125,9 +125,10 @@ disk_purge_scans(const struct ring_entry *e)
 }
 
 static int
-soften(struct disk *d, uint32_t id)
+soften(struct disk *d, uint32_t id, enum tier_soft to)
 {
     sqlite3_bind_int64(d->st[W_SOFTEN], 1, id);
+    sqlite3_bind_int(d->st[W_SOFTEN], 2, (int)to);
     d->txn_pages++;
     return disk_write_step(d, W_SOFTEN);
 }
@@ -145,7 +146,7 @@ disk_purge_apply(struct disk *d, const struct ring_entry *e, size_t n)
 
         memcpy(&row, f.rows.p + at, sizeof row);
         if ((rc = disk_write_split(d)) == SQLITE_OK)
-            rc = row.soft ? soften(d, row.id) : disk_row_remove(d, row.id);
+            rc = row.soft != TIER_FIRM ? soften(d, row.id, row.soft) : disk_row_remove(d, row.id);
     }
     buf_free(&f.rows);
     return rc;

@@ -66,7 +66,7 @@ spend(struct disk *d, uint32_t id)
 
 static bool
 promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in,
-    const struct state *at, bool soft)
+    const struct state *at, enum tier_soft soft)
 {
     struct object *o = NULL;
     struct value v;
@@ -88,7 +88,7 @@ promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in,
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-struct rows { uint32_t id[DISK_VARIANTS]; bool soft[DISK_VARIANTS]; size_t n; };
+struct rows { uint32_t id[DISK_VARIANTS]; enum tier_soft soft[DISK_VARIANTS]; size_t n; };
 
 static int
 find_rows(struct disk_reader *r, uint64_t key, struct rows *rows)
@@ -100,7 +100,7 @@ find_rows(struct disk_reader *r, uint64_t key, struct rows *rows)
     sqlite3_bind_int64(st, 1, (int64_t)key);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW && rows->n < DISK_VARIANTS) {
         rows->id[rows->n] = (uint32_t)sqlite3_column_int64(st, 0);
-        rows->soft[rows->n++] = sqlite3_column_int(st, 1) != 0;
+        rows->soft[rows->n++] = (enum tier_soft)sqlite3_column_int(st, 1);
     }
     sqlite3_reset(st);
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
@@ -108,7 +108,7 @@ find_rows(struct disk_reader *r, uint64_t key, struct rows *rows)
 
 static int
 read_row(struct disk_reader *r, const struct disk_ask *a, uint32_t id, const struct state *at,
-    bool soft, bool *found)
+    enum tier_soft soft, bool *found)
 {
     sqlite3_stmt *st = r->st[R_VALUE];
     int rc;

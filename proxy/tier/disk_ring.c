@@ -242,7 +242,8 @@ ring_next(struct ring *r, uint64_t *at, struct ring_entry *e)
     first = h->size - *at % h->size < sizeof eh ? h->size - *at % h->size : sizeof eh;
     memcpy(&eh, bytes_at(r, *at), first);
     memcpy((char *)&eh + first, bytes_at(r, *at + first), sizeof eh - first);
-    *e = (struct ring_entry){ .kind = eh.kind, .soft = eh.soft != 0, .id = eh.id, .seq = eh.seq };
+    *e = (struct ring_entry){ .kind = eh.kind, .id = eh.id, .seq = eh.seq,
+        .soft = eh.soft <= TIER_DOUBT ? eh.soft : TIER_FIRM };
     if (span(eh.n) <= h->put - *at && eh.n <= h->size)
         e->text = text_at(r, *at + sizeof eh, eh.n);
     if (e->text.p == NULL)              /* not what was written, or memory is out: all goes */

@@ -205,8 +205,8 @@ purges_wait(struct disk *d)
     return wait;
 }
 
-/* They are written, and no longer queued, when the transaction is committed. Else what they replaced
- * is there again, and is to go without them. */
+/* They are written, and no longer queued, when the transaction is committed. Else what they
+ * replaced is there again, and is to go without them. */
 static int
 do_puts(struct disk *d)
 {

@@ -26,7 +26,7 @@ is_there(struct store *s, const struct key *k, const struct value *v)
 }
 
 bool
-tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft,
+tier_promote(struct store *s, const struct value *v, uint64_t stamp, enum tier_soft soft,
     struct object **out)
 {
     struct value_parts vp;
@@ -36,7 +36,8 @@ tier_promote(struct store *s, const struct value *v, uint64_t stamp, bool soft,
     if (is_there(s, &vp.key, v))
         return true;
     vp.p.stamp = stamp;
-    vp.p.soft = soft;
+    vp.p.soft = soft != TIER_FIRM;
+    vp.p.doubt = soft == TIER_DOUBT;
     if ((vp.p.body = body_new(v->body.n)) == NULL)
         return false;
     if (body_append(vp.p.body, v->body) == -1) {

@@ -304,7 +304,7 @@ promote(struct read *r, const struct value *v)
     uint64_t stamp;
 
     if (rtier_left_ms(&v->meta, now) <= 0 || !store_stamp_of(r->side->tier->store, at, &stamp) ||
-        !tier_promote(r->side->tier->store, v, stamp, false, NULL))
+        !tier_promote(r->side->tier->store, v, stamp, TIER_FIRM, NULL))
         return false;
     r->promoted = true;
     return sem_age_ms(&v->meta, now) < v->meta.lifetime_ms;

@@ -184,6 +184,36 @@ what_was_softly_purged_comes_back_stale(void **state)
     }
 }
 
+static void
+note_doubt(void *arg, const struct object *o, struct slice vary, bool soft)
+{
+    struct bench *b = ((void **)arg)[0];
+    bool *doubt = ((void **)arg)[1];
+
+    (void)vary;
+    *doubt = soft && store_doubts(b->s, o, wall_ms());
+}
+
+/* Nobody's leave to serve stale was given to that. */
+static void
+what_was_in_doubt_comes_back_in_doubt(void **state)
+{
+    const struct store_purge all = { .kind = STORE_PURGE_ALL, .soft = true, .doubt = true };
+    struct bench *b = *state;
+    struct store_purged r;
+    struct test_key k;
+    bool doubt = false;
+
+    KEEP(b, .key = "http://h/a", .body = "a");
+    settle(b);
+    assert_int_equal(store_purge(b->s, &all, &r), 0);
+    purge(b->s, STORE_PURGE_PREFIX, "http://h/", true);
+    forget_memory(b);
+    assert_int_equal(ask(b, "http://h/a"), FOUND);
+    store_each(b->s, key_fill(&k, "http://h/a"), note_doubt, (void *[]){ b, &doubt });
+    assert_true(doubt);
+}
+
 /* They are looked for together: what one means must not be taken for another's. */
 static void
 many_purges_at_once_are_each_what_they_are(void **state)
@@ -245,7 +275,7 @@ what_memory_drops_goes_from_the_disk_too(void **state)
     assert_int_not_equal(ask(b, "http://h/a"), FOUND);
 }
 
-/* Memory has a response without Vary, which the disk does not keep: all variants made way for it. */
+/* Memory has a response without Vary, which the disk does not keep: all variants made way. */
 static void
 what_is_not_kept_takes_along_what_it_replaced(void **state)
 {
@@ -463,6 +493,7 @@ main(void)
         BENCH(what_nobody_could_use_any_more_is_not_found_and_removed),
         BENCH(each_kind_of_purge_removes_what_it_matches_and_nothing_else),
         BENCH(what_was_softly_purged_comes_back_stale),
+        BENCH(what_was_in_doubt_comes_back_in_doubt),
         BENCH(many_purges_at_once_are_each_what_they_are),
         BENCH(what_a_purge_has_forbidden_is_not_written),
         BENCH(what_came_before_the_clock_was_set_back_is_not_found),
