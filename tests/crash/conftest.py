@@ -13,7 +13,8 @@ spec = importlib.util.spec_from_file_location(
     "scenario_fixtures", os.path.join(SCENARIO, "conftest.py"))
 scenario_fixtures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(scenario_fixtures)
-origin, origins, weir = (getattr(scenario_fixtures, name) for name in ("origin", "origins", "weir"))
+origin, origins, weir, redis = (
+    getattr(scenario_fixtures, name) for name in ("origin", "origins", "weir", "redis"))
 
 import kit  # noqa: E402
 

@@ -858,10 +858,10 @@ class Redis:
         redis.kill(); redis.start()     # with what it has on disk; start(empty=True): without
     """
 
-    def __init__(self, directory, *options):
-        self.directory, self.port = directory, free_port()
-        self.url = "redis://127.0.0.1:%d" % self.port
-        self.options = options
+    def __init__(self, directory, *options, host="127.0.0.1", under=()):
+        self.directory, self.host, self.port = directory, host, free_port()
+        self.url = "redis://%s:%d" % (host, self.port)
+        self.options, self.under = options, under   # under: what execs it
         self.process = None
         self.start()
 
@@ -870,7 +870,7 @@ class Redis:
             shutil.rmtree(os.path.join(self.directory, "appendonlydir"), ignore_errors=True)
         with open(os.path.join(self.directory, "log"), "ab") as log:
             self.process = subprocess.Popen(
-                ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                [*self.under, "redis-server", "--port", str(self.port), "--bind", self.host, "--save", "",
                  "--appendonly", "yes", "--appendfsync", "always", "--dir", self.directory,
                  *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         eventually(self.answers, message="redis-server did not answer")
@@ -884,7 +884,7 @@ class Redis:
 
     def call(self, *words):
         """One command on a connection of its own; its reply. An error is raised."""
-        with socket.create_connection(("127.0.0.1", self.port), TIMEOUT) as s:
+        with socket.create_connection((self.host, self.port), TIMEOUT) as s:
             words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
             s.sendall(b"*%d\r\n" % len(words) + b"".join(
                 b"$%d\r\n%s\r\n" % (len(w), w) for w in words))

@@ -1,0 +1,142 @@
+"""What clients of a fleet saw, and whether they may have.
+
+A history is a list of operations, each with the moments at which its client began it and had its
+end (one clock for all). Every URL has a version, which only grows; a change (a purge, or a write
+through the data plane) makes that of some URLs at least so large before it is sent.
+
+What is demanded of each answer: it is of no older version than
+    at home       any change that the same instance had acknowledged before the answer's request began
+    everywhere    any change that was in force everywhere by then:
+                  a purge that was answered 200, from its answer on;
+                  one that was answered 202 because instances were missing, a lease later;
+                  anything else that was acknowledged (202 while Redis was not heard, writes), when a
+                  later purge at the same instance is: they go out in order. A write without any
+                  fault at its instance or at Redis meanwhile: after the lease, and GRACE, which
+                  is for machines that let processes wait.
+It is not asked whether the answer was stored: a version is read at the origin after the request
+came there, so what was fetched or validated for the client cannot be older, and what was fetched
+for another before the change is as stale as what was stored. kinds() tells them for the reader.
+"""
+import bisect
+import collections
+
+Read = collections.namedtuple("Read", "instance url start end version kind")
+# life: the instance's number of starts; versions: {url: version}; outcome: DONE ...
+Change = collections.namedtuple("Change", "what instance life versions start end outcome")
+# who: the instances, or REDIS, that it is done to, from its beginning until all was well again.
+Fault = collections.namedtuple("Fault", "what who start end")
+Violation = collections.namedtuple("Violation", "read change since")
+
+DONE, MISSING, WAITING, WRITTEN = "done", "missing", "waiting", "written"
+UNKNOWN = "unknown"                              # no answer came: it may have happened, or may yet
+REDIS = "redis"
+GRACE = 1.0
+
+
+class Floor:
+    """The least version that is due at a moment: what add() said, whatever order it was said in."""
+
+    def __init__(self):
+        self.claims = []                         # (since, version, change)
+        self.times, self.best = [], []
+
+    def add(self, since, version, change):
+        self.claims.append((since, version, change))
+
+    def seal(self):
+        self.claims.sort(key=lambda c: c[0])
+        for claim in self.claims:
+            self.times.append(claim[0])
+            last = self.best[-1] if self.best else None
+            self.best.append(claim if last is None or claim[1] > last[1] else last)
+
+    def at(self, moment):
+        """The claim that is largest of those from before the moment, or None."""
+        i = bisect.bisect_left(self.times, moment)
+        return self.best[i - 1] if i else None
+
+
+def settled(changes, lease):
+    """{(instance, life): ([start, ...], [the earliest that a purge begun then or later was in force
+    everywhere, ...])}"""
+    lives = collections.defaultdict(list)
+    for c in changes:
+        if c.outcome in (DONE, MISSING):
+            lives[c.instance, c.life].append((c.start, c.end + (lease if c.outcome == MISSING else 0)))
+    found = {}
+    for life, reports in lives.items():
+        reports.sort()
+        times = [t for _, t in reports]
+        for i in range(len(times) - 2, -1, -1):
+            times[i] = min(times[i], times[i + 1])
+        found[life] = [s for s, _ in reports], times
+    return found
+
+
+def everywhere(change, reports, faults, lease, grace):
+    """From when on the change is in force at every instance, or None."""
+    found = []
+    if change.outcome in (DONE, MISSING):
+        found.append(change.end + (lease if change.outcome == MISSING else 0))
+    starts, times = reports.get((change.instance, change.life), ((), ()))
+    i = bisect.bisect_left(starts, change.end)
+    if i < len(times):
+        found.append(times[i])
+    until = change.end + lease + grace
+    if change.outcome == WRITTEN and not any(
+            f.start <= until and f.end >= change.start and {change.instance, REDIS} & set(f.who)
+            for f in faults):
+        found.append(until)
+    return min(found, default=None)
+
+
+def violations(history, lease, grace=GRACE):
+    """The answers that are older than they may be."""
+    changes = [o for o in history if isinstance(o, Change) and o.outcome != UNKNOWN]
+    faults = [o for o in history if isinstance(o, Fault)]
+    reports = settled(changes, lease)
+    floors = collections.defaultdict(Floor)      # (instance, or None for all; url)
+    for c in changes:
+        since = everywhere(c, reports, faults, lease, grace)
+        for url, version in c.versions.items():
+            floors[c.instance, url].add(c.end, version, c)
+            if since is not None:
+                floors[None, url].add(since, version, c)
+    for floor in floors.values():
+        floor.seal()
+    found = []
+    for r in history:
+        if not isinstance(r, Read):
+            continue
+        due = [floors[key].at(r.start) for key in ((r.instance, r.url), (None, r.url))
+               if key in floors]
+        due = max((d for d in due if d is not None), key=lambda d: d[1], default=None)
+        if due is not None and r.version < due[1]:
+            found.append(Violation(r, due[2], due[0]))
+    return found
+
+
+def kinds(history):
+    """How many operations there are of each kind, for people."""
+    count = collections.Counter()
+    for o in history:
+        count[type(o).__name__.lower() + " " + (
+            o.kind if isinstance(o, Read) else o.outcome if isinstance(o, Change) else o.what)] += 1
+    return dict(sorted(count.items()))
+
+
+def story(history, violation):
+    """What led to it, in the order of the ends."""
+    read, change, since = violation
+    lines = ["%s gave version %d of %s, asked at %.4f: version %d is due from %.4f on" % (
+        read.instance, read.version, read.url, read.start, change.versions[read.url], since)]
+    begin, end = min(change.start, read.start) - 1.0, read.end
+    for o in sorted(history, key=lambda o: o.end):
+        of_url = isinstance(o, Fault) or read.url in (
+            (o.url,) if isinstance(o, Read) else o.versions)
+        if of_url and o.end >= begin and o.start <= end:
+            lines.append("%s %.4f-%.4f %s" % ("=>" if o in (read, change) else "  ", o.start, o.end, (
+                "%s reads %d, %s" % (o.instance, o.version, o.kind) if isinstance(o, Read) else
+                "%s.%d %s: %d, %s" % (o.instance, o.life, o.what, o.versions[read.url], o.outcome)
+                if isinstance(o, Change) else "fault: %s %s" % (o.what, " ".join(o.who)))))
+    return "\n".join(lines)
