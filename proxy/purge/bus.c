@@ -394,6 +394,7 @@ bus_free(struct bus *b)
     free(b->stream);
     free(b->members);
     free(b->live);
+    free(b->since);
     if (b->saved_fd != -1)
         close(b->saved_fd);
     pthread_mutex_destroy(&b->mtx);
@@ -417,6 +418,7 @@ bus_new(const struct conf *c, struct store *s)
     b->stream = joined(c->redis_prefix, "purges");
     b->members = joined(c->redis_prefix, "instances");
     b->live = joined(c->redis_prefix, "live:");
+    b->since = joined(c->redis_prefix, "since");
     b->kick.run = run_kick;
     make_id(b);
     queue_init(&b->queue, s, WAITING_MAX, WAITING_BYTES);
@@ -456,7 +458,7 @@ bus_open(const struct conf *c, struct store *s, struct err *e)
 
     *e = asked == -1 ? *e : (struct err){ 0 };
     if (p == NULL || (asked == 1 && (b == NULL || b->stream == NULL || b->members == NULL ||
-        b->live == NULL)))
+        b->live == NULL || b->since == NULL)))
         err_set(e, ENOMEM, "purge bus: out of memory");
     else if (asked == 1 && saved_open(b, c->cache_disk_path, e) == 0 &&
         (b->loop = loop_new(0, e)) != NULL) {

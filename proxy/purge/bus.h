@@ -117,7 +117,7 @@ struct bus_ask {
         char id[96];
     }               *members;           /* owned; others than this instance */
     size_t           nmembers, outstanding;
-    struct redis_ask *list;
+    struct redis_ask *list, *since;
     bool             listed;
     const char      *why;               /* NULL: Redis answered */
     struct bus_answer answer;
@@ -133,6 +133,7 @@ struct round {                          /* bus_lease.c */
     bool             failed;
     const char      *why;
     int64_t          sent_us;           /* before the lease was set */
+    uint64_t         now_ms;            /* the server's clock, before that */
     struct store_position at;           /* the reader, when the stream was looked at */
     uint64_t         count;
     bool             exists, present;   /* the stream; the entry at `at` */
@@ -149,7 +150,7 @@ struct bus {
     pthread_t        thread;
     struct bus_queue queue;
     char             id[96];
-    char            *stream, *members, *live;       /* owned: names of keys; live: its beginning */
+    char            *stream, *members, *live, *since;   /* owned: of keys; live: its beginning */
     int64_t          lease_us;
     bool             serve;             /* goes on serving without a lease */
     atomic_bool      kicked;
@@ -173,6 +174,8 @@ struct bus {
     struct timer     round_timer, trust_timer, send_timer;
     int64_t          retry_us;          /* the next pause after a failure */
     int64_t          held_until_us;     /* the lease; 0: none */
+    uint64_t         since_ms;          /* since when this Redis has known of instances */
+    int64_t          complete_us;       /* from then on it knows all who hold a lease */
     bool             held;              /* by this process, at any time */
     bool             lost;              /* it was said that the lease is lost */
     TAILQ_HEAD(, bus_ask) asks;

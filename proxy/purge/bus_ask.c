@@ -4,7 +4,8 @@
  * Model    once the purge has a place in the stream, those who hold a lease are listed, and what
  *          each says that it has applied (PREFIXlive:ID) is read until all say the place or more,
  *          or the asker's time is over. Whoever's lease has ended is not waited for: it trusts
- *          nothing that it stored (bus_lease.c). At home a purge is in force before anybody asks.
+ *          nothing that it stored (bus_lease.c). Last it is made sure that all this came from a
+ *          Redis that knows everybody (PREFIXsince). At home it is in force before anybody asks.
  *          An id is that of the entry, and any instance can tell of it; that of a purge which has
  *          no place yet is INSTANCE.SEQUENCE, and that instance alone can.
  * Threads  made and answered on the asker's loop, worked on by the bus's.
@@ -49,6 +50,7 @@ static void
 leave(struct bus_ask *a)
 {
     redis_cancel(&a->list);
+    redis_cancel(&a->since);
     for (size_t i = 0; i < a->nmembers; i++)
         redis_cancel(&a->members[i].get);
     timer_fini(&a->timer);
@@ -129,23 +131,58 @@ within(const struct bus_ask *a)
     return left > ANSWER_US ? left : ANSWER_US;
 }
 
+static bool
+missing(const struct bus_ask *a)
+{
+    bool found = missing_here(a);
+
+    for (size_t i = 0; i < a->nmembers; i++)
+        found |= a->members[i].live && !a->members[i].has;
+    return found;
+}
+
+static void
+again(struct bus_ask *a)
+{
+    timer_set(&a->timer, a->pause_us);
+    a->pause_us = a->pause_us * 2 < PAUSE_MOST_US ? a->pause_us * 2 : PAUSE_MOST_US;
+}
+
+/* It was asked after all else: what was lost before is seen here. */
+static void
+on_since(void *arg, enum redis_cause cause, const struct redis_reply *r)
+{
+    struct bus_ask *a = arg;
+    uint64_t since;
+
+    a->since = NULL;
+    if (cause != REDIS_OK)
+        answer(a, BUS_UNKNOWN, redis_cause_name(cause));
+    else if (r->type == REPLY_STRING && slice_u64(r->text, &since) && since == a->b->since_ms &&
+        now_us() >= a->b->complete_us)
+        answer(a, missing(a) ? BUS_MISSING : BUS_DONE, NULL);
+    else if (now_us() < a->until_us)
+        a->listed = false, again(a);
+    else
+        answer(a, BUS_UNKNOWN, "Redis has not known the instances for a lease yet");
+}
+
 static void
 all_in(struct bus_ask *a)
 {
-    bool missing = missing_here(a);
+    struct slice get[] = { SLICE("GET"), slice_of(a->b->since) };
 
     if (a->why != NULL) {
         answer(a, BUS_UNKNOWN, a->why);
-        return;
+    } else if (missing(a) && now_us() < a->until_us) {
+        again(a);
+    } else if (a->back == NULL) {
+        answer(a, missing(a) ? BUS_MISSING : BUS_DONE, NULL);
+    } else {
+        a->since = bus_send(a->b, get, NELEM(get), within(a), on_since, a);
+        if (a->since == NULL)
+            answer(a, BUS_UNKNOWN, "Redis cannot be asked");
     }
-    for (size_t i = 0; i < a->nmembers; i++)
-        missing |= a->members[i].live && !a->members[i].has;
-    if (!missing || now_us() >= a->until_us) {
-        answer(a, missing ? BUS_MISSING : BUS_DONE, NULL);
-        return;
-    }
-    timer_set(&a->timer, a->pause_us);
-    a->pause_us = a->pause_us * 2 < PAUSE_MOST_US ? a->pause_us * 2 : PAUSE_MOST_US;
 }
 
 static void
@@ -203,6 +240,8 @@ on_list(void *arg, enum redis_cause cause, const struct redis_reply *r)
         answer(a, BUS_UNKNOWN, redis_cause_name(cause == REDIS_OK ? REDIS_PROTOCOL : cause));
         return;
     }
+    free(a->members);
+    a->nmembers = 0;
     a->members = calloc(r->n + 1, sizeof *a->members);
     for (size_t i = 0; a->members != NULL && i < r->n; i++) {
         struct member *m = &a->members[a->nmembers];

@@ -4,8 +4,9 @@
  * Model    a round, each third of the lease:
  *            1. the server's clock is read (TIME);
  *            2. PREFIXinstances gets the instance, with that clock's time, then PREFIXlive:ID is
- *               set to the position that was applied, to end after the lease (PX);
- *            3. once both are done, the stream is looked at: its last entry L, how many entries
+ *               set to the position that was applied, to end after the lease (PX); PREFIXsince is
+ *               set to that time, unless it is there;
+ *            3. once all are done, the stream is looked at: its last entry L, how many entries
  *               were ever added, and whether the entry that was applied last is still there;
  *            4. when everything up to L was applied, what is stored is trusted until the time at
  *               which 2 was sent plus the lease (a little less: clocks do not run alike).
@@ -35,6 +36,10 @@
  * Redis down for all: within the lease everybody serves from memory as before. Then, by
  *          `lease_lost`, each validates, or each goes on serving and purges work at home alone.
  *          Purges wait and are sent when Redis is back.
+ * Since    a Redis that lost its data lost who is live as well: who held a lease then may trust
+ *          what it stored to its end, and be in no list. So nobody is said to have applied a purge
+ *          before PREFIXsince is older than a lease (bus_ask.c): by then all are listed again, or
+ *          trust nothing. The same holds for a Redis that is new.
  * Threads  the bus's.
  */
 #include "purge/bus.h"
@@ -381,21 +386,43 @@ on_leased(void *arg, enum redis_cause cause, const struct redis_reply *reply)
     on_set(arg, 1, cause);
 }
 
+/* The list of who is live is whole a lease after its first entry. */
+static void
+on_since(void *arg, enum redis_cause cause, const struct redis_reply *reply)
+{
+    struct bus *b = arg;
+    uint64_t since = b->round.now_ms;
+
+    if (cause == REDIS_OK && reply->type != REPLY_NIL && (reply->type != REPLY_STRING ||
+        !slice_u64(reply->text, &since)))
+        cause = REDIS_PROTOCOL;
+    if (cause == REDIS_OK && since != b->since_ms) {
+        uint64_t age_ms = b->round.now_ms > since ? b->round.now_ms - since : 0;
+        int64_t left = b->lease_us / 1000 - (int64_t)(age_ms < MEMBER_KEPT_MS ? age_ms :
+            MEMBER_KEPT_MS);
+
+        b->since_ms = since;
+        b->complete_us = now_us() + (left > 0 ? left * MS_US : 0);
+    }
+    on_set(b, 2, cause);
+}
+
 static void
 on_time(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 {
     struct bus *b = arg;
-    uint64_t seconds = 0;
-    char now[24], old[24], at[BUS_ID_MAX], lease[24];
+    uint64_t seconds = 0, us = 0;
+    char now[24], ms[24], old[24], at[BUS_ID_MAX], lease[24];
     struct buf live = { 0 };
 
-    if (cause == REDIS_OK && (reply->type != REPLY_ARRAY || reply->n < 1 ||
-        !slice_u64(reply->at[0]->text, &seconds)))
+    if (cause == REDIS_OK && (reply->type != REPLY_ARRAY || reply->n < 2 ||
+        !slice_u64(reply->at[0]->text, &seconds) || !slice_u64(reply->at[1]->text, &us)))
         cause = REDIS_PROTOCOL;
     if (!came(b, 0, cause))
         return;
     b->round.step = ROUND_SET;
     b->round.sent_us = now_us();
+    b->round.now_ms = seconds * 1000 + us / 1000;
     buf_addz(&live, b->live);
     buf_addz(&live, b->id);
     struct slice members = slice_of(b->members), id = slice_of(b->id);
@@ -404,11 +431,13 @@ on_time(void *arg, enum redis_cause cause, const struct redis_reply *reply)
         { lease, put_u64(lease, (uint64_t)b->lease_us / 1000) } };
     struct slice trim[] = { SLICE("XTRIM"), slice_of(b->stream), SLICE("MAXLEN"), SLICE("~"),
         SLICE(ENTRIES_MAX) };
+    struct slice since[] = { SLICE("SET"), slice_of(b->since), { ms, put_u64(ms, b->round.now_ms) },
+        SLICE("NX"), SLICE("GET") };
     struct slice forget[] = { SLICE("ZREMRANGEBYSCORE"), members, SLICE("-inf"),
         { old, put_u64(old, seconds * 1000 - MEMBER_KEPT_MS) } };
 
     if (live.failed || !ask(b, 0, list, NELEM(list), on_listed) ||
-        !ask(b, 1, set, NELEM(set), on_leased))
+        !ask(b, 1, set, NELEM(set), on_leased) || !ask(b, 2, since, NELEM(since), on_since))
         not_sent(b);
     if (b->round.step == ROUND_SET) {
         bus_send(b, forget, NELEM(forget), 0, NULL, NULL);

@@ -163,7 +163,7 @@ class Fleet:
         self.history.append(Read(self.name(i), url, start, time.monotonic(), int(r.body),
                                  "hit" if status.hit else "collapsed" if status.collapsed else
                                  "fetched, %s" % status.fwd))
-        time.sleep(random.uniform(0, 0.01))
+        time.sleep(random.uniform(0, 0.03))
 
     def one_change(self, i, random):
         life = self.lives[i]
@@ -273,7 +273,7 @@ def disturb(fleet, faults):
             heal()
     fleet.recovered()
     fleet.history.append(Fault(" and ".join(names), who, start, time.monotonic()))
-    time.sleep(random.choice([0, 0.2, 2.5]) * LEASE)
+    time.sleep(random.choice([0, 0, 0.2, 2.5]) * LEASE)
 
 
 @pytest.fixture

@@ -36,10 +36,12 @@ def origins():
 
 @pytest.fixture
 def redis(tmp_path):
-    """A real redis-server, empty, that keeps what it is told on disk (appendonly)."""
+    """A real redis-server that keeps what it is told on disk (appendonly). It is empty, but not new:
+    who is live at a new one is known after a lease only."""
     directory = tmp_path / "redis"
     directory.mkdir()
     server = harness.Redis(str(directory))
+    server.call("SET", "weir:since", "1")
     yield server
     server.end()
 

@@ -287,7 +287,34 @@ def test_a_redis_that_lost_its_data_leaves_everything_in_doubt(fleet, origin, re
         eventually(lambda w=w: w.log_has("lost purges"), timeout=10 * SLOW)
         assert not get(w, "/a").cache_status.hit
     eventually(lambda: all(holds(w) for w in instances), timeout=10 * SLOW)
-    purge(instances[0], all=True)
+    eventually(lambda: instances[0].api("POST", "/purge", {"all": True}).status == 200)
+
+
+def test_a_redis_that_lost_who_is_live_has_no_purge_reported_as_done(fleet, origin, redis):
+    here, away = instances = fleet(2, lease="60s")
+    fresh(origin, "/a")
+    purge(here, tags=["other"])
+    warm(instances, "/a")
+    away.pause()                        # it trusts what it has, and is in no list of the new Redis
+    try:
+        redis.kill()
+        redis.start(empty=True)
+        eventually(lambda: here.log_has("lost purges") and holds(here))
+        answer = purge(here, 202, url="http://shop.test/a", wait=200)
+        assert "for a lease" in answer["why"]
+    finally:
+        away.resume()
+    eventually(lambda: not has(away, "/a"))
+    assert here.api("GET", "/purge/" + answer["id"]).json()["done"] is False
+
+
+def test_a_new_redis_knows_everybody_after_a_lease(fleet, redis):
+    redis.call("DEL", "weir:since")
+    w, = fleet(1)
+    answer = purge(w, 202, tags=["t"], wait=200)
+    assert "for a lease" in answer["why"]
+    assert eventually(lambda: w.api("GET", "/purge/" + answer["id"]).json()["done"])
+    purge(w, tags=["t"])
 
 
 def test_a_redis_that_kept_its_data_leaves_nothing_in_doubt(fleet, origin, redis):
@@ -487,6 +514,8 @@ def test_keys_of_a_cluster_need_not_be_on_one_server(weir, origin, tmp_path):
         eventually(lambda: all("cluster_state:ok" in s.call("CLUSTER", "INFO") and
                                "cluster_known_nodes:2" in s.call("CLUSTER", "INFO") for s in servers),
                    timeout=20 * SLOW)
+        slot = servers[0].call("CLUSTER", "KEYSLOT", "p:since")
+        servers[slot > 8191].call("SET", "p:since", "1")
         instances = [weir(cache={"redis": {"url": s.url, "cluster": True, "prefix": "p:"}})
                      for s in servers]
         fresh(origin, "/a")
