@@ -15,7 +15,9 @@ What is demanded of each answer: it is of no older version than
                   is for machines that let processes wait.
 It is not asked whether the answer was stored: a version is read at the origin after the request
 came there, so what was fetched or validated for the client cannot be older, and what was fetched
-for another before the change is as stale as what was stored. kinds() tells them for the reader.
+for another before the change is as stale as what was stored. But an instance without a lease
+lets questions be shared, and cannot know of purges meanwhile: so while there is a fault a collapsed
+answer is judged, for what is in force everywhere, as asked for when the fetch was that it shares.
 """
 import bisect
 import collections
@@ -29,6 +31,7 @@ Violation = collections.namedtuple("Violation", "read change since")
 
 DONE, MISSING, WAITING, WRITTEN = "done", "missing", "waiting", "written"
 UNKNOWN = "unknown"                              # no answer came: it may have happened, or may yet
+COLLAPSED, FETCHED = "collapsed", "fetched"      # kinds of answers (the latter: how it begins)
 REDIS = "redis"
 GRACE = 1.0
 
@@ -83,11 +86,24 @@ def everywhere(change, reports, faults, lease, grace):
     if i < len(times):
         found.append(times[i])
     until = change.end + lease + grace
-    if change.outcome == WRITTEN and not any(
-            f.start <= until and f.end >= change.start and {change.instance, REDIS} & set(f.who)
-            for f in faults):
+    its = [f for f in faults if {change.instance, REDIS} & set(f.who)]
+    if change.outcome == WRITTEN and not overlap(its, change.start, until):
         found.append(until)
     return min(found, default=None)
+
+
+def overlap(faults, start, end):
+    return any(f.start <= end and f.end >= start for f in faults)
+
+
+def asked(read, fetches, faults):
+    """From when on what is in force everywhere counts for it."""
+    if read.kind != COLLAPSED:
+        return read.start
+    start = min((f.start for f in fetches[read.instance, read.url]
+                 if f.start <= read.start <= f.end and f.version == read.version),
+                default=read.start)
+    return start if overlap(faults, start, read.end) else read.start
 
 
 def violations(history, lease, grace=GRACE):
@@ -104,12 +120,17 @@ def violations(history, lease, grace=GRACE):
                 floors[None, url].add(since, version, c)
     for floor in floors.values():
         floor.seal()
+    fetches = collections.defaultdict(list)
+    for r in history:
+        if isinstance(r, Read) and r.kind.startswith(FETCHED):
+            fetches[r.instance, r.url].append(r)
     found = []
     for r in history:
         if not isinstance(r, Read):
             continue
-        due = [floors[key].at(r.start) for key in ((r.instance, r.url), (None, r.url))
-               if key in floors]
+        due = [floors[key].at(start) for key, start in (
+            ((r.instance, r.url), r.start), ((None, r.url), asked(r, fetches, faults)))
+            if key in floors]
         due = max((d for d in due if d is not None), key=lambda d: d[1], default=None)
         if due is not None and r.version < due[1]:
             found.append(Violation(r, due[2], due[0]))
