@@ -43,7 +43,10 @@ rtier_send(struct rtier *r, const struct slice *argv, size_t argc, struct slice 
 void
 rtier_figures(struct rtier *r, struct tier_figures *f)
 {
-    *f = (struct tier_figures){ .failing = !redis_usable(r->redis) };
+    struct store_position at;
+
+    *f = (struct tier_figures){ .failing = !redis_usable(r->redis),
+        .loading = !store_position(r->store, store_stamp(r->store), &at) };
     for (size_t i = 0; i < r->nsides; i++)
         f->queued_bytes += atomic_load(&r->sides[i].put_bytes);
 }
@@ -168,7 +171,7 @@ rtier_close(struct rtier **rp)
         struct rtier_side *side = &r->sides[i];
 
         rtier_side_end(side);
-        rtier_laters_end(side);
+        rtier_puts_end(side);
         timer_fini(&side->later);
         for (struct drop *d = drops_take(side), *next; d != NULL; d = next) {
             next = d->next;

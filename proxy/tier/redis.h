@@ -53,6 +53,7 @@ int64_t rtier_keep_ms(const struct sem_meta *m, int64_t now_ms, int64_t min_ms, 
 /* ---- the tier ------------------------------------------------------------------------------- */
 
 struct read;
+struct put;
 struct later;
 struct drop;
 struct rtier_erase;
@@ -62,6 +63,7 @@ struct rtier_side {                     /* what one loop has */
     struct loop    *loop;               /* borrowed */
     struct read    *reads[64];          /* owned; by the hash of their keys */
     _Atomic size_t  put_bytes;          /* of values on their way */
+    struct put     *puts;               /* owned: those */
     struct later   *laters, **laters_end;       /* owned: puts that wait for their position */
     struct timer    later;
     atomic_uint     waiting;            /* reads that want to hear of a lease's end */
@@ -117,7 +119,7 @@ void rtier_side_end(struct rtier_side *side);   /* frees reads; nobody is told *
 /* ---- the other way (redis_put.c) ------------------------------------------------------------ */
 
 void rtier_put(struct rtier *r, struct object *o);
-void rtier_laters_end(struct rtier_side *side);
+void rtier_puts_end(struct rtier_side *side);   /* frees them; nothing is sent */
 void rtier_on_later(void *side);
 void rtier_delete(struct rtier *r, const struct rtier_id *id);
 

@@ -26,6 +26,7 @@
 struct ends { struct rtier_id id[2]; struct rtier_token token[2]; size_t n; };
 
 struct put {                            /* under way */
+    struct put        *next, **at;      /* among the side's */
     struct rtier_side *side;
     size_t             bytes;
     struct ends        ends;
@@ -126,6 +127,8 @@ on_put(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 
     (void)reply;
     p->side->put_bytes -= p->bytes;
+    if ((*p->at = p->next) != NULL)
+        p->next->at = p->at;
     if (cause == REDIS_OK)
         COUNT(redis_stores);
     else
@@ -179,6 +182,10 @@ put_value(struct rtier_side *side, struct made *m, struct object *o, const struc
         return false;
     }
     side->put_bytes += bytes;
+    p->at = &side->puts;
+    if ((p->next = side->puts) != NULL)
+        p->next->at = &p->next;
+    side->puts = p;
     return true;
 }
 
@@ -256,8 +263,13 @@ rtier_on_later(void *arg)
 }
 
 void
-rtier_laters_end(struct rtier_side *side)
+rtier_puts_end(struct rtier_side *side)
 {
+    for (struct put *p = side->puts, *next; p != NULL; p = next) {
+        next = p->next;
+        free(p);
+    }
+    side->puts = NULL;
     for (struct later *l = side->laters, *next; l != NULL; l = next) {
         next = l->next;
         object_unref(&l->o);

@@ -56,8 +56,9 @@ figures_json(struct buf *b, void *arg)
             (unsigned long long)f.limit, (unsigned long long)f.queued_bytes,
             f.loading ? "true" : "false", f.failing ? "true" : "false");
     if (tier_figures(t, TIER_REDIS, &f))
-        buf_printf(b, "%s\"redis\": {\"queued_bytes\": %llu, \"failing\": %s}", more ? ", " : "",
-            (unsigned long long)f.queued_bytes, f.failing ? "true" : "false");
+        buf_printf(b, "%s\"redis\": {\"queued_bytes\": %llu, \"loading\": %s, \"failing\": %s}",
+            more ? ", " : "", (unsigned long long)f.queued_bytes, f.loading ? "true" : "false",
+            f.failing ? "true" : "false");
     buf_addc(b, '}');
 }
 

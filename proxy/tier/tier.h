@@ -82,15 +82,17 @@ void tier_release(struct tier_lease **lp);
  * (counted), or it leaves memory before its turn. Takes a reference. t may be NULL. */
 void tier_put(struct tiers *t, struct object *o);
 
-/* On l's thread: done(arg, ok), there, when no tier has bytes any more that a purge before this call
- * removed; ok: false when that could not be done. -1: memory is out, done is not called. */
+/* On l's thread: done(arg, ok), there, when no tier has bytes any more that a purge before this
+ * call removed; ok: false when that could not be done. -1: memory is out, done is not called. */
 int  tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok), void *arg);
 
-/* Of Redis the last two alone: what all instances have there is not counted. */
+/* Of Redis the last three alone: what all instances have there is not counted. */
 struct tier_figures {
     uint64_t objects, bytes, limit;     /* bytes: in use; limit: of all its files */
     bool     loading;                   /* its index is not in memory yet: every miss costs I/O; or
-                                           purges of the last process are still under way */
+                                           purges of the last process are still under way. Redis:
+                                           where the stream of purges stands is not known yet, and
+                                           nothing is sent or used */
     uint64_t queued_bytes;              /* not yet written */
     bool     failing;                   /* the disk is full or fails: nothing is kept for now; Redis
                                            does not answer, and is not asked */

@@ -242,19 +242,20 @@ http {{
                              "-p", "thread_pools=1", "-p", "thread_pool_min=100",
                              "-p", "thread_pool_max=500"], port)
 
-    def weir(self, origin, policy="cache-aside", memory="256MiB"):
-        if not self.wanted("weir"):
+    def weir(self, origin, policy="cache-aside", memory="256MiB", name="weir", tiers=""):
+        """tiers: more of `cache`, such as "redis: {...}"."""
+        if not self.wanted(name):
             return
         if not os.access(self.options.weir, os.X_OK):
             print("no executable at %s: measuring the others" % self.options.weir)
             return
         port, self.admin = free_port(), free_port()
-        self.add("weir", [self.options.weir, "run", "-c", self.write("weir.yaml", f"""
+        self.add(name, [self.options.weir, "run", "-c", self.write(name + ".yaml", f"""
 listen: 127.0.0.1:{port}
 admin: {{listen: 127.0.0.1:{self.admin}}}
 workers: 1
 log: {{level: warn}}
-cache: {{memory: {memory}}}
+cache: {{memory: {memory}{tiers and ", " + tiers}}}
 origins:
   bare: {{servers: ["http://127.0.0.1:{origin}"], pool: {{max: 256}}}}
 routes:

@@ -27,7 +27,9 @@ def shared(weir, redis):
 
 
 def holds(w):
-    return w.stats()["bus"]["lease"] == "held"
+    """It has its lease, and knows where the stream of purges stands."""
+    stats = w.stats()
+    return stats["bus"]["lease"] == "held" and not stats["tiers"]["redis"]["loading"]
 
 
 def get(w, path, *headers, **kw):
@@ -601,6 +603,16 @@ def test_answers_that_are_cut_or_garbage_are_misses(origin, shared, redis, what,
         eventually(lambda: failures(w, cause) >= 1)
     between.change = None
     between.peer.close()
+
+
+def test_a_stop_waits_for_nothing_that_is_on_its_way_to_redis(origin, shared, redis):
+    Versions(origin)
+    w = shared()
+    redis.call("CLIENT", "PAUSE", "60000", "WRITE")
+    assert get(w, "/on-its-way", ("Cache-Control", "no-cache")).cache_status.stored
+    assert w.stats()["tiers"]["redis"]["queued_bytes"] > 0
+    assert w.stop() == 0
+    redis.call("CLIENT", "UNPAUSE")
 
 
 def test_no_redis_at_the_start_is_no_reason_not_to_start(origin, weir):
