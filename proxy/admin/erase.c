@@ -45,8 +45,9 @@ finish(struct erasing *e)
     if (c != NULL) {
         r = admin_later(c);
         if (e->failed)
-            admin_problem(&r, 500, "purged, and nothing of it is served; but the disk tier could "
-                "not remove the bytes: the log says why; remove its directory to be sure");
+            admin_problem(&r, 500, "purged, and nothing of it is served; but the bytes "
+                "could not be removed from disk or Redis: the log says why; remove the directory "
+                "of cache.disk, or the values in Redis, to be sure");
         else
             here = purge_answer(&r, &e->purged);
     }

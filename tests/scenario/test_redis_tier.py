@@ -349,6 +349,17 @@ def test_erase_takes_the_bytes_out_of_redis(origin, shared, redis):
     assert get(b, "/keep").cache_status.detail == "REDIS"
 
 
+def test_bytes_that_cannot_be_erased_are_not_said_to_be(origin, shared, redis):
+    Versions(origin)
+    w = shared(lease_lost="serve")
+    get(w, "/l")
+    kept(w, 1)
+    redis.kill()
+    r = w.api("POST", "/purge", {"url": "http://shop.test/l", "erase": True, "wait": 0})
+    assert r.status == 500 and "could not be removed" in r.json()["detail"], r.body
+    assert get(w, "/l").body == b"/l v2"
+
+
 @pytest.fixture
 def cluster(tmp_path):
     """Three masters that have a part of the slots each."""
