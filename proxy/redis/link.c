@@ -99,6 +99,7 @@ link_leave(struct link *l)
     CHECK(l, LINK_MAGIC);
     if (--l->hold > 0 || l->state != LINK_OVER)
         return;
+    resp_free(&l->resp);                /* why it failed may be its text */
     l->magic = 0;
     free(l);
 }
@@ -121,7 +122,6 @@ shut(struct link *l)
     event_del(&l->soon);
     event_del(&l->limit);
     buf_free(&l->out);
-    resp_free(&l->resp);
 }
 
 void
