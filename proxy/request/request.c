@@ -403,6 +403,7 @@ req_finish(struct request *r)
     if (atomic_load_explicit(&stats_access_on, memory_order_relaxed))
         log_access(r, whole_us);
     writing_end(r);
+    tier_release(&r->lease);            /* of one that joined another's flight */
     fill_close(&r->fill);
     through_end(r);
     object_unref(&r->stale);

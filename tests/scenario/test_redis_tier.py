@@ -798,3 +798,27 @@ def test_disk_and_redis_are_asked_in_turn(origin, weir, redis):
     eventually(lambda: holds(a))
     assert get(a, "/both").cache_status.detail == "DISK"
     assert origin.count("/both") == 1
+
+
+def test_a_lease_of_who_joins_a_fetch_without_one_is_given_back(origin, shared, redis):
+    gate = origin.gate()
+    origin.on("/j", lambda req, conn: (gate.wait(), conn.respond(200, [FRESH], b"fetched")))
+    w = shared()
+    threads = [threading.Thread(target=get, args=(w, "/j")) for _ in range(2)]
+    redis.pause()
+    threads[0].start()
+    origin.wait("/j")
+    redis.resume()
+    paths = iter(range(10000))
+    eventually(lambda: get(w, "/%d" % next(paths)) and w.metric("weir_redis_leases_total"))
+    leases = w.metric("weir_redis_leases_total")
+    threads[1].start()
+    eventually(lambda: w.metric("weir_redis_leases_total") == leases + 1)
+    eventually(lambda: w.metric("weir_collapsed_total") == 1)
+    gate.set()
+    for t in threads:
+        t.join(TIMEOUT)
+    assert origin.count("/j") == 1
+    assert w.api("POST", "/purge", {"url": "/j"}).status == 200
+    assert get(w, "/j").body == b"fetched"
+    assert w.metric("weir_redis_leases_total") == leases + 2
