@@ -17,7 +17,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-struct drop { struct drop *next; struct rtier_id id; };
+struct drop { struct drop *next; struct rtier_id id; struct rtier_cell *cell; };
 
 struct rtier_side *
 rtier_side_of(struct rtier *r, const struct loop *l)
@@ -51,6 +51,45 @@ rtier_figures(struct rtier *r, struct tier_figures *f)
         f->queued_bytes += atomic_load(&r->sides[i].put_bytes);
 }
 
+/* ---- what is on its way out ----------------------------------------------------------------- */
+
+struct rtier_cell *
+rtier_tell(struct rtier *r, uint64_t key)
+{
+    struct rtier_cell *c = &r->cells[key % RTIER_CELLS];
+
+    pthread_mutex_lock(&r->mtx);
+    c->tier = r;
+    c->told++;
+    pthread_mutex_unlock(&r->mtx);
+    return c;
+}
+
+void
+rtier_told(struct rtier_cell *c, bool deleted)
+{
+    struct rtier *r = c->tier;
+
+    pthread_mutex_lock(&r->mtx);
+    c->done++;
+    if (!deleted)
+        c->until_us = now_us() + r->max_ms * 1000;
+    pthread_mutex_unlock(&r->mtx);
+}
+
+bool
+rtier_settled(struct rtier *r, uint64_t key, uint32_t *told)
+{
+    const struct rtier_cell *c = &r->cells[key % RTIER_CELLS];
+    bool settled;
+
+    pthread_mutex_lock(&r->mtx);
+    *told = c->told;
+    settled = c->told == c->done && (c->until_us == 0 || now_us() > c->until_us);
+    pthread_mutex_unlock(&r->mtx);
+    return settled;
+}
+
 /* ---- what the store tells ------------------------------------------------------------------- */
 
 static struct drop *
@@ -73,7 +112,7 @@ on_drops(struct loop_msg *m)
 
     for (struct drop *d = drops_take(side), *next; d != NULL; d = next) {
         next = d->next;
-        rtier_delete(side->tier, &d->id);
+        rtier_delete(side->tier, &d->id, d->cell);
         free(d);
     }
 }
@@ -86,11 +125,15 @@ on_drop(void *arg, const struct object *o)
     struct rtier *r = arg;
     struct rtier_side *side = rtier_side_of(r, loop_current());
     struct store_identity is = store_identity(o);
+    struct rtier_cell *cell = rtier_tell(r, key_hash(is.key));
     struct drop *d = malloc(sizeof *d);
     struct rtier_id id;
 
-    if (d == NULL)
-        return;                         /* it is used until it is stale, by its own word */
+    if (d == NULL) {
+        rtier_told(cell, false);
+        return;
+    }
+    d->cell = cell;
     side = side != NULL ? side : &r->sides[0];
     rtier_id_of(is.key, &d->id);
     if (is.vary.n > 0) {

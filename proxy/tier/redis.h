@@ -1,7 +1,7 @@
 /*
  * What the Redis tier's own files share.
  *
- *   redis.c        making and ending; what the store tells
+ *   redis.c        making and ending; what the store tells, and what is on its way out
  *   redis_value.c  names of keys, markers, how long a value is kept: pure functions
  *   redis_get.c    asks, and reads, each for all who ask for the same
  *   redis_put.c    values on their way there
@@ -74,6 +74,16 @@ struct rtier_side {                     /* what one loop has */
     struct loop_msg drops_msg;
 };
 
+/* Of the keys whose hashes fall here: how often a value of one was to go, and for how many of those
+ * Redis has answered. Between the two, and for as long as it would be kept where the answer did not
+ * come, a value from there is not used: unlike a purge, nothing in memory would refuse it. */
+#define RTIER_CELLS 16384
+struct rtier_cell {                     /* under the tier's mtx */
+    struct rtier *tier;
+    uint32_t      told, done;
+    int64_t       until_us;
+};
+
 struct rtier {
     uint32_t        magic;
 #define RTIER_MAGIC 0x71e24ed1u
@@ -84,9 +94,10 @@ struct rtier {
     int64_t         min_ms, max_ms, timeout_us, max_object;
     struct loop_msg begin;              /* on the first loop: subscribes */
     struct redis_sub *sub;
-    pthread_mutex_t mtx;                /* guards the next two */
+    pthread_mutex_t mtx;                /* guards the next three */
     struct tier_lease *leases;          /* that are held here */
     struct rtier_erase *erases;         /* owned: not yet answered */
+    struct rtier_cell cells[RTIER_CELLS];
     size_t          nsides;
     struct rtier_side sides[];
 };
@@ -95,7 +106,13 @@ struct rtier *rtier_open(const struct tier_options *o, struct store *s, struct e
 void rtier_close(struct rtier **rp);
 void rtier_figures(struct rtier *r, struct tier_figures *f);
 struct rtier_side *rtier_side_of(struct rtier *r, const struct loop *l);      /* NULL: none */
-/* argv in a row. -1: not sent; *cause says why. */
+/* What is under this key is to go: rtier_delete is called with the cell, or rtier_told. Any thread;
+ * under a lock of the store before memory may be without it. */
+struct rtier_cell *rtier_tell(struct rtier *r, uint64_t key);
+void rtier_told(struct rtier_cell *c, bool deleted);
+/* false: something of this key is on its way out. *told: to be compared when it is in memory. */
+bool rtier_settled(struct rtier *r, uint64_t key, uint32_t *told);
+/* NULL: not sent. */
 struct redis_ask *rtier_send(struct rtier *r, const struct slice *argv, size_t argc,
     struct slice key, int64_t within_us,
     void (*done)(void *arg, enum redis_cause, const struct redis_reply *), void *arg);
@@ -121,7 +138,7 @@ void rtier_side_end(struct rtier_side *side);   /* frees reads; nobody is told *
 void rtier_put(struct rtier *r, struct object *o);
 void rtier_puts_end(struct rtier_side *side);   /* frees them; nothing is sent */
 void rtier_on_later(void *side);
-void rtier_delete(struct rtier *r, const struct rtier_id *id);
+void rtier_delete(struct rtier *r, const struct rtier_id *id, struct rtier_cell *c);
 
 /* ---- leases (redis_lease.c) ----------------------------------------------------------------- */
 

@@ -12,6 +12,8 @@
  *               │                        ┌──────────────────▲
  *               └ none, stale ─► LEASE ──┴─ another's ─► WAIT ─ stored ─► GET
  *
+ * Drops    what memory dropped while it was read, or before, and Redis may have yet, is not used: the
+ *          cells of redis.h say so.
  * Deadline of an ask, `timeout`: both reads together; of a wait, the lease.
  * Threads  each side's loop.
  */
@@ -40,6 +42,7 @@ struct read {
     enum heard         heard;           /* since it asked for it */
     bool               promoted;        /* something, if only stale */
     unsigned           rounds;
+    uint32_t           told;            /* drops of its key, when it asked */
     char               text[];
 };
 
@@ -295,16 +298,31 @@ to_variants(struct read *r, struct slice vary)
     buf_free(&b);
 }
 
+/* A drop that came since it was asked for found nothing in memory yet. */
+static bool
+stays(struct read *r, struct object *o)
+{
+    uint32_t told;
+
+    rtier_settled(r->side->tier, r->key.hash, &told);
+    if (told != r->told)
+        store_drop(r->side->tier->store, o);
+    object_unref(&o);
+    return told == r->told;
+}
+
 /* Puts it into memory. Is it fresh there now? */
 static bool
 promote(struct read *r, const struct value *v)
 {
+    struct object *o = NULL;
     const struct store_position at = { v->position[0], v->position[1] };
     int64_t now = wall_ms();
     uint64_t stamp;
 
     if (rtier_left_ms(&v->meta, now) <= 0 || !store_stamp_of(r->side->tier->store, at, &stamp) ||
-        !tier_promote(r->side->tier->store, v, stamp, TIER_FIRM, NULL))
+        !tier_promote(r->side->tier->store, v, stamp, TIER_FIRM, &o) ||
+        (o != NULL && !stays(r, o)))
         return false;
     r->promoted = true;
     return sem_age_ms(&v->meta, now) < v->meta.lifetime_ms;
@@ -351,22 +369,24 @@ on_value(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 }
 
 /* As rtier_get; the read is not ended. */
-static bool
+static enum tier_answer
 send_get(struct read *r, int64_t within_us)
 {
     struct rtier *t = r->side->tier;
     struct rtier_name name;
     struct slice argv[2] = { SLICE("GET"), rtier_name(t->prefix, RTIER_VALUE, &r->id, &name) };
 
+    if (!rtier_settled(t, r->key.hash, &r->told))
+        return TIER_NONE;
     r->rounds++;
     r->ask = rtier_send(t, argv, 2, argv[1], within_us, on_value, r);
-    return r->ask != NULL;
+    return r->ask != NULL ? TIER_WAIT : TIER_FAILED;
 }
 
 static void
 ask_value(struct read *r, int64_t within_us)
 {
-    if (!send_get(r, within_us))
+    if (send_get(r, within_us) != TIER_WAIT)
         answer(r, TIER_NONE, NULL);
 }
 
@@ -396,6 +416,7 @@ join(struct rtier_side *side, struct rtier_ask *a, const struct rtier_id *id)
 {
     struct read *r = find(side, (struct slice){ id->text, id->n });
     int64_t within = a->until_us - now_us();
+    enum tier_answer now;
 
     if (r != NULL && !slice_eq(r->key.bytes, a->key->bytes))
         return TIER_NONE;
@@ -404,9 +425,9 @@ join(struct rtier_side *side, struct rtier_ask *a, const struct rtier_id *id)
     if (r == NULL) {
         if (within <= 0 || (r = read_new(side, a->key, id)) == NULL)
             return TIER_FAILED;
-        if (!send_get(r, within)) {
+        if ((now = send_get(r, within)) != TIER_WAIT) {
             read_free(r);
-            return TIER_FAILED;
+            return now;
         }
     }
     add(r, a);

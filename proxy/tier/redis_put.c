@@ -104,13 +104,21 @@ add_body(const struct body *body, struct buf *b)
 
 /* ---- sending -------------------------------------------------------------------------------- */
 
+static void
+on_deleted(void *arg, enum redis_cause cause, const struct redis_reply *reply)
+{
+    (void)reply;
+    rtier_told(arg, cause == REDIS_OK);
+}
+
 void
-rtier_delete(struct rtier *r, const struct rtier_id *id)
+rtier_delete(struct rtier *r, const struct rtier_id *id, struct rtier_cell *c)
 {
     struct rtier_name name;
     struct slice argv[2] = { SLICE("DEL"), rtier_name(r->prefix, RTIER_VALUE, id, &name) };
 
-    (void)rtier_send(r, argv, 2, argv[1], 0, NULL, NULL);
+    if (rtier_send(r, argv, 2, argv[1], 0, on_deleted, c) == NULL)
+        rtier_told(c, false);
 }
 
 static void
@@ -230,7 +238,7 @@ finish(struct rtier_side *side, struct made *m, struct object *o, const struct e
         return;
     if (m->good)
         COUNT(redis_drops);
-    rtier_delete(r, m->vary.n > 0 ? &m->variant : &m->id);
+    rtier_delete(r, m->vary.n > 0 ? &m->variant : &m->id, rtier_tell(r, key_hash(m->key)));
     end_all(r, ends, false);
 }
 

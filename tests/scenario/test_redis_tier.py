@@ -567,17 +567,26 @@ class Peer:
 
 
 class Between:
-    """A relay in front of Redis, whose answers to GET pass through `change`."""
+    """A relay in front of Redis, whose answers to GET pass through `change`. Answers behind a GET
+    of a value wait for `gets`, a DEL and what is behind it for `dels`."""
 
     def __init__(self, redis):
         self.redis, self.change = redis, None
+        self.gets, self.dels, self.asked = threading.Event(), threading.Event(), threading.Event()
+        self.gets.set()
+        self.dels.set()
         self.peer = Peer(self.relay)
         self.url = self.peer.url
 
     def relay(self, s):
         with socket.create_connection(("127.0.0.1", self.redis.port)) as up:
+            got = threading.Event()
+
             def back():
                 while data := up.recv(65536):
+                    if got.is_set():
+                        self.asked.set()
+                        self.gets.wait(TIMEOUT)
                     s.sendall(data)
                 s.shutdown(socket.SHUT_RDWR)
             threading.Thread(target=lambda: self.quietly(back), daemon=True).start()
@@ -585,6 +594,10 @@ class Between:
                 if self.change is not None and b"GET\r\n" in data:
                     self.change(s)
                     return
+                if b"GET\r\n" in data and b":o:" in data:
+                    got.set()
+                if b"DEL\r\n" in data:
+                    self.dels.wait(TIMEOUT)
                 up.sendall(data)
 
     @staticmethod
@@ -666,6 +679,52 @@ def test_what_becomes_of_a_miss_while_redis_fails_is_declared(origin, shared, re
     assert get(w, "/sie/1").body == b"/sie/1 v1"
     assert w.metric("weir_redis_failed_shed_total") >= 1
     assert w.metric("weir_redis_failed_stale_total") >= 2
+
+
+# ---- what was dropped -------------------------------------------------------------------------
+
+def gone_once_validated(origin, path):
+    """Here, then gone, then out of order, then here anew."""
+    respond = [((200, [FRESH, ("ETag", '"1"')], b"v1")), ((404, [("Cache-Control", "no-store")], b"")),
+               ((503, [], b"")), ((200, [FRESH], b"v4"))]
+    origin.on(path, [lambda req, conn, r=r: conn.respond(*r) for r in respond])
+
+
+def test_a_value_that_was_read_before_its_response_was_dropped_is_not_used(origin, shared, redis):
+    gone_once_validated(origin, "/d")
+    between = Between(redis)
+    w = shared(between, lease_lost="serve", timeout="10s")
+    get(w, "/d")
+    kept(w, 1)
+    between.gets.clear()
+    first = threading.Thread(target=get, args=(w, "/d", ("Cache-Control", "max-age=0")))
+    first.start()
+    assert between.asked.wait(TIMEOUT)
+    assert get(w, "/d", ("Cache-Control", "no-cache")).status == 404
+    eventually(lambda: values(redis) == [])
+    between.gets.set()
+    first.join(TIMEOUT)
+    assert origin.count("/d") == 3
+    assert get(w, "/d").body == b"v4"
+    between.peer.close()
+
+
+def test_a_value_is_not_used_while_the_word_that_it_was_dropped_is_on_its_way(
+        origin, shared, redis):
+    between = Between(redis)
+    w = shared(between, lease_lost="serve", timeout="10s")
+    for path in ["/d%d" % i for i in range(6)]:         # some are asked for by another thread
+        between.dels.set()
+        gone_once_validated(origin, path)
+        get(w, path)
+        eventually(lambda: len(values(redis)) == 1)
+        between.dels.clear()
+        assert get(w, path, ("Cache-Control", "no-cache")).status == 404
+        assert get(w, path).status == 503
+        assert len(values(redis)) == 1
+        between.dels.set()
+        eventually(lambda: values(redis) == [])
+    between.peer.close()
 
 
 # ---- one fetch in the fleet -------------------------------------------------------------------
