@@ -42,5 +42,5 @@ handle_metrics(struct admin_request *r)
 void
 handle_stats(struct admin_request *r)
 {
-    stats_json(&r->out);
+    stats_json(&r->out, STATS_ALL_WINDOWS);
 }

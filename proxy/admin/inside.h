@@ -51,6 +51,8 @@ struct admin {
     struct conn          *conns;        /* owned by libevhtp's connections */
     unsigned              nconns;
     struct erasing       *erasing;      /* owned: replies that wait until bytes are gone */
+    struct recent        *recent;       /* owned: the last purges */
+    struct watching      *watching;     /* owned: who hears of the figures each second */
 };
 
 /* ---- replies (reply.c) ----------------------------------------------------------------------- */
@@ -77,6 +79,16 @@ bool purge_answer(struct admin_request *r, struct purged *p);
 /* What was purged is out of all tiers, bytes and all, before purge_answer is called. Takes p. */
 void erase_begin(struct admin_request *r, struct purged *p);
 void erase_end(struct admin *a);
+
+/* The last purges that were made here, for /stats (recent.c). */
+int  recent_begin(struct admin *a);
+void recent_end(struct admin *a);
+/* results: members of a reply, each preceded by a comma. */
+void recent_add(struct admin *a, struct slice results);
+
+/* ---- figures each second (watch.c) ----------------------------------------------------------- */
+
+void watching_end(struct admin *a);
 
 /* ---- questions (query.c) --------------------------------------------------------------------- */
 
@@ -123,6 +135,8 @@ void handle_healthz(struct admin_request *r);
 void handle_readyz(struct admin_request *r);
 void handle_metrics(struct admin_request *r);
 void handle_stats(struct admin_request *r);
+void handle_stats_stream(struct admin_request *r);
+void handle_stats_history(struct admin_request *r);
 void handle_config(struct admin_request *r);
 void handle_reload(struct admin_request *r);
 void handle_explain(struct admin_request *r);

@@ -26,6 +26,7 @@
 
 #define WAIT_MS     500
 #define WAIT_MS_MAX 60000
+#define RECENT_ITEMS 5                  /* of a purge that /stats tells of */
 
 static const struct { const char *member, *item; enum store_purge_kind kind; } kinds[] = {
     { "url", "url", STORE_PURGE_URL },             { "prefix", "prefix", STORE_PURGE_PREFIX },
@@ -207,9 +208,10 @@ run(struct admin_request *r, struct purge_request *q, struct purge_result *resul
     route_table_unref(&t);
 }
 
-/* What stands behind "done". */
+/* What stands behind "done", with that many of the items at most. */
 static void
-put_results(struct buf *b, const struct purge_request *q, const struct purge_result *results)
+put_results(struct buf *b, const struct purge_request *q, const struct purge_result *results,
+    size_t max)
 {
     uint64_t objects = 0;
 
@@ -218,7 +220,7 @@ put_results(struct buf *b, const struct purge_request *q, const struct purge_res
     buf_printf(b, ", \"soft\": %s, \"dry_run\": %s, %s\"objects\": %llu, "
         "\"items\": [", q->soft ? "true" : "false", q->dry ? "true" : "false",
         q->erase ? "\"erased\": true, " : "", (unsigned long long)objects);
-    for (size_t i = 0; i < q->n; i++) {
+    for (size_t i = 0; i < q->n && i < max; i++) {
         buf_printf(b, "%s\n  {\"%s\": ", i > 0 ? "," : "", item_name(q->items[i].kind));
         if (q->items[i].kind == STORE_PURGE_ALL)
             buf_addz(b, "true");
@@ -331,7 +333,15 @@ answer(struct admin_request *r, const struct purge_request *q, const struct purg
 {
     struct purged p = { .seq = store_stamp(r->a->process.store), .wait_ms = q->wait_ms };
 
-    put_results(&p.results, q, results);
+    if (!q->dry) {
+        struct buf recent = { 0 };
+
+        put_results(&recent, q, results, RECENT_ITEMS);
+        if (!recent.failed)
+            recent_add(r->a, buf_slice(&recent));
+        buf_free(&recent);
+    }
+    put_results(&p.results, q, results, SIZE_MAX);
     if (q->erase) {
         erase_begin(r, &p);
     } else if (q->dry) {

@@ -35,6 +35,10 @@ const struct endpoint endpoints[] = {
         "200 when requests can be served, else 503 and why" },
     { "/metrics", HTTP_GET,  false, handle_metrics, "Prometheus text" },
     { "/stats",   HTTP_GET,  false, handle_stats,   "percentiles, hit rates and counters as JSON" },
+    { "/stats/stream", HTTP_GET, false, handle_stats_stream,
+        "?windows=10s,1m: server-sent events: the same each second, of these windows" },
+    { "/stats/history", HTTP_GET, false, handle_stats_history,
+        "?route=NAME: the last five minutes in steps of ten seconds" },
     { "/config",  HTTP_GET,  false, handle_config,
         "the configuration in force, as YAML without secrets" },
     { "/explain", HTTP_GET,  false, handle_explain,
@@ -221,7 +225,9 @@ admin_start(struct loop *l, const struct conf *c, const struct admin_process *p,
 {
     struct admin *a = calloc(1, sizeof *a);
 
-    if (a == NULL || (a->magic = ADMIN_MAGIC, learn(a, c)) != 0) {
+    if (a == NULL || recent_begin(a) != 0 || (a->magic = ADMIN_MAGIC, learn(a, c)) != 0) {
+        if (a != NULL)
+            recent_end(a);
         free(a);
         err_set(e, ENOMEM, "admin port: out of memory");
         return NULL;
@@ -260,6 +266,8 @@ admin_stop(struct admin **ap)
     CHECK(a, ADMIN_MAGIC);
     conn_close_all(a);
     erase_end(a);
+    watching_end(a);
+    recent_end(a);
     listener_free(&a->listeners[0]);
     listener_free(&a->listeners[1]);
     forget(a);

@@ -312,28 +312,32 @@ put_times(struct buf *b, const struct exchange_times *t)
         buf_printf(b, " tries=%u", t->tries);
 }
 
-static void
-log_slow(const struct request *r, uint64_t us)
+/* Where its time went; the server that was asked, or "". */
+static const char *
+put_steps(const struct request *r, struct buf *b)
 {
     struct exchange_times t = { 0 };
     const char *server = r->fill != NULL ? fill_server(r->fill, &t) : "";
-    struct buf b = { 0 };
+
+    for (unsigned i = 0; i < REQ_WAIT; i++)
+        if (r->spent_us[i] >= 1000)
+            buf_printf(b, "%s%s=%u.%03us", b->n > 0 ? " " : "", table[i].name,
+                r->spent_us[i] / 1000000, r->spent_us[i] / 1000 % 1000);
+    if (*server != '\0')
+        put_times(b, &t);
+    return server;
+}
+
+static void
+log_slow(const struct request *r, uint64_t us, const char *server, struct slice steps)
+{
     static struct log_limit limit;
 
     COUNT(requests_slow);
-    for (unsigned i = 0; i < REQ_WAIT; i++)
-        if (r->spent_us[i] >= 1000)
-            buf_printf(&b, " %s=%u.%03us", table[i].name, r->spent_us[i] / 1000000,
-                r->spent_us[i] / 1000 % 1000);
-    if (*server != '\0')
-        put_times(&b, &t);
-    buf_addc(&b, '\0');
-    if (!b.failed)
-        log_limited(&limit, LOG_WARN, "slow: %.*s %.*s%.*s took %llu ms (route %s%s%s):%s",
-            SLICE_ARG(r->head->method_name), SLICE_ARG(r->head->host), SLICE_ARG(r->head->target),
-            (unsigned long long)us / 1000, route_name(r), *server != '\0' ? ", origin " : "",
-            server, b.p);
-    buf_free(&b);
+    log_limited(&limit, LOG_WARN, "slow: %.*s %.*s%.*s took %llu ms (route %s%s%s): %.*s",
+        SLICE_ARG(r->head->method_name), SLICE_ARG(r->head->host), SLICE_ARG(r->head->target),
+        (unsigned long long)us / 1000, route_name(r), *server != '\0' ? ", origin " : "",
+        server, SLICE_ARG(steps));
 }
 
 struct slice
@@ -365,8 +369,8 @@ read_line(struct slice line, struct stats_access *a)
         a->protocol = line;
 }
 
-static void
-log_access(const struct request *r, uint64_t us)
+static struct stats_access
+access_of(const struct request *r, uint64_t us)
 {
     static const struct http_head none;
     const struct http_head *h = r->head != NULL ? r->head : &none;
@@ -386,7 +390,30 @@ log_access(const struct request *r, uint64_t us)
         a.protocol = req_protocol(h);
     else
         read_line(r->line, &a);
-    stats_access(&a);
+    return a;
+}
+
+/* Tells the log, when it took longer than `slow`, and the list of the slowest. */
+static void
+note_slow(const struct request *r, uint64_t us)
+{
+    int64_t slow_ms = r->site->conf->slow_ms;
+    bool slow = slow_ms > 0 && us >= (uint64_t)slow_ms * 1000;
+    bool slowest = stats_slowest_wants(us);
+    struct buf steps = { 0 };
+    const char *server;
+
+    if (r->head == NULL || (!slow && !slowest))
+        return;
+    server = put_steps(r, &steps);
+    if (slow)
+        log_slow(r, us, server, buf_slice(&steps));
+    if (slowest) {
+        struct stats_access a = access_of(r, us);
+
+        stats_slowest(&a, slice_of(server), buf_slice(&steps));
+    }
+    buf_free(&steps);
 }
 
 void
@@ -395,13 +422,14 @@ req_finish(struct request *r)
     uint64_t whole_us = (uint64_t)(now_us() - r->started_us);
     /* How long a tunnel stood is no latency: its answer was the 101. */
     uint64_t us = whole_us > r->tunnel_us ? whole_us - r->tunnel_us : 0;
-    int64_t slow_ms = r->site->conf->slow_ms;
 
     stats_request(r->match.route != NULL ? r->match.route->stats : 0, r->outcome, us, r->bytes_out);
-    if (r->head != NULL && slow_ms > 0 && us >= (uint64_t)slow_ms * 1000)
-        log_slow(r, us);
-    if (atomic_load_explicit(&stats_access_on, memory_order_relaxed))
-        log_access(r, whole_us);
+    note_slow(r, us);
+    if (atomic_load_explicit(&stats_access_on, memory_order_relaxed)) {
+        struct stats_access a = access_of(r, whole_us);
+
+        stats_access(&a);
+    }
     writing_end(r);
     tier_release(&r->lease);            /* of one that joined another's flight */
     fill_close(&r->fill);

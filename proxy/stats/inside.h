@@ -89,9 +89,34 @@ void figures_in(const struct cells *c, double seconds, uint64_t max_us, struct f
 /* The same for a window; its maximum since the start is exact. */
 void figures_of(const struct cells *c, enum window w, uint64_t max_us, struct figures *f);
 struct cells *scratch_cells(unsigned which);            /* 0..1, cleared; NULL: memory out */
+static inline bool
+outcome_is_answered(unsigned o)         /* from a stored response */
+{
+    return o == OUTCOME_HIT || o == OUTCOME_STALE;
+}
+static inline bool
+outcome_is_read(unsigned o)             /* which could have been */
+{
+    return outcome_is_answered(o) || o == OUTCOME_MISS || o == OUTCOME_COLLAPSED ||
+        o == OUTCOME_REVALIDATED;
+}
+/* The tens of seconds that are over and not forgotten: the first, and one behind the last. */
+void series_tens(int64_t *first, int64_t *end);
+/* Seconds that were ticked since this ten of seconds was over. */
+int64_t series_ten_age(int64_t ten);
+/* Adds what this series counted in that ten of seconds to c. */
+void series_ten(const struct series *s, int64_t ten, struct cells *c);
 /* Reads that a stored response answered, and all reads, of a route slot. */
 void route_reads(unsigned slot, enum window w, uint64_t *answered, uint64_t *reads);
 void series_free_all(void);
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+void stats_put_name(struct buf *b, const char *name);   /* in quotes, escaped */
+void stats_put_figures(struct buf *b, const struct figures *f);
+void slowest_json(struct buf *b);                       /* `,"slowest": [...]` */
+void slowest_forget(int64_t wall_ms);                   /* those that are too old by now */
+void slowest_free(void);
 
 /* ---- names, under the lock ------------------------------------------------------------------- */
 

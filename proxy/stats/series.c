@@ -236,6 +236,7 @@ stats_tick(int64_t at_us)
     int64_t second = at_us / 1000000;
     struct cells *c;
 
+    slowest_forget(wall_ms());
     stats_lock();
     c = scratch_cells(2);
     if (c != NULL && second >= last_second) {
@@ -272,6 +273,32 @@ series_cells(const struct series *s, enum window w, struct cells *c)
     for (unsigned i = 0; i < COARSE && w != WINDOW_10S; i++)
         if (s->coarse[i].pairs != NULL && s->coarse[i].at >= ten - tens && s->coarse[i].at < ten)
             delta_add(&s->coarse[i], c);
+}
+
+void
+series_tens(int64_t *first, int64_t *end)
+{
+    *end = last_second / 10;
+    *first = *end - COARSE;
+    if (*first < first_second / 10)
+        *first = first_second / 10;
+    if (last_second < 0)
+        *first = *end = 0;
+}
+
+int64_t
+series_ten_age(int64_t ten)
+{
+    return last_second - 10 * ten - 9;
+}
+
+void
+series_ten(const struct series *s, int64_t ten, struct cells *c)
+{
+    const struct delta *d = &s->coarse[ten % COARSE];
+
+    if (d->pairs != NULL && d->at == ten)
+        delta_add(d, c);
 }
 
 double
@@ -330,12 +357,9 @@ figures_of(const struct cells *c, enum window w, uint64_t max_us, struct figures
 void
 route_reads(unsigned slot, enum window w, uint64_t *answered, uint64_t *reads)
 {
-    static const enum stats_outcome of_reads[] = {
-        OUTCOME_HIT, OUTCOME_STALE, OUTCOME_MISS, OUTCOME_COLLAPSED, OUTCOME_REVALIDATED };
-
     *answered = *reads = 0;
-    for (unsigned i = 0; i < NELEM(of_reads); i++) {
-        struct series *s = series_find(slot * STATS_OUTCOMES + of_reads[i]);
+    for (unsigned o = 0; o < STATS_OUTCOMES; o++) {
+        struct series *s = outcome_is_read(o) ? series_find(slot * STATS_OUTCOMES + o) : NULL;
         struct cells *c = s != NULL ? scratch_cells(1) : NULL;
         uint64_t n;
 
@@ -344,7 +368,7 @@ route_reads(unsigned slot, enum window w, uint64_t *answered, uint64_t *reads)
         series_cells(s, w, c);
         n = cells_count(c);
         *reads += n;
-        if (of_reads[i] == OUTCOME_HIT || of_reads[i] == OUTCOME_STALE)
+        if (outcome_is_answered(o))
             *answered += n;
     }
 }

@@ -152,7 +152,7 @@ void
 stats_summary(struct buf *b)
 {
     const struct figures *f;
-    uint64_t answered, reads;
+    uint64_t answered = 0, reads = 0;
     struct process p;
     struct minute m;
 
@@ -162,9 +162,10 @@ stats_summary(struct buf *b)
     minute_read(&m);
     stats_unlock();
     f = &m.f;
-    answered = m.outcomes[OUTCOME_HIT] + m.outcomes[OUTCOME_STALE];
-    reads = answered + m.outcomes[OUTCOME_MISS] + m.outcomes[OUTCOME_COLLAPSED] +
-        m.outcomes[OUTCOME_REVALIDATED];
+    for (unsigned o = 0; o < STATS_OUTCOMES; o++) {
+        answered += outcome_is_answered(o) ? m.outcomes[o] : 0;
+        reads += outcome_is_read(o) ? m.outcomes[o] : 0;
+    }
     buf_printf(b, "last minute: %llu requests (%.1f/s)", (unsigned long long)f->count, f->rate);
     if (reads > 0)
         buf_printf(b, ", hit rate %.1f %%", 100.0 * (double)answered / (double)reads);
@@ -193,6 +194,7 @@ stats_fini(void)
     stats_lock();
     series_free_all();
     minute_forget();
+    slowest_free();
     names_free();
     stats_unlock();
     blocks_free();

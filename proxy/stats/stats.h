@@ -84,9 +84,24 @@ struct stats_source {
 void stats_source_add(struct stats_source *s);  /* at start; the caller keeps it alive */
 
 void stats_tick(int64_t at_us); /* every second, from one thread: snapshots for windows */
-void stats_json(struct buf *b);                 /* GET /stats */
+#define STATS_ALL_WINDOWS 15u
+/* "10s,1m": some of "10s", "1m", "5m" and "start". False: there is another, or none. */
+bool stats_windows(struct slice names, unsigned *set);
+/* GET /stats. Of other sets than all of them, only what was used in one of these windows. */
+void stats_json(struct buf *b, unsigned windows);
+/* The last five minutes of a route, or of all (.p NULL). False: no such route was used. */
+bool stats_history(struct buf *b, struct slice route);
 void stats_metrics(struct buf *b);              /* GET /metrics, Prometheus text format 0.0.4 */
 void stats_summary(struct buf *b);              /* the line of each minute: since the last one */
+
+/* ---- the slowest requests of the last five minutes ------------------------------------------- */
+
+struct stats_access;
+/* Is a request of this duration among them? A guess that may be wrong for a moment: look before
+ * building a record. Any thread, lock-free. */
+bool stats_slowest_wants(uint64_t us);
+/* steps: what it spent its time on, for a person. Takes a mutex. Any thread. */
+void stats_slowest(const struct stats_access *a, struct slice server, struct slice steps);
 
 /* ---- the access log -------------------------------------------------------------------------- */
 

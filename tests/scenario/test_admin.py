@@ -217,3 +217,48 @@ def test_the_probe_port_has_health_alone(weir):
         assert c.get("/readyz").status == 200
         assert c.get("/metrics").status == 404
         assert c.request("POST", "/purge", body=b"{}").status == 404
+
+
+def events(w, target, headers=()):
+    """The data of a stream of server-sent events, one after the other, for ever."""
+    with harness.Client(w.admin) as c:
+        c.start("GET", target, headers)
+        assert b"text/event-stream" in c.wire.until(b"\r\n\r\n", "a head")
+        while True:
+            for line in c.wire.until(b"\n\n", "an event").split(b"\n"):
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+
+
+def test_the_figures_come_each_second_and_have_a_past(origin, weir):
+    w = weir(routes=[{"path": "/a"}, {"path": "/**"}])
+    warm(origin, w)
+    stream = events(w, "/stats/stream?windows=10s")
+    hits = next(s for s in stream if s["total"]["hit_rate"]["10s"] == 0.5)
+    assert [r["name"] for r in hits["routes"]] == ["/a"]
+    assert list(hits["total"]["outcomes"]["hit"]) == ["bytes", "10s"]
+    w.get("/a")
+    assert next(s for s in stream if s["total"]["outcomes"]["hit"]["10s"]["count"] == 2)
+    stream.close()
+    past = w.api("GET", "/stats/history?route=%2Fa").json()
+    assert past["route"] == "/a" and past["step_s"] == 10
+    assert w.api("GET", "/stats/history").json()["route"] is None
+    for target, status in (("/stats/history?route=%2Fb", 404), ("/stats/history?windows=10s", 400),
+                           ("/stats/stream?windows=2m", 400), ("/stats/stream?windows", 400)):
+        assert w.api("GET", target).status == status, target
+
+
+def test_the_slowest_requests_and_the_last_purges_are_told(origin, weir):
+    origin.on("/slow", headers=[("Cache-Control", "no-store")], body=b"x")
+    w = weir(routes=[{"path": "/**", "tags": ["t"]}])
+    w.get("/slow?a=b", [("X-Request-Id", "abc")])
+    slowest = harness.eventually(lambda: w.stats()["slowest"])[0]
+    assert slowest["url"] == w.host + "/slow?a=b" and slowest["outcome"] in ("miss", "pass")
+    assert slowest["server"] == origin.url and slowest["us"] > 0
+    assert w.stats()["purges"] == []
+    w.purge(tags="t", dry_run=True)
+    w.purge(tags=["t"] + ["u%d" % i for i in range(50)], soft=True)
+    w.purge(all=True)
+    last, first = w.stats()["purges"]
+    assert last["items"] == [{"all": True, "exact": False, "objects": 0}] and not last["soft"]
+    assert first["soft"] and first["at_ms"] <= last["at_ms"] and len(first["items"]) == 5

@@ -114,7 +114,7 @@ stats_are_one_json_object_with_the_sources_members(void **state)
     char out[4096];
 
     (void)state;
-    stats_json(&b);
+    stats_json(&b, STATS_ALL_WINDOWS);
     buf_addc(&b, '\0');
     assert_int_equal(run("python3 -c 'import json,sys; d=json.load(sys.stdin); "
                          "assert d[\"extra\"][\"x\"] == 1; assert "

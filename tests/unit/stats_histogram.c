@@ -50,7 +50,7 @@ json(void)
 {
     struct buf b = { 0 };
 
-    stats_json(&b);
+    stats_json(&b, STATS_ALL_WINDOWS);
     buf_addc(&b, '\0');
     assert_false(b.failed);
     return b.p;
