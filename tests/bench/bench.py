@@ -249,10 +249,10 @@ http {{
         if not os.access(self.options.weir, os.X_OK):
             print("no executable at %s: measuring the others" % self.options.weir)
             return
-        port, self.admin = free_port(), free_port()
+        port, admin = free_port(), free_port()
         self.add(name, [self.options.weir, "run", "-c", self.write(name + ".yaml", f"""
 listen: 127.0.0.1:{port}
-admin: {{listen: 127.0.0.1:{self.admin}}}
+admin: {{listen: 127.0.0.1:{admin}}}
 workers: 1
 log: {{level: warn}}
 cache: {{memory: {memory}{tiers and ", " + tiers}}}
@@ -261,6 +261,7 @@ origins:
 routes:
   - {{path: /**, origin: bare, policy: {policy}}}
 """)], port)
+        self.servers[name].admin = admin
 
     # ---- measuring
 

@@ -1,6 +1,7 @@
 """Fixtures of the scenario tests; harness.py explains them with examples."""
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -59,8 +60,7 @@ def weir(origin, tmp_path):
     yield make
     for gate in origin.gates:
         gate.set()
-    for w in made:
-        stopped_by_test = w.status is not None
-        status = w.stop()
-        if not stopped_by_test:
-            assert status == 0, "weir ended with %s\n%s" % (status, w.log())
+    with ThreadPoolExecutor(max(1, len(made))) as pool:
+        ends = [(w, pool.submit(w.stop)) for w in made if w.status is None]
+    for w, end in ends:
+        assert end.result() == 0, "weir ended with %s\n%s" % (w.status, w.log())

@@ -679,9 +679,10 @@ class Weir:
         self.config = os.path.join(self.directory, "weir.yaml")
         self.write_config(yaml, **keys)
         command = [weir_binary()] + (args if args is not None else ["run", "-c", self.config])
+        # ThreadSanitizer sleeps for a second at the end, for threads that are left: none of ours is.
         self.environment = {**os.environ, "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1",
-                            "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "exitcode=66",
-                            **(env or {})}
+                            "UBSAN_OPTIONS": "print_stacktrace=1",
+                            "TSAN_OPTIONS": "exitcode=66:atexit_sleep_ms=0", **(env or {})}
         self.command = [*under, *command]
         self.start(wait)
 

@@ -877,6 +877,7 @@ def test_a_lease_of_who_joins_a_fetch_without_one_is_given_back(origin, shared, 
     gate.set()
     for t in threads:
         t.join(TIMEOUT)
+    eventually(lambda: redis.call("KEYS", "weir:l:*") == [])
     assert origin.count("/j") == 1
     assert w.api("POST", "/purge", {"url": "/j"}).status == 200
     assert get(w, "/j").body == b"fetched"

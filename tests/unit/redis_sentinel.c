@@ -7,8 +7,9 @@ static struct rserver servers[2], sentinels[2];
 static unsigned master;                 /* of servers */
 static struct rig rig;
 
+/* It thinks nobody down until it is told what is: a busy machine lets servers wait. */
 static void
-sentinel_start(struct rserver *s, const char *more)
+sentinel_start(struct rserver *s, uint16_t watched, const char *more)
 {
     char conf[128], *argv[] = { "redis-server", conf, "--sentinel", NULL };
     FILE *f;
@@ -19,8 +20,8 @@ sentinel_start(struct rserver *s, const char *more)
     f = fopen(conf, "w");
     assert_non_null(f);
     fprintf(f, "port %u\nbind 127.0.0.1\ndir %s\nsentinel monitor weir 127.0.0.1 %u 1\n"
-        "sentinel down-after-milliseconds weir 500\nsentinel failover-timeout weir 3000\n%s\n",
-        s->port, s->dir, servers[master].port, more);
+        "sentinel down-after-milliseconds weir 60000\nsentinel failover-timeout weir 3000\n%s\n",
+        s->port, s->dir, watched, more);
     fclose(f);
     rserver_exec(s, argv, "+monitor master");
 }
@@ -47,7 +48,7 @@ start(void **state)
     snprintf(more, sizeof more, "--replicaof 127.0.0.1 %u", servers[0].port);
     rserver_start(&servers[1], more);
     await_answer(servers[1].port, "INFO replication", "master_link_status:up");
-    sentinel_start(&sentinels[0], "");
+    sentinel_start(&sentinels[0], servers[0].port, "");
     return 0;
 }
 
@@ -94,13 +95,17 @@ static void
 sentinels_have_a_password_of_their_own(void **state)
 {
     struct redis_conf conf = { .sentinel_password = "hush" };
+    struct rserver other = { 0 };       /* two who watch the same learn of each other, and then one
+                                           alone is no majority */
 
     (void)state;
-    sentinel_start(&sentinels[1], "requirepass hush");
+    rserver_start(&other, "");
+    sentinel_start(&sentinels[1], other.port, "requirepass hush");
     begin(&conf, sentinels[1].port);
     assert_int_equal(ask(&rig, "SET a apple"), REDIS_OK);
     rig_stop(&rig);
     rserver_stop(&sentinels[1]);
+    rserver_stop(&other);
 }
 
 static void
@@ -148,6 +153,7 @@ a_master_that_dies_is_replaced(void **state)
     begin(&conf, sentinels[0].port);
     ask_until(&rig, "SET before 2", REDIS_OK);
     await_answer(servers[1 - master].port, "INFO replication", "master_link_status:up");
+    await_answer(sentinels[0].port, "SENTINEL SET weir down-after-milliseconds 500", "OK");
     rserver_kill(&servers[master]);
     ask_until(&rig, "SET after 2", REDIS_OPEN);
     assert_false(redis_usable(rig.r));

@@ -165,6 +165,31 @@ a_crowd_on_two_workers_all_gets_through(void **state)
     kit_end(&k, &sc);
 }
 
+/* Answers once `step` requests have come. */
+static void
+serve_together(struct script *s, int fd, unsigned nth)
+{
+    char head[8192];
+
+    (void)nth;
+    while (read_head(s, fd, head, sizeof head)) {
+        while (atomic_load(&s->requests) < (unsigned)atomic_load(&s->step) &&
+            !atomic_load(&s->stopping))
+            nap_ms(1);
+        say(fd, OK_TEXT);
+    }
+}
+
+static void
+await_connections(int64_t n)
+{
+    int64_t until = now_us() + 20 * 1000000;
+
+    while (stats_gauge(GAUGE_origin_connections) != n && now_us() < until)
+        nap_ms(1);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), n);
+}
+
 static void
 a_minimum_is_kept_warm_and_the_rest_goes_after_idle(void **state)
 {
@@ -174,24 +199,24 @@ a_minimum_is_kept_warm_and_the_rest_goes_after_idle(void **state)
     struct buf b = { 0 };
 
     (void)state;
-    kit_one(&k, 2, &sc, serve_ok);
-    atomic_store(&sc.step, 30);
+    kit_one(&k, 2, &sc, serve_together);
+    atomic_store(&sc.step, NELEM(s));
     k.conf.pool_min = 3;
     k.conf.pool_idle_ms = 150;
     kit_open(&k);
-    nap_ms(100);
-    assert_int_equal(stats_gauge(GAUGE_origin_connections), 3);
-    for (unsigned i = 0; i < 6; i++) {
+    await_connections(3);
+    for (unsigned i = 0; i < NELEM(s); i++) {
         shot_init(&s[i], &k, 0, "GET");
         shot_fire(&s[i]);
     }
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < NELEM(s); i++) {
         shot_wait(&s[i]);
         assert_body(&s[i], "hello");
         shot_fini(&s[i]);
     }
-    assert_true(stats_gauge(GAUGE_origin_connections) > 3);
-    nap_ms(500);
+    assert_true(atomic_load(&sc.accepted) >= NELEM(s));     /* each had one, at one time */
+    await_connections(3);
+    nap_ms(2 * 150);                    /* the rest stays, however long */
     assert_int_equal(stats_gauge(GAUGE_origin_connections), 3);
     upstream_json(k.u, &b);
     buf_addc(&b, '\0');
