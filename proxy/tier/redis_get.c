@@ -5,12 +5,13 @@
  *          stands a response, or a marker; by this each of the asks goes on to the read of its own
  *          variant. What is fresh answers. What is not, and what is not there, is to be fetched:
  *          the read asks for the lease, and either one of its asks gets it, or they wait until they
- *          hear that its holder is done, and look once more. Where that takes longer than the
- *          lease, or nothing was stored, or Redis fails, they fetch for themselves.
+ *          hear that its holder is done, and look once more. They do so too when the lease has ended
+ *          without a word: then one of them gets the next. Where nothing was stored, or Redis fails,
+ *          or after ROUNDS, they fetch for themselves.
  *
  *              GET  ─ fresh, failed ─────────────────────► answered
  *               │                        ┌──────────────────▲
- *               └ none, stale ─► LEASE ──┴─ another's ─► WAIT ─ stored ─► GET
+ *               └ none, stale ─► LEASE ──┴─ another's ─► WAIT ─ stored, ended ─► GET
  *
  * Drops    what memory dropped while it was read, or before, and Redis may have yet, is not used: the
  *          cells of redis.h say so.
@@ -146,18 +147,18 @@ take_off(struct rtier_ask *a)
 /* ---- leases --------------------------------------------------------------------------------- */
 
 static void
-on_wait_over(void *arg)
-{
-    COUNT(redis_lease_expired);
-    answer(arg, TIER_NONE, NULL);
-}
-
-static void
 look_again(struct read *r)
 {
     timer_clear(&r->timer);
     enter(r, READ_GET);
     ask_value(r, r->side->tier->timeout_us);
+}
+
+static void
+on_wait_over(void *arg)
+{
+    COUNT(redis_lease_expired);
+    look_again(arg);
 }
 
 static void
@@ -216,14 +217,15 @@ let_go(struct read *r)
     }
 }
 
-/* there: something is, and is of no use. */
+/* there: something is, and is of no use; a fetch for all that has just brought that would bring no
+ * better. */
 static void
 to_fetch(struct read *r, bool there)
 {
     struct rtier *t = r->side->tier;
 
     let_go(r);
-    if (r->asks == NULL || r->rounds >= ROUNDS || (r->rounds > 1 && there) ||
+    if (r->asks == NULL || r->rounds >= ROUNDS || (there && r->heard == HEARD_STORED) ||
         rtier_lease_held(t, &r->id)) {
         answer(r, TIER_NONE, NULL);
         return;
