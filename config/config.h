@@ -45,6 +45,9 @@ size_t config_restart_needed(const struct conf *was, const struct conf *is, stru
  * use. */
 int config_take_over(const struct conf *was, struct conf *is, struct buf *b);
 
+/* "50ms", "30s", "5m" into *ms, as options have it; false when it is none. */
+bool config_duration(struct slice s, int64_t *ms);
+
 void config_reference(FILE *out);           /* config/REFERENCE.md */
 void config_schema(FILE *out);              /* config/weir.schema.json */
 /* The effective configuration with defaults, as YAML, without any secret's content. */

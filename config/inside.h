@@ -88,8 +88,6 @@ void value_read(struct load *l, const struct option *o, const struct node *v, co
     void *base);
 /* Sets every field of a table's struct from the defaults. */
 void value_defaults(struct load *l, const struct table *t, void *base);
-/* A duration into *ms; false when it is none. */
-bool value_duration(struct slice s, int64_t *ms);
 
 struct unit { const char *name; int64_t factor; };
 enum { SIZES = 6, DURATIONS = 7 };

@@ -153,7 +153,7 @@ read_ttls(struct load *l, const struct node *v)
             problem(l, key->where, path, "looks like a duration; a name that begins with a letter");
         } else if (d->bad) {
             continue;
-        } else if (d->type != NODE_SCALAR || !value_duration(d->text, &t->ms)) {
+        } else if (d->type != NODE_SCALAR || !config_duration(d->text, &t->ms)) {
             problem(l, d->where, path, "%s is not understood; %s", d->type == NODE_SCALAR ?
                 shown(l, d->text) : "a list or mapping", kind_text(K_DURATION));
         } else {

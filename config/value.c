@@ -40,7 +40,7 @@ const struct unit value_durations[DURATIONS] = {
 };
 
 bool
-value_duration(struct slice s, int64_t *ms)
+config_duration(struct slice s, int64_t *ms)
 {
     if (slice_eq(s, SLICE("0"))) {
         *ms = 0;
@@ -159,7 +159,7 @@ named_ttl(struct load *l, struct slice s, int64_t *out)
 {
     struct nearest near = { .to = s };
 
-    if (value_duration(s, out))
+    if (config_duration(s, out))
         return NULL;
     for (size_t i = 0; i < l->c->ttls.n; i++) {
         if (slice_eq(s, slice_of(l->c->ttls.at[i].name))) {
@@ -187,7 +187,7 @@ static const char *
 number(struct load *l, enum kind k, struct slice s, void *out)
 {
     bool ok = k == K_COUNT ? slice_u64(s, out) : k == K_BYTES ?
-        with_unit(s, value_sizes, SIZES, out) : k == K_DURATION ? value_duration(s, out) :
+        with_unit(s, value_sizes, SIZES, out) : k == K_DURATION ? config_duration(s, out) :
         k == K_RATE ? rate(s, out) : percent(s, out);
 
     return ok ? NULL : textf(l, "%s is not understood", shown(l, s));

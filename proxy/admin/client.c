@@ -1,7 +1,7 @@
 /*
- * `weir purge|stats|explain|reload|writes`: the shell's side of the admin port. Exit codes: 0 done;
- * 1 the server said no, or could not be reached; 2 the command line was not understood; 3 a purge
- * is not in force at every instance yet.
+ * `weir purge|stats|log|explain|reload|writes`: the shell's side of the admin port. Exit codes: 0
+ * done; 1 the server said no, or could not be reached; 2 the command line was not understood; 3 a
+ * purge is not in force at every instance yet.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -109,6 +109,15 @@ client_encode(struct buf *b, const char *text)
         else
             buf_printf(b, "%%%02X", *p);
     }
+}
+
+void
+client_parameter(struct buf *target, const char *name, const char *value)
+{
+    if (value == NULL)
+        return;
+    buf_printf(target, "%c%s=", memchr(target->p, '?', target->n) != NULL ? '&' : '?', name);
+    client_encode(target, value);
 }
 
 static int
@@ -386,6 +395,8 @@ admin_client(int argc, char **argv)
 
     if (strcmp(argv[0], "writes") == 0)
         return client_writes(argc, argv);
+    if (strcmp(argv[0], "log") == 0)
+        return client_log(argc, argv);
     if (options_exact(argc, argv, "H:X:d:", options, &e) == -1) {
         fprintf(stderr, "weir %s: %s\n%s", argv[0], e.text, usage_text);
         return 2;

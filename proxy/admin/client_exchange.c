@@ -275,3 +275,57 @@ client_exchange(const struct client *c, const char *method, const char *target, 
     buf_free(&b);
     return status;
 }
+
+/* ---- server-sent events ---------------------------------------------------------------------- */
+
+struct events {
+    bool (*on_event)(void *arg, struct slice kind, struct slice data);
+    void  *arg;
+};
+
+/* "event: KIND\ndata: DATA\n\n", or a comment. */
+static bool
+take_event(const struct events *f, struct slice event)
+{
+    struct slice line, kind = { "", 0 }, data = { NULL, 0 };
+
+    while (slice_cut(&event, '\n', &line)) {
+        if (slice_starts(line, SLICE("event: ")))
+            kind = (struct slice){ line.p + 7, line.n - 7 };
+        else if (slice_starts(line, SLICE("data: ")))
+            data = (struct slice){ line.p + 6, line.n - 6 };
+    }
+    return data.p != NULL && f->on_event(f->arg, kind, data);
+}
+
+static bool
+take_events(void *arg, struct buf *b)
+{
+    bool enough = false;
+    size_t done = 0;
+    const char *end;
+
+    while (!enough && done < b->n && (end = memmem(b->p + done, b->n - done, "\n\n", 2)) != NULL) {
+        enough = take_event(arg, (struct slice){ b->p + done, (size_t)(end - b->p) - done });
+        done = (size_t)(end - b->p) + 2;
+    }
+    if (done > 0)
+        drop_front(b, done);
+    return enough;
+}
+
+int
+client_follow(const struct client *k, const char *target,
+    bool (*on_event)(void *arg, struct slice kind, struct slice data), void *arg, struct buf *out)
+{
+    struct events f = { on_event, arg };
+    struct client c = *k;
+    int status;
+
+    c.on_body = take_events;
+    c.on_body_arg = &f;
+    status = client_exchange(&c, "GET", target, SLICE(""), out);
+    if (status == 200)
+        out->n = 0;
+    return status;
+}

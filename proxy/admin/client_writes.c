@@ -71,15 +71,6 @@ print_write(const json_t *w)
         printf("%34s%s\n", "", cause);
 }
 
-static void
-add_parameter(struct buf *target, const char *name, const char *value)
-{
-    if (value == NULL)
-        return;
-    buf_printf(target, "%c%s=", memchr(target->p, '?', target->n) != NULL ? '&' : '?', name);
-    client_encode(target, value);
-}
-
 static int
 run_ls(struct writes_command *k)
 {
@@ -88,11 +79,11 @@ run_ls(struct writes_command *k)
     int status = -1, rc;
 
     buf_addz(&target, "/writes");
-    add_parameter(&target, "state", k->state);
-    add_parameter(&target, "route", k->route);
-    add_parameter(&target, "key", k->key);
-    add_parameter(&target, "after", k->after);
-    add_parameter(&target, "limit", k->limit);
+    client_parameter(&target, "state", k->state);
+    client_parameter(&target, "route", k->route);
+    client_parameter(&target, "key", k->key);
+    client_parameter(&target, "after", k->after);
+    client_parameter(&target, "limit", k->limit);
     buf_addc(&target, '\0');
     if (!target.failed)
         status = client_exchange(&k->client, "GET", target.p, SLICE(""), &out);
@@ -159,22 +150,13 @@ run_show(struct writes_command *k, const char *id)
 
 struct follow { struct writes_command *k; bool until_empty; };
 
-/* "event: KIND\ndata: JSON\n\n", or a comment. */
 static bool
-print_event(const struct follow *f, struct slice event)
+on_event(void *arg, struct slice kind, struct slice data)
 {
-    struct slice line, kind = { "", 0 }, data = { NULL, 0 };
-    json_t *doc;
-    bool progress, enough = false;
+    const struct follow *f = arg;
+    json_t *doc = json_loadb(data.p, data.n, 0, NULL);
+    bool progress = slice_eq(kind, SLICE("progress")), enough = false;
 
-    while (slice_cut(&event, '\n', &line)) {
-        if (slice_starts(line, SLICE("event: ")))
-            kind = (struct slice){ line.p + 7, line.n - 7 };
-        else if (slice_starts(line, SLICE("data: ")))
-            data = (struct slice){ line.p + 6, line.n - 6 };
-    }
-    doc = data.p != NULL ? json_loadb(data.p, data.n, 0, NULL) : NULL;
-    progress = slice_eq(kind, SLICE("progress"));
     if (doc == NULL)
         return false;
     if (progress && (f->until_empty || isatty(STDERR_FILENO)))
@@ -196,39 +178,17 @@ print_event(const struct follow *f, struct slice event)
     return enough;
 }
 
-static bool
-on_body(void *arg, struct buf *b)
-{
-    bool enough = false;
-    size_t done = 0;
-    const char *end;
-
-    while (!enough && done < b->n && (end = memmem(b->p + done, b->n - done, "\n\n", 2)) != NULL) {
-        enough = print_event(arg, (struct slice){ b->p + done, (size_t)(end - b->p) - done });
-        done = (size_t)(end - b->p) + 2;
-    }
-    b->n -= done;
-    if (done > 0)
-        memmove(b->p, b->p + done, b->n);
-    return enough;
-}
-
 static int
 run_follow(struct writes_command *k, bool until_empty)
 {
     struct follow f = { k, until_empty };
-    struct client c = k->client;
     struct buf out = { 0 };
     int status, rc;
 
-    c.on_body = on_body;
-    c.on_body_arg = &f;
-    status = client_exchange(&c, "GET", "/writes/stream", SLICE(""), &out);
+    status = client_follow(&k->client, "/writes/stream", on_event, &f, &out);
     if (until_empty)
         fputc('\n', stderr);
-    if (status == 200)
-        out.n = 0;
-    rc = client_finish(&c, status, &out);
+    rc = client_finish(&k->client, status, &out);
     buf_free(&out);
     return rc;
 }

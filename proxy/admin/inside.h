@@ -137,6 +137,7 @@ void handle_metrics(struct admin_request *r);
 void handle_stats(struct admin_request *r);
 void handle_stats_stream(struct admin_request *r);
 void handle_stats_history(struct admin_request *r);
+void handle_log_stream(struct admin_request *r);
 void handle_config(struct admin_request *r);
 void handle_reload(struct admin_request *r);
 void handle_explain(struct admin_request *r);
@@ -175,10 +176,17 @@ int client_option(struct client *c, int opt, const char *value);
 int client_finish(const struct client *c, int status, struct buf *out);
 /* Percent-encoded, as the value of a query. */
 void client_encode(struct buf *b, const char *text);
+/* Appends it to a target's query; nothing of a value that is NULL. */
+void client_parameter(struct buf *target, const char *name, const char *value);
 /* One exchange. The status, with the body in *body; -1 after telling stderr what to do. */
 int client_exchange(const struct client *c, const char *method, const char *target,
     struct slice body, struct buf *out);
+/* GETs a stream of server-sent events: on_event for each that has data; true: enough. The status;
+ * what came with another than 200 in *out. */
+int client_follow(const struct client *c, const char *target,
+    bool (*on_event)(void *arg, struct slice kind, struct slice data), void *arg, struct buf *out);
 int client_stats(const struct client *c);
+int client_log(int argc, char **argv);          /* `weir log`; argv[0] is that word */
 int client_writes(int argc, char **argv);       /* `weir writes`; argv[0] is that word */
 /* Appends the page for a person that says what /explain said. -1: no JSON, or memory is out. */
 int client_explain_page(struct slice text, struct buf *b);

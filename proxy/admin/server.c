@@ -39,6 +39,9 @@ const struct endpoint endpoints[] = {
         "?windows=10s,1m: server-sent events: the same each second, of these windows" },
     { "/stats/history", HTTP_GET, false, handle_stats_history,
         "?route=NAME: the last five minutes in steps of ten seconds" },
+    { "/log/stream", HTTP_GET, false, handle_log_stream,
+        "server-sent events: requests as they are done; ?route=&outcome=&status=&method=&path="
+        "&slower=" },
     { "/config",  HTTP_GET,  false, handle_config,
         "the configuration in force, as YAML without secrets" },
     { "/explain", HTTP_GET,  false, handle_explain,

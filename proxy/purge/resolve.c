@@ -308,19 +308,12 @@ resolve_group(const struct purge_item *item, struct resolved *r, struct err *e)
 static int
 resolve_route(const struct route_table *t, struct slice name, struct store_purge *p, struct err *e)
 {
-    const struct route *route = route_table_find(t, name);
-    struct nearest near = { .to = name };
+    const struct route *route = route_table_named(t, name, e);
 
-    if (route != NULL) {
-        p->id = route->id;
-        return 0;
-    }
-    for (size_t i = 0; i < route_table_size(t); i++)
-        nearest_try(&near, route_table_at(t, i)->name);
-    if (near.word != NULL)
-        return err_set(e, ENOENT, "there is no route \"%.*s\"; the nearest is \"%s\"",
-            SLICE_ARG(name), near.word);
-    return err_set(e, ENOENT, "there is no route \"%.*s\"", SLICE_ARG(name));
+    if (route == NULL)
+        return -1;
+    p->id = route->id;
+    return 0;
 }
 
 static int

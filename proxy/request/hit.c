@@ -12,10 +12,11 @@
 
 /* The id is for the log alone: an answer from store goes out without one, as it was stored. */
 static void
-log_hit(struct conn *c, const struct http_head *h, const struct route *route, unsigned status,
+tell_hit(struct conn *c, const struct http_head *h, const struct route *route, unsigned status,
     uint64_t us, uint64_t bytes)
 {
     char made[REQ_ID_MADE + 1];
+    const struct stats_step step = { "HIT", 0, (uint32_t)us };
     struct stats_access a = {
         .wall_ms = wall_ms(), .client = conn_client(c), .method = h->method_name,
         .target = h->target, .host = h->host, .route = slice_of(route->name),
@@ -24,7 +25,7 @@ log_hit(struct conn *c, const struct http_head *h, const struct route *route, un
         .referer = http_find_name(h, SLICE("Referer")) != NULL ?
             http_find_name(h, SLICE("Referer"))->value : (struct slice){ NULL, 0 },
         .cache_status = SLICE("hit"), .protocol = req_protocol(h), .status = status,
-        .outcome = OUTCOME_HIT, .us = us, .bytes_out = bytes,
+        .outcome = OUTCOME_HIT, .us = us, .bytes_out = bytes, .steps = &step, .nsteps = 1,
     };
 
     stats_access(&a);
@@ -107,7 +108,7 @@ respond(struct conn *c, const struct http_head *h, struct slice bytes, struct si
     us = (uint64_t)(now_us() - conn_since_us(c));
     stats_request(m->route->stats, OUTCOME_HIT, us, size);
     if (UNLIKELY(atomic_load_explicit(&stats_access_on, memory_order_relaxed)))
-        log_hit(c, h, m->route, o->meta.status, us, size);
+        tell_hit(c, h, m->route, o->meta.status, us, size);
     conn_done(c, !close);
     return true;
 }

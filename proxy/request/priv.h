@@ -37,6 +37,7 @@ enum req_state {
 
 #define RANGES_MAX    16
 #define PIECES_MAX    16
+#define TRAIL_MAX     16
 
 struct site {
     uint32_t            magic;
@@ -67,7 +68,8 @@ struct request {
     struct pool       *pool;            /* owned: the request itself lives there */
     struct site       *site;            /* owned reference */
     int64_t            started_us, since_us;
-    uint32_t           spent_us[REQ_WAIT];
+    struct stats_step  trail[TRAIL_MAX];        /* the states behind it, in their order */
+    unsigned           ntrail;
 
     /* ROUTE */
     struct http_head  *head;
@@ -356,6 +358,7 @@ void proxy_status_put(const struct request *r, struct buf *b, const char *error,
     const char *details);
 
 /* status.c: Age and Cache-Status. */
+const char *status_fwd(enum fwd f);     /* as Cache-Status has it; NULL: it did not go forward */
 size_t status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_t ttl_ms,
     bool close);
 void status_put(const struct request *r, struct buf *b, const struct fill_view *v);

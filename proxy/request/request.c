@@ -59,6 +59,25 @@ req_writes(void)
 
 /* ---- states ---------------------------------------------------------------------------------- */
 
+/* Notes how long a state took. Of a request that has been in very many, those beyond the trail's
+ * length count where it was in the same one before, or last. */
+static void
+step(struct request *r, const char *name, int64_t now)
+{
+    int64_t took = now - r->since_us;
+    uint32_t us = took < UINT32_MAX ? (uint32_t)took : UINT32_MAX;
+    struct stats_step *s = &r->trail[TRAIL_MAX - 1];
+
+    if (r->ntrail < TRAIL_MAX) {
+        r->trail[r->ntrail++] = (struct stats_step){ name,
+            (uint32_t)(r->since_us - r->started_us), us };
+        return;
+    }
+    while (s > r->trail && s->name != name)
+        s--;
+    (s->name == name ? s : &r->trail[TRAIL_MAX - 1])->us += us;
+}
+
 static void                             /* the only writer of r->state */
 enter(struct request *r, enum req_state to)
 {
@@ -67,9 +86,10 @@ enter(struct request *r, enum req_state to)
     assert(to == REQ_ABORT || (table[r->state].next & BIT(to)) != 0);
     if (r->tunnel && r->state == REQ_DELIVER) {
         r->tunnel_us = (uint64_t)(now - r->since_us);
+        step(r, "TUNNEL", now);
     } else {
         stats_state(r->state, (uint64_t)(now - r->since_us));
-        r->spent_us[r->state] += (uint32_t)(now - r->since_us);
+        step(r, table[r->state].name, now);
     }
     log_debug("%s -> %s", table[r->state].name, table[to].name);
     r->state = (uint8_t)to;
@@ -319,10 +339,10 @@ put_steps(const struct request *r, struct buf *b)
     struct exchange_times t = { 0 };
     const char *server = r->fill != NULL ? fill_server(r->fill, &t) : "";
 
-    for (unsigned i = 0; i < REQ_WAIT; i++)
-        if (r->spent_us[i] >= 1000)
-            buf_printf(b, "%s%s=%u.%03us", b->n > 0 ? " " : "", table[i].name,
-                r->spent_us[i] / 1000000, r->spent_us[i] / 1000 % 1000);
+    for (unsigned i = 0; i < r->ntrail; i++)
+        if (r->trail[i].us >= 1000)
+            buf_printf(b, "%s%s=%u.%03us", b->n > 0 ? " " : "", r->trail[i].name,
+                r->trail[i].us / 1000000, r->trail[i].us / 1000 % 1000);
     if (*server != '\0')
         put_times(b, &t);
     return server;
@@ -374,6 +394,8 @@ access_of(const struct request *r, uint64_t us)
 {
     static const struct http_head none;
     const struct http_head *h = r->head != NULL ? r->head : &none;
+    struct exchange_times t = { 0 };
+    const char *server = r->fill != NULL ? fill_server(r->fill, &t) : "";
     const struct http_field *referer = http_find_name(h, SLICE("Referer"));
     struct stats_access a = {
         .wall_ms = wall_ms(), .client = r->client, .method = h->method_name, .target = h->target,
@@ -382,6 +404,10 @@ access_of(const struct request *r, uint64_t us)
         .cache_status = slice_of(stats_outcome_names[r->outcome]),
         .status = r->status, .outcome = r->outcome, .us = us, .bytes_in = r->bytes_in,
         .bytes_out = r->bytes_out,
+        .fwd = slice_of(status_fwd(r->fwd)), .detail = slice_of(r->why),
+        .origin = slice_of(server), .pool_us = t.wait_us, .connect_us = t.connect_us,
+        .first_byte_us = t.first_byte_us, .tries = t.tries,
+        .steps = r->trail, .nsteps = r->ntrail,
     };
 
     if (referer != NULL)

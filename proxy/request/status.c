@@ -64,10 +64,10 @@ status_hit(char *out, size_t cap, const struct slice via, int64_t age_ms, int64_
     return put(out, n, SLICE("\r\n\r\n"));
 }
 
-static const char *
-fwd_name(enum fwd f)
+const char *
+status_fwd(enum fwd f)
 {
-    static const char *const name[] = { "", "bypass", "method", "uri-miss", "vary-miss",
+    static const char *const name[] = { NULL, "bypass", "method", "uri-miss", "vary-miss",
         "request", "stale", "partial" };
 
     return name[f];
@@ -104,7 +104,7 @@ put_outcome(const struct request *r, struct buf *b)
         return;
     }
     buf_addz(b, "; fwd=");
-    buf_addz(b, fwd_name(r->fwd));
+    buf_addz(b, status_fwd(r->fwd));
     if (r->fwd_status != 0) {
         buf_addz(b, "; fwd-status=");
         buf_addu(b, r->fwd_status);

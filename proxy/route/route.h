@@ -82,6 +82,9 @@ struct conf *route_table_conf(const struct route_table *t);         /* borrowed 
 size_t route_table_size(const struct route_table *t);
 const struct route *route_table_at(const struct route_table *t, size_t i);
 const struct route *route_table_find(const struct route_table *t, struct slice name);
+/* The same for what a person wrote: NULL with *e, which tells the nearest. */
+const struct route *route_table_named(const struct route_table *t, struct slice name,
+    struct err *e);
 
 /* The route of a request, or NULL when there is none (404). host lower-case without a port, path
  * normalised. h is looked at for method and fields only; NULL means a GET without fields. */

@@ -8,6 +8,7 @@
 #include "route/trie.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #define IDEMPOTENCY_MS (24 * 3600 * (int64_t)1000)      /* of write-back, as route.def says */
@@ -483,5 +484,23 @@ route_table_find(const struct route_table *t, struct slice name)
     }
     if (lo < t->n && slice_eq(slice_of(t->by_name[lo]->name), name))
         return t->by_name[lo];
+    return NULL;
+}
+
+const struct route *
+route_table_named(const struct route_table *t, struct slice name, struct err *e)
+{
+    const struct route *route = route_table_find(t, name);
+    struct nearest near = { .to = name };
+
+    if (route != NULL)
+        return route;
+    for (size_t i = 0; i < t->n; i++)
+        nearest_try(&near, t->by_name[i]->name);
+    if (near.word != NULL)
+        err_set(e, ENOENT, "there is no route \"%.*s\"; the nearest is \"%s\"", SLICE_ARG(name),
+            near.word);
+    else
+        err_set(e, ENOENT, "there is no route \"%.*s\"", SLICE_ARG(name));
     return NULL;
 }

@@ -1,5 +1,6 @@
 /*
- * The access log: a line a request, as JSON or in the combined format, to a file or to stdout.
+ * Records of requests, and the access log: a line a request, as JSON or in the combined format, to
+ * a file or to stdout.
  *
  * Model    a thread writes lines into a buffer of its own; the buffer goes out at 64 KiB, and once
  *          a second by stats_access_flush. Writes take turns, so that lines stay whole: what
@@ -32,7 +33,7 @@ struct lines {                          /* one thread's */
     struct lines   *next, *next_idle;   /* all; those without a thread */
 };
 
-atomic_bool stats_access_on;
+atomic_uint stats_access_on;
 
 static _Thread_local struct lines *mine;
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -221,7 +222,7 @@ stats_access_open(const char *path, bool combined, struct err *e)
     tell_after_us = 0;
     pthread_mutex_unlock(&out_lock);
     atomic_store(&in_combined, combined);
-    atomic_store(&stats_access_on, !off);
+    access_want(ACCESS_LOGGED, !off);
     return 0;
 }
 
@@ -289,8 +290,17 @@ lines_mine(void)
     return l;
 }
 
-static void
-put_json(struct buf *b, const char *name, struct slice value)
+void
+access_want(unsigned who, bool on)
+{
+    if (on)
+        atomic_fetch_or(&stats_access_on, who);
+    else
+        atomic_fetch_and(&stats_access_on, ~who);
+}
+
+void
+access_text(struct buf *b, const char *name, struct slice value)
 {
     if (value.p == NULL)
         return;
@@ -299,8 +309,8 @@ put_json(struct buf *b, const char *name, struct slice value)
     buf_addc(b, '"');
 }
 
-static void
-line_json(struct buf *b, const struct stats_access *a)
+void
+access_json(struct buf *b, const struct stats_access *a)
 {
     time_t seconds = (time_t)(a->wall_ms / 1000);
     char when[32];
@@ -309,22 +319,21 @@ line_json(struct buf *b, const struct stats_access *a)
     gmtime_r(&seconds, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
     buf_printf(b, "{\"time\":\"%s.%03dZ\"", when, (int)(a->wall_ms % 1000));
-    put_json(b, "client", a->client);
-    put_json(b, "method", a->method);
-    put_json(b, "host", a->host);
-    put_json(b, "target", a->target);
-    put_json(b, "protocol", a->protocol);
+    access_text(b, "client", a->client);
+    access_text(b, "method", a->method);
+    access_text(b, "host", a->host);
+    access_text(b, "target", a->target);
+    access_text(b, "protocol", a->protocol);
     buf_printf(b, ",\"status\":%u,\"outcome\":\"%s\"", a->status,
         stats_outcome_names[a->outcome]);
-    put_json(b, "route", a->route);
+    access_text(b, "route", a->route);
     buf_printf(b, ",\"duration_us\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu",
         (unsigned long long)a->us, (unsigned long long)a->bytes_in,
         (unsigned long long)a->bytes_out);
-    put_json(b, "request_id", a->request_id);
-    put_json(b, "user_agent", a->user_agent);
-    put_json(b, "referer", a->referer);
-    put_json(b, "cache_status", a->cache_status);
-    buf_addz(b, "}\n");
+    access_text(b, "request_id", a->request_id);
+    access_text(b, "user_agent", a->user_agent);
+    access_text(b, "referer", a->referer);
+    access_text(b, "cache_status", a->cache_status);
 }
 
 /* Between quotes: what could end the quotes or the line is written as \xHH, as Apache does. */
@@ -382,21 +391,22 @@ line_combined(struct buf *b, const struct stats_access *a)
     buf_addz(b, "\"\n");
 }
 
-void
-stats_access(const struct stats_access *a)
+static void
+log_record(const struct stats_access *a)
 {
-    struct lines *l = atomic_load_explicit(&stats_access_on, memory_order_relaxed) ?
-        lines_mine() : NULL;
+    struct lines *l = lines_mine();
     size_t before;
 
     if (l == NULL)
         return;
     pthread_mutex_lock(&l->lock);
     before = l->b.n;
-    if (atomic_load_explicit(&in_combined, memory_order_relaxed))
+    if (atomic_load_explicit(&in_combined, memory_order_relaxed)) {
         line_combined(&l->b, a);
-    else
-        line_json(&l->b, a);
+    } else {
+        access_json(&l->b, a);
+        buf_addz(&l->b, "}\n");
+    }
     if (l->b.failed) {
         l->b.failed = false;
         l->b.n = before;
@@ -407,4 +417,15 @@ stats_access(const struct stats_access *a)
     if (l->b.n >= FLUSH_AT)
         lines_flush(l);
     pthread_mutex_unlock(&l->lock);
+}
+
+void
+stats_access(const struct stats_access *a)
+{
+    unsigned who = atomic_load_explicit(&stats_access_on, memory_order_relaxed);
+
+    if (who & ACCESS_LOGGED)
+        log_record(a);
+    if (who & ACCESS_TAPPED)
+        taps_put(a);
 }

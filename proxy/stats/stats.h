@@ -103,7 +103,10 @@ bool stats_slowest_wants(uint64_t us);
 /* steps: what it spent its time on, for a person. Takes a mutex. Any thread. */
 void stats_slowest(const struct stats_access *a, struct slice server, struct slice steps);
 
-/* ---- the access log -------------------------------------------------------------------------- */
+/* ---- records of requests: the access log, and who listens ------------------------------------ */
+
+/* A stay in a state of the request machine. */
+struct stats_step { const char *name; uint32_t at_us, us; };   /* at_us: since its first byte */
 
 struct stats_access {
     int64_t      wall_ms;
@@ -113,14 +116,43 @@ struct stats_access {
     unsigned     status;
     enum stats_outcome outcome;
     uint64_t     us, bytes_in, bytes_out;       /* bytes_out: body */
+
+    /* for who listens alone */
+    struct slice fwd, detail;           /* as Cache-Status has them */
+    struct slice origin;                /* the server that was asked; */
+    int64_t      pool_us, connect_us, first_byte_us;    /* ... when, -1: not that far; */
+    unsigned     tries;                 /* ... how often */
+    const struct stats_step *steps;
+    size_t       nsteps;
 };
+/* Who wants records, a bit each: look before building one. */
+enum { ACCESS_LOGGED = 1, ACCESS_TAPPED = 2 };
+extern atomic_uint stats_access_on;
+void stats_access(const struct stats_access *a);        /* any thread that reads under RCU */
+
 /* `path`: a file, "stdout", or "off". -1 with *e when it cannot be opened (the old one stays). */
 int  stats_access_open(const char *path, bool combined, struct err *e);
 int  stats_access_reopen(struct err *e);        /* SIGUSR1 */
-extern atomic_bool stats_access_on;             /* look before building a record */
-/* Any thread. Buffered per thread, written at 64 KiB or each second by stats_access_flush; a full
+/* Lines are buffered per thread, and written at 64 KiB or each second by stats_access_flush; a full
  * disk drops lines, counted (access_dropped), and is logged once a minute. */
-void stats_access(const struct stats_access *a);
 void stats_access_flush(void); /* all threads' buffers; from stats_tick's thread and at exit */
+
+/* A tap: who listens to requests as they are done. What is empty, zero or NULL takes all. */
+struct stats_filter {
+    const struct slice *routes;         /* by name */
+    size_t       nroutes;
+    unsigned     outcomes;              /* a bit for each */
+    unsigned     status_min, status_max;
+    uint64_t     slower_us;             /* at least as slow */
+    struct slice method, path;          /* path: a glob, of the target without its query */
+};
+struct stats_tap;
+/* The filter is copied. NULL with *e: memory is out, or eight listen already. Open, take and close:
+ * one thread. */
+struct stats_tap *stats_tap_open(const struct stats_filter *f, struct err *e);
+/* What was done since the last time, a line of JSON each, in `lines`; how many did not fit, because
+ * nobody took them in time. */
+uint64_t stats_tap_take(struct stats_tap *t, struct buf *lines);
+void stats_tap_close(struct stats_tap **tp);    /* waits for a grace period; NULL is fine */
 
 #endif
