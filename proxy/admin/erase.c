@@ -3,7 +3,8 @@
  *
  * Model    the purge is in force already. Below memory the tiers are asked to overwrite what it
  *          took; in memory the sweeper is asked for a pass, after which the index holds nothing of
- *          it, and looked at until that is over. Who leaves does not end it.
+ *          it, and looked at until that is over. Who leaves does not end it. A tier that does not
+ *          confirm it, or not in time (tier.h), is named.
  * Threads  the admin loop's alone.
  */
 #include <stdlib.h>
@@ -19,7 +20,8 @@ struct erasing {
     struct purged   purged;             /* what is answered, then */
     struct timer    look;
     uint64_t        sweep;              /* store_sweep's */
-    bool            below, failed;      /* the tiers are done; one could not */
+    bool            below;              /* the tiers are done, but for those in `left` */
+    unsigned        left;
 };
 
 static void
@@ -36,6 +38,18 @@ erasing_free(struct erasing *e)
 }
 
 static void
+problem(struct admin_request *r, unsigned left)
+{
+    bool disk = left & 1u << TIER_DISK, redis = left & 1u << TIER_REDIS;
+
+    admin_problem(r, 500, "purged, and nothing of it is served; but the bytes could not be removed "
+        "from %s%s%s, or not in time: the log says why; ask again once that is over%s%s to be sure "
+        "at once", disk ? "disk" : "", disk && redis ? " and " : "", redis ? "Redis" : "",
+        disk ? ", or stop this instance and remove the directory of cache.disk," : "",
+        redis ? ", or remove the values in Redis," : "");
+}
+
+static void
 finish(struct erasing *e)
 {
     struct conn *c = e->conn;
@@ -44,10 +58,8 @@ finish(struct erasing *e)
 
     if (c != NULL) {
         r = admin_later(c);
-        if (e->failed)
-            admin_problem(&r, 500, "purged, and nothing of it is served; but the bytes "
-                "could not be removed from disk or Redis: the log says why; remove the directory "
-                "of cache.disk, or the values in Redis, to be sure");
+        if (e->left != 0)
+            problem(&r, e->left);
         else
             here = purge_answer(&r, &e->purged);
     }
@@ -68,12 +80,12 @@ on_look(void *arg)
 }
 
 static void
-on_below(void *arg, bool ok)
+on_below(void *arg, unsigned left)
 {
     struct erasing *e = arg;
 
     e->below = true;
-    e->failed = !ok;
+    e->left = left;
 }
 
 static void

@@ -317,6 +317,7 @@ disk_close(struct disk **dp)
     }
     for (struct disk_erase *e = d->erases_all, *next; e != NULL; e = next) {
         next = e->next_all;
+        timer_fini(&e->late);
         free(e);
     }
     index_fini(&d->index);
@@ -382,6 +383,8 @@ disk_put(struct disk *d, struct object *o)
 
 /* ---- erasing -------------------------------------------------------------------------------- */
 
+int64_t disk_erase_us = 60000000;       /* a constant, but in tests */
+
 static void
 on_erased(struct loop_msg *m)
 {
@@ -389,15 +392,30 @@ on_erased(struct loop_msg *m)
     void (*done)(void *arg, bool ok) = e->done;
     struct disk *d = e->disk;
     void *arg = e->arg;
-    bool ok = e->ok;
+    bool ok = e->ok, told = e->told;
 
     pthread_mutex_lock(&d->mtx);
     for (at = &d->erases_all; *at != e;)
         at = &(*at)->next_all;
     *at = e->next_all;
     pthread_mutex_unlock(&d->mtx);
+    timer_fini(&e->late);
     free(e);
-    done(arg, ok);
+    if (!told)
+        done(arg, ok);
+}
+
+/* The writer goes on with it; who asks again hears of it. */
+static void
+on_erase_late(void *arg)
+{
+    struct disk_erase *e = arg;
+
+    log_warn("cache.disk %s: bytes are not erased after %lld s: there is much to do, or the disk "
+        "does not answer; it is gone on with", e->disk->file,
+        (long long)(disk_erase_us / 1000000));
+    e->told = true;
+    e->done(e->arg, false);
 }
 
 int
@@ -409,6 +427,11 @@ disk_erase(struct disk *d, struct loop *l, void (*done)(void *arg, bool ok), voi
         return -1;
     *e = (struct disk_erase){ .msg.run = on_erased, .disk = d, .loop = l, .done = done,
         .arg = arg };
+    if (timer_init(&e->late, l, on_erase_late, e) == -1 || timer_set(&e->late, disk_erase_us) == -1) {
+        timer_fini(&e->late);
+        free(e);
+        return -1;
+    }
     pthread_mutex_lock(&d->mtx);
     e->next = d->erases;
     d->erases = e;

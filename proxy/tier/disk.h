@@ -20,6 +20,7 @@
                                            for */
 #define DISK_SPENT    64                /* rows that readers found useless, to be removed */
 #define DISK_PATIENCE_US ((int64_t)1000000) /* a client waits no longer for what a disk has */
+extern int64_t disk_erase_us;           /* nor who erases, for the word that it is done */
 
 /* ---- the index in memory (disk_index.c) ----------------------------------------------------- */
 
@@ -189,6 +190,8 @@ struct disk_erase {
     struct loop       *loop;
     void             (*done)(void *arg, bool ok);
     void              *arg;
+    struct timer       late;            /* the loop's, as is the next */
+    bool               told;            /* that it took too long */
     bool               ok;
 };
 

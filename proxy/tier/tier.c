@@ -31,10 +31,10 @@ struct tier_ask {
 };
 
 struct tier_erase {
-    void (*done)(void *arg, bool ok);
-    void  *arg;
-    int    left;                        /* tiers that have not told yet */
-    bool   ok;
+    void   (*done)(void *arg, unsigned left);
+    void    *arg;
+    int      asked;                     /* tiers that have not told yet */
+    unsigned left;
 };
 
 /* The source of the figures stays, since none can be taken away; it speaks of the newest. */
@@ -237,38 +237,49 @@ tier_put(struct tiers *t, struct object *o)
 }
 
 static void
-on_erased(void *arg, bool ok)
+on_erased(struct tier_erase *e, enum tier_name by, bool ok)
 {
-    struct tier_erase *e = arg;
-
-    e->ok &= ok;
-    if (--e->left > 0)
+    if (!ok)
+        e->left |= 1u << by;
+    if (--e->asked > 0)
         return;
-    e->done(e->arg, e->ok);
+    e->done(e->arg, e->left);
     free(e);
 }
 
+static void
+on_disk_erased(void *arg, bool ok)
+{
+    on_erased(arg, TIER_DISK, ok);
+}
+
+static void
+on_redis_erased(void *arg, bool ok)
+{
+    on_erased(arg, TIER_REDIS, ok);
+}
+
 int
-tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok), void *arg)
+tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, unsigned left), void *arg)
 {
     struct tier_erase *e = malloc(sizeof *e);
 
     CHECK(t, TIERS_MAGIC);
     if (e == NULL)
         return -1;
-    *e = (struct tier_erase){ .done = done, .arg = arg, .ok = true };
-    if (t->disk != NULL && disk_erase(t->disk, l, on_erased, e) == 0)
-        e->left++;
-    if (t->redis != NULL && rtier_erase(t->redis, l, on_erased, e) == 0)
-        e->left++;
-    if (e->left == (t->disk != NULL) + (t->redis != NULL))
+    *e = (struct tier_erase){ .done = done, .arg = arg };
+    if (t->disk != NULL && disk_erase(t->disk, l, on_disk_erased, e) == 0)
+        e->asked++;
+    else if (t->disk != NULL)
+        e->left |= 1u << TIER_DISK;
+    if (t->redis != NULL && rtier_erase(t->redis, l, on_redis_erased, e) == 0)
+        e->asked++;
+    else if (t->redis != NULL)
+        e->left |= 1u << TIER_REDIS;
+    if (e->asked > 0)
         return 0;
-    if (e->left == 0) {
-        free(e);
-        return -1;
-    }
-    e->ok = false;                      /* one of them does it; not both could be asked */
-    return 0;
+    free(e);
+    return -1;
 }
 
 bool

@@ -82,9 +82,10 @@ void tier_release(struct tier_lease **lp);
  * (counted), or it leaves memory before its turn. Takes a reference. t may be NULL. */
 void tier_put(struct tiers *t, struct object *o);
 
-/* On l's thread: done(arg, ok), there, when no tier has bytes any more that a purge before this
- * call removed; ok: false when that could not be done. -1: memory is out, done is not called. */
-int  tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, bool ok), void *arg);
+/* On l's thread: done(arg, left), there, when no tier has bytes any more that a purge before this
+ * call removed. left: bits 1 << enum tier_name of those where that could not be done, or not in a
+ * minute, or is not known. -1: memory is out, done is not called. */
+int  tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, unsigned left), void *arg);
 
 /* Of Redis the last three alone: what all instances have there is not counted. */
 struct tier_figures {

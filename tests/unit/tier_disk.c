@@ -482,6 +482,29 @@ a_disk_that_does_not_answer_is_waited_for_once_until_it_does(void **state)
     assert_int_equal(ask(h.b, "http://h/b"), FOUND);
 }
 
+/* Likewise: the writer has not come to it. */
+static void
+who_erases_is_told_that_it_takes_too_long_and_may_ask_again(void **state)
+{
+    struct hang h = { .b = *state };
+    struct object *o = NULL;
+    int64_t was = disk_erase_us;
+    pthread_t thread;
+    bool meanwhile;
+
+    assert_int_equal(keep_in(h.b->s, (struct keep){ .key = "http://h/a", .body = "a" }, &o),
+        STORE_STORED);
+    begin_hang(&h, &thread);
+    tier_put(h.b->t, o);
+    object_unref(&o);
+    disk_erase_us = 20000;
+    meanwhile = erase(h.b);
+    disk_erase_us = was;
+    end_hang(&h, thread);
+    assert_false(meanwhile);
+    assert_true(erase(h.b));
+}
+
 int
 main(void)
 {
@@ -505,6 +528,7 @@ main(void)
         BENCH(who_cancels_is_not_told),
         BENCH(what_memory_dropped_is_not_found_before_the_file_knows),
         BENCH(a_disk_that_does_not_answer_is_waited_for_once_until_it_does),
+        BENCH(who_erases_is_told_that_it_takes_too_long_and_may_ask_again),
     };
 
     return RUN(tests);

@@ -267,11 +267,11 @@ ask(struct bench *b, const char *key)
 }
 
 static inline void
-on_erase(void *arg, bool ok)
+on_erase(void *arg, unsigned left)
 {
     struct question *q = arg;
 
-    q->answer = ok ? FOUND : NOTHING;
+    q->answer = left == 0 ? FOUND : NOTHING;
     sem_post(&q->done);
 }
 
@@ -281,7 +281,7 @@ erase_on_loop(struct loop_msg *m)
     struct question *q = CONTAINER(m, struct question, msg);
 
     if (tier_erase(q->b->t, q->b->loop, on_erase, q) == -1)
-        on_erase(q, false);
+        on_erase(q, 1);
 }
 
 /* Everything that was purged is out of the files. */
