@@ -17,7 +17,8 @@ struct tiers {
     struct disk  *disk;                 /* owned; NULL: none */
     struct rtier *redis;                /* owned; likewise */
     pthread_mutex_t  mtx;
-    struct tier_ask *asks;              /* under mtx: all that wait */
+    struct tier_ask *asks;              /* under mtx: all that wait, */
+    struct tier_erase *erases;          /* ... and these */
 };
 
 struct tier_ask {
@@ -31,6 +32,8 @@ struct tier_ask {
 };
 
 struct tier_erase {
+    struct tiers      *tiers;           /* borrowed */
+    struct tier_erase *next;            /* under its mtx */
     void   (*done)(void *arg, unsigned left);
     void    *arg;
     int      asked;                     /* tiers that have not told yet */
@@ -111,6 +114,10 @@ tiers_close(struct tiers **tp)
     for (struct tier_ask *a = t->asks, *older; a != NULL; a = older) {
         older = a->older;
         free(a);
+    }
+    for (struct tier_erase *e = t->erases, *next; e != NULL; e = next) {
+        next = e->next;
+        free(e);
     }
     pthread_mutex_destroy(&t->mtx);
     t->magic = 0;
@@ -237,6 +244,29 @@ tier_put(struct tiers *t, struct object *o)
 }
 
 static void
+list_erase(struct tiers *t, struct tier_erase *e)
+{
+    pthread_mutex_lock(&t->mtx);
+    e->next = t->erases;
+    t->erases = e;
+    pthread_mutex_unlock(&t->mtx);
+}
+
+static void
+free_erase(struct tier_erase *e)
+{
+    struct tiers *t = e->tiers;
+    struct tier_erase **at = &t->erases;
+
+    pthread_mutex_lock(&t->mtx);
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    pthread_mutex_unlock(&t->mtx);
+    free(e);
+}
+
+static void
 on_erased(struct tier_erase *e, enum tier_name by, bool ok)
 {
     if (!ok)
@@ -244,7 +274,7 @@ on_erased(struct tier_erase *e, enum tier_name by, bool ok)
     if (--e->asked > 0)
         return;
     e->done(e->arg, e->left);
-    free(e);
+    free_erase(e);
 }
 
 static void
@@ -267,7 +297,8 @@ tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, unsigned lef
     CHECK(t, TIERS_MAGIC);
     if (e == NULL)
         return -1;
-    *e = (struct tier_erase){ .done = done, .arg = arg };
+    *e = (struct tier_erase){ .tiers = t, .done = done, .arg = arg };
+    list_erase(t, e);
     if (t->disk != NULL && disk_erase(t->disk, l, on_disk_erased, e) == 0)
         e->asked++;
     else if (t->disk != NULL)
@@ -278,7 +309,7 @@ tier_erase(struct tiers *t, struct loop *l, void (*done)(void *arg, unsigned lef
         e->left |= 1u << TIER_REDIS;
     if (e->asked > 0)
         return 0;
-    free(e);
+    free_erase(e);
     return -1;
 }
 

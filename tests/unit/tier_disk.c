@@ -505,6 +505,33 @@ who_erases_is_told_that_it_takes_too_long_and_may_ask_again(void **state)
     assert_true(erase(h.b));
 }
 
+/* A sanitizer says what is left of it. */
+static void
+a_stop_leaves_nothing_of_an_erasure_that_is_under_way(void **state)
+{
+    struct hang h = { .b = *state };
+    struct question q = { .msg.run = erase_on_loop, .b = h.b };
+    struct object *o = NULL;
+    pthread_t thread;
+
+    assert_int_equal(keep_in(h.b->s, (struct keep){ .key = "http://h/a", .body = "a" }, &o),
+        STORE_STORED);
+    sem_init(&q.done, 0, 0);
+    begin_hang(&h, &thread);
+    tier_put(h.b->t, o);
+    object_unref(&o);
+    loop_post(h.b->loop, &q.msg);
+    assert_int_equal(ask(h.b, "http://h/b"), AT_ONCE);  /* behind it on the loop */
+    loop_stop(h.b->loop);
+    pthread_join(h.b->thread, NULL);
+    end_hang(&h, thread);
+    tiers_close(&h.b->t);
+    assert_int_equal(sem_trywait(&q.done), -1);
+    loop_free(&h.b->loop);
+    store_free(&h.b->s);
+    sem_destroy(&q.done);
+}
+
 int
 main(void)
 {
@@ -529,6 +556,7 @@ main(void)
         BENCH(what_memory_dropped_is_not_found_before_the_file_knows),
         BENCH(a_disk_that_does_not_answer_is_waited_for_once_until_it_does),
         BENCH(who_erases_is_told_that_it_takes_too_long_and_may_ask_again),
+        BENCH(a_stop_leaves_nothing_of_an_erasure_that_is_under_way),
     };
 
     return RUN(tests);
