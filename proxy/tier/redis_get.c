@@ -5,13 +5,13 @@
  *          stands a response, or a marker; by this each of the asks goes on to the read of its own
  *          variant. What is fresh answers. What is not, and what is not there, is to be fetched:
  *          the read asks for the lease, and either one of its asks gets it, or they wait until they
- *          hear that its holder is done, and look once more. They do so too when the lease has ended
- *          without a word: then one of them gets the next. Where nothing was stored, or Redis fails,
- *          or after ROUNDS, they fetch for themselves.
+ *          hear that its holder is done, and look once more. They do so too when the lease ended
+ *          without a word: then one of them gets the next. Where nothing was stored, or Redis
+ *          fails, or after ROUNDS, they fetch for themselves.
  *
  *              GET  ─ fresh, failed ─────────────────────► answered
  *               │                        ┌──────────────────▲
- *               └ none, stale ─► LEASE ──┴─ another's ─► WAIT ─ stored, ended ─► GET
+ *               └ none, stale ─► LEASE ──┴─ another's ─► WAIT ─ stored, over ─► GET
  *
  * Drops    what memory dropped while it was read, or before, and Redis may have yet, is not used: the
  *          cells of redis.h say so.
