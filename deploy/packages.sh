@@ -3,11 +3,11 @@
 BUILD_PACKAGES=(
     gcc libc6-dev cmake ninja-build ccache pkg-config
     libevent-dev libevhtp-dev libhiredis-dev libyaml-dev liburcu-dev libxxhash-dev
-    zlib1g-dev libbrotli-dev libzstd-dev libssl-dev libpcre2-dev libjemalloc-dev libsqlite3-dev libcmocka-dev
+    zlib1g-dev libbrotli-dev libzstd-dev libssl-dev libpcre2-dev libjemalloc-dev libsqlite3-dev libncurses-dev libcmocka-dev
 )
 TEST_PACKAGES=(
     python3 python3-hypothesis python3-pytest python3-pytest-xdist python3-yaml
-    python3-brotli python3-zstandard nodejs openssl
+    python3-brotli python3-zstandard python3-pyte nodejs openssl
     prometheus redis-server util-linux libfaketime
 )
 RUN_PACKAGES=(python3 curl)

@@ -80,6 +80,7 @@ static const char usage[] =
     "                                     purge what is stored\n"
     "  weir purge --id ID                 who has not applied a purge that was answered before\n"
     "  weir stats                         hit rates and latency percentiles\n"
+    "  weir top                           the same live, on the terminal\n"
     "  weir log [--route R] [--outcome O] [--slower 100ms] [--steps] [--json]\n"
     "                                     requests as they are done\n"
     "  weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
@@ -90,7 +91,7 @@ static const char usage[] =
     "  weir version | reference | schema  print the version, the options' reference, the JSON "
     "schema\n"
     "\n"
-    "purge, stats, log, explain, writes and reload take --admin URL (default\n"
+    "purge, stats, top, log, explain, writes and reload take --admin URL (default\n"
     "http://127.0.0.1:8081), --token-file FILE and --timeout SECONDS (default 30).\n";
 
 /* ---- configuration --------------------------------------------------------------------------- */
@@ -739,9 +740,9 @@ static const struct { const char *name; bool alone; int (*run)(struct process *,
     verbs[] = {
     { "run", false, do_run }, { "check", false, do_check }, { "purge", false, ask },
     { "stats", false, ask }, { "explain", false, ask }, { "reload", false, ask },
-    { "writes", false, ask }, { "log", false, ask }, { "version", true, show_version },
-    { "help", true, show_help }, { "reference", true, show_reference },
-    { "schema", true, show_schema },
+    { "writes", false, ask }, { "log", false, ask }, { "top", false, ask },
+    { "version", true, show_version }, { "help", true, show_help },
+    { "reference", true, show_reference }, { "schema", true, show_schema },
 };
 
 int

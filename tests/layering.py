@@ -30,6 +30,7 @@ DOORS = {
     "evhtp": {"front", "admin"},
     "hiredis": {"redis"},
     "yaml.h": {"config"},
+    "curses": {"admin"},
     "sqlite3.h": {"write", "tier"},
     "zlib.h": {"fill"},
     "brotli": {"fill"},

@@ -1,6 +1,6 @@
 /*
- * `weir purge|stats|log|explain|reload|writes`: the shell's side of the admin port. Exit codes: 0
- * done; 1 the server said no, or could not be reached; 2 the command line was not understood; 3 a
+ * `weir purge|stats|top|log|explain|reload|writes`: the shell's side of the admin port. Exit codes:
+ * 0 done; 1 the server said no, or could not be reached; 2 the command line was not understood; 3 a
  * purge is not in force at every instance yet.
  */
 #include <errno.h>
@@ -397,6 +397,8 @@ admin_client(int argc, char **argv)
         return client_writes(argc, argv);
     if (strcmp(argv[0], "log") == 0)
         return client_log(argc, argv);
+    if (strcmp(argv[0], "top") == 0)
+        return client_top(argc, argv);
     if (options_exact(argc, argv, "H:X:d:", options, &e) == -1) {
         fprintf(stderr, "weir %s: %s\n%s", argv[0], e.text, usage_text);
         return 2;

@@ -22,29 +22,48 @@
 
 /* ---- the socket ------------------------------------------------------------------------------ */
 
-/* Waits until fd is ready. 0, or -1 with errno; ETIMEDOUT once `until_us` has come. */
+/* Where what went wrong is told. */
+static FILE *
+say(const struct client *c)
+{
+    return c->errors != NULL ? c->errors : stderr;
+}
+
+/* Waits until fd is ready. 0, or -1 with errno; ETIMEDOUT once `until_us` has come, ECANCELED when
+ * a key said so. */
 static int
-await(int fd, short events, int64_t until_us)
+await(const struct client *c, int fd, short events, int64_t until_us)
 {
     for (;;) {
-        struct pollfd p = { .fd = fd, .events = events };
+        struct pollfd p[] = { { .fd = fd, .events = events },
+            { .fd = STDIN_FILENO, .events = POLLIN } };
         int64_t left = until_us - now_us();
-        int n = left > 0 ? poll(&p, 1, (int)(left / 1000 + 1)) : 0;
+        int n = left > 0 ? poll(p, c->on_key != NULL ? 2 : 1, (int)(left / 1000 + 1)) : 0;
 
-        if (n > 0)
+        if (n == -1 && errno != EINTR)
+            return -1;
+        if (c->on_key != NULL && (n == -1 || p[1].revents != 0) && c->on_key(c->on_key_arg)) {
+            errno = ECANCELED;
+            return -1;
+        }
+        if (n > 0 && p[0].revents != 0)
             return 0;
         if (n == 0) {
             errno = ETIMEDOUT;
             return -1;
         }
-        if (errno != EINTR)
-            return -1;
     }
+}
+
+bool
+client_rest(const struct client *c, int64_t us)
+{
+    return await(c, -1, 0, now_us() + us) == -1 && errno == ETIMEDOUT;
 }
 
 /* A connected socket, or -1 with errno. */
 static int
-dial_one(const struct addrinfo *a, int64_t until_us)
+dial_one(const struct client *c, const struct addrinfo *a, int64_t until_us)
 {
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
     socklen_t n = sizeof error;
@@ -52,7 +71,7 @@ dial_one(const struct addrinfo *a, int64_t until_us)
     if (fd == -1)
         return -1;
     if (connect(fd, a->ai_addr, a->ai_addrlen) == -1) {
-        if (errno != EINPROGRESS || await(fd, POLLOUT, until_us) == -1)
+        if (errno != EINPROGRESS || await(c, fd, POLLOUT, until_us) == -1)
             error = errno;
         else
             getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n);
@@ -84,26 +103,26 @@ dial(const struct client *c, const struct http_uri *u, int64_t until_us)
     snprintf(host, sizeof host, "%.*s", SLICE_ARG(name));
     rc = getaddrinfo(host, port, &hints, &list);
     if (rc != 0) {
-        fprintf(stderr, "weir: %s: %s\n", c->base, gai_strerror(rc));
+        fprintf(say(c), "weir: %s: %s\n", c->base, gai_strerror(rc));
         return -1;
     }
     for (at = list; at != NULL && fd == -1; at = at->ai_next)
-        fd = dial_one(at, soon < until_us ? soon : until_us);
+        fd = dial_one(c, at, soon < until_us ? soon : until_us);
     if (fd == -1)
-        fprintf(stderr, "weir: %s: %s. " HINT "\n", c->base, strerror(errno));
+        fprintf(say(c), "weir: %s: %s. " HINT "\n", c->base, strerror(errno));
     freeaddrinfo(list);
     return fd;
 }
 
 static int
-send_all(int fd, struct slice s, int64_t until_us)
+send_all(const struct client *c, int fd, struct slice s, int64_t until_us)
 {
     while (s.n > 0) {
         ssize_t n = send(fd, s.p, s.n, MSG_NOSIGNAL);
 
         if (n >= 0)
             s = (struct slice){ s.p + n, s.n - (size_t)n };
-        else if (errno == EAGAIN ? await(fd, POLLOUT, until_us) == -1 : errno != EINTR)
+        else if (errno == EAGAIN ? await(c, fd, POLLOUT, until_us) == -1 : errno != EINTR)
             return -1;
     }
     return 0;
@@ -111,7 +130,7 @@ send_all(int fd, struct slice s, int64_t until_us)
 
 /* Appends what has come. The number of bytes, 0 at the end, -1 with errno. */
 static ssize_t
-receive(int fd, struct buf *b, int64_t until_us)
+receive(const struct client *c, int fd, struct buf *b, int64_t until_us)
 {
     for (;;) {
         char *room = buf_reserve(b, 65536);
@@ -123,7 +142,7 @@ receive(int fd, struct buf *b, int64_t until_us)
         }
         if (room == NULL)
             errno = ENOMEM;
-        if (errno == EAGAIN ? await(fd, POLLIN, until_us) == -1 : errno != EINTR)
+        if (errno == EAGAIN ? await(c, fd, POLLIN, until_us) == -1 : errno != EINTR)
             return -1;
     }
 }
@@ -214,28 +233,28 @@ read_answer(const struct client *c, int fd, struct answer *a, int64_t until_us)
     enum took t = MORE;
 
     while (t == MORE) {
-        ssize_t n = receive(fd, &a->in, c->on_body == NULL ? until_us : now_us() + c->wait_us);
+        ssize_t n = receive(c, fd, &a->in, c->on_body == NULL ? until_us : now_us() + c->wait_us);
 
         if (n == -1 && errno == ETIMEDOUT) {
-            fprintf(stderr, "weir: %s: no %s answer within %lld s (--timeout). " HINT "\n", c->base,
+            fprintf(say(c), "weir: %s: no %s answer within %lld s (--timeout). " HINT "\n", c->base,
                 a->status == 0 ? "HTTP" : "complete", (long long)(c->wait_us / 1000000));
             return -1;
         }
         if (n == -1) {
-            fprintf(stderr, "weir: %s: %s\n", c->base, strerror(errno));
+            fprintf(say(c), "weir: %s: %s\n", c->base, strerror(errno));
             return -1;
         }
         t = take(a, n == 0);
         if (c->on_body != NULL && a->status == 200 && c->on_body(c->on_body_arg, a->out))
             return a->status;
         if (a->out->failed || a->out->n > ANSWER_MAX) {
-            fprintf(stderr, "weir: %s: the answer is too large\n", c->base);
+            fprintf(say(c), "weir: %s: the answer is too large\n", c->base);
             return -1;
         }
     }
     if (t == DONE)
         return a->status;
-    fprintf(stderr, "weir: %s: the answer is no complete HTTP response. " HINT "\n", c->base);
+    fprintf(say(c), "weir: %s: the answer is no complete HTTP response. " HINT "\n", c->base);
     return -1;
 }
 
@@ -252,7 +271,7 @@ client_exchange(const struct client *c, const char *method, const char *target, 
     int fd, status = -1;
 
     if (http_uri_parse(slice_of(c->base), &u) != 0 || !slice_ieq(u.scheme, SLICE("http"))) {
-        fprintf(stderr, "weir: --admin %s: http://HOST:PORT is wanted\n", c->base);
+        fprintf(say(c), "weir: --admin %s: http://HOST:PORT is wanted\n", c->base);
         return -1;
     }
     if ((fd = dial(c, &u, until_us)) == -1)
@@ -265,8 +284,8 @@ client_exchange(const struct client *c, const char *method, const char *target, 
         buf_printf(&b, "Authorization: Bearer %s\r\n", c->token);
     buf_addz(&b, "\r\n");
     buf_adds(&b, body);
-    if (b.failed || send_all(fd, buf_slice(&b), until_us) != 0)
-        fprintf(stderr, "weir: %s: %s\n", c->base, b.failed ? "out of memory" : strerror(errno));
+    if (b.failed || send_all(c, fd, buf_slice(&b), until_us) != 0)
+        fprintf(say(c), "weir: %s: %s\n", c->base, b.failed ? "out of memory" : strerror(errno));
     else
         status = read_answer(c, fd, &a, until_us);
     close(fd);

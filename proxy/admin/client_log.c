@@ -45,14 +45,6 @@ struct log_command {
 
 /* ---- printing -------------------------------------------------------------------------------- */
 
-static const char *
-text_of(const json_t *o, const char *name)
-{
-    const char *z = json_string_value(json_object_get(o, name));
-
-    return z != NULL ? z : "";
-}
-
 static double
 ms_of(const json_t *o, const char *name)
 {
@@ -77,7 +69,7 @@ print_origin(const json_t *r)
     static const struct { const char *member, *text; } times[] = {
         { "pool_us", "pool" }, { "connect_us", "connected" }, { "first_byte_us", "first byte" } };
 
-    printf(", origin %s", text_of(r, "origin"));
+    printf(", origin %s", client_text(r, "origin"));
     for (size_t i = 0; i < NELEM(times); i++)
         if (json_object_get(r, times[i].member) != NULL)
             printf(" %s %.1f", times[i].text, ms_of(r, times[i].member));
@@ -88,29 +80,29 @@ print_origin(const json_t *r)
 static void
 print_request(const struct log_command *k, const json_t *r)
 {
-    const char *time = text_of(r, "time");
+    const char *time = client_text(r, "time");
     const json_t *steps = json_object_get(r, "steps");
 
     printf("%.12s %3d %-11s %9.3f ms %8lld  ", strlen(time) > 11 ? time + 11 : time,
-        (int)json_integer_value(json_object_get(r, "status")), text_of(r, "outcome"),
+        (int)json_integer_value(json_object_get(r, "status")), client_text(r, "outcome"),
         ms_of(r, "duration_us"), json_integer_value(json_object_get(r, "bytes_out")));
-    print_text(text_of(r, "method"));
+    print_text(client_text(r, "method"));
     putchar(' ');
-    print_text(text_of(r, "host"));
-    print_text(text_of(r, "target"));
+    print_text(client_text(r, "host"));
+    print_text(client_text(r, "target"));
     printf("  (route ");
-    print_text(text_of(r, "route"));
+    print_text(client_text(r, "route"));
     if (json_object_get(r, "fwd") != NULL)
-        printf(", %s", text_of(r, "fwd"));
+        printf(", %s", client_text(r, "fwd"));
     if (json_object_get(r, "detail") != NULL)
-        printf(", %s", text_of(r, "detail"));
+        printf(", %s", client_text(r, "detail"));
     if (json_object_get(r, "origin") != NULL)
         print_origin(r);
     puts(")");
     for (size_t i = 0; k->steps && i < json_array_size(steps); i++) {
         const json_t *s = json_array_get(steps, i);
 
-        printf("    +%9.3f  %-8s %9.3f ms\n", ms_of(s, "at_us"), text_of(s, "state"),
+        printf("    +%9.3f  %-8s %9.3f ms\n", ms_of(s, "at_us"), client_text(s, "state"),
             ms_of(s, "us"));
     }
 }

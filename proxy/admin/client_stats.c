@@ -7,8 +7,16 @@
 
 #include "admin/inside.h"
 
-static double
-number(const json_t *o, const char *name)
+const char *
+client_text(const json_t *o, const char *name)
+{
+    const char *z = json_string_value(json_object_get(o, name));
+
+    return z != NULL ? z : "";
+}
+
+double
+client_number(const json_t *o, const char *name)
 {
     return json_number_value(json_object_get(o, name));
 }
@@ -21,16 +29,25 @@ static const struct { const char *title, *member; } columns[] = {
     { "p99", "p99_us" }, { "p99.9", "p999_us" }, { "max", "max_us" },
 };
 
-/* Six characters: to the microsecond while they allow it, then with the decimals that fit. */
-static void
-print_ms(const json_t *us)
+/* To the microsecond while six characters allow it, then with the decimals that fit. */
+void
+client_ms(const json_t *us, char out[16])
 {
     double ms = json_number_value(us) / 1e3;
 
     if (us == NULL)
-        printf(" %6s", "-");
+        strcpy(out, "-");
     else
-        printf(" %6.*f", ms < 9.9995 ? 3 : ms < 999.995 ? 2 : 0, ms);
+        snprintf(out, 16, "%.*f", ms < 9.9995 ? 3 : ms < 999.995 ? 2 : 0, ms);
+}
+
+static void
+print_ms(const json_t *us)
+{
+    char text[16];
+
+    client_ms(us, text);
+    printf(" %6s", text);
 }
 
 /* name, count since start, and of the last minute: rate and percentiles. */
@@ -40,7 +57,7 @@ print_row(const char *name, const char *what, const json_t *windows)
     const json_t *minute = json_object_get(windows, "1m");
 
     printf("  %-*s %-11s %9.0f %7.1f", NAME_WIDTH, name, what,
-        number(json_object_get(windows, "start"), "count"), number(minute, "rate"));
+        client_number(json_object_get(windows, "start"), "count"), client_number(minute, "rate"));
     for (size_t i = 0; i < NELEM(columns); i++)
         print_ms(json_object_get(minute, columns[i].member));
     putchar('\n');
@@ -117,20 +134,21 @@ print_totals(const json_t *doc)
     json_t *g = json_object_get(doc, "gauges"), *c = json_object_get(doc, "counters");
 
     printf("weir %s, up %.0f s, resident %.1f MiB, %.0f threads\n",
-        json_string_value(json_object_get(doc, "version")), number(doc, "uptime_s"),
-        number(json_object_get(doc, "process"), "resident_bytes") / 1048576,
-        number(json_object_get(doc, "process"), "threads"));
+        json_string_value(json_object_get(doc, "version")), client_number(doc, "uptime_s"),
+        client_number(json_object_get(doc, "process"), "resident_bytes") / 1048576,
+        client_number(json_object_get(doc, "process"), "threads"));
     printf("requests %.0f (%.0f refused), connections %.0f open of %.0f accepted\n",
-        number(c, "requests"), number(c, "requests_bad"), number(g, "client_connections"),
-        number(c, "connections"));
+        client_number(c, "requests"), client_number(c, "requests_bad"),
+        client_number(g, "client_connections"), client_number(c, "connections"));
     printf("cache    %.0f objects, %.1f of %.1f MiB, %.0f evicted, %.0f purges\n",
-        number(g, "cache_objects"), number(g, "cache_memory") / 1048576,
-        number(g, "cache_memory_limit") / 1048576, number(c, "cache_evictions"),
-        number(c, "purges"));
+        client_number(g, "cache_objects"), client_number(g, "cache_memory") / 1048576,
+        client_number(g, "cache_memory_limit") / 1048576, client_number(c, "cache_evictions"),
+        client_number(c, "purges"));
     printf("pool     %.0f connections to origins, %.0f busy, %.0f waiting; "
         "%.0f waited, %.0f in vain\n",
-        number(g, "origin_connections"), number(g, "origin_busy"), number(g, "pool_waiting"),
-        number(c, "pool_waits"), number(c, "pool_timeouts"));
+        client_number(g, "origin_connections"), client_number(g, "origin_busy"),
+        client_number(g, "pool_waiting"), client_number(c, "pool_waits"),
+        client_number(c, "pool_timeouts"));
 }
 
 int

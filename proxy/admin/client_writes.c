@@ -44,14 +44,6 @@ struct writes_command {
     bool          all, wait, json;
 };
 
-static const char *
-text_of(const json_t *o, const char *name)
-{
-    const char *z = json_string_value(json_object_get(o, name));
-
-    return z != NULL ? z : "";
-}
-
 static long long
 number_of(const json_t *o, const char *name)
 {
@@ -63,10 +55,11 @@ number_of(const json_t *o, const char *name)
 static void
 print_write(const json_t *w)
 {
-    const char *cause = text_of(w, "cause");
+    const char *cause = client_text(w, "cause");
 
-    printf("%s  %-10s %3lld  %-24s %s %s\n", text_of(w, "id"), text_of(w, "state"),
-        number_of(w, "attempts"), text_of(w, "accepted"), text_of(w, "method"), text_of(w, "url"));
+    printf("%s  %-10s %3lld  %-24s %s %s\n", client_text(w, "id"), client_text(w, "state"),
+        number_of(w, "attempts"), client_text(w, "accepted"), client_text(w, "method"),
+        client_text(w, "url"));
     if (cause[0] != '\0')
         printf("%34s%s\n", "", cause);
 }
@@ -97,7 +90,7 @@ run_ls(struct writes_command *k)
         for (size_t i = 0; i < json_array_size(list); i++)
             print_write(json_array_get(list, i));
         if (json_object_get(doc, "next") != NULL)
-            printf("more: --after %s\n", text_of(doc, "next"));
+            printf("more: --after %s\n", client_text(doc, "next"));
         rc = 0;
     }
     json_decref(doc);
@@ -168,8 +161,9 @@ on_event(void *arg, struct slice kind, struct slice data)
         printf("%.*s\n", SLICE_ARG(data));
     else if (slice_eq(kind, SLICE("write")))
         printf("%s%s  %-10s try %lld, last status %lld, %s\n",
-            isatty(STDERR_FILENO) ? "\r\033[K" : "", text_of(doc, "id"), text_of(doc, "state"),
-            number_of(doc, "attempts"), number_of(doc, "status"), text_of(doc, "route"));
+            isatty(STDERR_FILENO) ? "\r\033[K" : "", client_text(doc, "id"),
+            client_text(doc, "state"), number_of(doc, "attempts"),
+            number_of(doc, "status"), client_text(doc, "route"));
     else if (!progress)
         fprintf(stderr, "%lld events were lost: they came faster than they were read\n",
             number_of(doc, "events"));

@@ -4,6 +4,7 @@
 #ifndef WEIR_ADMIN_INSIDE_H
 #define WEIR_ADMIN_INSIDE_H
 
+#include <stdio.h>
 #include <sys/socket.h>
 
 #include "admin/admin.h"
@@ -13,6 +14,7 @@
 #define ADMIN_CONNS_MAX 100u
 
 struct conn;
+typedef struct json_t json_t;           /* jansson's */
 
 /* One request, complete, on its way through a handler. All slices are valid until the handler
  * returns. */
@@ -164,6 +166,11 @@ struct client {
     /* A stream: looks at what has come of a 200, and takes off what it understood. True: enough. */
     bool      (*on_body)(void *arg, struct buf *b);
     void       *on_body_arg;
+    /* Keys are there to be read, or a signal came. True: enough. NULL: the keyboard is left
+     * alone. */
+    bool      (*on_key)(void *arg);
+    void       *on_key_arg;
+    FILE       *errors;                 /* borrowed; NULL: stderr */
 };
 enum { CLIENT_ADMIN = 256, CLIENT_TOKEN, CLIENT_WAIT, CLIENT_OPTIONS };
 #define CLIENT_OPTION_TABLE                                  \
@@ -185,7 +192,15 @@ int client_exchange(const struct client *c, const char *method, const char *targ
  * what came with another than 200 in *out. */
 int client_follow(const struct client *c, const char *target,
     bool (*on_event)(void *arg, struct slice kind, struct slice data), void *arg, struct buf *out);
+/* Waits, and hears keys. False: enough. */
+bool client_rest(const struct client *c, int64_t us);
 int client_stats(const struct client *c);
+int client_top(int argc, char **argv);          /* `weir top` */
+/* A member of a document; "" and 0 where it has none. */
+const char *client_text(const json_t *o, const char *name);
+double client_number(const json_t *o, const char *name);
+/* Milliseconds in six characters at most, "-" of NULL. */
+void client_ms(const json_t *us, char out[16]);
 int client_log(int argc, char **argv);          /* `weir log`; argv[0] is that word */
 int client_writes(int argc, char **argv);       /* `weir writes`; argv[0] is that word */
 /* Appends the page for a person that says what /explain said. -1: no JSON, or memory is out. */
