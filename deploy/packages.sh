@@ -8,7 +8,7 @@ BUILD_PACKAGES=(
 TEST_PACKAGES=(
     python3 python3-hypothesis python3-pytest python3-pytest-xdist python3-yaml
     python3-brotli python3-zstandard python3-pyte nodejs openssl
-    prometheus redis-server util-linux libfaketime
+    prometheus redis-server util-linux libfaketime strace systemd
 )
 RUN_PACKAGES=(python3 curl)
 BENCH_PACKAGES=(wrk haproxy nginx varnish)

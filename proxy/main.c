@@ -30,6 +30,7 @@
 #include "write/write.h"
 
 #define CUT_US       1000000            /* for requests that are cut to end in order */
+#define AFTER_DRAIN_US 10000000         /* to close journal and tiers; told to a service manager */
 #define DEFAULT_FILE "/etc/weir/weir.yaml"
 
 /* jemalloc: what is freed goes back at once, so that cache.memory is what is resident; objects of 1
@@ -57,6 +58,7 @@ struct process {
     const char     *file, *origin;
     struct buf      overrides;          /* configuration made of flags */
     struct timer    tick;
+    struct watchdog *watchdog;          /* NULL: no service manager watches */
     struct event   *signals[4];
     size_t          nsignals;
     int64_t         drain_until_us;     /* 0: not draining */
@@ -86,12 +88,13 @@ static const char usage[] =
     "  weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "                                     which route, which key, what is stored and why\n"
     "  weir reload                        load the configuration again\n"
+    "  weir health                        is it ready? exit code 0, else 1; for probes\n"
     "  weir writes ls|show|retry|drop|pause|resume|follow\n"
     "                                     the journal of write-back\n"
     "  weir version | reference | schema  print the version, the options' reference, the JSON "
     "schema\n"
     "\n"
-    "purge, stats, top, log, explain, writes and reload take --admin URL (default\n"
+    "purge, stats, top, log, explain, writes, reload and health take --admin URL (default\n"
     "http://127.0.0.1:8081), --token-file FILE and --timeout SECONDS (default 30).\n";
 
 /* ---- configuration --------------------------------------------------------------------------- */
@@ -210,8 +213,10 @@ static int
 reload(void *arg, struct buf *text)
 {
     struct slice rest, line;
-    int rc = take_next(arg, text);
+    int rc;
 
+    service_notify("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)now_us());
+    rc = take_next(arg, text);
     rest = buf_slice(text);
     while (slice_cut(&rest, '\n', &line))
         if (line.n > 0)
@@ -220,6 +225,8 @@ reload(void *arg, struct buf *text)
         log_info("configuration loaded again");
     else
         log_error("reload refused: the configuration in force stays");
+    service_notify("READY=1\nSTATUS=%s", rc == 0 ? "serving" :
+        "serving; the last reload was refused, see the log");
     return rc;
 }
 
@@ -262,6 +269,8 @@ on_terminate(evutil_socket_t sig, short what, void *arg)
     }
     log_info("%s: draining, for %lld ms at most", sig == SIGINT ? "SIGINT" : "SIGTERM",
         (long long)p->conf->drain_ms);
+    service_notify("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld",
+        (long long)(p->conf->drain_ms * 1000 + CUT_US + AFTER_DRAIN_US));
     p->drain_until_us = now_us() + p->conf->drain_ms * 1000 + 1;
     front_drain(p->front);
     timer_set(&p->tick, 10000);
@@ -308,6 +317,7 @@ on_tick(void *arg)
 {
     struct process *p = arg;
 
+    watchdog_tick(p->watchdog);
     if (p->drain_until_us != 0) {
         drain_step(p);
         return;
@@ -488,9 +498,13 @@ start(struct process *p)
     p->admin = admin_start(p->admin_loop, p->conf, &ap, &e);
     if (p->admin == NULL)
         log_fatal("%s", e.text);
+    if (service_sockets_taken(&e) == -1)
+        log_fatal("%s", e.text);
     apply_log(p->conf);
     if (front_start(p->front, &e) == -1)
         log_fatal("%s", e.text);
+    /* without a journal that is open nobody runs the write loop */
+    p->watchdog = watchdog_new(p->loops, p->nloops + (p->writes != NULL));
     front_addresses(p->front, &where);
     buf_addc(&where, '\0');
     log_info("weir " WEIR_VERSION ": %s, admin %s, %zu workers", where.failed ? "" : where.p,
@@ -523,6 +537,7 @@ stop(struct process *p)
     for (size_t i = 0; i <= p->nloops; i++)
         loop_free(&p->loops[i]);
     loop_free(&p->admin_loop);
+    watchdog_free(&p->watchdog);
     free(p->loops);
     conf_unref(&p->conf);
     buf_free(&p->overrides);
@@ -549,6 +564,7 @@ run(struct process *p)
     if (timer_init(&p->tick, p->admin_loop, on_tick, p) == -1 ||
         timer_set(&p->tick, 1000000) == -1)
         log_fatal("out of memory");
+    service_notify("READY=1\nSTATUS=serving");
     loop_run(p->admin_loop);
     stop(p);
     log_info("stopped");
@@ -740,8 +756,8 @@ static const struct { const char *name; bool alone; int (*run)(struct process *,
     verbs[] = {
     { "run", false, do_run }, { "check", false, do_check }, { "purge", false, ask },
     { "stats", false, ask }, { "explain", false, ask }, { "reload", false, ask },
-    { "writes", false, ask }, { "log", false, ask }, { "top", false, ask },
-    { "version", true, show_version }, { "help", true, show_help },
+    { "health", false, ask }, { "writes", false, ask }, { "log", false, ask },
+    { "top", false, ask }, { "version", true, show_version }, { "help", true, show_help },
     { "reference", true, show_reference }, { "schema", true, show_schema },
 };
 

@@ -39,8 +39,8 @@ void admin_stop(struct admin **ap);
 /* host:port in use, for the log ("127.0.0.1:8081"); NULL when off. */
 const char *admin_address(const struct admin *a);
 
-/* The shell's side of it: `weir purge|stats|explain|reload ARGS`. Returns the exit code; prints to
- * stdout and stderr. argv[0] is the verb. */
+/* The shell's side of it: `weir purge|stats|explain|reload|health ARGS`. Returns the exit code;
+ * prints to stdout and stderr. argv[0] is the verb. */
 int admin_client(int argc, char **argv);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * `weir purge|stats|top|log|explain|reload|writes`: the shell's side of the admin port. Exit codes:
- * 0 done; 1 the server said no, or could not be reached; 2 the command line was not understood; 3 a
- * purge is not in force at every instance yet.
+ * `weir purge|stats|top|log|explain|reload|health|writes`: the shell's side of the admin port. Exit
+ * codes: 0 done; 1 the server said no, or could not be reached; 2 the command line was not
+ * understood; 3 a purge is not in force at every instance yet.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -20,6 +20,7 @@ static const char usage_text[] =
     "       weir stats\n"
     "       weir explain URL [-X METHOD] [-H 'Name: value'] [-d TEXT|@FILE] [--trusted] [--json]\n"
     "       weir reload\n"
+    "       weir health\n"
     "All take --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"
     "(30). --url, --prefix, --pattern, --tag, --route, --group and -H may be given several "
     "times.\n";
@@ -344,6 +345,18 @@ run_stats(struct command *k)
     return client_finish(&k->client, status, &(struct buf){ 0 });
 }
 
+/* Of the admin port or of the probe port, which asks for no token. */
+static int
+run_health(struct command *k)
+{
+    struct buf out = { 0 };
+    int rc = client_finish(&k->client, client_exchange(&k->client, "GET", "/readyz", SLICE(""),
+        &out), &out);
+
+    buf_free(&out);
+    return rc;
+}
+
 /* What was said of the file, a line each, and what came of it: for a person, not as JSON. */
 static int
 run_reload(struct command *k)
@@ -373,7 +386,7 @@ run_verb(struct command *k, const char *verb, int nargs, char **args)
 {
     static const struct { const char *verb; int nargs; int (*run)(struct command *); } verbs[] = {
         { "purge", 0, run_purge }, { "stats", 0, run_stats }, { "explain", 1, run_explain },
-        { "reload", 0, run_reload },
+        { "reload", 0, run_reload }, { "health", 0, run_health },
     };
 
     for (size_t i = 0; i < NELEM(verbs); i++)

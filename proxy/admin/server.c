@@ -123,8 +123,13 @@ put_address(int fd, char **out)
 static int
 bind_port(const struct conf_address *at, const char *option, struct err *e)
 {
-    int on = 1, fd = socket(at->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int on = 1, fd = service_socket((const struct sockaddr *)&at->sa);
 
+    if (fd != -1) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        return fd;
+    }
+    fd = socket(at->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd == -1)
         return err_set(e, errno, "%s: %s: %s", option, at->text, strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

@@ -1,6 +1,6 @@
 /*
  * base -- what every room stands on: slices, errors, log, time, memory,
- * the event loop with its inbox, and read-copy-update.
+ * the event loop with its inbox, the service manager, and read-copy-update.
  *
  * Includes nothing of ours. Threads: each function says so where it is
  * not "any thread, on data of its own".
@@ -206,6 +206,25 @@ int  timer_init(struct timer *t, struct loop *l, void (*run)(void *), void *arg)
 int  timer_set(struct timer *t, int64_t after_us);  /* replaces an earlier setting */
 void timer_clear(struct timer *t);
 void timer_fini(struct timer *t);                   /* fine on a zeroed one */
+
+/* ---- the service manager: systemd, or what speaks as it does ---------------------------- */
+
+/* NAME=VALUE lines as sd_notify(3) has them; nothing where no manager asked (NOTIFY_SOCKET). */
+void service_notify(const char *fmt, ...) PRINTF(1, 2);
+/* A socket that the manager opened for us (LISTEN_FDS) and that listens on this address: the
+ * caller's from now on, non-blocking. -1: there is none. */
+struct sockaddr;
+int  service_socket(const struct sockaddr *a);
+/* 0; or -1 with *e, naming a socket of the manager's that nobody took: its clients would wait for
+ * good. */
+int  service_sockets_taken(struct err *e);
+/* NULL where no manager watches (WATCHDOG_USEC); tick and free take that. To be freed after its
+ * loops. Each tick, about one a second, tells the manager that we are well if every loop has
+ * answered since the last. */
+struct watchdog;
+struct watchdog *watchdog_new(struct loop *const *loops, size_t n);
+void watchdog_tick(struct watchdog *w);
+void watchdog_free(struct watchdog **wp);
 
 /* ---- read-copy-update (liburcu, memb flavour), annotated for ThreadSanitizer here only ---- */
 

@@ -3,6 +3,8 @@
  *
  * An address is what it says: [::] is IPv6 alone, whatever the system's default, so that 0.0.0.0
  * can stand beside it. A second server on our port is found by binding once without SO_REUSEPORT.
+ * A socket that the service manager opened for an address is taken as it is, and shared by the
+ * workers: only who opened it could open more beside it.
  * At the connection limit a client is told 503 and when to come back. When file descriptors run
  * out, one that is kept in spare is given up to accept, to say the same and to close, so that
  * clients are not left hanging, and the listener rests a little.
@@ -70,19 +72,22 @@ try_alone(const struct conf_address *a, struct err *e)
     return rc;
 }
 
+/* given: the manager's socket, or -1. */
 static int
-open_one(struct front *f, size_t worker, size_t index, struct err *e)
+open_one(struct front *f, size_t worker, size_t index, int given, struct err *e)
 {
     const struct conf_address *a = &f->conf->listeners[index].address;
     struct listener *l = &f->workers[worker].listeners[index];
-    int fd = new_socket(a, true);
+    int fd = given == -1 ? new_socket(a, true) :
+        worker == 0 ? given : fcntl(given, F_DUPFD_CLOEXEC, 0);
 
     if (worker == 0) {
         memcpy(&f->bound[index], &a->sa, sizeof a->sa);
         f->bound_n[index] = a->len;
     }
-    if (fd == -1 || bind(fd, (struct sockaddr *)&f->bound[index], f->bound_n[index]) == -1 ||
-        listen(fd, 4096) == -1 ||
+    if (fd == -1 || (given == -1 &&
+        (bind(fd, (struct sockaddr *)&f->bound[index], f->bound_n[index]) == -1 ||
+        listen(fd, 4096) == -1)) ||
         getsockname(fd, (struct sockaddr *)&f->bound[index], &f->bound_n[index]) == -1) {
         err_set(e, errno, "listen on %s: %s%s", a->text, strerror(errno), remedy(errno));
         if (fd != -1)
@@ -99,12 +104,15 @@ int
 listen_open(struct front *f, struct err *e)
 {
     for (size_t i = 0; i < f->nlisteners; i++) {
-        if (f->conf->listeners[i].address.off)
+        const struct conf_address *a = &f->conf->listeners[i].address;
+        int given = a->off ? -1 : service_socket((const struct sockaddr *)&a->sa);
+
+        if (a->off)
             continue;
-        if (try_alone(&f->conf->listeners[i].address, e) == -1)
+        if (given == -1 && try_alone(a, e) == -1)
             return -1;
         for (size_t w = 0; w < f->nworkers; w++)
-            if (open_one(f, w, i, e) == -1)
+            if (open_one(f, w, i, given, e) == -1)
                 return -1;
     }
     return 0;

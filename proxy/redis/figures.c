@@ -88,9 +88,24 @@ put_json(struct buf *b, void *arg)
 }
 
 static void
+count_down(void *arg, const struct redis_server_figures *f)
+{
+    *(unsigned *)arg += strcmp(f->state, redis_cause_name(REDIS_OK)) != 0;
+}
+
+static void
 put_metrics(struct buf *b, void *arg)
 {
+    unsigned down = 0;
+
     (void)arg;
+    pthread_mutex_lock(&clients.mtx);
+    for (struct redis *r = clients.all; r != NULL; r = r->next)
+        redis_figures(r, count_down, &down);
+    pthread_mutex_unlock(&clients.mtx);
+    buf_printf(b, "# HELP weir_redis_down Redis servers that failed and are only probed, counted "
+        "once for each that asks them (tier, purge bus).\n# TYPE weir_redis_down gauge\n"
+        "weir_redis_down %u\n", down);
     buf_addz(b, "# HELP weir_redis_failures_total Commands to Redis that failed, by cause.\n"
         "# TYPE weir_redis_failures_total counter\n");
     for (int c = REDIS_OK + 1; c < REDIS_CAUSES; c++)

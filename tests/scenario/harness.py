@@ -21,7 +21,7 @@ key may be given; routes are dicts, and get `origin: api` when they name none:
                                                     # {origin} are replaced by their addresses
         w = weir(listen={"timeout": {"idle": "1s"}})    # merged with the chosen address
         w = weir(origin={"pool": {"max": 1}}, args=None, env=None, wait=True)
-        w = weir(under=["prlimit", "--nofile=64"])      # what execs it
+        w = weir(under=["prlimit", "--nofile=64"], pass_fds=[])     # what execs it; what it inherits
 
 The origin. origin.on(path, ...) with a fixed answer, bytes as they go over the wire, or a callable:
 
@@ -668,7 +668,8 @@ class Weir:
     """A Weir process; started and ready when the constructor returns."""
 
     def __init__(self, origin_url=None, yaml=None, args=None, env=None, wait=True, directory=None,
-                 under=(), **keys):
+                 under=(), pass_fds=(), **keys):
+        self.pass_fds = pass_fds
         self.directory = directory or tempfile.mkdtemp(prefix="weir-test-")
         self.port, self.admin = free_port(), free_port()
         self.url = "http://127.0.0.1:%d" % self.port
@@ -692,7 +693,7 @@ class Weir:
         with open(self.stderr, "ab") as err:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
-                env=self.environment, cwd=self.directory)
+                env=self.environment, cwd=self.directory, pass_fds=self.pass_fds)
         self.pid = self.process.pid
         if wait:
             self.wait_ready()

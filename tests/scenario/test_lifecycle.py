@@ -115,6 +115,25 @@ def test_readiness_ends_with_the_drain(origin, weir):
     assert w.stop() == 0
 
 
+def test_health_says_by_its_exit_code_whether_to_send_requests_here(origin, weir):
+    gate, probe = origin.gate(), free_port()
+    origin.on("/slow", lambda req, conn: (gate.wait(), conn.respond(body=b"x")))
+    w = weir(probe={"listen": "127.0.0.1:%d" % probe})
+    probe_url = "http://127.0.0.1:%d" % probe
+    for url in (w.admin_url, probe_url):
+        asked = w.cli("health", "--admin", url)
+        assert asked.returncode == 0 and '"ready": true' in asked.stdout, asked
+    with w.client() as c:
+        c.start("GET", "/slow")
+        origin.wait("/slow")
+        w.terminate()
+        eventually(lambda: w.cli("health", "--admin", probe_url).returncode == 1)
+        gate.set()
+        assert c.response().status == 200
+    assert w.stop() == 0
+    assert w.cli("health", "--admin", probe_url).returncode == 1
+
+
 def run(tmp_path, text):
     path = tmp_path / "weir.yaml"
     path.write_text(text)
