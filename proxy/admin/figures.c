@@ -7,6 +7,10 @@
 void
 handle_index(struct admin_request *r)
 {
+    if (dashboard_is_page(r->head)) {
+        handle_dashboard(r);
+        return;
+    }
     r->type = "text/plain; charset=utf-8";
     buf_printf(&r->out, "weir %s: the admin port\n\n", WEIR_VERSION);
     for (size_t i = 0; i < nendpoints; i++)

@@ -24,6 +24,7 @@ struct admin_request {
     struct slice            body;
     unsigned                status;     /* filled by the handler: 200 unless it says otherwise */
     const char             *type;       /* ... application/json unless ... */
+    const char             *policy;     /* Content-Security-Policy, or NULL */
     char                    allow[32];  /* for 405; else empty */
     bool                    challenge;  /* for 401 */
     struct buf              out;        /* the reply's body */
@@ -88,6 +89,11 @@ void recent_end(struct admin *a);
 /* results: members of a reply, each preceded by a comma. */
 void recent_add(struct admin *a, struct slice results);
 
+/* ---- the dashboard (dashboard.c) ------------------------------------------------------------- */
+
+/* Is this a part of the page, which asks for the token by itself and so needs none? */
+bool dashboard_is_page(const struct http_head *h);
+
 /* ---- figures each second (watch.c) ----------------------------------------------------------- */
 
 void watching_end(struct admin *a);
@@ -140,6 +146,7 @@ void handle_stats(struct admin_request *r);
 void handle_stats_stream(struct admin_request *r);
 void handle_stats_history(struct admin_request *r);
 void handle_log_stream(struct admin_request *r);
+void handle_dashboard(struct admin_request *r);
 void handle_config(struct admin_request *r);
 void handle_reload(struct admin_request *r);
 void handle_explain(struct admin_request *r);

@@ -49,6 +49,9 @@ admin_reply_head(const struct admin_request *r, bool close, struct buf *b)
         "HTTP/1.1 %u %s\r\nDate: %.*s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
         "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
         r->status, http_reason(r->status), HTTP_DATE_LEN, date, r->type, r->out.n);
+    if (r->policy != NULL)
+        buf_printf(b, "Content-Security-Policy: %s\r\nReferrer-Policy: no-referrer\r\n",
+            r->policy);
     if (r->allow[0] != '\0')
         buf_printf(b, "Allow: %s\r\n", r->allow);
     if (r->challenge)

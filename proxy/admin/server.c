@@ -29,7 +29,8 @@ struct listener {
 };
 
 const struct endpoint endpoints[] = {
-    { "/",        HTTP_GET,  false, handle_index,   "this list" },
+    { "/",        HTTP_GET,  false, handle_index,   "this list; for browsers, the dashboard" },
+    { "/dashboard/{id}", HTTP_GET, false, handle_dashboard, "a file of the dashboard" },
     { "/healthz", HTTP_GET,  true,  handle_healthz, "200 while the process runs" },
     { "/readyz",  HTTP_GET,  true,  handle_readyz,
         "200 when requests can be served, else 503 and why" },

@@ -1,4 +1,5 @@
 """The operators' port of a whole process: figures, explanations, purges, the shell, Prometheus."""
+import contextlib
 import json
 import shutil
 import subprocess
@@ -262,3 +263,31 @@ def test_the_slowest_requests_and_the_last_purges_are_told(origin, weir):
     last, first = w.stats()["purges"]
     assert last["items"] == [{"all": True, "exact": False, "objects": 0}] and not last["soft"]
     assert first["soft"] and first["at_ms"] <= last["at_ms"] and len(first["items"]) == 5
+
+
+def answers(w):
+    with contextlib.suppress(OSError):
+        return w.api("GET", "/healthz").status
+
+
+def test_the_page_needs_no_token_and_all_else_does(weir, tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    (tmp_path / "token").chmod(0o600)
+    w = weir(yaml="listen: '{listen}'\nadmin: {listen: '{admin}', token_file: %s}\n"
+                  "origins: {api: {servers: ['{origin}']}}\nroutes: [{path: /**}]\n"
+                  % (tmp_path / "token"), wait=False)
+    harness.eventually(lambda: answers(w))
+    html = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")]
+    page = w.api("GET", "/", headers=html)
+    assert page.status == 200 and page.header("Content-Type") == "text/html; charset=utf-8"
+    policy = page.header("Content-Security-Policy")
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert w.api("GET", "/dashboard/index.html").body == page.body
+    assert w.api("GET", "/dashboard/nothing.js").status == 404
+    for target in "/", "/stats", "/stats/stream", "/stats/history", "/writes", "/dashboardx/a":
+        assert w.api("GET", target).status == 401, target
+    for method, target in ("POST", "/dashboard/index.html"), ("DELETE", "/"), ("POST", "/purge"):
+        assert w.api(method, target, headers=html).status == 401, (method, target)
+    # a name that is not ours, of a page that somebody else had made
+    assert w.api("GET", "/", headers=html + [("Host", "evil.example")]).status == 421
+    assert b"POST" in w.api("GET", "/", headers=[("Authorization", "Bearer secret")]).body
