@@ -11,8 +11,8 @@
  *          and nobody can say until when (trafficserver#8984, #3496). varnish's file storage
  *          forgets all at a restart. badger, which Souin uses, replays or truncates its log after a
  *          crash, for minutes (badger#676). Hence: room is made before a row is put; purges are
- *          durable against the end of the process before they are reported, and overwrite; a start
- *          reads nothing but what the last process left in the ring.
+ *          durable against the end of the process before they are reported, without waiting for the
+ *          disk, and overwrite; a start reads nothing but what the last process left in the ring.
  * Start    the directory is this process's alone (flock). After a crash it goes on where it was:
  *          the kernel has what was written. After a power failure it begins empty, as it does
  *          where the file is damaged, of another schema, or larger than the size now allows.
@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "stats/stats.h"
 
@@ -270,23 +271,43 @@ disk_open(const struct tier_options *o, struct store *s, struct err *e)
 
 /* ---- closing -------------------------------------------------------------------------------- */
 
+/* It cannot be ended otherwise: where the disk never answers, the supervisor's kill is the end, and
+ * what was purged is not lost by it. */
+static void
+join(struct disk *d, pthread_t thread, bool *said)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2 * CLOSE_US / 1000000;
+    if (!*said && pthread_timedjoin_np(thread, NULL, &until) == 0)
+        return;
+    if (!*said)
+        log_warn("cache.disk %s: the disk does not answer, and the stop waits for it; a kill loses "
+            "no purge", d->file);
+    *said = true;
+    pthread_join(thread, NULL);
+}
+
 static void
 stop_threads(struct disk *d)
 {
+    bool said = false;
+
     pthread_mutex_lock(&d->asks_mtx);
     d->asks_stop = true;
     pthread_cond_broadcast(&d->asks_wake);
     pthread_mutex_unlock(&d->asks_mtx);
     for (size_t i = 0; i < NELEM(d->readers); i++)
         if (d->readers[i].started)
-            pthread_join(d->readers[i].thread, NULL);
+            join(d, d->readers[i].thread, &said);
     pthread_mutex_lock(&d->mtx);
     d->stop = true;
     d->stop_us = now_us() + CLOSE_US;
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->mtx);
     if (d->started)
-        pthread_join(d->writer, NULL);
+        join(d, d->writer, &said);
 }
 
 static void

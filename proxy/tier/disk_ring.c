@@ -2,8 +2,13 @@
  * The ring: purges that the file has not taken yet, where kill -9 does not reach them.
  *
  * Model    a file that is allocated and touched when it is made, mapped shared: what is copied into
- *          it is in the kernel's hands at once, without I/O, and stays when the process ends in
- *          whatever way. A purge is in it before store_purge returns; the writer's thread takes it
+ *          it is in the kernel's hands at once, and stays when the process ends in whatever way.
+ *          While the tier is open it is one of tmpfs: a store to a page of the directory's own file
+ *          may wait for the file system, and where the disk hangs all loops that purge would hang
+ *          with it. The directory's file, `purges`, says how that one is called, and takes over
+ *          what is in it when the tier is closed. Where there is no tmpfs, it serves itself. A
+ *          container that is made anew after a kill has lost its tmpfs: then the tier begins empty.
+ *          A purge is in it before store_purge returns; the writer's thread takes it
  *          out when it is committed. Where one does not fit, the ring says that all on disk is to
  *          go. What is done is overwritten: its text is of the world's, and may have been erased.
  *          The file is the tier's lock, too (flock), and remembers whether the tier was closed, and
@@ -16,10 +21,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #define MAGIC     "weir purges\n\0\0\0\1"       /* 16 bytes, the last is the version */
@@ -34,6 +42,7 @@ struct ring_head {
     uint64_t         last_seq;          /* of the last purge that was told, noted or not */
     uint64_t         size;              /* of the entries */
     _Atomic uint64_t put, freed;        /* bytes since it was made; their place is modulo size */
+    uint64_t         other[2];          /* the name of the file of tmpfs; 0: none, this is all */
 };
 struct entry_head { uint32_t n; uint8_t kind, soft; uint16_t zero; uint64_t id, seq; };
 _Static_assert(sizeof(struct ring_head) <= HEAD_SIZE && sizeof(struct entry_head) == 24, "layout");
@@ -43,8 +52,6 @@ bytes_at(const struct ring *r, uint64_t at)
 {
     return (char *)r->head + HEAD_SIZE + at % r->head->size;
 }
-
-/* ---- opening -------------------------------------------------------------------------------- */
 
 /* Empty where there is none to be had. */
 static void
@@ -57,6 +64,78 @@ boot_id(char out[40])
     if (fd != -1)
         close(fd);
 }
+
+/* ---- the file of tmpfs ---------------------------------------------------------------------- */
+
+/* What the service manager keeps for this service (systemd.exec(5)), else what all have. */
+static const char *
+other_directory(void)
+{
+    const char *dir = getenv("RUNTIME_DIRECTORY");
+    struct statfs fs;
+
+    if (dir == NULL || statfs(dir, &fs) == -1 || fs.f_type != TMPFS_MAGIC)
+        dir = "/dev/shm";
+    return statfs(dir, &fs) == 0 && fs.f_type == TMPFS_MAGIC ? dir : NULL;
+}
+
+/* NULL: there is none. */
+static const char *
+other_path(const uint64_t name[2], char out[PATH_MAX])
+{
+    const char *dir = name[0] != 0 ? other_directory() : NULL;
+    int n = dir == NULL ? -1 : snprintf(out, PATH_MAX, "%s/weir-purges-%016llx%016llx", dir,
+        (unsigned long long)name[0], (unsigned long long)name[1]);
+
+    return n > 0 && n < PATH_MAX ? out : NULL;
+}
+
+static void
+other_remove(const uint64_t name[2])
+{
+    char path[PATH_MAX];
+
+    if (other_path(name, path) != NULL)
+        unlink(path);
+}
+
+/* Mapped; NULL: it cannot be made. */
+static struct ring_head *
+other_make(const uint64_t name[2], size_t size)
+{
+    char path[PATH_MAX];
+    int fd = other_path(name, path) == NULL ? -1 :
+        open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    void *p = MAP_FAILED;
+
+    if (fd == -1)
+        return NULL;
+    if (posix_fallocate(fd, 0, (off_t)size) == 0)
+        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (p == MAP_FAILED)
+        unlink(path);
+    close(fd);
+    return p != MAP_FAILED ? p : NULL;
+}
+
+/* What it has, into h; false: it is not there, or not ours. */
+static bool
+other_read(const uint64_t name[2], struct ring_head *h, size_t size)
+{
+    char path[PATH_MAX];
+    int fd = other_path(name, path) == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat st;
+    bool good;
+
+    if (fd == -1)
+        return false;
+    good = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+        st.st_size == (off_t)size && pread(fd, h, size, 0) == (ssize_t)size;
+    close(fd);
+    return good;
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static int
 lock(int fd, const char *path, struct err *e)
@@ -103,19 +182,33 @@ sound(const struct ring_head *h, size_t size)
     return h->size == size - HEAD_SIZE && h->put >= h->freed && h->put - h->freed <= h->size;
 }
 
+/* Is what is mapped what the last process left? With what is in tmpfs it becomes that. */
+static bool
+is_whole(struct ring *r)
+{
+    uint64_t name[2] = { r->head->other[0], r->head->other[1] };
+    char boot[40];
+
+    if (r->head->clean)
+        return sound(r->head, r->size);
+    boot_id(boot);
+    if (boot[0] == '\0' || memcmp(r->head->boot, boot, sizeof boot) != 0)
+        return false;
+    return (name[0] == 0 || (other_read(name, r->head, r->size) &&
+            memcmp(r->head->other, name, sizeof name) == 0 &&
+            memcmp(r->head->boot, boot, sizeof boot) == 0)) && sound(r->head, r->size);
+}
+
 static int
 take(struct ring *r, const char *path, size_t size, enum ring_state *was, struct err *e)
 {
-    char boot[40];
-
     if (map(r, path, size, e) == -1)
         return -1;
-    boot_id(boot);
-    if (sound(r->head, size) && (r->head->clean ||
-            (boot[0] != '\0' && memcmp(r->head->boot, boot, sizeof boot) == 0))) {
+    if (is_whole(r)) {
         *was = RING_CLEAN;
         return 0;
     }
+    other_remove(r->head->other);
     munmap(r->head, r->size);
     r->head = NULL;
     return make(r, path, (int64_t)size - HEAD_SIZE, e);
@@ -155,22 +248,67 @@ fail:
     return -1;
 }
 
+/* A kill before the head is written leaves what was named there. */
 int
 ring_begin(struct ring *r)
 {
+    uint64_t was[2] = { r->head->other[0], r->head->other[1] }, name[2];
+    struct ring_head *other;
+
+    random_bytes(name, sizeof name);
+    name[0] |= 1;
     r->head->clean = 0;
     r->head->last_seq = 0;
     boot_id(r->head->boot);
-    return msync(r->head, HEAD_SIZE, MS_SYNC);
+    if ((other = other_make(name, r->size)) == NULL) {
+        memset(name, 0, sizeof name);
+        log_info("cache.disk: no file of tmpfs can be made in %s; a disk that hangs holds up who "
+            "purges", other_directory() != NULL ? other_directory() : "/dev/shm");
+    } else {
+        memcpy(other, r->head, r->size);
+        memcpy(other->other, name, sizeof name);
+    }
+    memcpy(r->head->other, name, sizeof name);
+    if (msync(r->head, r->size, MS_SYNC) == -1) {
+        if (other != NULL)
+            munmap(other, r->size);
+        other_remove(name);
+        return -1;
+    }
+    other_remove(was);
+    if (other != NULL) {
+        munmap(r->head, r->size);
+        r->head = other;
+    }
+    return 0;
+}
+
+/* All of it, before the word that it is all. */
+static bool
+write_back(struct ring *r)
+{
+    struct ring_head *h = r->head;
+    const char *p = (const char *)h;
+    size_t n = 0;
+    ssize_t now = 1;
+
+    while (n < r->size && now > 0)
+        if ((now = pwrite(r->fd, p + n, r->size - n, (off_t)n)) > 0)
+            n += (size_t)now;
+    if (n < r->size || fsync(r->fd) == -1)
+        return false;
+    h->clean = 1;
+    memset(h->other, 0, sizeof h->other);
+    return pwrite(r->fd, h, HEAD_SIZE, 0) == HEAD_SIZE && fsync(r->fd) == 0;
 }
 
 void
 ring_close(struct ring *r, bool clean)
 {
-    if (clean && msync(r->head, r->size, MS_SYNC) == 0) {
-        r->head->clean = 1;
-        msync(r->head, HEAD_SIZE, MS_SYNC);
-    }
+    uint64_t name[2] = { r->head->other[0], r->head->other[1] };
+
+    if (clean && write_back(r))
+        other_remove(name);
     munmap(r->head, r->size);
     close(r->fd);
     buf_free(&r->scratch);

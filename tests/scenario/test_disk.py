@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import SLOW, configuration, eventually, free_port, run_cli
+from harness import SLOW, TIMEOUT, configuration, eventually, free_port, run_cli
 
 FRESH = ("Cache-Control", "max-age=600")
 MIB = 1 << 20
@@ -292,6 +292,72 @@ def test_a_purge_reaches_what_is_on_disk_alone(origin, disky, soft):
     crash(w)                                     # memory has nothing of it
     w.purge(url=w.url + "/a", soft=soft)
     assert w.get("/a").body == b"/a v2"
+
+
+class Hanging:
+    """A file system of its own, on which nothing is written, nor a page made dirty, between hang()
+    and answer()."""
+
+    def __init__(self, directory):
+        self.path = str(directory / "mounted")
+        image = str(directory / "image")
+        with open(image, "wb") as f:
+            f.truncate(64 * MIB)
+        os.mkdir(self.path)
+        self.mounted = self.hangs = False
+        for command in (["mkfs.ext4", "-q", image], ["mount", "-o", "loop", image, self.path]):
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+            except FileNotFoundError as e:
+                pytest.skip("no file system can be mounted: %s" % e)
+            if done.returncode != 0:
+                pytest.skip("no file system can be mounted: %s" % done.stderr.strip())
+        self.mounted = True
+
+    def hang(self):
+        subprocess.run(["fsfreeze", "-f", self.path], check=True, timeout=TIMEOUT)
+        self.hangs = True
+
+    def answer(self):
+        subprocess.run(["fsfreeze", "-u", self.path], check=True, timeout=TIMEOUT)
+        self.hangs = False
+
+    def end(self):
+        if self.hangs:
+            self.answer()
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.path], check=True, timeout=TIMEOUT)
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    disk = Hanging(tmp_path)
+    yield disk
+    disk.end()
+
+
+def test_a_disk_that_hangs_holds_up_no_purge_and_forgets_none(origin, weir, hanging):
+    Versions(origin)
+    w = weir(cache={"disk": {"path": hanging.path + "/cache", "size": "16MiB"}},
+             routes=[{"path": "/w/**", "policy": "write-through"}, {"path": "/**"}])
+    paths = ["/a", "/b", "/w/c", "/stays"]
+    for path in paths:
+        w.get(path)
+    written(w)
+    hanging.hang()
+    w.purge(url=w.url + "/a")
+    assert w.post("/b", b"changed").status == 200
+    assert w.request("PUT", "/w/c", (), b"new").status == 200
+    assert w.get("/stays").cache_status.hit
+    assert [w.get(p).body for p in ("/a", "/b")] == [b"/a v2", b"/b v3"]
+    for i in range(100):                         # what is on its way to the disk waits, or is dropped
+        assert w.get("/new%d" % i).status == 200
+    threading.Timer(0.1, hanging.answer).start() # before that it cannot end
+    crash(w)
+    assert w.get("/stays").cache_status.hit
+    for path in ("/a", "/b", "/w/c"):
+        assert w.get(path).body != b"%s v1" % path.encode()
+    assert w.stop() == 0
 
 
 def test_a_write_that_purges_holds_after_a_crash(origin, disky):
