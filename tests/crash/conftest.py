@@ -16,7 +16,9 @@ spec.loader.exec_module(scenario_fixtures)
 origin, origins, weir, redis = (
     getattr(scenario_fixtures, name) for name in ("origin", "origins", "weir", "redis"))
 
+import harness  # noqa: E402
 import kit  # noqa: E402
+import network  # noqa: E402
 
 
 @pytest.fixture
@@ -41,3 +43,23 @@ def back(weir, tmp_path):
         w.journal = str(path / "writes")
         return w
     return make
+
+
+@pytest.fixture
+def cut_off(tmp_path):
+    """(Redis in a network of its own, the network): cables for three instances, and for the test"""
+    try:
+        net = network.Network(harness.free_port(), 3 + 1)
+    except network.NotPermitted as e:
+        pytest.skip("no network that could be cut: %s" % e)
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    server = None
+    try:
+        server = harness.Redis(str(directory), "--bind", "*", "--protected-mode", "no",
+                               host=net.cables[-1].there, under=net.under)
+        yield server, net
+    finally:
+        if server:
+            server.end()
+        net.end()

@@ -1,4 +1,5 @@
-"""What clients of a fleet saw, and whether they may have.
+"""What clients of a fleet saw, and whether they may have; what its origin was asked, and whether it had
+to be.
 
 A history is a list of operations, each with the moments at which its client began it and had its
 end (one clock for all). Every URL has a version, which only grows; a change (a purge, or a write
@@ -18,6 +19,13 @@ came there, so what was fetched or validated for the client cannot be older, and
 for another before the change is as stale as what was stored. But an instance without a lease
 lets questions be shared, and cannot know of purges meanwhile: so while there is a fault a collapsed
 answer is judged, for what is in force everywhere, as asked for when the fetch was that it shares.
+
+What is demanded of the fetches of a URL, whose response stays fresh: it is missed once, so there is
+    one fetch for all instances,
+    and one more for each lease that ended by itself, without a word of who held it,
+    for each lease that was given up, one of each instance that may have waited for that,
+    and those of an instance that had no Redis to ask: between the read that led to the fetch and the
+    fetch there was a fault, of it or of Redis.
 """
 import bisect
 import collections
@@ -28,10 +36,14 @@ Change = collections.namedtuple("Change", "what instance life versions start end
 # who: the instances, or REDIS, that it is done to, from its beginning until all was well again.
 Fault = collections.namedtuple("Fault", "what who start end")
 Violation = collections.namedtuple("Violation", "read change since")
+Fetch = collections.namedtuple("Fetch", "instance url start")   # as it came to the origin
+Lease = collections.namedtuple("Lease", "url end")              # in Redis, and how it ended
+Excess = collections.namedtuple("Excess", "url fetches leases alone")   # alone: those without Redis
 
 DONE, MISSING, WAITING, WRITTEN = "done", "missing", "waiting", "written"
 UNKNOWN = "unknown"                              # no answer came: it may have happened, or may yet
 COLLAPSED, FETCHED = "collapsed", "fetched"      # kinds of answers (the latter: how it begins)
+ANSWERED, EXPIRED, GIVEN_UP = "answered", "expired", "given up"         # ends of leases
 REDIS = "redis"
 GRACE = 1.0
 
@@ -137,12 +149,39 @@ def violations(history, lease, grace=GRACE):
     return found
 
 
+def by_url(history, kind):
+    found = collections.defaultdict(list)
+    for o in history:
+        if isinstance(o, kind):
+            found[o.url].append(o)
+    return found
+
+
+def is_alone(fetch, reads, faults):
+    """It was made without Redis, or may have been."""
+    begin = min((r.start for r in reads if r.instance == fetch.instance
+                 and r.start <= fetch.start <= r.end), default=fetch.start)
+    return overlap([f for f in faults if {fetch.instance, REDIS} & set(f.who)], begin, fetch.start)
+
+
+def excesses(history, instances):
+    """The URLs that were fetched more often than they may be by so many instances."""
+    faults = [o for o in history if isinstance(o, Fault)]
+    reads, leases = by_url(history, Read), by_url(history, Lease)
+    found = []
+    for url, fetches in by_url(history, Fetch).items():
+        alone = [f for f in fetches if is_alone(f, reads[url], faults)]
+        ends = collections.Counter(lease.end for lease in leases[url])
+        if len(fetches) > 1 + ends[EXPIRED] + (instances - 1) * ends[GIVEN_UP] + len(alone):
+            found.append(Excess(url, fetches, leases[url], alone))
+    return found
+
+
 def kinds(history):
     """How many operations there are of each kind, for people."""
-    count = collections.Counter()
-    for o in history:
-        count[type(o).__name__.lower() + " " + (
-            o.kind if isinstance(o, Read) else o.outcome if isinstance(o, Change) else o.what)] += 1
+    names = {Read: "kind", Change: "outcome", Fault: "what", Fetch: "instance", Lease: "end"}
+    count = collections.Counter(
+        "%s %s" % (type(o).__name__.lower(), getattr(o, names[type(o)])) for o in history)
     return dict(sorted(count.items()))
 
 

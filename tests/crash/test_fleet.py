@@ -6,11 +6,8 @@ import random as chances
 import threading
 import time
 
-import pytest
-
 import kit
-import network
-from harness import SLOW, Client, Closed, Redis, eventually, free_port
+from harness import SLOW, Client, Closed, eventually
 from history import (COLLAPSED, DONE, FETCHED, MISSING, REDIS, UNKNOWN, WAITING, WRITTEN, Change,
                      Fault, Read, kinds, story, violations)
 
@@ -289,26 +286,6 @@ def disturb(fleet, faults):
     fleet.recovered()
     fleet.history.append(Fault(" and ".join(names), who, start, time.monotonic()))
     time.sleep(random.choice([0, 0, 0.2, 2.5]) * LEASE)
-
-
-@pytest.fixture
-def cut_off(tmp_path):
-    """(Redis in a network of its own, the network)"""
-    try:
-        net = network.Network(free_port(), INSTANCES + 1)
-    except network.NotPermitted as e:
-        pytest.skip("no network that could be cut: %s" % e)
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = None
-    try:
-        server = Redis(str(directory), "--bind", "*", "--protected-mode", "no",
-                       host=net.cables[-1].there, under=net.under)
-        yield server, net
-    finally:
-        if server:
-            server.end()
-        net.end()
 
 
 def run(weir, origin, redis, net):

@@ -945,6 +945,72 @@ class Sentinel(Redis):
                    timeout=3 * TIMEOUT, message="redis-sentinel found no replica")
 
 
+class Cluster:
+    """Masters, each with so many replicas: .servers is a list of Redis.
+
+        c.master("weir:purges")         # the server that has the key now
+        c.move(slot, to, meanwhile)     # meanwhile() runs with the keys moved and the slot not yet
+    """
+
+    def __init__(self, directory, masters=3, replicas=0):
+        self.directory, self.servers = directory, []
+        for i in range(masters * (1 + replicas)):
+            path = os.path.join(directory, "node%d" % i)
+            os.mkdir(path)
+            self.servers.append(Redis(path, "--cluster-enabled", "yes", "--cluster-announce-ip",
+                                      "127.0.0.1", "--cluster-node-timeout", "1000",
+                                      "--repl-diskless-sync-delay", "0"))
+        subprocess.run(["redis-cli", "--cluster", "create", "--cluster-replicas", str(replicas),
+                        "--cluster-yes", *("127.0.0.1:%d" % s.port for s in self.servers)],
+                       check=True, capture_output=True)
+        self.urls = [s.url for s in self.servers]
+        eventually(lambda: all(self.sees_all(s) for s in self.servers), timeout=6 * TIMEOUT,
+                   message="the cluster did not form")
+
+    def sees_all(self, server):
+        return "cluster_state:ok" in server.call("CLUSTER", "INFO") and all(
+            "connected" in words for words in self.nodes(server)) and (
+                server.call("ROLE")[0] == "master" or server.call("ROLE")[3] == "connected")
+
+    @staticmethod
+    def nodes(server):
+        return [line.split() for line in server.call("CLUSTER", "NODES").splitlines()]
+
+    def at(self, port):
+        return next(s for s in self.servers if s.port == port)
+
+    def alive(self):
+        return [s for s in self.servers if s.process.poll() is None]
+
+    def masters(self):
+        return [s for s in self.alive() if s.call("ROLE")[0] == "master"]
+
+    def master(self, key):
+        """As the others see it, too."""
+        try:
+            slot = self.alive()[0].call("CLUSTER", "KEYSLOT", key)
+            found = {s[2][1] for server in self.alive() for s in server.call("CLUSTER", "SLOTS")
+                     if s[0] <= slot <= s[1]}
+        except AssertionError:          # the cluster is down
+            return None
+        port, = found if len(found) == 1 else (None,)
+        return self.at(port) if port in [s.port for s in self.alive()] else None
+
+    def move(self, slot, source, target, meanwhile):
+        ids = {s: s.call("CLUSTER", "MYID") for s in (source, target)}
+        target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        while keys := source.call("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        meanwhile()
+        for s in (target, source, *self.masters()):
+            s.call("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+
+    def end(self):
+        for s in self.servers:
+            s.end()
+
+
 def run_cli(*args, env=None, stdin=None, timeout=TIMEOUT):
     """Runs `weir ARGS` to its end: .returncode, .stdout, .stderr (text)."""
     return subprocess.run([weir_binary(), *args], capture_output=True, text=True, timeout=timeout,
