@@ -448,7 +448,8 @@ disk_erase(struct disk *d, struct loop *l, void (*done)(void *arg, bool ok), voi
         return -1;
     *e = (struct disk_erase){ .msg.run = on_erased, .disk = d, .loop = l, .done = done,
         .arg = arg };
-    if (timer_init(&e->late, l, on_erase_late, e) == -1 || timer_set(&e->late, disk_erase_us) == -1) {
+    if (timer_init(&e->late, l, on_erase_late, e) == -1 ||
+        timer_set(&e->late, disk_erase_us) == -1) {
         timer_fini(&e->late);
         free(e);
         return -1;

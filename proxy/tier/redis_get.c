@@ -13,8 +13,8 @@
  *               │                        ┌──────────────────▲
  *               └ none, stale ─► LEASE ──┴─ another's ─► WAIT ─ stored, over ─► GET
  *
- * Drops    what memory dropped while it was read, or before, and Redis may have yet, is not used: the
- *          cells of redis.h say so.
+ * Drops    what memory dropped while it was read, or before, and Redis may have yet, is not used:
+ *          the cells of redis.h say so.
  * Deadline of an ask, `timeout`: both reads together; of a wait, the lease.
  * Threads  each side's loop.
  */
@@ -379,7 +379,7 @@ send_get(struct read *r, int64_t within_us)
     struct slice argv[2] = { SLICE("GET"), rtier_name(t->prefix, RTIER_VALUE, &r->id, &name) };
 
     if (!rtier_settled(t, r->key.hash, &r->told))
-        return TIER_NONE;
+        return redis_usable(t->redis) ? TIER_NONE : TIER_FAILED;
     r->rounds++;
     r->ask = rtier_send(t, argv, 2, argv[1], within_us, on_value, r);
     return r->ask != NULL ? TIER_WAIT : TIER_FAILED;

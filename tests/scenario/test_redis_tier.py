@@ -648,7 +648,7 @@ def test_no_redis_at_the_start_is_no_reason_not_to_start(origin, weir):
 
 def test_what_becomes_of_a_miss_while_redis_fails_is_declared(origin, shared, redis):
     said = {"stale": "max-age=1", "strict": "max-age=1, must-revalidate",
-            "sie": "max-age=1, stale-if-error=600"}
+            "sie": "max-age=1, stale-if-error=600", "brief": "max-age=1, must-revalidate"}
     made = {}
 
     def answer(req, conn):
@@ -663,7 +663,9 @@ def test_what_becomes_of_a_miss_while_redis_fails_is_declared(origin, shared, re
         assert get(w, path).status == 200
     redis.kill()
     only = ("Cache-Control", "only-if-cached")
-    eventually(lambda: all(get(w, p, only).status == 504 for p in ("/stale/1", "/strict/1", "/sie/1")))
+    assert get(w, "/brief/1", ("Cache-Control", "no-cache")).status == 200  # not to be kept there
+    eventually(lambda: all(get(w, p, only).status == 504
+                           for p in ("/stale/1", "/strict/1", "/sie/1", "/brief/1")))
     eventually(lambda: w.stats()["tiers"]["redis"]["failing"] or not get(w, "/pass/x"))
     r = get(w, "/stale/1")
     assert (r.status, r.body, r.cache_status.hit) == (200, b"/stale/1 v1", True), r
@@ -676,6 +678,7 @@ def test_what_becomes_of_a_miss_while_redis_fails_is_declared(origin, shared, re
     assert (r.status, r.header("Retry-After")) == (503, "1"), r
     assert "proxy_internal_error" in r.header("Proxy-Status")
     assert origin.count("/shed/2") == 0
+    assert get(w, "/brief/1").status == 503     # though what is there could not be removed
     assert get(w, "/sie/1").body == b"/sie/1 v1"
     assert w.metric("weir_redis_failed_shed_total") >= 1
     assert w.metric("weir_redis_failed_stale_total") >= 2
