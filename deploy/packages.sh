@@ -9,7 +9,7 @@ TEST_PACKAGES=(
     python3 python3-hypothesis python3-pytest python3-pytest-xdist python3-yaml
     python3-brotli python3-zstandard python3-pyte nodejs openssl
     chromium fonts-dejavu-core python3-pil
-    prometheus redis-server util-linux libfaketime strace systemd
+    prometheus redis-server util-linux libfaketime strace systemd dpkg-dev
 )
 RUN_PACKAGES=(python3 curl)
 BENCH_PACKAGES=(wrk haproxy nginx varnish)
