@@ -29,6 +29,7 @@ enum conf_lost { LOST_REVALIDATE, LOST_SERVE };
 enum conf_on_failure {
     ON_FAILURE_BYPASS, ON_FAILURE_STALE, ON_FAILURE_SHED, ON_FAILURE_INHERIT
 };
+enum conf_on_error { ON_ERROR_FAIL, ON_ERROR_SKIP };
 enum conf_write_batch { WRITE_BATCH_JSON_ARRAY, WRITE_BATCH_NDJSON };
 
 #define CONF_UNSET INT64_MIN            /* a DURATION, TTL, BYTES or RATE that was left out */
@@ -91,7 +92,8 @@ struct conf_urls {
     KIND(BATCH,       enum conf_write_batch,   "json-array or ndjson")                         \
     KIND(LOST,        enum conf_lost,          "revalidate or serve")                          \
     KIND(FAILING,     enum conf_on_failure,    "bypass, stale or shed")                        \
-    KIND(FAILING_HERE, enum conf_on_failure,   "bypass, stale, shed or inherit")
+    KIND(FAILING_HERE, enum conf_on_failure,   "bypass, stale, shed or inherit")               \
+    KIND(ON_ERROR,    enum conf_on_error,      "fail or skip")
 
 #define KIND(name, type, text) typedef type conf_t_##name;
 CONF_KINDS(KIND)
@@ -112,8 +114,24 @@ struct conf_origin {
 #include "config/schema/origin.def"
 };
 
+struct plugin;
+struct plugin_uses;
+struct weir_option;
+struct plugin_values;                           /* config's own: of a plugin's options */
+
+struct conf_plugin {
+    struct conf_where where;
+    struct plugin    *plugin;                   /* owned, open; NULL only while loading */
+    struct plugin_values *values;
+    const struct weir_option *route_options;    /* of its library */
+#include "config/schema/plugin.def"
+};
+
 struct conf_route {
     struct conf_where where;
+    struct plugin_uses *plugins;                /* that it uses, open; NULL: none */
+    struct plugin_values **plugin_values;       /* of each of conf.plugins; NULL: not used */
+    bool              plugins_on_hits;          /* one of them has to do with every request */
     const struct conf_origin *to;               /* `origin`, resolved */
     unsigned          index;                    /* in conf.routes */
 #include "config/schema/route.def"
@@ -135,6 +153,8 @@ struct conf {
     const char      **purge_tokens;             /* of each listener; NULL without */
     struct conf_origin *origins;  size_t norigins;
     struct conf_route  *routes;   size_t nroutes;
+    struct conf_plugin *plugins;  size_t nplugins;  /* in the order in which they are called */
+    void (*closing)(struct conf *c);            /* of what is open above; NULL: nothing is */
 };
 #undef OPTION
 
@@ -157,6 +177,8 @@ conf_unref(struct conf **cp)                    /* takes yours, leaves NULL; any
     CHECK(c, CONF_MAGIC);
     if (atomic_fetch_sub(&c->refs, 1) > 1)
         return;
+    if (c->closing != NULL)
+        c->closing(c);
     c->magic = 0;
     pool_free(&(struct pool *){ c->pool });     /* the struct itself lives in the pool */
 }

@@ -49,6 +49,9 @@ int config_take_over(const struct conf *was, struct conf *is, struct buf *b);
 bool config_duration(struct slice s, int64_t *ms);
 
 void config_reference(FILE *out);           /* config/REFERENCE.md */
+/* The options of a plugin: of that name where plugins are installed, or of a file (with a slash).
+ * -1 with *e. */
+int  config_reference_plugin(const char *name, FILE *out, struct err *e);
 void config_schema(FILE *out);              /* config/weir.schema.json */
 /* The effective configuration with defaults, as YAML, without any secret's content. */
 void config_dump(const struct conf *c, struct buf *b);

@@ -26,9 +26,8 @@ shared(const char *a, const char *b)
     return n;
 }
 
-/* The options of one struct, nested by the dots of their paths. Lines begin at `depth`, but for the
- * first where `dash` has begun it. */
-static void
+/* Nested by the dots of their paths. */
+void
 dump_table(struct buf *b, const struct table *t, const void *base, unsigned depth, bool dash)
 {
     const char *last = "";
@@ -95,9 +94,11 @@ config_dump(const struct conf *c, struct buf *b)
         buf_addc(b, '\n');
         dump_table(b, &table_origin, &c->origins[i], 2, false);
     }
+    plugins_dump(b, c);
     buf_addz(b, "routes:\n");
     for (size_t i = 0; i < c->nroutes; i++) {
         buf_addz(b, "  - ");
         dump_table(b, &table_route, &c->routes[i], 2, true);
+        plugins_dump_route(b, c, &c->routes[i]);
     }
 }

@@ -70,11 +70,11 @@ struct option {
     const char *meaning;
 };
 struct table {
-    const char *section;                /* "", "listen", "origins", "routes" */
+    const char *section;                /* "", "listen", "origins", "routes", "plugins" */
     const struct option *at;
     size_t n;
 };
-extern const struct table table_top, table_listen, table_origin, table_route;
+extern const struct table table_top, table_listen, table_origin, table_route, table_plugin;
 
 const struct option *option_find(const struct table *t, const char *path);
 bool table_has_prefix(const struct table *t, const char *path);     /* "cache" for "cache.memory" */
@@ -86,6 +86,8 @@ const char *const *kind_words(enum kind k);
 /* Judges v by the option and stores it. Each problem is reported at its place. */
 void value_read(struct load *l, const struct option *o, const struct node *v, const char *path,
     void *base);
+/* The default of an option, read as if it were written; nothing where there is none. */
+void value_default(struct load *l, const struct option *o, const char *path, void *base);
 /* Sets every field of a table's struct from the defaults. */
 void value_defaults(struct load *l, const struct table *t, void *base);
 
@@ -103,6 +105,28 @@ const char *value_url(struct load *l, struct slice s, struct conf_url *out);
 
 /* Appends the value as YAML on one line; false (nothing appended) when it is unset or empty. */
 bool value_put(struct buf *b, const struct option *o, const void *base);
+
+/* ---- load.c ------------------------------------------------------------------------------- */
+
+/* Reads a mapping by a table: `at` is how messages name the mapping ("routes[2]"), prefix what
+ * precedes its keys in the table. */
+void read_map(struct load *l, const struct table *t, const char *prefix, const struct node *map,
+    const char *at, void *base);
+/* An array of n, zeroed; at least one, so that it is never NULL but when memory is out. */
+void *conf_array(struct load *l, size_t n, size_t size);
+
+/* ---- plugins.c ---------------------------------------------------------------------------- */
+
+void read_plugins(struct load *l, const struct node *v);        /* before the routes */
+void read_uses(struct load *l, const struct node *route, struct conf_route *r, const char *path);
+void plugins_close(struct conf *c);
+/* Appends them as YAML, as config_dump does: the top-level section, and one route's. */
+void plugins_dump(struct buf *b, const struct conf *c);
+void plugins_dump_route(struct buf *b, const struct conf *c, const struct conf_route *r);
+/* The options of one struct; lines begin at `depth`, but for the first where `dash` has begun
+ * it. */
+void dump_table(struct buf *b, const struct table *t, const void *base, unsigned depth, bool dash);
+void reference_table(FILE *out, const char *title, const char *text, const struct table *t);
 
 /* ---- check.c, check_route.c: what no single value shows ----------------------------------- */
 

@@ -15,7 +15,7 @@
 #define FILE_MAX (16u << 20)            /* some 50,000 routes */
 
 /* Sections with a reader of their own. */
-static const char *const sections[] = { "ttl", "listen", "origins", "routes" };
+static const char *const sections[] = { "ttl", "listen", "origins", "plugins", "routes" };
 
 /* What the design has and the program does not do yet: refused by name, not as unknown. */
 static const struct { const struct table *in; const char *path; } later[] = {
@@ -30,7 +30,8 @@ is_section(const struct table *t, const char *path)
     for (size_t i = 0; t == &table_top && i < NELEM(sections); i++)
         if (strcmp(path, sections[i]) == 0)
             return true;
-    return false;
+    return (t == &table_plugin && strcmp(path, "options") == 0) ||
+        (t == &table_route && strcmp(path, "plugins") == 0);
 }
 
 static bool
@@ -92,9 +93,7 @@ unknown(struct load *l, const struct table *t, const char *prefix, const struct 
     buf_free(&known);
 }
 
-/* `at` is how messages name the mapping ("routes[2]"), prefix what precedes its keys in the
- * table. */
-static void
+void
 read_map(struct load *l, const struct table *t, const char *prefix, const struct node *map,
     const char *at, void *base)
 {
@@ -123,9 +122,8 @@ read_map(struct load *l, const struct table *t, const char *prefix, const struct
 
 /* ---- sections ----------------------------------------------------------------------------- */
 
-/* An array of n, zeroed; at least one, so that it is never NULL but when memory is out. */
-static void *
-array(struct load *l, size_t n, size_t size)
+void *
+conf_array(struct load *l, size_t n, size_t size)
 {
     void *p = pool_zalloc(l->c->pool, (n + 1) * size);
 
@@ -143,7 +141,7 @@ read_ttls(struct load *l, const struct node *v)
         problem(l, v->where, "ttl", "no mapping; names with durations, as {short: 5m, long: 2h}");
         return;
     }
-    l->c->ttls.at = array(l, v->n, sizeof *l->c->ttls.at);
+    l->c->ttls.at = conf_array(l, v->n, sizeof *l->c->ttls.at);
     for (size_t i = 0; i < v->n && !l->no_memory; i++) {
         const struct node *key = v->pairs[i].key, *d = v->pairs[i].value;
         struct conf_ttl *t = &l->c->ttls.at[l->c->ttls.n];
@@ -185,7 +183,7 @@ read_listeners(struct load *l, const struct node *v)
     bool list = v != NULL && v->type == NODE_LIST;
     size_t n = list ? v->n : 1;
 
-    l->c->listeners = array(l, n, sizeof *l->c->listeners);
+    l->c->listeners = conf_array(l, n, sizeof *l->c->listeners);
     l->listeners = pool_zalloc(l->scratch, (n + 1) * sizeof *l->listeners);
     if (l->c->listeners == NULL || l->listeners == NULL) {
         l->no_memory = true;
@@ -227,7 +225,7 @@ read_origins(struct load *l, const struct node *v)
         problem(l, v->where, "origins", "no mapping; origins by name, as {api: {servers: [...]}}");
         return;
     }
-    l->c->origins = array(l, v->n, sizeof *l->c->origins);
+    l->c->origins = conf_array(l, v->n, sizeof *l->c->origins);
     l->origins = pool_zalloc(l->scratch, (v->n + 1) * sizeof *l->origins);
     if (l->c->origins == NULL || l->origins == NULL) {
         l->no_memory = true;
@@ -247,7 +245,7 @@ imply_origin(struct load *l, const char *url)
     const struct option *o = option_find(&table_origin, "servers");
     struct node v = { .type = NODE_SCALAR, .text = slice_of(url) };
 
-    l->c->origins = array(l, 1, sizeof *l->c->origins);
+    l->c->origins = conf_array(l, 1, sizeof *l->c->origins);
     l->origins = pool_zalloc(l->scratch, 2 * sizeof *l->origins);
     if (l->c->origins == NULL || l->origins == NULL) {
         l->no_memory = true;
@@ -280,6 +278,7 @@ read_route(struct load *l, const struct node *v, size_t i)
     }
     if (r->name == NULL)
         r->name = r->path;
+    read_uses(l, v, r, textf(l, "routes[%zu]", i));
 }
 
 static void
@@ -295,7 +294,7 @@ read_routes(struct load *l, const struct node *v)
     }
     if (!absent && n == 0)
         problem(l, v->where, "routes", "an empty list; leave it out for one route of all paths");
-    l->c->routes = array(l, n, sizeof *l->c->routes);
+    l->c->routes = conf_array(l, n, sizeof *l->c->routes);
     l->routes = pool_zalloc(l->scratch, (n + 1) * sizeof *l->routes);
     if (l->c->routes == NULL || l->routes == NULL) {
         l->no_memory = true;
@@ -333,6 +332,7 @@ read_all(struct load *l, const char *origin)
     else if (origin != NULL)
         warning(l, origins->where, "origins", "--origin is not used; it stands for an absent "
             "`origins`");
+    read_plugins(l, tree_at(root, "plugins"));
     read_routes(l, tree_at(root, "routes"));
     if (!l->no_memory)
         check_all(l);
@@ -351,6 +351,7 @@ conf_new(const char *file)
     c->magic = CONF_MAGIC;
     atomic_init(&c->refs, 1);
     c->pool = p;
+    c->closing = plugins_close;
     c->file = file != NULL ? pool_dup(p, file, strlen(file)) : NULL;
     return c;
 }

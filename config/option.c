@@ -29,10 +29,17 @@ static const struct option route[] = {
 };
 #undef STRUCT
 
+#define STRUCT conf_plugin
+static const struct option plugin[] = {
+#include "config/schema/plugin.def"
+};
+#undef STRUCT
+
 const struct table table_top = { "", top, NELEM(top) };
 const struct table table_listen = { "listen", listener, NELEM(listener) };
 const struct table table_origin = { "origins", origin, NELEM(origin) };
 const struct table table_route = { "routes", route, NELEM(route) };
+const struct table table_plugin = { "plugins", plugin, NELEM(plugin) };
 
 const struct option *
 option_find(const struct table *t, const char *path)
@@ -104,6 +111,7 @@ kind_words(enum kind k)
     static const char *const batches[] = { "json-array", "ndjson", NULL };
     static const char *const losts[] = { "revalidate", "serve", NULL };
     static const char *const failing[] = { "bypass", "stale", "shed", NULL };
+    static const char *const on_error[] = { "fail", "skip", NULL };
     static const char *const failing_here[] = { "bypass", "stale", "shed", "inherit", NULL };
 
     switch (k) {
@@ -125,6 +133,7 @@ kind_words(enum kind k)
     case K_LOST:     return losts;
     case K_FAILING:  return failing;
     case K_FAILING_HERE: return failing_here;
+    case K_ON_ERROR: return on_error;
     default:         return NULL;
     }
 }

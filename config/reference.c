@@ -76,7 +76,7 @@ row(FILE *out, const struct option *o)
     fputs(" |\n", out);
 }
 
-static void
+void
 reference_table(FILE *out, const char *title, const char *text, const struct table *t)
 {
     fprintf(out, "\n## %s\n\n%s\n\n| option | kind | default | range | applies at | meaning |\n"
@@ -105,11 +105,15 @@ config_reference(FILE *out)
     reference_table(out, "origins", "A mapping of names to origins: the services that weir stands "
         "in front of.",
         &table_origin);
+    reference_table(out, "plugins", "A list; a name alone stands for `{name: NAME}`. Their hooks "
+        "are called in this order. A plugin's own options\nstand below `options`, and those of a "
+        "route in the route's `plugins: {NAME: {...}}`, or `{NAME: true}` where\nit needs none. "
+        "`weir reference NAME` (or its file) lists them.", &table_plugin);
     reference_table(out, "routes", "A list. The most specific route takes a request, whatever the "
         "order: exact host, then\n`*.` hosts, then any; then segment by segment literal text, "
         "`{name}` or `*`, `**`; then a method list\nbefore none; then more `headers` before fewer. "
         "Without `routes` there is one of all paths. Route time-outs\nand `max_object` that are "
-        "left out are the origin's and the cache's.",
+        "left out are the origin's and the cache's.\n`plugins` is told of above.",
         &table_route);
 }
 
@@ -273,13 +277,14 @@ properties(FILE *out, const struct table *t, const char *prefix, unsigned depth)
     return count;
 }
 
+/* more: of properties that are in no table. */
 static void
-section_schema(FILE *out, const char *name, const struct table *t)
+section_schema(FILE *out, const char *name, const struct table *t, const char *more)
 {
     fprintf(out, "    \"%s\": {\"type\": \"object\", \"additionalProperties\": false, "
         "\"properties\": {\n", name);
     properties(out, t, "", 3);
-    fputs("\n    }}", out);
+    fprintf(out, "%s\n    }}", more);
 }
 
 void
@@ -307,6 +312,9 @@ config_schema(FILE *out)
         "\"#/$defs/listener\"}]}}]},\n"
         "    \"origins\": {\"type\": [\"object\", \"null\"], \"description\": \"The services "
         "behind, by name.\", \"additionalProperties\": {\"$ref\": \"#/$defs/origin\"}},\n"
+        "    \"plugins\": {\"type\": [\"array\", \"null\"], \"description\": \"Called in "
+        "this order.\", \"items\": {\"anyOf\": [{\"type\": \"string\"}, {\"$ref\": "
+        "\"#/$defs/plugin\"}]}},\n"
         "    \"routes\": {\"type\": [\"array\", \"null\"], \"minItems\": 1, \"description\": \"The "
         "most specific route wins, whatever the order.\", \"items\": {\"$ref\": "
         "\"#/$defs/route\"}}\n"
@@ -319,10 +327,15 @@ config_schema(FILE *out)
         kind_schema(out, k);
         fputs(",\n", out);
     }
-    section_schema(out, "listener", &table_listen);
+    section_schema(out, "listener", &table_listen, "");
     fputs(",\n", out);
-    section_schema(out, "origin", &table_origin);
+    section_schema(out, "origin", &table_origin, "");
     fputs(",\n", out);
-    section_schema(out, "route", &table_route);
+    section_schema(out, "plugin", &table_plugin, ",\n      \"options\": {\"type\": "
+        "[\"object\", \"null\"], \"description\": \"Of the plugin itself.\"}");
+    fputs(",\n", out);
+    section_schema(out, "route", &table_route, ",\n      \"plugins\": {\"type\": "
+        "[\"object\", \"null\"], \"description\": \"Plugins by name, with their options for "
+        "this route.\", \"additionalProperties\": {\"type\": [\"object\", \"boolean\"]}}");
     fputs("\n  }\n}\n", out);
 }

@@ -496,19 +496,37 @@ value_read(struct load *l, const struct option *o, const struct node *v, const c
 
 /* In the tables a list stands in one text, its items apart by ", ". */
 static void
-list_default(struct load *l, const struct option *o, void *base)
+list_default(struct load *l, const struct option *o, const char *path, void *base)
 {
     struct node items[DEFAULTS_MAX] = { 0 }, *at[DEFAULTS_MAX];
     struct node list = { .type = NODE_LIST, .items = at };
     struct slice rest = slice_of(o->def), item;
 
     while (slice_cut(&rest, ',', &item)) {
-        assert(list.n < DEFAULTS_MAX);
+        if (list.n == DEFAULTS_MAX)
+            break;                      /* of a plugin's table; ours have fewer */
         items[list.n] = (struct node){ .type = NODE_SCALAR, .text = slice_trim(item) };
         at[list.n] = &items[list.n];
         list.n++;
     }
-    value_read(l, o, &list, o->path, base);
+    value_read(l, o, &list, path, base);
+}
+
+void
+value_default(struct load *l, const struct option *o, const char *path, void *base)
+{
+    struct node v = { .type = NODE_SCALAR, .text = slice_of(o->def) };
+    void *field = (char *)base + o->offset;
+
+    if (kind_is_list(o->kind) && o->def[0] != '\0')
+        list_default(l, o, path, base);
+    else if (o->def[0] != '\0')
+        value_read(l, o, &v, path, base);
+    else if (o->kind == K_BYTES || o->kind == K_DURATION || o->kind == K_TTL ||
+        o->kind == K_RATE)
+        *(int64_t *)field = CONF_UNSET;
+    else if (o->kind == K_ADDRESS)
+        *(struct conf_address *)field = (struct conf_address){ .off = true, .text = "off" };
 }
 
 /* What "" as a default means to each kind is what zero means, but for numbers that may be unset. */
@@ -517,20 +535,7 @@ value_defaults(struct load *l, const struct table *t, void *base)
 {
     size_t errors = l->report->errors;
 
-    for (size_t i = 0; i < t->n; i++) {
-        const struct option *o = &t->at[i];
-        struct node v = { .type = NODE_SCALAR, .text = slice_of(o->def) };
-        void *field = (char *)base + o->offset;
-
-        if (kind_is_list(o->kind) && o->def[0] != '\0')
-            list_default(l, o, base);
-        else if (o->def[0] != '\0')
-            value_read(l, o, &v, o->path, base);
-        else if (o->kind == K_BYTES || o->kind == K_DURATION || o->kind == K_TTL ||
-            o->kind == K_RATE)
-            *(int64_t *)field = CONF_UNSET;
-        else if (o->kind == K_ADDRESS)
-            *(struct conf_address *)field = (struct conf_address){ .off = true, .text = "off" };
-    }
+    for (size_t i = 0; i < t->n; i++)
+        value_default(l, &t->at[i], t->at[i].path, base);
     assert(l->report->errors == errors);        /* a default of the tables is no user's fault */
 }

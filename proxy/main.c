@@ -21,6 +21,7 @@
 #include "config/config.h"
 #include "fill/fill.h"
 #include "front/front.h"
+#include "plugin/plugin.h"
 #include "purge/purge.h"
 #include "redis/redis.h"
 #include "request/request.h"
@@ -93,6 +94,7 @@ static const char usage[] =
     "                                     the journal of write-back\n"
     "  weir version | reference | schema  print the version, the options' reference, the JSON "
     "schema\n"
+    "  weir reference PLUGIN|FILE.so      print the options of a plugin\n"
     "\n"
     "purge, stats, top, log, explain, writes, reload and health take --admin URL (default\n"
     "http://127.0.0.1:8081), --token-file FILE and --timeout SECONDS (default 30).\n";
@@ -323,6 +325,8 @@ on_tick(void *arg)
         return;
     }
     stats_tick(now_us());
+    for (size_t i = 0; i < p->conf->nplugins; i++)
+        plugin_tick(p->conf->plugins[i].plugin);
     stats_access_flush();
     if (++p->ticks % 60 == 0)
         log_summary();
@@ -716,8 +720,16 @@ show_help(struct process *p, int argc, char **argv)
 static int
 show_reference(struct process *p, int argc, char **argv)
 {
-    (void)p, (void)argc, (void)argv;
-    config_reference(stdout);
+    struct err e;
+
+    (void)p;
+    if (argc < 2)
+        config_reference(stdout);
+    for (int i = 1; i < argc; i++)
+        if (config_reference_plugin(argv[i], stdout, &e) == -1) {
+            fprintf(stderr, "weir: %s\n", e.text);
+            return 1;
+        }
     return 0;
 }
 
@@ -758,7 +770,7 @@ static const struct { const char *name; bool alone; int (*run)(struct process *,
     { "stats", false, ask }, { "explain", false, ask }, { "reload", false, ask },
     { "health", false, ask }, { "writes", false, ask }, { "log", false, ask },
     { "top", false, ask }, { "version", true, show_version }, { "help", true, show_help },
-    { "reference", true, show_reference }, { "schema", true, show_schema },
+    { "reference", false, show_reference }, { "schema", true, show_schema },
 };
 
 int

@@ -118,7 +118,7 @@ also_judge(struct flight *f, const struct http_head *h, bool stored)
 
     if (f->also == 0 || (!stored && f->mode != FILL_PRIVATE) ||
         (!http_has(h, HF_CONTENT_LOCATION) && !(f->also & FILL_ALSO_UNLOCATED)) ||
-        !sem_store_as_get(&f->semantics, h, &f->route->rules, (f->also & FILL_ALSO_ASSUMED) != 0,
+        !sem_store_as_get(&f->semantics, h, f->rules, (f->also & FILL_ALSO_ASSUMED) != 0,
             f->request_ms, wall_ms(), &f->also_meta) ||
         (h->framing == HTTP_LENGTH && h->length > (uint64_t)f->route->max_object) ||
         (!stored && !flight_may_vary(f, h)) || misfits(f, h) ||
@@ -221,7 +221,7 @@ fill_store_sent(struct fill *r, const struct key *key, uint64_t stamp,
 
     if (f == NULL || !r->starter || f->view.response == NULL ||
         !head_of_get(f->view.response, request, fields, &get) ||
-        !sem_store_as_get(&f->semantics, &get, &f->route->rules, true, f->request_ms, wall_ms(),
+        !sem_store_as_get(&f->semantics, &get, f->rules, true, f->request_ms, wall_ms(),
             &parts.meta) ||
         misfits(f, &get) || !flight_may_vary(f, &get) || (head = built(f, &get, &m)).p == NULL)
         return FILL_AS_NOT;

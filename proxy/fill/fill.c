@@ -367,6 +367,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->sent = w->sent;
     f->part_only = w->part_only;
     f->route = w->match->route;
+    f->rules = &f->route->rules;
     f->match.route = f->route;
     f->semantics = w->semantics;
     f->also = w->also;
@@ -379,7 +380,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->send.once = w->once;
     f->send.first_byte_ms = f->route->conf->first_byte_ms;
     f->send.between_bytes_ms = f->route->conf->between_bytes_ms;
-    if (!copy_want(f, w)) {
+    if (!copy_want(f, w) || !flight_hooks(f, w->tags)) {
         pool_free(&pool);
         return NULL;
     }

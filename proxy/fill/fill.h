@@ -27,6 +27,7 @@
 #include "base/base.h"
 #include "http/http.h"
 #include "key/key.h"
+#include "plugin/plugin.h"
 #include "route/route.h"
 #include "semantics/semantics.h"
 #include "store/store.h"
@@ -96,6 +97,7 @@ struct fill_want {
     struct slice content;       /* ... the whole of it, copied: the flight sends it, again if it
                                    must; .p NULL: fill_send does */
     unsigned also;              /* FILL_ALSO..., or 0 */
+    const struct plugin_text *tags;     /* for what this stores, besides its route's */
     struct fill_gate gate;      /* for what is stored under `key`, if this starts the flight */
     struct slice upgrade;
     bool expect;

@@ -27,6 +27,9 @@ static const struct exchange_fault no_gzip = { .status = 502,
     .cause = "http_response_content_coding",
     .detail = "the response is no gzip, or breaks off", .reached = true, .mid_body = true };
 
+static const struct exchange_fault plugin_failed = { .status = 502,
+    .cause = "proxy_internal_error", .detail = "a plugin failed at the response", .reached = true };
+
 struct shard *
 flight_shard(const struct flight *f)
 {
@@ -212,7 +215,13 @@ on_head(void *arg, const struct http_head *h)
 {
     struct flight *f = arg;
 
-    if (h->status == 304 && f->stale != NULL && !f->semantics.promised)
+    bool fresh = h->status == 304 && f->stale != NULL && !f->semantics.promised;
+
+    if (!fresh && (h = flight_hooks_response(f, h)) == NULL) {
+        give_up(f, &plugin_failed);
+        return;
+    }
+    if (fresh)
         fresh_304(f, h);
     else if (f->part != NULL && part_answers(f, h))
         response_rest(f, h);

@@ -74,6 +74,8 @@ struct flight {
     bool          part_only;            /* ... and no whole is stored */
     struct http_head *request;
     struct sem_request semantics;
+    const struct sem_rules *rules;      /* the route's, or as a plugin changed them */
+    struct plugin_texts tags;           /* of the want */
     struct exchange_request send;       /* slices lie in the pool; fields: conditions last */
     size_t        conditions_at;
     struct slice  content;              /* of the request, all of it; .p NULL: the starter sends
@@ -106,6 +108,7 @@ struct flight {
     struct exchange *x;
     struct exchange_times times;        /* when it was over; */
     const char   *server;               /* ... of the origin's, NULL before */
+    struct weir_request *plugins;       /* as the route's plugins see it; NULL: none does */
     bool          again;                /* asked whole, after a 304 or 206 of no use */
     bool          joins;                /* a 206 is being joined with `part` */
     struct http_content_range span;     /* of a 206 that is stored */
@@ -181,6 +184,12 @@ int  flight_publish(struct flight *f, struct store_parts *p, const struct http_h
 void also_shut(struct flight *f);       /* the starter closed: its gates are no more */
 bool also_judge(struct flight *f, const struct http_head *h, bool stored);
 void also_ended(struct flight *f);
+/* hooks.c: what the route's plugins say. Home. */
+bool flight_hooks(struct flight *f, const struct plugin_text *tags);     /* false: memory out */
+/* The head, as they leave it; NULL: one of them failed. */
+const struct http_head *flight_hooks_response(struct flight *f, const struct http_head *h);
+/* p is about to be stored, with a head h. false: not by their word. */
+bool flight_hooks_store(struct flight *f, const struct store_parts *p, const struct http_head *h);
 /* pace.c */
 void flight_pace(struct flight *f);     /* home: frees what all have, holds the origin back */
 /* head.c */
@@ -189,6 +198,9 @@ int  head_build(const struct flight *f, const struct http_head *h, enum head_for
     struct head_marks *m);
 int  head_merge(const struct flight *f, const struct http_head *old, const struct http_head *r304,
     struct slice old_status, struct buf *b, struct head_marks *m);
+/* Appends h, parsed of a head with this status line, as it is. */
+void head_again(const struct http_head *h, struct slice status, struct buf *b,
+    struct head_marks *m);
 /* Marks the key as not storable until then, with why and what was weighed of the response. */
 void head_remember(const struct flight *f, const struct http_head *h, const char *why,
     int64_t until_ms);

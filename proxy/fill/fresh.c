@@ -14,7 +14,7 @@ speaks(const struct flight *f, const struct http_head *h)
 {
     struct sem_cc cc;
 
-    sem_cc_response(h, &f->route->rules, &cc);
+    sem_cc_response(h, f->rules, &cc);
     return cc.targeted || http_has(h, HF_CACHE_CONTROL) || http_has(h, HF_EXPIRES);
 }
 
@@ -27,7 +27,7 @@ judge_unedited(struct flight *f, const struct http_head *r304, const char **why)
     struct sem_meta was = f->stale->meta;
 
     h.status = was.status;
-    if (!sem_store(&f->semantics, &h, &f->route->rules, f->request_ms, wall_ms(), &f->meta, why) &&
+    if (!sem_store(&f->semantics, &h, f->rules, f->request_ms, wall_ms(), &f->meta, why) &&
         speaks(f, r304))
         return false;
     if (!speaks(f, r304)) {
@@ -56,6 +56,21 @@ keeps_search(const struct flight *f, const struct http_head *r304)
     return same;
 }
 
+/* What plugins made of the merged head takes its place. -1: memory is out. */
+static int
+edited(struct flight *f, const struct http_head *seen, struct buf *b, struct head_marks *m,
+    struct http_head *merged)
+{
+    struct stored_head *sh = f->stale->head;
+    struct buf again = { 0 };
+
+    head_again(seen, (struct slice){ sh->bytes, sh->status_n }, &again, m);
+    buf_free(b);
+    *b = again;
+    return !b->failed && http_parse_fields(b->p + m->status_n, b->n - m->status_n, merged) == 0 ?
+        0 : -1;
+}
+
 /* The stored head, freshened: parsed, judged and published. -1: it cannot be used. */
 static int
 freshen(struct flight *f, const struct http_head *r304, bool *keep)
@@ -66,6 +81,7 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
     struct http_head old = { .fields = fields, .cap = HTTP_FIELDS_MAX };
     struct http_head merged = { .fields = merged_fields, .cap = HTTP_FIELDS_MAX };
     struct forms *forms = NULL;
+    const struct http_head *seen;
     struct store_parts parts;
     struct buf b = { 0 };
     struct head_marks m;
@@ -78,9 +94,12 @@ freshen(struct flight *f, const struct http_head *r304, bool *keep)
         http_parse_fields(b.p + m.status_n, b.n - m.status_n, &merged) == -1)
         goto out;
     merged.status = f->stale->meta.status;
-    *keep = sem_store(&f->semantics, &merged, &f->route->rules, f->request_ms, wall_ms(), &f->meta,
-        &why);
-    if (f->route->rules.force_ttl_ms < 0 &&
+    seen = flight_hooks_response(f, &merged);
+    if (seen == NULL || (seen != &merged && edited(f, seen, &b, &m, &merged) == -1))
+        goto out;
+    *keep = !(f->plugins != NULL && f->plugins->no_store) && sem_store(&f->semantics, &merged,
+        f->rules, f->request_ms, wall_ms(), &f->meta, &why);
+    if (f->rules->force_ttl_ms < 0 &&
         route_edit_takes(&f->route->response, SLICE("Cache-Control")))
         *keep = judge_unedited(f, r304, &why);
     if (!*keep) {

@@ -47,7 +47,7 @@ head_build(const struct flight *f, const struct http_head *h, enum head_for who,
 
     *m = (struct head_marks){ 0 };
     if (stored)
-        sem_cc_response(h, &f->route->rules, &cc);
+        sem_cc_response(h, f->rules, &cc);
     buf_addz(b, "HTTP/1.1 ");
     buf_addu(b, part ? 200 : h->status);
     buf_addc(b, ' ');
@@ -108,7 +108,7 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     struct sem_cc cc;
 
     *m = (struct head_marks){ 0 };
-    sem_cc_response(r304, &f->route->rules, &cc);
+    sem_cc_response(r304, f->rules, &cc);
     buf_adds(b, old_status);
     m->status_n = (uint32_t)b->n;
     for (unsigned i = 0; i < old->nfields; i++)
@@ -130,6 +130,16 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
     return b->failed ? -1 : 0;
 }
 
+void
+head_again(const struct http_head *h, struct slice status, struct buf *b, struct head_marks *m)
+{
+    *m = (struct head_marks){ 0 };
+    buf_adds(b, status);
+    m->status_n = (uint32_t)b->n;
+    for (unsigned i = 0; i < h->nfields; i++)
+        put_field(b, &h->fields[i], m);
+}
+
 /* ---- what is remembered of a response that is not stored ------------------------------------- */
 
 #define REMEMBERED_MAX 2048             /* bytes: a mark is small */
@@ -138,7 +148,7 @@ head_merge(const struct flight *f, const struct http_head *old, const struct htt
 static bool
 is_weighed(const struct flight *f, const struct http_field *field)
 {
-    const struct sem_names *targets = &f->route->rules.targets;
+    const struct sem_names *targets = &f->rules->targets;
 
     switch (field->id) {
     case HF_AGE: case HF_CACHE_CONTROL: case HF_DATE: case HF_ETAG: case HF_EXPIRES:

@@ -64,6 +64,13 @@ add_tag(void *arg, struct slice text)
         t->lost = true;
 }
 
+static void
+add_texts(struct tags *t, const struct plugin_text *text)
+{
+    for (; text != NULL; text = text->next)
+        add_tag(t, text->text);
+}
+
 /* -1: a tag's template needs a body that is not to be had, or there are too many. */
 static int
 make_tags(struct flight *f, const struct http_head *h, const struct body *body, struct tags *t)
@@ -79,8 +86,11 @@ make_tags(struct flight *f, const struct http_head *h, const struct body *body, 
     t->f = f;
     t->n = 0;
     t->lost = false;
+    add_texts(t, f->tags.first);
+    if (f->plugins != NULL)
+        add_texts(t, f->plugins->tags.first);
     if (r->ntags == 0)
-        return 0;
+        return t->lost ? -1 : 0;
     if (publish_needs_body(r) && !sem_coded(h))
         facts.response_body = body_text(body, f->pool, KEY_BODY_MAX);
     for (size_t i = 0; i < r->ntags; i++)
@@ -130,7 +140,7 @@ publish_length(struct buf *b, unsigned status, const struct body *body)
 static void
 drop_untagged(struct flight *f)
 {
-    const char *why = publish_untagged(f);
+    const char *why = f->plugins != NULL && f->plugins->no_store ? "plugin" : publish_untagged(f);
 
     response_unstorable(f, f->view.response, why);
     if (f->stale != NULL)
@@ -169,7 +179,7 @@ flight_publish(struct flight *f, struct store_parts *p, const struct http_head *
     bool moves = f->stale == NULL || !store_search_rule(f->fills->store, f->stale, &was);
     struct key equal;
 
-    if (make_tags(f, h, p->body, &tags) == -1)
+    if (!flight_hooks_store(f, p, h) || make_tags(f, h, p->body, &tags) == -1)
         return -1;
     buf_adds(&b, head);
     if (!(p->meta.flags & META_PARTIAL))

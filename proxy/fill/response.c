@@ -156,7 +156,11 @@ storable(struct flight *f, const struct http_head *h, const char **why)
         *why = f->view.why;
         return false;
     }
-    if (!sem_store(&f->semantics, h, &f->route->rules, f->request_ms, wall_ms(), &f->meta, why))
+    if (f->plugins != NULL && f->plugins->no_store) {
+        *why = "plugin";
+        return false;
+    }
+    if (!sem_store(&f->semantics, h, f->rules, f->request_ms, wall_ms(), &f->meta, why))
         return false;
     if (h->framing == HTTP_LENGTH && h->length > (uint64_t)max) {
         *why = "size";
@@ -315,7 +319,8 @@ begin(struct flight *f, const struct http_head *h, bool store, bool also,
     f->view.length = h->length;
     f->view.response = parsed;
     f->view.meta = store && storing ? &f->meta : NULL;
-    f->view.tags_later = store && storing && publish_needs_body(f->route);
+    f->view.tags_later = store && storing && (publish_needs_body(f->route) ||
+        plugin_has(f->route->conf->plugins, HOOK_BIT(STORE)));
     f->view.why = why;
     f->view.body = f->body;
     if (!store)
@@ -353,7 +358,7 @@ judge_joined(struct flight *f, const struct http_head *h206, const struct http_h
     h.status = 200;
     h.framing = HTTP_LENGTH;
     h.length = whole->length;
-    if (f->route->rules.force_ttl_ms < 0 &&
+    if (f->rules->force_ttl_ms < 0 &&
         route_edit_takes(&f->route->response, SLICE("Cache-Control")))
         return storable(f, &h, why);
     return storable(f, whole, why);

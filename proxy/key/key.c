@@ -492,6 +492,7 @@ added_name(char kind)
     case 'h': return "x-forwarded-host";
     case 'o': return "x-forwarded-port";
     case 'p': return "x-forwarded-proto";
+    case 'P': return "plugin";
     default:  return "content";
     }
 }

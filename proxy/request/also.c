@@ -65,6 +65,7 @@ also_query(struct request *r, const struct fill_view *v)
     struct key key;
 
     if (v->meta == NULL || v->status != 200 || r->match.route->ntags > 0 ||
+        plugin_has(r->match.route->conf->plugins, PLUGIN_ON_KEYS) ||
         !http_has(v->response, HF_CONTENT_LOCATION))
         return;
     target_url(r, &target);

@@ -189,6 +189,7 @@ begin_object(struct request *r)
         put_age(&b, o, now);
     buf_adds(&b, r->own);
     status_put(r, &b, NULL);
+    hooks_edit(r, &b);
     put_connection(r, &b);
     buf_addz(&b, "\r\n");
     if (b.failed) {
@@ -329,6 +330,7 @@ deliver_304(struct request *r, const struct fill_view *v, struct slice held)
             http_put(&b, h.fields[f].name, h.fields[f].value);
     put_waited_age(r, v, &b);
     status_put(r, &b, v);
+    hooks_edit(r, &b);
     put_connection(r, &b);
     buf_addz(&b, "\r\n");
     if (!send_head(r, &b))
@@ -388,6 +390,7 @@ begin_flight(struct request *r, const struct fill_view *v)
     put_framing(r, v, &b);
     put_waited_age(r, v, &b);
     status_put(r, &b, v);
+    hooks_edit(r, &b);
     if (v->status == 101) {
         buf_addz(&b, "Connection: upgrade\r\n");
         http_put_id(&b, HF_UPGRADE, SLICE("websocket"));     /* all that is asked for */
@@ -505,6 +508,8 @@ do_deliver(struct request *r)
 {
     if (r->conn == NULL)
         return REQ_WAIT;                /* on_gone is about to say so, or did */
+    if (!r->head_sent && !hooks_deliver(r))
+        return REQ_WAIT;
     if (r->answer.p != NULL)
         return deliver_answer(r);
     if (r->object != NULL)

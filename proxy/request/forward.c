@@ -242,7 +242,7 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
         .request = r->head, .request_bytes = r->bytes,
         .semantics = r->rq, .vary = r->vary, .why = r->why, .https = r->https, .host = r->host,
         .via = r->site->hop, .fields = forward_fields, .fields_arg = r,
-        .sent = sent,
+        .sent = sent, .tags = r->plugins != NULL ? r->plugins->tags.first : NULL,
     };
     if (r->rq.content && r->state != REQ_FORWARD) {
         w->body = r->head->framing == HTTP_NO_BODY ? HTTP_NO_BODY : HTTP_LENGTH;

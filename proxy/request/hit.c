@@ -3,9 +3,9 @@
  *
  * Model    route, key, lookup and answer inside one read section, on memory of the thread: no lock,
  *          no allocation, one write. Everything that is not the plain case (another method, a body,
- *          conditions, ranges, request directives that forbid it, stale, Via) returns false before
- *          anything was done, and the state machine looks again. What the socket does not take
- *          makes a request that delivers the rest.
+ *          conditions, ranges, a plugin that has to do with it, request directives that forbid it,
+ *          stale, Via) returns false before anything was done, and the state machine looks again.
+ *          What the socket does not take makes a request that delivers the rest.
  */
 #include "request/priv.h"
 #include "request/worker.h"
@@ -152,7 +152,7 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
     site = rcu_load(&w->shared->site);
     now = wall_ms();
     if (route_match(site->table, t.route_host, t.path, h, &m) != NULL &&
-        m.route->conf->policy != POLICY_PASS && !site->conf->cache_status_key &&
+        m.route->on_the_spot &&
         (LIKELY(m.route->conf->policy != POLICY_WRITE_BACK) || !maybe_pending(w, &t)) &&
         key_make(m.route->recipe, h, https, t.host, t.path, t.query, &w->key, &key) == 0 &&
         target_key(c, h, m.route, https, t.host, &w->key, &key) == 0 &&

@@ -2,6 +2,7 @@
 #ifndef WEIR_REQUEST_PRIV_H
 #define WEIR_REQUEST_PRIV_H
 
+#include "plugin/plugin.h"
 #include "purge/purge.h"
 #include "request/request.h"
 #include "stats/stats.h"
@@ -11,7 +12,9 @@
 
 /*    state    handler     may enter next (ABORT always) */
 #define REQ_STATES(X)                                                                              \
-    X(ROUTE,   do_route,   BIT(REQ_BODY) | BIT(REQ_PENDING) | BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | \
+    X(ROUTE,   do_route,   BIT(REQ_HOOKS) | BIT(REQ_BODY) | BIT(REQ_PENDING) | BIT(REQ_LOOKUP) |   \
+                           BIT(REQ_FORWARD) | BIT(REQ_WRITE) | BIT(REQ_DELIVER))                   \
+    X(HOOKS,   do_hooks,   BIT(REQ_BODY) | BIT(REQ_PENDING) | BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | \
                            BIT(REQ_WRITE) | BIT(REQ_DELIVER))                                      \
     X(BODY,    do_body,    BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_WRITE) | BIT(REQ_DELIVER)) \
     X(PENDING, do_pending, BIT(REQ_LOOKUP) | BIT(REQ_FORWARD) | BIT(REQ_DELIVER))                  \
@@ -87,6 +90,12 @@ struct request {
                                            was, of those that are presumed so */
     struct sem_request rq;
     bool               https, unsafe;
+
+    /* HOOKS, DELIVER */
+    struct weir_request *plugins;       /* in the pool: as the route's plugins see it; NULL: none
+                                           has to do with it */
+    bool               keyed;           /* its key was made with what they said; */
+    bool               told;            /* ... and they know of its answer */
 
     /* BODY */
     struct buf         content;         /* of the request, or as much as was read of one too long */
@@ -182,9 +191,11 @@ void req_introduce(struct request *r);  /* its client and its id; once, while th
 /* Its target for the origin, and its key, by the route that it matches. -1: memory out. */
 int  route_rewrite(struct request *r);
 int  route_key(struct request *r);
+enum req_state route_ask(struct request *r);    /* its route and key are known: what next? */
 
 /* one file each */
 enum req_state do_route(struct request *r);
+enum req_state do_hooks(struct request *r);
 enum req_state do_body(struct request *r);
 enum req_state do_pending(struct request *r);
 enum req_state do_write(struct request *r);
@@ -211,6 +222,15 @@ void tier_served(struct request *r);    /* r->object answers: was it promoted fo
 enum tier_instead { TIER_INSTEAD_NOTHING, TIER_INSTEAD_STALE, TIER_INSTEAD_SHED };
 enum tier_instead tier_instead(struct request *r, const struct object *o);
 enum req_state tier_shed(struct request *r);
+
+/* hooks.c: what the route's plugins say. Nothing without any. */
+bool hooks_begin(struct request *r);    /* the route is known. false: memory out */
+/* An answer is there, nothing of it was sent. false: they are not done with it; wait. */
+bool hooks_deliver(struct request *r);
+void hooks_edit(const struct request *r, struct buf *b);    /* a head without its empty line */
+void hooks_accepted(struct request *r, const char *id);     /* by the journal */
+void hooks_done(struct request *r, uint64_t us);
+void hooks_end(struct request *r);      /* it waits for none of them any more */
 
 /* form.c: which form of a stored response a request gets. */
 /* In a read section, or with a reference at hand. NULL: the identity. */

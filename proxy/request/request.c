@@ -148,6 +148,7 @@ do_abort(struct request *r)
         r->outcome = OUTCOME_ERROR;
     if (!claim_settled(r))
         return REQ_WAIT;
+    hooks_end(r);
     writing_end(r);
     tier_cancel(&r->ask);
     tier_release(&r->lease);
@@ -246,6 +247,7 @@ on_refused(struct conn *c, const struct http_fault *f, bool busy)
     }
     if (busy && r != NULL) {
         (void)forward_given_up(r);
+        hooks_end(r);
         writing_end(r);
         tier_cancel(&r->ask);
         tier_release(&r->lease);
@@ -456,6 +458,7 @@ req_finish(struct request *r)
 
         stats_access(&a);
     }
+    hooks_done(r, us);
     writing_end(r);
     tier_release(&r->lease);            /* of one that joined another's flight */
     fill_close(&r->fill);

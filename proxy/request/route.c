@@ -151,8 +151,6 @@ purges_here(const struct request *r)
 enum req_state
 do_route(struct request *r)
 {
-    const char *why = NULL;
-    enum route_ask asks;
     uint64_t hops;
 
     r->outcome = OUTCOME_PASS;
@@ -176,10 +174,25 @@ do_route(struct request *r)
         return write_status(r);
     if (route_match(r->site->table, r->route_host, r->path, r->head, &r->match) == NULL)
         return req_problem(r, 404, "no route takes this host, path and method");
-    if (route_rewrite(r) == -1 || route_key(r) == -1)
+    if (route_rewrite(r) == -1 || !hooks_begin(r) || route_key(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
+    return r->plugins != NULL ? REQ_HOOKS : route_ask(r);
+}
+
+enum req_state
+route_ask(struct request *r)
+{
+    const char *why = NULL;
+    enum route_ask asks;
+
     asks = route_asks(r->match.route, r->head, conn_has_body(r->conn), &r->rq, &why, NULL);
     r->unsafe = !http_method_safe(r->head->method) && !r->rq.promised;
+    if (r->plugins != NULL && r->plugins->authorized)
+        r->rq.authorization = false;
+    if (asks == ROUTE_ASKS && r->plugins != NULL && r->plugins->pass) {
+        asks = ROUTE_BYPASSES;
+        why = "plugin";
+    }
     if (asks == ROUTE_ASKS && r->rq.content)
         return REQ_BODY;
     if (asks == ROUTE_ASKS)

@@ -42,9 +42,10 @@ as_get(const struct request *r)
     g->rq.cc.flags &= ~(uint32_t)CC_ONLY_IF_CACHED;
     if (!sem_request_cacheable(&g->rq, &why) ||
         route_match(r->site->table, r->route_host, r->path, g->head, &g->match) == NULL ||
-        g->match.route->conf->policy == POLICY_PASS || route_rewrite(g) == -1 ||
+        g->match.route->conf->policy == POLICY_PASS ||
+        plugin_has(g->match.route->conf->plugins, PLUGIN_ON_KEYS) || route_rewrite(g) == -1 ||
         route_key(g) == -1)
-        return NULL;
+        return NULL;                    /* or what plugins would add to its key is not known */
     g->found = g->key;
     return g;
 }

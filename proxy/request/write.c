@@ -418,7 +418,10 @@ heard(struct request *r)
         memcpy(w->claim, w->answer.id, sizeof w->claim);
         return forward(r);
     default:
-        return w->answer.outcome == WRITE_OK ? acknowledge(r) : refused(r);
+        if (w->answer.outcome != WRITE_OK)
+            return refused(r);
+        hooks_accepted(r, w->answer.id);
+        return acknowledge(r);
     }
 }
 

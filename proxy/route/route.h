@@ -44,6 +44,7 @@ struct route {
     unsigned index;                     /* in its table */
     unsigned stats;                     /* slot for stats_*, the same over reloads for the same
                                            name; the caller of route_table_new provides it */
+    bool on_the_spot;                   /* a stored response may answer without more ado */
     struct key_recipe *recipe;
     struct sem_rules rules;
     struct key_template **tags;  size_t ntags;

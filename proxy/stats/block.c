@@ -218,3 +218,12 @@ stats_observe(enum stats_summary s, uint64_t v)
     if (LIKELY(h != NULL))
         hist_add(h, v, 0);
 }
+
+void
+stats_timer(unsigned slot, uint64_t ns)
+{
+    struct hist *h = slot != 0 ? hist_mine(ID_TIMERS + slot) : NULL;
+
+    if (LIKELY(h != NULL))
+        hist_add(h, ns, 0);
+}

@@ -96,14 +96,15 @@ put_scaled(struct buf *b, const char *name, struct slice labels, const struct se
     for (unsigned q = 0; q < QUANTILES; q++) {
         buf_printf(b, "%s{%.*s%squantile=\"%s\"} ", name, SLICE_ARG(labels), comma, q_label[q]);
         if (f.count > 0)
-            buf_printf(b, "%.6f\n", (double)f.q_us[q] / scale);
+            buf_printf(b, "%.*f\n", scale > 1e6 ? 9 : 6, (double)f.q_us[q] / scale);
         else
             buf_addz(b, "NaN\n");
     }
     cells_clear(c);
     series_cells(s, WINDOW_START, c);
-    buf_printf(b, "%s_sum{%.*s} %.6f\n%s_count{%.*s} %llu\n", name, SLICE_ARG(labels),
-        (double)sum / scale, name, SLICE_ARG(labels), (unsigned long long)cells_count(c));
+    buf_printf(b, "%s_sum{%.*s} %.*f\n%s_count{%.*s} %llu\n", name, SLICE_ARG(labels),
+        scale > 1e6 ? 9 : 6, (double)sum / scale, name, SLICE_ARG(labels),
+        (unsigned long long)cells_count(c));
 }
 
 static void
@@ -128,6 +129,39 @@ put_summaries(struct buf *b)
             continue;
         family(b, all[i].name, "summary", all[i].help);
         put_scaled(b, all[i].name, SLICE(""), s, all[i].seconds ? 1e6 : 1);
+    }
+}
+
+/* Is there an earlier slot of the same family? */
+static bool
+family_begun(size_t slot, size_t n)
+{
+    for (size_t i = 1; i < slot; i++)
+        if (strncmp(timer_slot_name(i), timer_slot_name(slot), n + 1) == 0)
+            return true;
+    return false;
+}
+
+/* Those of one family stand together, whenever they were named. */
+static void
+put_timers(struct buf *b)
+{
+    for (size_t slot = 1; slot < timer_slots(); slot++) {
+        size_t n = strcspn(timer_slot_name(slot), "{");
+        char name[128];
+
+        if (n >= sizeof name || family_begun(slot, n))
+            continue;
+        memcpy(name, timer_slot_name(slot), n);
+        name[n] = '\0';
+        family(b, name, "summary", timer_slot_help(slot));
+        for (size_t i = slot; i < timer_slots(); i++) {
+            struct slice labels = slice_of(timer_slot_name(i) + n);
+            struct series *s = series_find((uint32_t)(ID_TIMERS + i));
+
+            if (s != NULL && strncmp(timer_slot_name(i), timer_slot_name(slot), n + 1) == 0)
+                put_scaled(b, name, (struct slice){ labels.p + 1, labels.n - 2 }, s, 1e9);
+        }
     }
 }
 
@@ -263,6 +297,7 @@ stats_metrics(struct buf *b)
     put_routes(b);
     put_others(b);
     put_summaries(b);
+    put_timers(b);
     stats_unlock();
     for (struct stats_source *s = stats_sources(); s != NULL; s = s->next)
         if (s->metrics != NULL)

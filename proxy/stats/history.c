@@ -33,7 +33,7 @@ put_step(struct buf *b, int64_t ten, uint32_t from, uint32_t to)
         if (f.count == 0)
             continue;
         buf_printf(b, "%s\"%s\": ", comma, stats_outcome_names[o]);
-        stats_put_figures(b, &f);
+        stats_put_figures(b, &f, "us");
         comma = ", ";
     }
     buf_addz(b, "}}");

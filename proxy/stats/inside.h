@@ -22,7 +22,9 @@
 #define ID_ORIGINS    (ROUTES_MAX * STATS_OUTCOMES)
 #define ID_STATES     (ID_ORIGINS + ORIGINS_MAX * ORIGIN_STRIDE)
 #define ID_SUMMARIES  (ID_STATES + STATES_MAX)
-#define ID_END        (ID_SUMMARIES + STATS_SUMMARIES)
+#define TIMERS_MAX    1024u
+#define ID_TIMERS     (ID_SUMMARIES + STATS_SUMMARIES)
+#define ID_END        (ID_TIMERS + TIMERS_MAX)
 
 struct octave { _Atomic uint64_t cells[HIST_SUB]; };
 
@@ -113,7 +115,7 @@ void series_free_all(void);
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 void stats_put_name(struct buf *b, const char *name);   /* in quotes, escaped */
-void stats_put_figures(struct buf *b, const struct figures *f);
+void stats_put_figures(struct buf *b, const struct figures *f, const char *unit);  /* "us" */
 void slowest_json(struct buf *b);                       /* `,"slowest": [...]` */
 void slowest_forget(int64_t wall_ms);                   /* those that are too old by now */
 void slowest_free(void);
@@ -124,6 +126,9 @@ size_t      route_slots(void);
 const char *route_slot_name(size_t slot);
 size_t      origin_slots(void);
 const char *origin_slot_name(size_t slot);
+size_t      timer_slots(void);
+const char *timer_slot_name(size_t slot);               /* "family{labels}"; of slot 0 "" */
+const char *timer_slot_help(size_t slot);
 const char *state_name(unsigned state);                 /* NULL: unnamed */
 void        names_free(void);
 

@@ -14,10 +14,12 @@
  *                 "connect": {"10s": FIGURES, ...}, "first_byte": {...}, "total": {...}}, ...],
  *    "states": {"LOOKUP": {"10s": FIGURES, ...}, ...},
  *    "summaries": {"write_delivery": {"10s": FIGURES, ...}, ...},
+ *    "timers": {"weir_plugin_hook_seconds{plugin=...,hook=...}": {"10s": FIGURES, ...}, ...},
  *    "slowest": [...],                                               slowest.c
  *    ... and one member for each source (stats_source_add)}
  *   FIGURES = {"count": n, "rate": per second, "p50_us": n, "p75_us", "p90_us", "p95_us", "p99_us",
- *              "p999_us", "max_us"}; without the times when the count is 0.
+ *              "p999_us", "max_us"}; without the times when the count is 0. Those of "timers" are
+ *              nanoseconds: "p50_ns" ...
  *
  * Only what was used is there; where not all windows are asked for, what was used in one of those.
  * hit_rate: answered from a stored response (hit, stale) of all reads (those, miss, collapsed and
@@ -36,13 +38,14 @@ stats_put_name(struct buf *b, const char *name)
 }
 
 void
-stats_put_figures(struct buf *b, const struct figures *f)
+stats_put_figures(struct buf *b, const struct figures *f, const char *unit)
 {
     buf_printf(b, "{\"count\": %llu, \"rate\": %.3f", (unsigned long long)f->count, f->rate);
     for (unsigned q = 0; q < QUANTILES && f->count > 0; q++)
-        buf_printf(b, ", \"%s_us\": %llu", quantile_names[q], (unsigned long long)f->q_us[q]);
+        buf_printf(b, ", \"%s_%s\": %llu", quantile_names[q], unit,
+            (unsigned long long)f->q_us[q]);
     if (f->count > 0)
-        buf_printf(b, ", \"max_us\": %llu", (unsigned long long)f->max_us);
+        buf_printf(b, ", \"max_%s\": %llu", unit, (unsigned long long)f->max_us);
     buf_addc(b, '}');
 }
 
@@ -127,7 +130,7 @@ put_windows(struct buf *b, const struct many *m, uint64_t max_us, unsigned windo
         counts[w] = f.count;
         used |= f.count > 0;
         buf_printf(b, "%s\"%s\": ", comma, window_names[w]);
-        stats_put_figures(b, &f);
+        stats_put_figures(b, &f, m->id >= ID_TIMERS ? "ns" : "us");
         comma = ", ";
     }
     if (!used)
@@ -296,6 +299,18 @@ put_summaries(struct buf *b, unsigned windows)
 }
 
 static void
+put_timers(struct buf *b, unsigned windows)
+{
+    const char *comma = "\n  ";
+
+    buf_addz(b, ",\n\"timers\": {");
+    for (uint32_t slot = 1; slot < timer_slots(); slot++)
+        if (put_one(b, comma, timer_slot_name(slot), ID_TIMERS + slot, windows))
+            comma = ",\n  ";
+    buf_addc(b, '}');
+}
+
+static void
 put_numbers(struct buf *b)
 {
     const char *comma = "";
@@ -338,6 +353,7 @@ stats_json(struct buf *b, unsigned windows)
     put_origins(b, windows);
     put_states(b, windows);
     put_summaries(b, windows);
+    put_timers(b, windows);
     stats_unlock();
     slowest_json(b);
     for (struct stats_source *s = stats_sources(); s != NULL; s = s->next)

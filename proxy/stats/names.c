@@ -1,8 +1,9 @@
 /*
- * Names of slots: routes and origin servers by number, states of the request machine.
+ * Names of slots: routes, origin servers and timers by number, states of the request machine.
  *
  * Model    a name gets the next number and keeps it for the life of the process; a binary tree
- *          finds it again. Slot 0 is "(none)" for routes and "(other)" for origin servers.
+ *          finds it again. Slot 0 is "(none)" for routes, "(other)" for origin servers, "" for
+ *          timers, of which it is none.
  * Threads  any, under the room's lock.
  */
 #include "stats/inside.h"
@@ -22,6 +23,8 @@ struct names {
 
 static struct names routes  = { .zero = "(none)",  .max = ROUTES_MAX };
 static struct names origins = { .zero = "(other)", .max = ORIGINS_MAX };
+static struct names timers  = { .zero = "", .max = TIMERS_MAX };
+static char *timer_helps[TIMERS_MAX];   /* owned */
 static char *states[STATES_MAX];        /* owned */
 
 static int
@@ -95,6 +98,24 @@ stats_origin_slot(const char *name)
     return slot;
 }
 
+unsigned
+stats_timer_slot(const char *family, const char *labels, const char *help)
+{
+    struct buf b = { 0 };
+    unsigned slot = 0;
+
+    buf_printf(&b, "%s{%s}", family, labels);
+    buf_addc(&b, '\0');
+    stats_lock();
+    if (!b.failed)
+        slot = names_slot(&timers, b.p);
+    if (slot != 0 && timer_helps[slot] == NULL)
+        timer_helps[slot] = strdup(help);
+    stats_unlock();
+    buf_free(&b);
+    return slot;
+}
+
 void
 stats_state_name(unsigned state, const char *name)
 {
@@ -109,6 +130,20 @@ stats_state_name(unsigned state, const char *name)
 /* Slot 0 may be counted in before any name was given. */
 size_t route_slots(void)  { return routes.n > 0 ? routes.n : 1; }
 size_t origin_slots(void) { return origins.n > 0 ? origins.n : 1; }
+
+size_t timer_slots(void)  { return timers.n; }
+
+const char *
+timer_slot_name(size_t slot)
+{
+    return timers.at[slot]->name;
+}
+
+const char *
+timer_slot_help(size_t slot)
+{
+    return timer_helps[slot] != NULL ? timer_helps[slot] : "";
+}
 
 const char *
 route_slot_name(size_t slot)
@@ -151,6 +186,11 @@ names_free(void)
 {
     names_clear(&routes);
     names_clear(&origins);
+    names_clear(&timers);
+    for (size_t i = 0; i < TIMERS_MAX; i++) {
+        free(timer_helps[i]);
+        timer_helps[i] = NULL;
+    }
     for (unsigned i = 0; i < STATES_MAX; i++) {
         free(states[i]);
         states[i] = NULL;

@@ -70,6 +70,12 @@ void stats_state(unsigned state, uint64_t us);
 /* A value of a distribution of metrics.def: microseconds, or a plain number up to 2^32. */
 void stats_observe(enum stats_summary s, uint64_t v);
 
+/* A distribution of times that is known at run time alone, as those of plugins: in /metrics its
+ * family and labels (`a="b",c="d"`, or ""); the same give the same slot for the life of the
+ * process. Nanoseconds, up to 4 s. */
+unsigned stats_timer_slot(const char *family, const char *labels, const char *help);
+void stats_timer(unsigned slot, uint64_t ns);
+
 /* ---- reading: the cold side ------------------------------------------------------------------ */
 
 uint64_t stats_counter(enum stats_counter c);

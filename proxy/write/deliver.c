@@ -21,6 +21,8 @@
 
 #include <stdlib.h>
 
+#include "plugin/plugin.h"
+
 #define HEAD_MAX     16384              /* of an answer's fields that are kept */
 #define ANSWER_LONG  (16 << 20)         /* more of an answer is not waited for */
 #define BACK_MS      1000               /* until what could not begin is tried again */
@@ -518,6 +520,32 @@ count_outcome(const struct delivery *d, const struct item *it)
     }
 }
 
+/* The plugins of its route hear what became of it. */
+static void
+tell_plugins(struct delivery *d, const struct item *it)
+{
+    const struct plugin_uses *uses = d->route->conf->plugins;
+    struct weir_request *r;
+    char id[WRITE_ID_N + 1];
+    struct http_uri u;
+
+    if (!plugin_has(uses, HOOK_BIT(DELIVERED)) || http_uri_parse(it->content.url, &u) == -1 ||
+        (r = plugin_request(uses, d->pool)) == NULL)
+        return;
+    journal_id(d->w->j, it->row.seq, id);
+    r->route = d->route->name;
+    r->method = it->content.method_name;
+    r->https = slice_eq(u.scheme, SLICE("https"));
+    r->host = u.host;
+    r->path = u.path;
+    r->query = u.query;
+    r->write_id = slice_of(id);
+    r->outcome = slice_of(write_state_name(it->to));
+    r->status = it->status;
+    r->attempts = it->row.attempts;
+    (void)plugin_run(r, HOOK_DELIVERED);
+}
+
 /* What comes behind it may go, and its readers look elsewhere. */
 static void
 settle(struct delivery *d)
@@ -534,8 +562,10 @@ settle(struct delivery *d)
         struct item *it = &d->items[i];
 
         count_outcome(d, it);
-        if (!write_is_pending(it->to))
+        if (!write_is_pending(it->to)) {
+            tell_plugins(d, it);
             writes_moved(w, &(struct write_row){ .state = WRITE_SENDING }, &it->row);
+        }
     }
     for (size_t i = 0; i < d->nitems; i++) {
         struct item *it = &d->items[i];

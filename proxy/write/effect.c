@@ -11,6 +11,7 @@
  *          A batch is purged, target by target, and fills nothing.
  * Threads  the write loop.
  */
+#include "plugin/plugin.h"
 #include "purge/purge.h"
 #include "write/deliver.h"
 
@@ -92,8 +93,9 @@ effect_prepare(struct delivery *d)
     sem_request_read(f->get, &f->semantics);
     f->semantics.cc.flags &= ~(uint32_t)CC_ONLY_IF_CACHED;
     if (!sem_request_cacheable(&f->semantics, &why) || effect_match(d, f->get, &f->match) == NULL ||
-        f->match.route->conf->policy == POLICY_PASS || !make_key(d, f)) {
-        f->get = NULL;
+        f->match.route->conf->policy == POLICY_PASS ||
+        plugin_has(f->match.route->conf->plugins, PLUGIN_ON_KEYS) || !make_key(d, f)) {
+        f->get = NULL;                  /* plugins: what they add to its key is not known */
         return;
     }
     f->origin = origin_ref(d->w->site.origins[f->match.route->conf->to - c->origins]);
