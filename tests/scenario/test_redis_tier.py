@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness import SLOW, TIMEOUT, Redis, eventually, free_port
+from harness import SLOW, TIMEOUT, Cluster, eventually, free_port
 
 HOST = [("Host", "shop.test")]
 FRESH = ("Cache-Control", "max-age=600")
@@ -363,23 +363,9 @@ def test_bytes_that_cannot_be_erased_are_not_said_to_be(origin, shared, redis):
 @pytest.fixture
 def cluster(tmp_path):
     """Three masters that have a part of the slots each."""
-    servers = []
-    for i in range(3):
-        directory = tmp_path / ("node%d" % i)
-        directory.mkdir()
-        servers.append(Redis(str(directory), "--cluster-enabled", "yes",
-                             "--cluster-announce-ip", "127.0.0.1"))
-    for i, s in enumerate(servers):
-        s.call("CLUSTER", "ADDSLOTSRANGE", i * 5462, min(16383, i * 5462 + 5461))
-        s.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
-    for s in servers[1:]:
-        s.call("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
-    eventually(lambda: all("cluster_state:ok" in s.call("CLUSTER", "INFO") and
-                           "cluster_known_nodes:3" in s.call("CLUSTER", "INFO") for s in servers),
-               timeout=3 * TIMEOUT)
-    yield servers
-    for s in servers:
-        s.end()
+    made = Cluster(str(tmp_path))
+    yield made.servers
+    made.end()
 
 
 def test_a_cluster_is_shared_fetches_once_and_is_erased(origin, shared, cluster):
