@@ -2,10 +2,10 @@
  * Who has applied a purge.
  *
  * Model    once the purge has a place in the stream, those who hold a lease are listed, and what
- *          each says that it has applied (PREFIXlive:ID) is read until all say the place or more,
+ *          each says that it has applied (LIVE:ID) is read until all say the place or more,
  *          or the asker's time is over. Whoever's lease has ended is not waited for: it trusts
  *          nothing that it stored (bus_lease.c). Last it is made sure that all this came from a
- *          Redis that knows everybody (PREFIXsince). At home it is in force before anybody asks.
+ *          Redis that knows everybody (SINCE). At home it is in force before anybody asks.
  *          An id is that of the entry, and any instance can tell of it; that of a purge which has
  *          no place yet is INSTANCE.SEQUENCE, and that instance alone can.
  * Threads  made and answered on the asker's loop, worked on by the bus's.

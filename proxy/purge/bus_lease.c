@@ -3,9 +3,9 @@
  *
  * Model    a round, each third of the lease:
  *            1. the server's clock is read (TIME);
- *            2. PREFIXinstances gets the instance, with that clock's time, then PREFIXlive:ID is
- *               set to the position that was applied, to end after the lease (PX); PREFIXsince is
- *               set to that time, unless it is there;
+ *            2. INSTANCES gets the instance, with that clock's time, then LIVE:ID is set to the
+ *               position that was applied, to end after the lease (PX); SINCE is set to that time,
+ *               unless it is there;
  *            3. once all are done, the stream is looked at: its last entry L, how many entries
  *               were ever added, and whether the entry that was applied last is still there;
  *            4. when everything up to L was applied, what is stored is trusted until the time at
@@ -13,9 +13,9 @@
  * Why      let an instance trust what it stored at time t, by a round whose step 2 was sent at s,
  *          and let a purge be in the stream that it has not applied. That purge came behind L, so
  *          after step 3, so after 2. Whoever made it lists the instances after that: it finds this
- *          one in PREFIXinstances, and its PREFIXlive, set at s or later, ends no sooner than s +
+ *          one in INSTANCES, and its LIVE, set at s or later, ends no sooner than s +
  *          lease > t. So while t lies before that end the purge is said to be missing here, and
- *          when PREFIXlive is gone, this instance trusts nothing: what it stored is in doubt
+ *          when LIVE is gone, this instance trusts nothing: what it stored is in doubt
  *          (store_doubts), by the wall clock and without anybody's doing, even when the process
  *          was stopped. A purge is reported done only when no instance could serve what it
  *          took away.
@@ -23,7 +23,7 @@
  *          lost when the lease is there again: by then what was missed was applied, in order. A
  *          fetch that was under way when the lease ended is not joined any more.
  *          A reader that makes no progress holds up step 4, and no further round begins before: so
- *          PREFIXlive ends as well, and nobody waits for an instance that cannot hear.
+ *          LIVE ends as well, and nobody waits for an instance that cannot hear.
  * Same     is the stream still the one that was read? Entries are counted (entries-added of XINFO,
  *          which is kept over restarts and fail-overs): at the last entry our count is the
  *          stream's. If the applied entry is there, and the counts agree where they can be
@@ -38,8 +38,11 @@
  *          Purges wait and are sent when Redis is back.
  * Since    a Redis that lost its data lost who is live as well: who held a lease then may trust
  *          what it stored to its end, and be in no list. So nobody is said to have applied a purge
- *          before PREFIXsince is older than a lease (bus_ask.c): by then all are listed again, or
+ *          before SINCE is older than a lease (bus_ask.c): by then all are listed again, or
  *          trust nothing. The same holds for a Redis that is new.
+ * Keys     INSTANCES, LIVE:ID and SINCE are PREFIX{bus}instances and so on: in a cluster they are of
+ *          one slot, so that SINCE cannot outlive who is live. The stream, PREFIXpurges, may be
+ *          lost without them: see "Same".
  * Threads  the bus's.
  */
 #include "purge/bus.h"

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 import time
 
@@ -309,7 +310,7 @@ def test_a_redis_that_lost_who_is_live_has_no_purge_reported_as_done(fleet, orig
 
 
 def test_a_new_redis_knows_everybody_after_a_lease(fleet, redis):
-    redis.call("DEL", "weir:since")
+    redis.call("DEL", "weir:{bus}since")
     w, = fleet(1)
     answer = purge(w, 202, tags=["t"], wait=200)
     assert "for a lease" in answer["why"]
@@ -522,8 +523,8 @@ def test_keys_of_a_cluster_need_not_be_on_one_server(weir, origin, tmp_path):
         eventually(lambda: all("cluster_state:ok" in s.call("CLUSTER", "INFO") and
                                "cluster_known_nodes:2" in s.call("CLUSTER", "INFO") for s in servers),
                    timeout=20 * SLOW)
-        slot = servers[0].call("CLUSTER", "KEYSLOT", "p:since")
-        servers[slot > 8191].call("SET", "p:since", "1")
+        slot = servers[0].call("CLUSTER", "KEYSLOT", "p:{bus}since")
+        servers[slot > 8191].call("SET", "p:{bus}since", "1")
         instances = [weir(cache={"redis": {"url": s.url, "cluster": True, "prefix": "p:"}})
                      for s in servers]
         fresh(origin, "/a")
@@ -535,3 +536,53 @@ def test_keys_of_a_cluster_need_not_be_on_one_server(weir, origin, tmp_path):
     finally:
         for s in servers:
             s.kill()
+
+
+@pytest.fixture
+def three_and_three(tmp_path):
+    """A cluster of three masters, each with a replica, as redis-cli makes it."""
+    servers = []
+    try:
+        for i in range(6):
+            (tmp_path / ("node%d" % i)).mkdir()
+            servers.append(Redis(str(tmp_path / ("node%d" % i)), "--cluster-enabled", "yes",
+                                 "--cluster-announce-ip", "127.0.0.1"))
+        at = ["127.0.0.1:%d" % s.port for s in servers]
+        subprocess.run(["redis-cli", "--cluster", "create", *at, "--cluster-replicas", "1",
+                        "--cluster-yes"], check=True, timeout=60 * SLOW, stdout=subprocess.DEVNULL)
+        eventually(lambda: all("cluster_state:ok" in s.call("CLUSTER", "INFO") and
+                               "cluster_known_nodes:6" in s.call("CLUSTER", "INFO")
+                               for s in servers), timeout=20 * SLOW)
+        yield servers
+    finally:
+        for s in servers:
+            s.end()
+
+
+def master_of(masters, key):
+    slot = masters[0].call("CLUSTER", "KEYSLOT", key)
+    (port,) = (master[1] for first, last, master, *_ in masters[0].call("CLUSTER", "SLOTS")
+               if first <= slot <= last)
+    return next(s for s in masters if s.port == port)
+
+
+def test_a_part_of_a_cluster_that_lost_who_is_live_has_no_purge_reported_as_done(
+        fleet, origin, three_and_three):
+    masters = [s for s in three_and_three if s.call("ROLE")[0] == "master"]
+    master_of(masters, "b:{bus}since").call("SET", "b:{bus}since", "1")     # it is not new
+    here, away = instances = fleet(2, url=masters[0].url, cluster=True, prefix="b:", lease="60s")
+    fresh(origin, "/a")
+    assert purge(here, tags=["other"])["instances"] == 2
+    warm(instances, "/a")
+    keeps, = (s for s in masters if any("instances" in k for k in s.call("KEYS", "b:*")))
+    away.pause()                        # it trusts what it has, and is in no list any more
+    try:
+        replicas = [s for s in three_and_three if s.call("ROLE")[:3] == ["slave", "127.0.0.1",
+                                                                         keeps.port]]
+        keeps.call("FLUSHALL")
+        eventually(lambda: len(replicas) == 1 and replicas[0].call("DBSIZE") == 0)
+        answer = purge(here, 202, url="http://shop.test/a", wait=200)
+        assert "for a lease" in answer["why"]
+    finally:
+        away.resume()
+    eventually(lambda: not has(away, "/a"))
