@@ -3,7 +3,8 @@
 BUILD_PACKAGES=(
     gcc libc6-dev cmake ninja-build ccache pkg-config
     libevent-dev libevhtp-dev libhiredis-dev libyaml-dev liburcu-dev libxxhash-dev
-    zlib1g-dev libbrotli-dev libzstd-dev libssl-dev libpcre2-dev libjemalloc-dev libsqlite3-dev libncurses-dev libcmocka-dev
+    zlib1g-dev libbrotli-dev libzstd-dev libssl-dev libpcre2-dev libjemalloc-dev libsqlite3-dev libjansson-dev libncurses-dev
+    libcmocka-dev
 )
 TEST_PACKAGES=(
     python3 python3-hypothesis python3-pytest python3-pytest-xdist python3-yaml
