@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A small real service to stand behind Weir: recruiters, cities and interview slots over SQLite.
 
-    origin.py [--port 8000] [--db FILE] [--work-ms 50]
+    origin.py [--listen 127.0.0.1] [--port 8000] [--db FILE] [--work-ms 50]
 
     GET    /api/recruiters  /api/recruiters/{id}
     GET    /api/cities      /api/cities/{id}
@@ -228,15 +228,16 @@ class Server(ThreadingHTTPServer):
 
 def main():
     parser = argparse.ArgumentParser(description="The demonstration origin")
+    parser.add_argument("--listen", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--db", default="demo.sqlite")
     parser.add_argument("--work-ms", type=float, default=50)
     options = parser.parse_args()
     create(options.db)
-    server = Server(("127.0.0.1", options.port), Handler)
+    server = Server((options.listen, options.port), Handler)
     server.path, server.rounds = options.db, rounds_for(options.work_ms)
-    print("demo origin on http://127.0.0.1:%d, %g ms a read" % (options.port, options.work_ms),
-          flush=True)
+    print("demo origin on http://%s:%d, %g ms a read" %
+          (options.listen, options.port, options.work_ms), flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
