@@ -150,6 +150,29 @@ def test_dead_letters_are_tried_again_and_dropped(origin, weir, tmp_path, page):
     assert w.stats()["writes"]["dead"] == 0 and origin.count("/e/2") == 1
 
 
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(origin, weir, tmp_path, page):
+    opened(page, weir(journal={"path": str(tmp_path / "journal")}))
+    page.see("#letters-table", "None.")
+    seen = []
+    for _ in range(80):
+        page.press("Tab")
+        at = page.js("""(() => {
+            const e = document.activeElement, shown = e.matches('.segments input') ? e.nextElementSibling : e;
+            const r = shown.getBoundingClientRect();
+            return e === document.body ? null : {
+                name: e.id || (e.name ? e.name + '=' + e.value : e.textContent.trim()), ring: getComputedStyle(shown).outlineStyle,
+                seen: r.top >= 0 && r.bottom <= innerHeight && r.width > 0 };
+        })()""")
+        if at is None:
+            break
+        assert at["ring"] == "solid" and at["seen"], at
+        seen.append(at["name"])
+    order = ["Skip to the routes", "Overview", "Writes", "window=1m", "pause", "quantile=p99_us", "filter", "grid",
+             "Route", "Bytes/s", "purge-kind", "purge-values", "purge-soft", "Dry run", "explain-method", "explain-url",
+             "explain-fields", "letters-state"]
+    assert [at for at in seen if at in order] == order, seen
+
+
 def test_the_token_is_asked_for_and_goes_with_the_tab(weir, tmp_path, page):
     (tmp_path / "token").write_text("open-sesame\n")
     (tmp_path / "token").chmod(0o600)
@@ -188,7 +211,7 @@ def test_five_hundred_routes_are_sorted_filtered_and_walked(origin, weir, page):
     page.focus("#grid-head div:nth-child(1) button")
     page.press("Enter")
     page.until("document.querySelector('#grid-head div').getAttribute('aria-sort') === 'ascending'")
-    page.focus("#grid-body")
+    page.focus("#grid")
     page.press("End")
     page.until("document.querySelector('#grid-space').innerText.includes('/service-499/{id}')")
     assert page.js("document.querySelectorAll('.grid-row').length") < 40
@@ -208,7 +231,7 @@ def test_five_hundred_routes_are_sorted_filtered_and_walked(origin, weir, page):
     page.type("49 serv")
     page.see("#routes-count", "15 of 500")
     page.press("ArrowDown")
-    assert page.focused() == "grid-body"
+    assert page.focused() == "grid"
 
 
 def test_it_goes_on_after_a_restart_and_can_be_held(origin, weir, page):

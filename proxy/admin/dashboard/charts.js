@@ -1,7 +1,7 @@
 // Three charts of the same past, with one cursor: requests a second (stacked), latency (on a
 // logarithmic scale) and hit rate. Colours and ink are those of the style sheet, dark or light.
 
-import { $, h, text } from './dom.js';
+import { $, h, mark, text } from './dom.js';
 import { OUTCOMES, hitRate } from './figures.js';
 import { percent, rate, time } from './format.js';
 
@@ -44,9 +44,24 @@ function chart(id, series, scale, values, size, bands = []) {
   return u;
 }
 
+// What stands under the cursor: the time, and a line for each [outcome, text].
+function tip(u, lines) {
+  const box = u.root.parentElement;
+  if (!u.tip?.isConnected) {
+    u.tip = h('div', { class: 'tip', 'aria-hidden': 'true' });
+    box.append(u.tip);
+  }
+  u.tip.hidden = lines === null;
+  if (lines === null) return;
+  u.tip.replaceChildren(h('p', {}, clock(u.data[0][u.cursor.idx])),
+    ...lines.map(([o, said]) => h('div', {}, mark(o), h('span', {}, o), h('span', {}, said))));
+  const left = u.bbox.left / devicePixelRatio + u.cursor.left;
+  u.tip.style.left = left > box.clientWidth / 2 ? 'auto' : left + 12 + 'px';
+  u.tip.style.right = left > box.clientWidth / 2 ? box.clientWidth - left + 12 + 'px' : 'auto';
+}
+
 export class Charts {
-  constructor(onCursor) {
-    this.onCursor = onCursor;
+  constructor() {
     this.hidden = new Set();
     this.seen = [];
     this.quantile = 'p99_us';
@@ -60,7 +75,7 @@ export class Charts {
   }
 
   make() {
-    this.all.forEach((u) => u.destroy());
+    this.all.forEach((u) => { u.tip?.remove(); u.destroy(); });
     // Stacked: each is drawn as the sum of itself and those below, the highest first, so that hits
     // are the ground on which the others stand, and their line is seen.
     const colors = Object.fromEntries(OUTCOMES.map((o) => [o, ink('--' + o)]));
@@ -68,19 +83,31 @@ export class Charts {
     this.shown = shown;
     const stacked = shown.toReversed().map((o) => ({
       label: o, stroke: colors[o], width: 1.25, fill: faded(colors[o], 0.28), points: { show: false } }));
-    const lines = shown.map((o) => ({ label: o, stroke: colors[o], width: 1.5, points: { show: false }, spanGaps: false }));
+    const single = shown.map((o) => ({ label: o, stroke: colors[o], width: 1.5, points: { show: false }, spanGaps: false }));
     this.traffic = chart('chart-traffic', stacked, { range: (u, lo, hi) => [0, Math.max(1, (hi ?? 0) * 1.08)] },
       rate, 40, shown.slice(1).map((o, i) => ({ series: [i + 1, i + 2] })));
-    this.latency = chart('chart-latency', lines,
+    this.latency = chart('chart-latency', single,
       { distr: 3, range: (u, lo, hi) => (lo > 0 ? decades(lo, hi) : [10, 1e4]) }, brief, 46);
     this.hits = chart('chart-hits', [{ label: 'hit rate', stroke: colors.hit, width: 1.5,
       fill: faded(colors.hit, 0.14), points: { show: false } }], { range: [0, 1] }, (v) => Math.round(v * 100) + ' %', 44);
     this.all = [this.traffic, this.latency, this.hits];
-    this.all.forEach((u) => u.hooks.setCursor = [() => this.onCursor(u.cursor.idx)]);
+    const lines = [
+      (p) => this.shown.filter((o) => p.outcomes[o]).map((o) => [o, rate(p.outcomes[o].rate)]),
+      (p) => this.shown.filter((o) => p.outcomes[o]).map((o) => [o, time(p.outcomes[o][this.quantile])]),
+      (p) => [['hit', percent(hitRate(p.outcomes))]],
+    ];
+    this.all.forEach((u, i) => {
+      // Of the three, which share a cursor, the one that the pointer is over speaks.
+      u.hooks.setCursor = [() => {
+        const p = u.root.matches(':hover') ? this.past?.points[u.cursor.idx] : undefined;
+        tip(u, p ? lines[i](p) : null);
+      }];
+      u.over.addEventListener('mouseleave', () => tip(u, null));
+    });
     if (this.past) this.draw(this.past);
   }
 
-  // null: all of them, or back again
+  // Shows or hides an outcome.
   toggle(outcome) {
     if (!this.hidden.delete(outcome)) this.hidden.add(outcome);
     this.make();

@@ -7,7 +7,7 @@ export function h(tag, props = {}, ...children) {
   const e = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (name === 'class') e.className = value;
-    else if (name.startsWith('on')) e.addEventListener(name.slice(2), value);
+    else if (name.startsWith('on') && typeof value === 'function') e.addEventListener(name.slice(2), value);
     else if (name in e && typeof value !== 'string') e[name] = value;
     else e.setAttribute(name, value);
   }

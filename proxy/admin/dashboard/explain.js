@@ -19,7 +19,7 @@ function clauses(title, list) {
   const said = (list ?? []).filter((c) => c.outcome !== 'silent');
   if (said.length === 0) return null;
   const against = said.some((c) => c.outcome === 'forbids');
-  return h('details', { open: against }, h('summary', {}, `${title}: ${against ? 'no' : 'yes'}`),
+  return h('details', { open: against }, h('summary', {}, `${title} ${against ? 'No.' : 'Yes.'}`),
     h('ul', { class: 'clauses' }, ...said.map((c) => {
       const no = c.outcome === 'forbids';
       return h('li', {}, h('span', { class: no ? 'bad' : 'good', title: c.outcome }, no ? '✗' : '✓'),

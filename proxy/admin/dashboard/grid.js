@@ -1,5 +1,5 @@
 // The routes: one row each, of which only those that are seen exist, so that five hundred cost what
-// twenty do. A grid for the keyboard: the body has the focus, arrows move a mark, Enter chooses.
+// twenty do. For the keyboard it is one stop: arrows move a mark, Enter chooses.
 
 import { $, h, meter, text } from './dom.js';
 import { hitRate, inWindow, sum } from './figures.js';
@@ -48,16 +48,17 @@ export class Grid {
     this.chosen = null;
     this.sort = { key: 'rate', down: true };
     this.body = $('grid-body');
+    this.grid = $('grid');
     this.space = $('grid-space');
     this.pool = [];
     $('grid-head').append(...columns.map((c) => h('div', { role: 'columnheader', class: c.class ?? '' },
       h('button', { type: 'button', title: c.about ?? '', onclick: () => this.by(c) }, c.title))));
     $('filter').addEventListener('input', () => { this.at = 0; this.body.scrollTop = 0; this.arrange(); });
     $('filter').addEventListener('keydown', (e) => {
-      if (e.key === 'ArrowDown' || e.key === 'Enter') { e.preventDefault(); this.body.focus(); }
+      if (e.key === 'ArrowDown' || e.key === 'Enter') { e.preventDefault(); this.grid.focus(); }
     });
     this.body.addEventListener('scroll', () => this.paint(), { passive: true });
-    this.body.addEventListener('keydown', (e) => this.key(e));
+    this.grid.addEventListener('keydown', (e) => { if (e.target === this.grid) this.key(e); });
     new ResizeObserver(() => this.paint()).observe(this.body);
     this.arrange();
   }
@@ -84,12 +85,12 @@ export class Grid {
     this.list.sort(key === 'name' ? byName : (a, b) => of(a) - of(b) || byName(a, b));
     if (down) key === 'name' ? this.list.reverse() : this.list.sort((a, b) => of(b) - of(a) || byName(a, b));
     const still = this.list.findIndex((r) => r.name === name);
-    if (still >= 0 && document.activeElement === this.body) this.at = still;
+    if (still >= 0 && document.activeElement === this.grid) this.at = still;
     this.at = Math.max(0, Math.min(this.at, this.list.length - 1));
     [...$('grid-head').children].forEach((e, i) => e.setAttribute('aria-sort',
       columns[i].key !== key ? 'none' : down ? 'descending' : 'ascending'));
     text($('routes-count'), words.length > 0 ? `${this.list.length} of ${this.rows.length}` : `${this.rows.length} in use`);
-    $('grid').setAttribute('aria-rowcount', String(this.list.length + 1));
+    this.grid.setAttribute('aria-rowcount', String(this.list.length + 1));
     this.space.style.height = this.list.length * ROW + 'px';
     this.body.style.height = Math.max(3, Math.min(14, this.list.length)) * ROW + 2 + 'px';
     this.paint();
@@ -102,7 +103,7 @@ export class Grid {
     row.children[2].append(share, h('span'));
     row.share = share;
     row.id = 'route-row-' + this.pool.length;
-    row.addEventListener('click', () => { this.at = row.index; this.choose(this.list[row.index]); });
+    row.addEventListener('click', () => { this.at = row.index; this.choose(this.list[row.index]); this.grid.focus(); });
     this.space.append(row);
     this.pool.push(row);
     return row;
@@ -123,8 +124,8 @@ export class Grid {
     }
     if (this.nothing) text(this.nothing, this.rows.length > 0 ? 'No route in use has such a name.' : 'No request in this time.');
     const at = this.pool.find((row) => !row.hidden && row.index === this.at);
-    if (at) this.body.setAttribute('aria-activedescendant', at.id);
-    else this.body.removeAttribute('aria-activedescendant');
+    if (at) this.grid.setAttribute('aria-activedescendant', at.id);
+    else this.grid.removeAttribute('aria-activedescendant');
   }
 
   fill(row, index) {

@@ -32,7 +32,7 @@ const entry = (route) => (route === null ? doc.total : doc.routes.find((r) => r.
 
 // ---- drawing -----------------------------------------------------------------------------------
 
-const charts = new Charts(() => {});
+const charts = new Charts();
 const outcomes = new Outcomes((o) => charts.toggle(o));
 const origins = new Origins();
 const tiers = new Tiers();
@@ -43,6 +43,7 @@ const grid = new Grid(choose);
 
 function draw() {
   if (doc === null) return;
+  document.title = `${location.host} · weir`;
   text($('about'), `${doc.version} · up ${span(doc.uptime_s)} · ${location.host}`);
   tiles(doc, window_, rates);
   outcomes.update(entry(scope), window_);

@@ -12,7 +12,7 @@ export class Writes {
     this.complain = complain;
     this.list = [];
     this.seen = '';
-    this.loading = false;
+    this.asked = 0;                     // an answer to an earlier question is no answer
     this.table = new Table($('letters-table'), [
       { title: 'Accepted', cell: (w) => new Date(w.accepted).toLocaleString(undefined, { dateStyle: 'short', timeStyle: 'medium' }) },
       { title: 'State', cell: (w) => w.state },
@@ -53,7 +53,8 @@ export class Writes {
     $('retry-all').disabled = $('drop-all').disabled = w.dead === 0;
     const c = doc.counters;
     const seen = [w.pending, w.dead, w.delivering, c.writes_accepted, c.writes_attempts, c.writes_delivered].join();
-    if (seen !== this.seen && !this.loading && !this.older) {
+    // A row is not taken away under the pointer, nor one that the keyboard is in.
+    if (seen !== this.seen && !this.older && !$('letters-table').matches(':hover, :focus-within')) {
       this.seen = seen;
       this.load();
     }
@@ -61,11 +62,12 @@ export class Writes {
 
   // after: the id behind which to go on; without it from the beginning
   async load(after) {
-    this.loading = true;
+    const mine = ++this.asked;
     try {
       const state = $('letters-state').value;
       const from = after ? '&after=' + encodeURIComponent(after) : '';
       const { status, doc } = await api('GET', `/writes?state=${state}&limit=${PAGE}${from}`);
+      if (mine !== this.asked) return;
       if (status !== 200) throw new Error(doc.detail);
       this.list = after ? this.list.concat(doc.writes) : doc.writes;
       this.older = Boolean(after);      // further pages are not replaced under the reader's eyes
@@ -75,8 +77,6 @@ export class Writes {
       text($('letters-count'), `${this.list.length}${doc.writes.length < PAGE ? '' : ' shown'}`);
     } catch (e) {
       this.complain('The journal could not be read: ' + e.message);
-    } finally {
-      this.loading = false;
     }
   }
 
