@@ -11,8 +11,8 @@ from PIL import Image, ImageChops
 
 WANTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pictures")
 SMALLER = 4
-POINT = 40                              # of 255: a point differs
-SHARE = 0.004                           # of all points may
+POINT = 28                              # of 255: a point differs
+SHARE = 0.0015                          # of all points may
 
 
 def compare(png, name, seen):
