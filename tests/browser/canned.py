@@ -46,7 +46,7 @@ def routes(at):
 def stats(at):
     names = ("requests client_bytes_out cache_hits cache_stale cache_misses cache_stores cache_evictions disk_hits "
              "disk_misses disk_stores disk_evictions redis_hits redis_misses redis_stores writes_accepted "
-             "writes_attempts writes_delivered writes_retried").split()
+             "writes_attempts writes_delivered writes_retried purges purged_objects bus_applied").split()
     f = {"count": 640, "rate": 64, "p50_us": 180, "p95_us": 24000, "p99_us": 91000, "max_us": 400000}
     origins = ["http://10.0.0.11:8000", "http://10.0.0.12:8000", "http://10.0.0.13:8000"]
     return {

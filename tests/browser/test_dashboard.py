@@ -234,9 +234,13 @@ def test_five_hundred_routes_are_sorted_filtered_and_walked(origin, weir, page):
     assert page.focused() == "grid"
 
 
-def test_it_goes_on_after_a_restart_and_can_be_held(origin, weir, page):
+def test_it_goes_on_after_silence_and_a_restart_and_can_be_held(origin, weir, page):
     w = weir()
     opened(page, w)
+    w.pause()
+    page.see("#state", "lost")
+    w.resume()
+    page.see("#state", "live")
     page.click("#pause")
     page.see("#state", "paused")
     page.click("#pause")

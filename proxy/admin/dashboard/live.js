@@ -7,12 +7,13 @@ import { $ } from './dom.js';
 const KEY = 'weir-token';
 let asking = null;
 
+$('token').addEventListener('cancel', (e) => e.preventDefault());      // there is nothing without it
+
 function askToken(wrong) {
   asking ??= new Promise((resolve) => {
     const dialog = $('token');
     $('token-wrong').hidden = !wrong;
     $('token-value').value = '';
-    dialog.addEventListener('cancel', (e) => e.preventDefault());
     dialog.addEventListener('close', () => {
       sessionStorage.setItem(KEY, $('token-value').value.trim());
       $('token-value').value = '';
@@ -36,6 +37,9 @@ async function ask(path, options = {}) {
   }
 }
 
+// The port answered, and the answer was no.
+export class Refused extends Error {}
+
 // What an answer says: {status, doc}. A problem (RFC 9457) is a doc like others.
 export async function api(method, path, body) {
   const options = { method };
@@ -50,7 +54,7 @@ export async function api(method, path, body) {
 // Server-sent events of a path (the HTML standard, 9.2), until it ends or the signal says so.
 export async function* events(path, signal) {
   const r = await ask(path, { signal });
-  if (!r.ok) throw new Error('the admin port answered ' + r.status);
+  if (!r.ok) throw new Refused((await r.json()).detail);
   const reader = r.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {

@@ -7,12 +7,13 @@ import { explainForm } from './explain.js';
 import { Past, Rates, inWindow } from './figures.js';
 import { span } from './format.js';
 import { Grid } from './grid.js';
-import { api, events } from './live.js';
+import { Refused, api, events } from './live.js';
 import { Origins, Outcomes, Purges, Slowest, Tiers, tiles } from './panels.js';
 import { purgeForm } from './purge.js';
 import { Writes } from './writes.js';
 
 const AGAIN_MS = 2000;
+const SILENT_MS = 5000;                 // of a stream that says something each second
 
 let window_ = '1m';
 let scope = null;                       // a route's name, or null for all
@@ -22,6 +23,7 @@ let stream = null;                      // AbortController of what is read
 let past = new Past();
 let pasts = 0;                          // how often the scope changed: an answer may come too late
 let rates = new Rates();
+let heard = 0;                          // when the stream last said something
 
 function complain(what) {
   text($('alert'), what);
@@ -96,6 +98,7 @@ async function read() {
           first = true;
         }
         doc = event;
+        heard = performance.now();
         rates.add(doc);
         past.add(doc.now_ms / 1000, inWindow(entry(scope), '10s'));
         if (first) fetchPast().catch((e) => complain('The past could not be read: ' + e.message));
@@ -105,12 +108,21 @@ async function read() {
       }
       state('lost', 'lost, trying again');
     } catch (e) {
-      if (!stream.signal.aborted) state('lost', 'lost, trying again');
-      else continue;                    // another window was chosen
+      if (stream.signal.aborted) continue;      // another window was chosen, or it fell silent
+      state('lost', 'lost, trying again');
+      if (e instanceof Refused) complain(e.message);
     }
     await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
   }
 }
+
+// What went away without a word (a sleeping machine, a tunnel) is noticed by its silence.
+setInterval(() => {
+  if ($('state').dataset.state === 'live' && performance.now() - heard > SILENT_MS) {
+    state('lost', 'lost, trying again');
+    stream.abort();
+  }
+}, SILENT_MS / 5);
 
 // ---- choosing ----------------------------------------------------------------------------------
 

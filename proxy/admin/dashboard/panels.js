@@ -194,6 +194,9 @@ export class Purges {
   }
 
   update(doc) {
+    const c = doc.counters;
+    text($('purge-totals'), `Since the start ${number(c.purges)} purges, those of writes included` +
+      `${doc.bus ? `, and ${number(c.bus_applied)} of other instances` : ''}; ${number(c.purged_objects)} responses freed.`);
     this.table.update((doc.purges ?? []).map((p) => ({ ...p, ago: ago(doc, p.at_ms) })));
   }
 }
