@@ -19,7 +19,7 @@ function axes(values, size, log) {
     grid: { stroke: ink('--line'), width: 1 }, ticks: { show: false },
   };
   return [
-    { ...common, grid: { show: false }, space: 70, size: 22, gap: 4,
+    { ...common, grid: { show: false }, space: 70, size: 26, gap: 8,
       values: (u, list) => list.map((s) => clock(s)) },
     { ...common, size, gap: 4, space: 34, filter, grid: { ...common.grid, filter }, values: (u, list) => list.map((v) => (v === null ? '' : values(v))) },
   ];
