@@ -41,12 +41,31 @@ field_spot(struct load *l, size_t route, const char *option, const char *name)
 
 /* ---- routes ------------------------------------------------------------------------------- */
 
+/* The origin of this name; NULL with a problem. */
+static struct conf_origin *
+origin_named(struct load *l, const char *name, struct spot s)
+{
+    struct nearest near = { .to = slice_of(name) };
+
+    for (size_t k = 0; k < l->c->norigins; k++)
+        if (strcmp(l->c->origins[k].id, name) == 0)
+            return &l->c->origins[k];
+    for (size_t k = 0; k < l->c->norigins; k++)
+        nearest_try(&near, l->c->origins[k].id);
+    if (near.word != NULL)
+        problem(l, s.where, s.path, "no origin has the name %s; did you mean %s",
+            shown(l, slice_of(name)), near.word);
+    else
+        problem(l, s.where, s.path, "no origin has the name %s; one of `origins`",
+            shown(l, slice_of(name)));
+    return NULL;
+}
+
 static void
 resolve(struct load *l, size_t i)
 {
     struct conf_route *r = &l->c->routes[i];
     struct spot s = route_spot(l, i, "origin");
-    struct nearest near = { .to = slice_of(r->origin) };
 
     if (r->origin == NULL && l->c->norigins == 1)
         r->origin = l->c->origins[0].id;
@@ -57,20 +76,7 @@ resolve(struct load *l, size_t i)
                 "no origin, and there are several; the name of one");
         return;
     }
-    for (size_t k = 0; k < l->c->norigins; k++) {
-        if (strcmp(l->c->origins[k].id, r->origin) == 0) {
-            r->to = &l->c->origins[k];
-            return;
-        }
-    }
-    for (size_t k = 0; k < l->c->norigins; k++)
-        nearest_try(&near, l->c->origins[k].id);
-    if (near.word != NULL)
-        problem(l, s.where, s.path, "no origin has the name %s; did you mean %s",
-            shown(l, slice_of(r->origin)), near.word);
-    else
-        problem(l, s.where, s.path, "no origin has the name %s; one of `origins`",
-            shown(l, slice_of(r->origin)));
+    r->to = origin_named(l, r->origin, s);
 }
 
 static void
@@ -494,7 +500,7 @@ check_unused(struct load *l)
     for (size_t i = 0; i < l->c->norigins; i++) {
         const struct conf_origin *o = &l->c->origins[i];
 
-        if (bsearch(&o, used, n, sizeof *used, by_pointer) == NULL)
+        if (o != l->c->trace_to && bsearch(&o, used, n, sizeof *used, by_pointer) == NULL)
             warning(l, o->where, textf(l, "origins.%s", o->id), "no route uses it; name it as a "
                 "route's origin, or leave it out");
     }
@@ -507,5 +513,8 @@ check_routes(struct load *l)
         check_route(l, i);
     route_conf_conflicts(l->c->routes, l->c->nroutes, on_conflict, l);
     check_names(l);
+    if (l->c->trace_origin != NULL)
+        l->c->trace_to = origin_named(l, l->c->trace_origin, (struct spot){
+            spot_where(l->root, "trace.origin", (struct conf_where){ 0, 0 }), "trace.origin" });
     check_unused(l);
 }

@@ -152,6 +152,7 @@ struct conf {
     const char       *redis_sentinel_password;
     const char      **purge_tokens;             /* of each listener; NULL without */
     struct conf_origin *origins;  size_t norigins;
+    const struct conf_origin *trace_to;         /* that of trace_origin, NULL without */
     struct conf_route  *routes;   size_t nroutes;
     struct conf_plugin *plugins;  size_t nplugins;  /* in the order in which they are called */
     void (*closing)(struct conf *c);            /* of what is open above; NULL: nothing is */

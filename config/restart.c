@@ -113,6 +113,7 @@ deepen(struct pool *p, enum kind k, void *to)
     struct conf_address *address = to;
     struct conf_networks *networks = to;
     struct conf_strings *strings = to;
+    struct conf_fields *fields = to;
     const char **text = to;
     bool ok = true;
 
@@ -121,9 +122,11 @@ deepen(struct pool *p, enum kind k, void *to)
     case K_BYTES:
     case K_DURATION:
     case K_BOOL:
+    case K_PERCENT:
     case K_LOST:
         return true;
     case K_FILE:
+    case K_PATH:
     case K_STRING:
         return *text == NULL || copy_text(p, text);
     case K_ADDRESS:
@@ -134,6 +137,11 @@ deepen(struct pool *p, enum kind k, void *to)
         ok = copy_array(p, strings->at, strings->n * sizeof *strings->at, &strings->at);
         for (size_t i = 0; ok && i < strings->n; i++)
             ok = copy_text(p, &strings->at[i]);
+        return ok;
+    case K_FIELDS:
+        ok = copy_array(p, fields->at, fields->n * sizeof *fields->at, &fields->at);
+        for (size_t i = 0; ok && i < fields->n; i++)
+            ok = copy_text(p, &fields->at[i].name) && copy_text(p, &fields->at[i].value);
         return ok;
     default:
         assert(!"a kind that is not copied");

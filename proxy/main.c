@@ -55,6 +55,7 @@ struct process {
     struct admin   *admin;
     struct writes  *writes;             /* NULL: there is no journal */
     struct bus     *bus;                /* NULL: there is no Redis */
+    struct tracer  *tracer;             /* NULL: no traces are made */
     struct conf    *conf;               /* in force; owned reference */
     const char     *file, *origin;
     struct buf      overrides;          /* configuration made of flags */
@@ -284,7 +285,8 @@ static void
 drain_step(struct process *p)
 {
     bool sent = p->writes == NULL || writes_drain(p->writes);
-    bool done = front_drain(p->front) && sent && stats_gauge(GAUGE_flights_now) == 0;
+    bool done = front_drain(p->front) && sent && stats_gauge(GAUGE_flights_now) == 0 &&
+        tracer_drain(p->tracer);
     int64_t now = now_us();
 
     if (done || (p->cut_until_us != 0 && now >= p->cut_until_us)) {
@@ -493,7 +495,10 @@ start(struct process *p)
         else
             writes_follow(p, site);
     }
-    request_init(p->store, p->tiers, p->fills, p->writes);
+    if (p->conf->trace_to != NULL && (p->tracer = tracer_open(p->conf,
+        site_origins(site)[p->conf->trace_to - p->conf->origins], p->loops[0], &e)) == NULL)
+        log_fatal("%s", e.text);
+    request_init(p->store, p->tiers, p->fills, p->writes, p->tracer);
     request_site_set(site);
     ap.store = p->store;
     ap.tiers = p->tiers;
@@ -526,6 +531,7 @@ stop(struct process *p)
         event_free(p->signals[--p->nsignals]);
     admin_stop(&p->admin);
     writes_close(&p->writes);
+    tracer_close(&p->tracer);
     upstream_free(&p->upstream);
     request_site_clear();
     bus_close(&p->bus);

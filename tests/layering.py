@@ -17,7 +17,7 @@ ROWS = [
     ["key", "conn", "semantics", "redis"],
     ["store", "upstream", "route"],
     ["tier", "plugin"],
-    ["fill", "purge"],
+    ["fill", "purge", "trace"],
     ["write"],
     ["request", "config"],
     ["front", "admin"],

@@ -235,3 +235,24 @@ http_date_put(char out[HTTP_DATE_LEN], int64_t seconds)
     put2(out + 20, d.minute);
     put2(out + 23, d.second);
 }
+
+int64_t
+http_retry_after(const struct http_head *response, int64_t now_ms)
+{
+    struct slice v = http_value(response, HF_RETRY_AFTER);
+    int64_t at, sent;
+    uint64_t seconds;
+
+    if (v.p == NULL)
+        return -1;
+    if (slice_u64(v, &seconds))
+        return seconds < DAY_S ? (int64_t)seconds * 1000 : DAY_S * 1000;
+    at = http_date(v, now_ms / 1000);
+    if (at == HTTP_NO_DATE)
+        return -1;
+    sent = http_date(http_value(response, HF_DATE), now_ms / 1000);    /* by the origin's clock */
+    at -= sent != HTTP_NO_DATE ? sent : now_ms / 1000;
+    if (at <= 0)
+        return 0;
+    return at < DAY_S ? at * 1000 : DAY_S * 1000;
+}

@@ -201,6 +201,8 @@ void http_chunked_free(struct http_chunked *d);
 /* Seconds since 1970 from any of the three forms of RFC 9110 5.6.7 (two-digit years by its
  * 50-year rule, relative to now_s), or HTTP_NO_DATE. */
 int64_t http_date(struct slice s, int64_t now_s);
+/* How long Retry-After of a response asks to wait, in ms, a day at most; -1: it does not. */
+int64_t http_retry_after(const struct http_head *response, int64_t now_ms);
 void http_date_put(char out[HTTP_DATE_LEN], int64_t seconds);      /* IMF-fixdate, no NUL */
 
 /* ---- ranges ------------------------------------------------------------------------------ */

@@ -161,25 +161,35 @@ tell_who(const struct request *r, struct buf *b)
     forwarded(r, b, trusted);
 }
 
-/* W3C Trace Context: passed on with a span id of ours; what is malformed is not. */
+/* W3C Trace Context: passed on with a span id of ours, where traces are made that of the span which
+ * is told of; what is malformed is not passed on. */
 static void
 trace(const struct request *r, struct buf *b)
 {
     struct slice v = http_value(r->head, HF_TRACEPARENT);
+    struct trace t;
 
-    if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-' ||
-        (v.p[0] == 'f' && v.p[1] == 'f') || (v.p[0] == '0' && v.p[1] == '0' && v.n != 55))
+    if (r->trace.span == 0 && !trace_read(v, &t))
         return;
-    for (size_t i = 0; i < 55; i++)
-        if (i != 2 && i != 35 && i != 52 && strchr("0123456789abcdef", v.p[i]) == NULL)
-            return;
-    if (strspn(v.p + 3, "0") >= 32 || strspn(v.p + 36, "0") >= 16)
-        return;                         /* no id at all is no id */
     buf_addz(b, "Traceparent: ");
-    buf_add(b, v.p, 36);
-    buf_addhex(b, random_fast() | 1);
-    buf_add(b, v.p + 52, v.n - 52);
+    if (r->trace.span != 0) {
+        trace_tell(&r->trace, b);
+    } else {
+        buf_add(b, v.p, 36);
+        buf_addhex(b, random_fast() | 1);
+        buf_add(b, v.p + 52, v.n - 52);
+    }
     buf_addz(b, "\r\n");
+}
+
+/* 3.3.1.1 there: it says nothing without the traceparent that it came with. */
+static bool
+orphaned(const struct http_head *h, const struct http_field *f)
+{
+    struct trace t;
+
+    return slice_ieq(f->name, SLICE("Tracestate")) &&
+        !trace_read(http_value(h, HF_TRACEPARENT), &t);
 }
 
 /* Is it about what a compressing route stores? Then it is asked for as it is stored. */
@@ -205,8 +215,8 @@ forward_fields(void *request, struct buf *b)
         const struct http_field *f = &r->head->fields[i];
 
         if (stops_here(f->id, f->name) || (whole && conditional(f->id)) ||
-            (counted && f->id == HF_MAX_FORWARDS) || route_edit_takes(edit, f->name) ||
-            (identity && f->id == HF_ACCEPT_ENCODING))
+            (counted && f->id == HF_MAX_FORWARDS) || orphaned(r->head, f) ||
+            route_edit_takes(edit, f->name) || (identity && f->id == HF_ACCEPT_ENCODING))
             continue;
         if (r->match.route->compress.n > 0 && (f->id == HF_IF_MATCH || f->id == HF_IF_NONE_MATCH))
             form_conditions(f, b);

@@ -17,7 +17,15 @@ tell_hit(struct conn *c, const struct http_head *h, const struct route *route, u
 {
     char made[REQ_ID_MADE + 1];
     const struct stats_step step = { "HIT", 0, (uint32_t)us };
-    struct stats_access a = {
+    struct trace t = { 0 };
+    struct stats_access a;
+
+    if (req_tracer() != NULL)
+        trace_begin(req_tracer(), http_value(h, HF_TRACEPARENT), &t);
+    if (!t.sampled && atomic_load_explicit(&stats_access_on, memory_order_relaxed) ==
+        ACCESS_TRACED)
+        return;
+    a = (struct stats_access){
         .wall_ms = wall_ms(), .client = conn_client(c), .method = h->method_name,
         .target = h->target, .host = h->host, .route = slice_of(route->name),
         .request_id = req_id(h, made),
@@ -29,6 +37,8 @@ tell_hit(struct conn *c, const struct http_head *h, const struct route *route, u
     };
 
     stats_access(&a);
+    if (t.sampled)
+        trace_put(req_tracer(), &t, req_tracestate(h), &a);
 }
 
 /* The socket took `put` bytes of head, tail and body: a request delivers the rest. */

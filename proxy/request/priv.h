@@ -82,6 +82,7 @@ struct request {
     struct slice       target;          /* for the origin */
     struct slice       id;              /* X-Request-Id */
     struct slice       client;          /* its address */
+    struct trace       trace;           /* .span 0: no traces are made */
     struct slice       line;            /* refused: the beginning of what was read of it */
     struct route_match match;
     struct key         key;
@@ -179,6 +180,8 @@ struct store *req_store(void);
 struct fills *req_fills(void);
 struct tiers *req_tiers(void);          /* NULL: memory is all there is */
 struct writes *req_writes(void);        /* NULL without a journal */
+struct tracer *req_tracer(void);        /* NULL: no traces are made */
+struct slice req_tracestate(const struct http_head *h);     /* h may be NULL */
 struct slice req_protocol(const struct http_head *h);       /* "HTTP/1.1" */
 void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
 
@@ -187,7 +190,8 @@ void req_finish(struct request *r);     /* DONE: figures, log lines, memory */
 /* The client's X-Request-Id where it is fit for one, else one that is made in `made`. h may be
  * NULL. */
 struct slice req_id(const struct http_head *h, char made[REQ_ID_MADE + 1]);
-void req_introduce(struct request *r);  /* its client and its id; once, while there is a conn */
+/* Its client, its id, its trace; once, while there is a conn. */
+void req_introduce(struct request *r);
 /* Its target for the origin, and its key, by the route that it matches. -1: memory out. */
 int  route_rewrite(struct request *r);
 int  route_key(struct request *r);

@@ -57,6 +57,12 @@ req_writes(void)
     return shared.writes;
 }
 
+struct tracer *
+req_tracer(void)
+{
+    return shared.tracer;
+}
+
 /* ---- states ---------------------------------------------------------------------------------- */
 
 /* Notes how long a state took. Of a request that has been in very many, those beyond the trail's
@@ -444,6 +450,14 @@ note_slow(const struct request *r, uint64_t us)
     buf_free(&steps);
 }
 
+struct slice
+req_tracestate(const struct http_head *h)
+{
+    const struct http_field *f = h != NULL ? http_find_name(h, SLICE("Tracestate")) : NULL;
+
+    return f != NULL ? f->value : (struct slice){ NULL, 0 };
+}
+
 void
 req_finish(struct request *r)
 {
@@ -457,6 +471,8 @@ req_finish(struct request *r)
         struct stats_access a = access_of(r, whole_us);
 
         stats_access(&a);
+        if (r->trace.sampled)
+            trace_put(req_tracer(), &r->trace, req_tracestate(r->head), &a);
     }
     hooks_done(r, us);
     writing_end(r);
@@ -476,12 +492,14 @@ req_finish(struct request *r)
 /* ---- what all share -------------------------------------------------------------------------- */
 
 void
-request_init(struct store *s, struct tiers *t, struct fills *f, struct writes *w)
+request_init(struct store *s, struct tiers *t, struct fills *f, struct writes *w,
+    struct tracer *tr)
 {
     shared.store = s;
     shared.tiers = t;
     shared.fills = f;
     shared.writes = w;
+    shared.tracer = tr;
     for (unsigned i = 0; i < REQ_WAIT; i++)
         stats_state_name(i, table[i].name);
 }

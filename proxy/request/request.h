@@ -18,6 +18,7 @@
 #include "route/route.h"
 #include "store/store.h"
 #include "tier/tier.h"
+#include "trace/trace.h"
 #include "upstream/upstream.h"
 #include "write/write.h"
 
@@ -33,8 +34,9 @@ struct origin *const *site_origins(const struct site *s);   /* of its configurat
 struct slice site_via(const struct site *s);        /* our name as Via has it; lives as long as s */
 
 /* Once, before any worker: what all requests share. t: NULL where memory is all there is; w: NULL
- * without a journal. */
-void request_init(struct store *s, struct tiers *t, struct fills *f, struct writes *w);
+ * without a journal; tr: NULL where no traces are made. */
+void request_init(struct store *s, struct tiers *t, struct fills *f, struct writes *w,
+    struct tracer *tr);
 /* From now on new requests are answered from s (takes your reference). Waits for a grace period. */
 void request_site_set(struct site *s);
 struct site *request_site(void);           /* the present one: a reference, NULL before the first */

@@ -53,6 +53,9 @@ req_introduce(struct request *r)
         r->id = pool_slice(r->pool, r->id);
     if (r->id.p == NULL)
         r->id.n = 0;
+    if (req_tracer() != NULL)
+        trace_begin(req_tracer(), r->head != NULL ? http_value(r->head, HF_TRACEPARENT) :
+            (struct slice){ NULL, 0 }, &r->trace);
 }
 
 static int

@@ -9,6 +9,7 @@ struct request_shared {                 /* of the process */
     struct tiers *tiers;                /* borrowed; NULL: memory is all there is */
     struct fills *fills;                /* borrowed */
     struct writes *writes;              /* borrowed; NULL without a journal */
+    struct tracer *tracer;              /* borrowed; NULL: no traces are made */
     struct site  *site;                 /* published by RCU; owned reference */
 };
 

@@ -222,7 +222,7 @@ stats_access_open(const char *path, bool combined, struct err *e)
     tell_after_us = 0;
     pthread_mutex_unlock(&out_lock);
     atomic_store(&in_combined, combined);
-    access_want(ACCESS_LOGGED, !off);
+    stats_access_want(ACCESS_LOGGED, !off);
     return 0;
 }
 
@@ -291,7 +291,7 @@ lines_mine(void)
 }
 
 void
-access_want(unsigned who, bool on)
+stats_access_want(unsigned who, bool on)
 {
     if (on)
         atomic_fetch_or(&stats_access_on, who);

@@ -137,7 +137,6 @@ void        names_free(void);
 /* Appends a record as a JSON object, but for its last brace. */
 void access_json(struct buf *b, const struct stats_access *a);
 void access_text(struct buf *b, const char *name, struct slice value);  /* a member behind others */
-void access_want(unsigned who, bool on);                    /* of stats_access_on */
 void taps_put(const struct stats_access *a);
 
 /* ---- the process ----------------------------------------------------------------------------- */

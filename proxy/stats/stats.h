@@ -132,9 +132,11 @@ struct stats_access {
     size_t       nsteps;
 };
 /* Who wants records, a bit each: look before building one. */
-enum { ACCESS_LOGGED = 1, ACCESS_TAPPED = 2 };
+enum { ACCESS_LOGGED = 1, ACCESS_TAPPED = 2, ACCESS_TRACED = 4 };
 extern atomic_uint stats_access_on;
-void stats_access(const struct stats_access *a);        /* any thread that reads under RCU */
+void stats_access_want(unsigned who, bool on);
+/* To the log and the taps; traces are request/'s. Any thread that reads under RCU. */
+void stats_access(const struct stats_access *a);
 
 /* `path`: a file, "stdout", or "off". -1 with *e when it cannot be opened (the old one stays). */
 int  stats_access_open(const char *path, bool combined, struct err *e);

@@ -185,7 +185,7 @@ stats_tap_open(const struct stats_filter *f, struct err *e)
     for (unsigned i = 0; i < TAPS_MAX; i++)
         if (taps[i] == NULL) {
             rcu_store(&taps[i], t);
-            access_want(ACCESS_TAPPED, true);
+            stats_access_want(ACCESS_TAPPED, true);
             return t;
         }
 
@@ -220,7 +220,7 @@ stats_tap_close(struct stats_tap **tp)
         more = more || taps[i] != NULL;
     }
     if (!more)
-        access_want(ACCESS_TAPPED, false);
+        stats_access_want(ACCESS_TAPPED, false);
     rcu_wait();
     tap_free(t);
 }

@@ -115,7 +115,7 @@ void
 batch_settle(struct delivery *d, const struct fill_view *v, struct slice body)
 {
     struct policy_heard h = { .answered = true, .status = v->status };
-    int64_t after = policy_retry_after(v->response, wall_ms());
+    int64_t after = http_retry_after(v->response, wall_ms());
     bool good = v->status >= 200 && v->status <= 299;
     json_t *answer = good && v->complete && body.n > 0 ? json_loadb(body.p, body.n, 0, NULL) : NULL;
     json_t *results = answer != NULL ? results_of(answer, d->nitems) : NULL;

@@ -649,7 +649,7 @@ keep_answer(struct delivery *d, struct item *it, const struct fill_view *v, stru
 static void
 hear_answer(struct delivery *d, const struct fill_view *v)
 {
-    int64_t after = policy_retry_after(v->response, wall_ms());
+    int64_t after = http_retry_after(v->response, wall_ms());
     struct slice body = body_size(v->body) == 0 ? SLICE("") :
         body_text(v->body, d->pool, WRITE_ANSWER_MAX);
 

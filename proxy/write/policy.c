@@ -58,27 +58,6 @@ policy_backoff(const struct policy_retry *r)
     return wait <= left ? wait : -1;
 }
 
-int64_t
-policy_retry_after(const struct http_head *response, int64_t now_ms)
-{
-    struct slice v = http_value(response, HF_RETRY_AFTER);
-    int64_t at, sent;
-    uint64_t seconds;
-
-    if (v.p == NULL)
-        return -1;
-    if (slice_u64(v, &seconds))
-        return seconds < DAY_MS / 1000 ? (int64_t)seconds * 1000 : DAY_MS;
-    at = http_date(v, now_ms / 1000);
-    if (at == HTTP_NO_DATE)
-        return -1;
-    sent = http_date(http_value(response, HF_DATE), now_ms / 1000);    /* by the origin's clock */
-    at -= sent != HTTP_NO_DATE ? sent : now_ms / 1000;
-    if (at <= 0)
-        return 0;
-    return at < DAY_MS / 1000 ? at * 1000 : DAY_MS;
-}
-
 bool
 policy_unreachable(const struct exchange_fault *f)
 {

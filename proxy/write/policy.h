@@ -31,8 +31,6 @@ struct policy_retry {
  * before Retry-After (a day of it at most), so where its time ends earlier there is none. -1: none,
  * it is expired. */
 int64_t policy_backoff(const struct policy_retry *r);
-/* Retry-After of an answer that came now (RFC 9110 10.2.3): ms, -1 when it has none. */
-int64_t policy_retry_after(const struct http_head *response, int64_t now_ms);
 
 /* Could the origin not be reached at all, for the breaker? */
 bool policy_unreachable(const struct exchange_fault *f);

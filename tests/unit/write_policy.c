@@ -162,7 +162,7 @@ after(const char *text)
     struct http_fault f;
 
     assert_true(http_parse_response(text, strlen(text), &l, &h, &f) > 0);
-    return policy_retry_after(&h, INT64_C(784111777) * 1000);   /* 06 Nov 1994 08:49:37 */
+    return http_retry_after(&h, INT64_C(784111777) * 1000);   /* 06 Nov 1994 08:49:37 */
 }
 
 static void
