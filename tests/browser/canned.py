@@ -1,7 +1,7 @@
 """Figures that are the same each time, for pictures: a day on which everything happened.
 
 script() is what a page runs before its own scripts: its requests for figures are answered with
-these, all others by Weir.
+these, all others by Weir. READ is true once the page has read all of them.
 """
 import json
 import math
@@ -50,7 +50,7 @@ def stats(at):
     f = {"count": 640, "rate": 64, "p50_us": 180, "p95_us": 24000, "p99_us": 91000, "max_us": 400000}
     origins = ["http://10.0.0.11:8000", "http://10.0.0.12:8000", "http://10.0.0.13:8000"]
     return {
-        "version": "0.1.0", "now_ms": NOW_MS + at * 1000, "uptime_s": 93784 + at,
+        "version": "last" if at == SECONDS else "0.1.0", "now_ms": NOW_MS + at * 1000, "uptime_s": 93784 + at,
         "process": {"resident_bytes": 412 << 20, "cpu_s": 812.4, "fds": 318, "threads": 9},
         "counters": {n: at * (7 * len(n) + i) * (90000 if "bytes" in n else 1) for i, n in enumerate(names)},
         "gauges": {"client_connections": 214, "origin_connections": 61, "cache_objects": 48211,
@@ -91,6 +91,9 @@ def letters():
                            ("uncertain", "POST", "/api/recruiters", 1, None)])]}
 
 
+READ = "window.read?.size === 2 && document.querySelector('#about').textContent.startsWith('last ')"
+
+
 def script():
     events = "".join("event: stats\ndata: %s\n\n" % json.dumps(stats(at)) for at in range(1, SECONDS + 1))
     return """(() => {
@@ -99,7 +102,10 @@ def script():
         window.fetch = (path, options) => {
             for (const [start, text] of Object.entries(canned)) {
                 if (path.startsWith(start)) {
-                    return Promise.resolve(new Response(start.includes('stream') ? stream(text) : text));
+                    if (start.includes('stream')) return Promise.resolve(new Response(stream(text)));
+                    const response = new Response(text);
+                    response.json = () => { (window.read ??= new Set()).add(start); return Promise.resolve(JSON.parse(text)); };
+                    return Promise.resolve(response);
                 }
             }
             return real(path, options);

@@ -270,8 +270,8 @@ def test_it_looks_as_it_should(weir, page, tmp_path, name, width, height, dark, 
     page.dark(dark)
     page.before(canned.script())
     opened(page, w)
+    page.until(canned.READ)
     page.see("#letters-table", "uncertain")
-    page.until("document.querySelector('#tiles').innerText.includes('dead')")
     page.js("""(() => { const s = new CSSStyleSheet(); s.replaceSync('#about { visibility: hidden }');
         document.adoptedStyleSheets = [s]; })()""")       # it names the port
     page.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
