@@ -24,8 +24,8 @@
 
 #include "stats/stats.h"
 
-#define SLACK_MS INT64_C(5)             /* the lease has ended by then, also in Redis */
-#define ROUNDS   3                      /* reads of one value before its asks fetch */
+#define SLACK_MS INT64_C(25)            /* the lease has ended by then, also in Redis */
+#define ROUNDS   4                      /* reads of one value before its asks fetch */
 
 enum read_state { READ_GET, READ_LEASE, READ_WAIT };
 enum heard { HEARD_NOTHING, HEARD_STORED, HEARD_NOT_STORED };
