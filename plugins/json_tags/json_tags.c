@@ -298,9 +298,9 @@ descend(const struct walk *w, set here, const char *name, size_t n)
 
     for (size_t i = 0; i < w->route->n; i++) {
         const struct pointer *p = &w->route->at[i];
-        const struct part *part = &p->parts[w->depth];
+        const struct part *part = w->depth < p->n ? &p->parts[w->depth] : NULL;
 
-        if ((here >> i & 1) && w->depth < p->n &&
+        if ((here >> i & 1) && part != NULL &&
             (part->text == NULL || (part->n == n && memcmp(part->text, name, n) == 0)))
             next |= (set)1 << i;
     }

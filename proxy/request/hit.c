@@ -162,8 +162,8 @@ hit_try(struct conn *c, const struct http_head *h, struct slice bytes)
     site = rcu_load(&w->shared->site);
     now = wall_ms();
     if (route_match(site->table, t.route_host, t.path, h, &m) != NULL &&
-        m.route->on_the_spot &&
-        (LIKELY(m.route->conf->policy != POLICY_WRITE_BACK) || !maybe_pending(w, &t)) &&
+        (LIKELY(m.route->on_the_spot == SPOT_YES) ||
+            (m.route->on_the_spot == SPOT_UNLESS_PENDING && !maybe_pending(w, &t))) &&
         key_make(m.route->recipe, h, https, t.host, t.path, t.query, &w->key, &key) == 0 &&
         target_key(c, h, m.route, https, t.host, &w->key, &key) == 0 &&
         store_get(w->shared->store, &key, h, now, &o, &soft) == STORE_HIT && !soft &&

@@ -6,8 +6,8 @@
  *          written out and parsed again, by the same strict parser, so that all that comes later
  *          has one head to look at; what they add to the key stands behind its other parts.
  *          One that waits for something has suspended the request: it stays in its state until it
- *          is woken (plugin/suspend.c). What they say of the answer's fields is done to the head that
- *          is made for this client, whatever that head is made of.
+ *          is woken (plugin/suspend.c). What they say of the answer's fields is done to the head
+ *          that is made for this client, whatever that head is made of.
  * Not here calling them (plugin/call.c), the hooks of a fetch (fill/hooks.c).
  */
 #include <stdio.h>
@@ -63,7 +63,22 @@ hooks_begin(struct request *r)
     w->param = param;
     w->param_arg = r;
     r->plugins = w;
+    r->came = r->head;
     return true;
+}
+
+uint64_t
+hooks_who(const struct request *r)
+{
+    uint64_t who = write_who(req_writes(), r->plugins != NULL ? r->came : r->head);
+    const struct plugin_text *t = r->plugins != NULL ? r->plugins->keys.first : NULL;
+
+    for (; t != NULL; t = t->next) {
+        const uint64_t parts[] = { who, key_hash(t->name), key_hash(t->text) };
+
+        who = key_hash((struct slice){ (const char *)parts, sizeof parts });
+    }
+    return who;
 }
 
 /* ---- HOOKS ----------------------------------------------------------------------------------- */

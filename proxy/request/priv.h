@@ -95,6 +95,7 @@ struct request {
     /* HOOKS, DELIVER */
     struct weir_request *plugins;       /* in the pool: as the route's plugins see it; NULL: none
                                            has to do with it */
+    const struct http_head *came;       /* the head before they changed it */
     bool               keyed;           /* its key was made with what they said; */
     bool               told;            /* ... and they know of its answer */
 
@@ -234,6 +235,8 @@ bool hooks_deliver(struct request *r);
 void hooks_edit(const struct request *r, struct buf *b);    /* a head without its empty line */
 void hooks_accepted(struct request *r, const char *id);     /* by the journal */
 void hooks_done(struct request *r, uint64_t us);
+/* Whose writes these are: by what the client sent, and by what plugins say tells clients apart. */
+uint64_t hooks_who(const struct request *r);
 void hooks_end(struct request *r);      /* it waits for none of them any more */
 
 /* form.c: which form of a stored response a request gets. */

@@ -91,7 +91,7 @@ write_look_at_target(struct request *r, int64_t wait_ms)
     const struct conf_route *c = r->match.route->conf;
 
     r->writing->ask = write_look_pending(req_writes(), conn_loop(r->conn), r->host, r->path,
-        r->query, write_who(req_writes(), r->head), c->write_pending_scope == WRITE_SCOPE_ALL,
+        r->query, hooks_who(r), c->write_pending_scope == WRITE_SCOPE_ALL,
         wait_ms, write_viewed, r);
     return r->writing->ask != NULL;
 }
@@ -236,7 +236,7 @@ describe(const struct request *r, struct slice fields)
         .has_body = r->head->framing != HTTP_NO_BODY,
         .body = { r->content.p != NULL ? r->content.p : "", r->content.n },
         .order_key = w->order_key, .idempotency_key = w->key,
-        .who = write_who(req_writes(), r->head), .lane = write_lane(r->head),
+        .who = hooks_who(r), .lane = write_lane(r->head),
     };
 }
 

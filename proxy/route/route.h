@@ -44,7 +44,8 @@ struct route {
     unsigned index;                     /* in its table */
     unsigned stats;                     /* slot for stats_*, the same over reloads for the same
                                            name; the caller of route_table_new provides it */
-    bool on_the_spot;                   /* a stored response may answer without more ado */
+    /* May a stored response answer without more ado? */
+    enum route_spot { SPOT_NOT, SPOT_YES, SPOT_UNLESS_PENDING } on_the_spot;
     struct key_recipe *recipe;
     struct sem_rules rules;
     struct key_template **tags;  size_t ntags;

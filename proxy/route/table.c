@@ -332,8 +332,8 @@ compile(struct route_table *t, struct route *r, const struct conf_route *c,
     r->request = edit_compile(&c->request_set, &c->request_add, &c->request_remove);
     r->response = edit_compile(&c->response_set, &c->response_add, &c->response_remove);
     r->compress = compress_compile(c);
-    r->on_the_spot = c->policy != POLICY_PASS && !c->plugins_on_hits &&
-        !t->conf->cache_status_key;
+    if (c->policy != POLICY_PASS && !c->plugins_on_hits && !t->conf->cache_status_key)
+        r->on_the_spot = c->policy == POLICY_WRITE_BACK ? SPOT_UNLESS_PENDING : SPOT_YES;
     r->recipe = key_recipe_new(c, t->pool);
     if (r->recipe == NULL || rules_compile(t, c, &r->rules) == -1)
         return no_memory(e);

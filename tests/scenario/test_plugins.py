@@ -1,5 +1,6 @@
 """Plugins: a probe that is built as anybody's would be, with `pkg-config weir`, and does in each hook
 what a request or an answer tells it (tests/plugin/probe.c)."""
+import hashlib
 import os
 import re
 import subprocess
@@ -137,9 +138,6 @@ def test_the_reference_lists_a_plugins_options_and_the_configuration_hides_its_s
     w = weir(**with_probe(probe, options={"secret": "hush-hush", "mode": "two"}))
     config = w.api("GET", "/config").body.decode()
     assert "hush" not in config and 'mode: "two"' in config and 'stamp: "s1"' in config
-    readme = os.path.join(os.path.dirname(SOURCE), "..", "..", "plugins", "json_tags", "README.md")
-    table = subprocess.run([weir_binary(), "reference", json_tags()], capture_output=True, text=True).stdout
-    assert table[table.index("| option"):].strip() in open(readme).read()
 
 
 # ---- the request's hooks -------------------------------------------------------------------------
@@ -381,10 +379,23 @@ def test_routes_without_a_hook_on_hits_stay_on_the_fastest_path(origin, weir, pr
     assert metric(w, "weir_plugin_probe_calls_total") == 0
 
 
+def shipped(name):
+    return os.path.join(os.path.dirname(weir_binary()), "plugins", name + ".so")
+
+
+@pytest.mark.parametrize("name", ["json_tags", "api_key", "jwt"])
+def test_the_readme_of_a_shipped_plugin_has_its_options(name):
+    with open(os.path.join(os.path.dirname(SOURCE), "..", "..", "plugins", name, "README.md")) as f:
+        readme = f.read()
+    listed = subprocess.run([weir_binary(), "reference", shipped(name)], capture_output=True, text=True, check=True)
+    rows = [line for line in listed.stdout.splitlines() if line.startswith("| ")]
+    assert rows and [row for row in rows if row not in readme] == []
+
+
 # ---- json_tags -----------------------------------------------------------------------------------
 
 def json_tags():
-    return os.path.join(os.path.dirname(weir_binary()), "plugins", "json_tags.so")
+    return shipped("json_tags")
 
 
 @pytest.mark.parametrize("body, tags", [
@@ -424,3 +435,77 @@ def test_json_tags_that_are_required_or_wrong(origin, weir, tmp_path):
                               json_tags(), "pointers: " + pointers if pointers else ""))
         got = subprocess.run([weir_binary(), "check", str(config)], capture_output=True, text=True).stdout
         assert "routes[0].plugins.json_tags.pointers: " in got and why in got
+
+
+# ---- api_key -------------------------------------------------------------------------------------
+
+def hashed(*keys):
+    return "".join("%s %s\n" % (hashlib.sha256(key.encode()).hexdigest(), name) for key, name in keys)
+
+
+def replace(path, text):
+    (path.parent / "next").write_text(text)
+    os.rename(path.parent / "next", path)
+
+
+def test_api_keys_let_in_scope_what_is_stored_and_are_read_again(origin, weir, tmp_path):
+    origin.on("/a", lambda req, conn: conn.respond(200, FRESH, ("%s %s" % (
+        req.header("X-Consumer"), req.header("X-API-Key"))).encode()))
+    origin.on("/ops", body=b"ops", headers=FRESH)
+    keys = tmp_path / "keys"
+    keys.write_text("# who\n\n" + hashed(("k1", "one"), ("k2", "two"), ("k2b", "two")))
+    w = weir(plugins=[{"name": "api_key", "file": shipped("api_key"), "options": {"file": str(keys)}}], routes=[
+        {"path": "/ops", "plugins": {"api_key": {"allow": ["two"]}}},
+        {"path": "/**", "plugins": {"api_key": {"scope": "name", "forward": "X-Consumer"}}}])
+
+    def get(path, *given):
+        return w.get(path, [("X-API-Key", k) for k in given] + [("X-Consumer", "root")])
+    for given in (), ("k3",), ("",), ("k1", "k1"):
+        no = get("/a", *given)
+        assert no.status == 401 and no.header("WWW-Authenticate") == 'ApiKey realm="api"', given
+    assert not origin.requests
+    assert get("/a", "k1").body == b"one None"
+    assert get("/a", "k2").body == b"two None"
+    again = get("/a", "k2b")
+    assert again.cache_status.hit and again.body == b"two None"         # the same name, another key
+    assert get("/a", "k1").body == b"one None" and origin.count("/a") == 2
+    assert get("/ops", "k1").status == 403 and get("/ops", "k2").status == 200
+    assert get("/a").status == 401                                      # also of what is stored
+
+    replace(keys, "nonsense one\n")
+    eventually(lambda: w.log_has("line 1 does not begin with a SHA-256 of 64 hex digits"))
+    assert get("/a", "k1").status == 200
+    replace(keys, hashed(("k3", "three")))
+    eventually(lambda: get("/a", "k3").status == 200)
+    assert get("/a", "k1").status == 401
+    assert metric(w, "weir_plugin_api_key_reloads_total") == 1
+    assert "k3" not in w.log()
+
+
+def test_api_key_files_are_judged_by_check(tmp_path):
+    config, keys = tmp_path / "c.yaml", tmp_path / "keys"
+    config.write_text("origins: {api: {servers: [\"http://127.0.0.1:9\"]}}\nplugins:\n  - name: api_key\n    file: %s\n"
+                      "    options: {file: %s}\n" % (shipped("api_key"), keys))
+    for text, why in [(None, "cannot be read: No such file"), ("x" * 600 + "\n", "line 1 is too long"),
+                      ("#\n" + "0" * 64 + "\n", "line 2 has no name behind the hash"),
+                      ("0" * 64 + " a b\n", "line 1 has no name of one word")]:
+        if text is not None:
+            keys.write_text(text)
+        got = subprocess.run([weir_binary(), "check", str(config)], capture_output=True, text=True).stdout
+        assert ":5:21: plugins[0].options.file: " in got and why in got, got
+
+
+def test_what_a_writer_sees_of_its_own_writes_is_not_for_another_key(origin, weir, probe, tmp_path):
+    gate = origin.gate()
+    origin.on("/w", lambda req, conn: (req.method == "PUT" and gate.wait(), conn.respond(200, [], b"old")))
+    w = weir(journal={"path": str(tmp_path / "journal")}, **with_probe(probe, routes=[
+        {"path": "/**", "policy": "write-back", "plugins": {"probe": True}}]))
+
+    def ask(method, key, body=None, more=()):
+        return w.request(method, "/w", says("Request", "key=" + key) + [*more], body)
+    put = [("Idempotency-Key", '"k"')]
+    assert ask("PUT", "t1", b"new", put).status == 202
+    assert ask("GET", "t1").body == b"new" and ask("GET", "t2").body == b"old"
+    assert ask("PUT", "t1", b"other", put).status == 422            # its own key, another request
+    assert ask("PUT", "t2", b"other", put).status == 202
+    gate.set()
