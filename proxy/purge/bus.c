@@ -7,7 +7,7 @@
  *          store_purge, in the stream's order. Applied ones are told as well: they are known by
  *          `applying`, and are not sent again. An own entry that is read is not applied again (what
  *          a write-through stored since would go), it only fixes where it stands.
- *          All that is read was applied before PREFIX{bus}live:ID says so, and that is said at once.
+ *          All that is read was applied before PREFIX{bus}live:ID says so, which is said at once.
  * Kept     entries live KEEP_MS and longer, unless there are a million of them: an instance that
  *          starts reads them all, so that it knows of purges which values that it finds elsewhere
  *          may have missed; one that was away for less catches up exactly.

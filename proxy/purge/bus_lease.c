@@ -40,8 +40,8 @@
  *          what it stored to its end, and be in no list. So nobody is said to have applied a purge
  *          before SINCE is older than a lease (bus_ask.c): by then all are listed again, or
  *          trust nothing. The same holds for a Redis that is new.
- * Keys     INSTANCES, LIVE:ID and SINCE are PREFIX{bus}instances and so on: in a cluster they are of
- *          one slot, so that SINCE cannot outlive who is live. The stream, PREFIXpurges, may be
+ * Keys     INSTANCES, LIVE:ID and SINCE are PREFIX{bus}instances and so on: in a cluster they are
+ *          of one slot, so that SINCE cannot outlive who is live. The stream, PREFIXpurges, may be
  *          lost without them: see "Same".
  * Threads  the bus's.
  */
