@@ -179,6 +179,10 @@ def test_it_is_installed_started_upgraded_removed_and_purged(machine, build, tmp
     newer = pack(build, tmp_path / "newer", "0.99.0")
     shutil.copy(newer, m.root / "newer.deb")
     main, kept = m.shows("MainPID"), conf.read_text()
+    conf.write_text(kept + "nonsense: 1\n")
+    assert "goes on" in m.good("dpkg", "-i", "/newer.deb")      # the version that runs
+    assert m.serves() and m.shows("MainPID") == main
+    conf.write_text(kept)
     m.good("dpkg", "-i", "/newer.deb")
     assert m.good("dpkg-query", "-W", "-f", "${Version}", "weir") == "0.99.0"
     eventually(m.serves)

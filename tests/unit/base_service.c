@@ -155,6 +155,18 @@ listen_at(int fd, int family, bool listening)
     return at;
 }
 
+static bool
+has_ipv6(void)
+{
+    struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int s = socket(AF_INET6, SOCK_STREAM, 0);
+    bool has = s != -1 && bind(s, (struct sockaddr *)&at, sizeof at) == 0;
+
+    if (s != -1)
+        close(s);
+    return has;
+}
+
 static void
 sockets_are_taken_by_address_once_and_none_is_forgotten(void **state)
 {
@@ -165,7 +177,7 @@ sockets_are_taken_by_address_once_and_none_is_forgotten(void **state)
     (void)state;
     close(manager);                     /* descriptors from 3 on are the manager's */
     one = listen_at(3, AF_INET, true);
-    two = listen_at(4, AF_INET, true);
+    two = listen_at(4, has_ipv6() ? AF_INET6 : AF_INET, true);
     listen_at(5, AF_INET, false);
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     setenv("LISTEN_FDS", "3", 1);
