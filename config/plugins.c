@@ -10,7 +10,9 @@
 #include "config/inside.h"
 #include "plugin/plugin.h"
 
+#include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define SLOT 16                         /* bytes: room for a value of any kind that plugins have */
 
@@ -26,6 +28,24 @@ static const enum kind kinds[] = {
     [WEIR_RATE] = K_RATE, [WEIR_BOOL] = K_BOOL, [WEIR_TEXT] = K_STRING, [WEIR_FILE] = K_FILE,
     [WEIR_WORD] = K_STRING, [WEIR_TEXTS] = K_STRINGS,
 };
+
+/* The file of a plugin by its name: where plugins are, as seen from the program. */
+static void
+add_installed(struct buf *b, const char *name)
+{
+    const char *dir = WEIR_PLUGIN_DIR;
+    char program[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program);
+
+    while (n > 0 && program[--n] != '/')
+        ;                               /* its directory */
+    while (n > 0 && strncmp(dir, "../", 3) == 0) {
+        dir += 3;
+        while (program[--n] != '/')
+            ;
+    }
+    buf_printf(b, "%.*s/%s/%s.so", n > 0 ? (int)n : 0, program, dir, name);
+}
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -254,10 +274,12 @@ read_plugin(struct load *l, const struct node *v, struct conf_plugin *p, const c
         return;
     }
     if (p->file == NULL || p->file[0] == '\0') {
-        const char *file = textf(l, WEIR_PLUGIN_DIR "/%s.so", p->name);
+        struct buf file = { 0 };
 
-        p->file = pool_dup(l->c->pool, file, strlen(file));
+        add_installed(&file, p->name);
+        p->file = file.failed ? NULL : pool_dup(l->c->pool, file.p, file.n);
         l->no_memory |= p->file == NULL;
+        buf_free(&file);
     }
     if (!l->no_memory)
         open_one(l, p, v, path);
@@ -456,7 +478,10 @@ config_reference_plugin(const char *name, FILE *out, struct err *e)
     const struct weir_plugin *t;
     struct buf file = { 0 };
 
-    buf_printf(&file, strchr(name, '/') != NULL ? "%s" : WEIR_PLUGIN_DIR "/%s.so", name);
+    if (strchr(name, '/') != NULL)
+        buf_addz(&file, name);
+    else
+        add_installed(&file, name);
     buf_addc(&file, '\0');
     t = file.failed ? NULL : plugin_load(file.p, NULL, e);
     buf_free(&file);

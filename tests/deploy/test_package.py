@@ -43,7 +43,10 @@ def test_the_package_holds_what_its_control_files_speak_of(package, tmp_path):
         said("sh", "-n", str(tmp_path / "DEBIAN" / script))
     unit = (tmp_path / "usr/lib/systemd/system/weir.service").read_text()
     assert unit == open(os.path.join(DEPLOY, "systemd/weir.service")).read()
-    assert said(str(tmp_path / "usr/bin/weir"), "check", "-c", str(tmp_path / "etc/weir/weir.yaml"))
+    weir = str(tmp_path / "usr/bin/weir")
+    assert said(weir, "check", "-c", str(tmp_path / "etc/weir/weir.yaml"))
+    # by its name alone: where plugins are follows the program
+    assert "json_tags" in said(weir, "reference", "json_tags")
 
 
 def test_elsewhere_than_in_usr_the_unit_names_the_paths_of_the_prefix(build, tmp_path):
