@@ -484,11 +484,13 @@ def test_a_fail_over_by_sentinels_leaves_nothing_unsaid(weir, origin, redis, tmp
     eventually(lambda: "master_link_status:up" in replica.call("INFO", "replication"))
     sentinel = Sentinel(str(directories[1]), "cache", redis.port)
     try:
-        instances = [weir(cache={"redis": {"url": [sentinel.url], "lease": "2s",
+        # One worker each: every worker finds the master for itself.
+        instances = [weir(workers=1, cache={"redis": {"url": [sentinel.url], "lease": "2s",
                                            "sentinel": {"master": "cache"}}}) for _ in range(2)]
-        fresh(origin, "/a", "/b", "/c", "/d")
-        get(instances[0], "/c")
-        eventually(lambda: instances[0].metric("weir_redis_stores_total") == 1)
+        fresh(origin, "/a", "/b", "/c0", "/c1", "/d")
+        for i, w in enumerate(instances):
+            get(w, "/c%d" % i)
+            eventually(lambda w=w: w.metric("weir_redis_stores_total") == 1)
         purge(instances[0], tags=["other"])
         eventually(lambda: replica.call("XLEN", "weir:purges") == 1)
         warm(instances, "/a", "/b")
@@ -500,8 +502,9 @@ def test_a_fail_over_by_sentinels_leaves_nothing_unsaid(weir, origin, redis, tmp
         assert not any(w.log_has("Redis lost") for w in instances)
         # The tier has what it had, and one fetches for all.
         only = ("Cache-Control", "only-if-cached")
-        r = eventually(lambda: (r := get(instances[1], "/c", only)).status == 200 and r)
-        assert r.cache_status.detail == "REDIS"
+        for i, w in enumerate(instances):
+            r = eventually(lambda: (r := get(w, "/c%d" % (1 - i), only)).status == 200 and r)
+            assert r.cache_status.detail == "REDIS"
         instances[0].parallel(8, lambda i: get(instances[i % 2], "/d"))
         assert origin.count("/d") == 1
         purge(instances[0], all=True)
