@@ -195,8 +195,8 @@ bool sem_stale_on_error_weigh(const struct sem_request *rq, const struct sem_met
 bool sem_vary(const struct http_head *response, struct buf *b);
 /* Appends the request's values for a canonical Vary list, normalised (4.1): Accept, Accept-Encoding
  * and Accept-Language by their grammar, others by white space and list syntax as far as the field's
- * allows. Each is preceded by its length, an absent field told apart from an empty one. Two
- * requests match when these are equal. */
+ * allows. Each is preceded by its length (4 bytes, little-endian), an absent field told apart from
+ * an empty one. Two requests match when these are equal. */
 void sem_variant(struct slice vary, const struct http_head *request, struct buf *b);
 /* Takes the next field of a canonical Vary list and its value of a variant off their fronts; an
  * absent value has .p == NULL. False when there is no more. */

@@ -17,6 +17,8 @@
  */
 #include "semantics/priv.h"
 
+#include <endian.h>
+
 /* No useful response varies on more; each name costs a pass over the fields of every request. */
 #define NAMES_MAX 64
 
@@ -195,7 +197,7 @@ add_value(struct slice name, enum http_id id, const struct http_head *request, s
 }
 
 /* All lines of one field as one value; its length goes in front once it is known, in a fixed width
- * so that nothing moves. */
+ * so that nothing moves, and little-endian, since machines share values (tier/). */
 static void
 add_values(struct slice name, const struct http_head *request, struct buf *b)
 {
@@ -209,7 +211,7 @@ add_values(struct slice name, const struct http_head *request, struct buf *b)
     start = b->n;
     if (next_line(request, id, name, &at, &value)) {
         add_value(name, id, request, b);
-        length = (uint32_t)(b->n - start);
+        length = htole32((uint32_t)(b->n - start));
     }
     if (!b->failed)
         memcpy(b->p + length_at, &length, sizeof length);
@@ -251,6 +253,7 @@ next_value(struct slice *variant, struct slice *whole)
 
     assert(variant->n >= sizeof n);
     memcpy(&n, variant->p, sizeof n);
+    n = le32toh(n);
     if (n != UINT32_MAX)
         value = (struct slice){ variant->p + sizeof n, n };
     assert(value.n <= variant->n - sizeof n);

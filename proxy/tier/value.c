@@ -6,7 +6,6 @@
  *          version alone: another is a miss, so that old and new programs may share a tier. What is
  *          read is checked as if a stranger had written it: sums of lengths, the head's lines and
  *          Content-Length, the marks within it, the variant's values, each tag.
- *          Variants hold lengths in the machine's byte order: values are for machines of one.
  *
  *     0  "WEIRVAL" and the version            48  response_ms, date_ms, age_ms, lifetime_ms,
  *     8  checksum of all from 16 on               last_modified_s: 8 bytes each
@@ -23,11 +22,11 @@
 #include <endian.h>
 
 #define HEADER  136
-#define VERSION 1
+#define VERSION 2
 #define LARGEST ((uint64_t)1 << 40)     /* of a body: sums cannot overflow */
 #define FAR     ((int64_t)1 << 50)      /* a time: milliseconds for 35,000 years */
 #define CLOCK_SLEW_MS 1000
-static const char magic[8] = "WEIRVAL\001";
+static const char magic[8] = "WEIRVAL\002";
 
 #define KNOWN   (META_NO_CACHE | META_MUST_REVALIDATE | META_HEURISTIC | META_FORCED | \
     META_SHARED_AUTH | META_EXPLICIT | META_DECODED)
@@ -35,7 +34,7 @@ _Static_assert(META_NO_CACHE == 1 && META_MUST_REVALIDATE == 2 && META_HEURISTIC
     META_FORCED == 8 && META_SHARED_AUTH == 16 && META_EXPLICIT == 32 && META_DECODED == 128,
     "these are the bits of the format: where the enum changes, they are mapped here");
 _Static_assert(HTTP_NO_DATE == INT64_MIN, "last_modified_s: none is the least number");
-_Static_assert(sizeof magic == 8 && VERSION == 1, "the version is the magic's last byte");
+_Static_assert(sizeof magic == 8 && VERSION == 2, "the version is the magic's last byte");
 
 /* ---- numbers ------------------------------------------------------------------------------- */
 
@@ -239,7 +238,7 @@ variant_good(struct slice vary, struct slice variant)
 
         if (name.n == 0 || variant.n < sizeof n)
             return false;
-        memcpy(&n, take(&variant, sizeof n).p, sizeof n);
+        n = get32(take(&variant, sizeof n).p);
         if (n == UINT32_MAX)
             continue;
         if (n > variant.n)

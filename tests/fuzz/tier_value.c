@@ -49,7 +49,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     use((struct slice){ (const char *)data, size });
     buf_add(&b, data, size);
     if (b.n >= 16 && !b.failed) {
-        memcpy(b.p, "WEIRVAL\001", 8);
+        memcpy(b.p, "WEIRVAL\002", 8);
         value_seal(&b);
         use(buf_slice(&b));
         memcpy(b.p, "WEIRVRY\001", 8);

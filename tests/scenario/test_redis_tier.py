@@ -392,7 +392,7 @@ def test_a_cluster_is_shared_fetches_once_and_is_erased(origin, shared, cluster)
 # ---- values that are none ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("damage", [
-    b"WEIRVAL\x02" + b"\0" * 200, b"", b"garbage", b"WEIRVRY\x01short", b"WEIRVRY\x02" + b"\0" * 90])
+    *(b"WEIRVAL" + version + b"\0" * 200 for version in (b"\x01", b"\x02", b"\x03")), b"", b"garbage", b"WEIRVRY\x01short", b"WEIRVRY\x02" + b"\0" * 90])
 def test_what_is_no_value_of_ours_is_a_miss(origin, shared, redis, damage):
     Versions(origin)
     a, b = shared(), shared()
@@ -427,6 +427,9 @@ def test_a_value_of_another_key_is_a_miss(origin, shared, redis):
     (two,) = set(values(redis)) - {one}
     redis.call("COPY", one, two, "REPLACE")
     assert get(b, "/two").body == b"/two v2"
+    assert b.metric("weir_redis_hits_total") == 0
+    r = get(b, "/one")                  # nothing was put into memory for it
+    assert (r.body, r.cache_status.detail) == (b"/one v1", "REDIS"), r
 
 
 # ---- failure ----------------------------------------------------------------------------------

@@ -211,6 +211,7 @@ the_values_of_a_variant_are_read_one_by_one(void **state)
     head_fields(&h, "Accept: a/b\nX-B: ");
     sem_variant(vary, &h.h, &b);
     variant = buf_slice(&b);
+    assert_true(slice_eq(variant, SLICE("\3\0\0\0a/b" "\xff\xff\xff\xff" "\0\0\0\0")));
     assert_true(sem_variant_next(&vary, &variant, &name, &value));
     assert_true(slice_eq(name, SLICE("accept")) && slice_eq(value, SLICE("a/b")));
     assert_true(sem_variant_next(&vary, &variant, &name, &value));
