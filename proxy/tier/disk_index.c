@@ -17,6 +17,7 @@
 #include "tier/disk.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 struct slot {
     uint32_t print;
@@ -35,6 +36,7 @@ _Static_assert(sizeof(struct slot) == 20, "what the head says");
 #define FREQ_PROMOTES 2
 #define ROUNDS_MAX    256
 #define GHOST_WAYS    4
+#define HOLES         4096              /* numbers looked at under one hold of the lock */
 
 int
 index_init(struct disk_index *x, int64_t disk_size)
@@ -209,15 +211,35 @@ give(struct disk_index *x, uint32_t id)
     x->free = id;
 }
 
-int
-index_load(struct disk_index *x, uint32_t id, uint64_t key, uint64_t bytes)
+/* Under the lock, which is let go of now and then, for long enough that who waits gets it: loops
+ * do, and there may be millions of numbers. */
+static int
+give_below(struct disk_index *x, uint32_t end)
 {
     int rc = 0;
 
-    pthread_mutex_lock(&x->lock);
-    for (uint32_t hole = x->cursor + 1; hole < id && rc == 0; hole++)
+    while (x->cursor + 1 < end && rc == 0) {
+        uint32_t hole = x->cursor + 1;
+
         if ((rc = make_slot(x, hole)) == 0 && at(x, hole)->place == SLOT_OUT)
             give(x, hole);
+        x->cursor += rc == 0;
+        if (hole % HOLES == 0) {
+            pthread_mutex_unlock(&x->lock);
+            usleep(1);
+            pthread_mutex_lock(&x->lock);
+        }
+    }
+    return rc;
+}
+
+int
+index_load(struct disk_index *x, uint32_t id, uint64_t key, uint64_t bytes)
+{
+    int rc;
+
+    pthread_mutex_lock(&x->lock);
+    rc = give_below(x, id);
     if (rc == 0 && (rc = make_slot(x, id)) == 0 && at(x, id)->place == SLOT_OUT)
         put(x, id, key, bytes, true);
     if (rc == 0)
@@ -230,9 +252,8 @@ void
 index_loaded(struct disk_index *x)
 {
     pthread_mutex_lock(&x->lock);
-    for (uint32_t hole = x->cursor + 1; hole <= x->last; hole++)
-        if (make_slot(x, hole) == 0 && at(x, hole)->place == SLOT_OUT)
-            give(x, hole);
+    if (x->cursor < x->last)
+        (void)give_below(x, x->last + 1);       /* what cannot be given is not used */
     x->cursor = x->last;
     x->loaded = true;
     pthread_mutex_unlock(&x->lock);

@@ -130,6 +130,48 @@ what_was_asked_for_is_evicted_last_and_comes_back_to_the_main_queue(void **state
     free(m);
 }
 
+#define HOLES 500000
+
+static atomic_bool loaded;
+static atomic_uint amidst;
+
+/* As a loop that misses: it takes the lock. */
+static void *
+look_meanwhile(void *arg)
+{
+    struct disk_index *x = arg;
+
+    while (!atomic_load(&loaded)) {
+        uint32_t cursor;
+
+        pthread_mutex_lock(&x->lock);
+        cursor = x->cursor;
+        pthread_mutex_unlock(&x->lock);
+        if (cursor > 0 && cursor < HOLES)
+            atomic_fetch_add(&amidst, 1);
+        usleep(1);
+    }
+    return NULL;
+}
+
+static void
+whoever_looks_while_many_numbers_are_freed_is_let_in_between(void **state)
+{
+    struct disk_index x = { .loaded = false };
+    pthread_t looker;
+
+    (void)state;
+    assert_int_equal(index_init(&x, MIB), 0);
+    assert_int_equal(index_reset(&x, HOLES), 0);
+    assert_int_equal(pthread_create(&looker, NULL, look_meanwhile, &x), 0);
+    index_loaded(&x);
+    atomic_store(&loaded, true);
+    pthread_join(looker, NULL);
+    assert_true(atomic_load(&amidst) > 0);
+    assert_int_equal(index_take(&x), HOLES);
+    index_fini(&x);
+}
+
 /* ---- the ring ------------------------------------------------------------------------------- */
 
 #define ENTRIES 400
@@ -247,6 +289,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whatever_changes_while_it_is_loaded_it_has_what_the_file_has),
         cmocka_unit_test(what_was_asked_for_is_evicted_last_and_comes_back_to_the_main_queue),
+        cmocka_unit_test(whoever_looks_while_many_numbers_are_freed_is_let_in_between),
         RING(what_is_put_into_the_ring_comes_out_of_it_in_order),
         RING(what_does_not_fit_is_remembered_as_everything),
     };
