@@ -71,6 +71,7 @@ promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in,
     struct object *o = NULL;
     struct value v;
     enum value_verdict verdict = value_decode(in, &v);
+    enum store_result put;
 
     if (verdict == VALUE_BAD)
         COUNT(disk_bad);
@@ -81,7 +82,10 @@ promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in,
     if (!slice_eq(v.key, a->key.bytes))
         return false;
     index_touch(&d->index, id, a->key.hash);
-    if (!tier_promote(d->store, &v, at->stamp, soft, &o))
+    put = tier_promote(d->store, &v, at->stamp, soft, &o);
+    if (put == STORE_TOO_LARGE)         /* cache.memory was larger: it would be read in vain again */
+        spend(d, id);
+    if (put != STORE_STORED && put != STORE_OLDER)
         return false;
     return o == NULL || stays(d, a->key.hash, o, at);
 }

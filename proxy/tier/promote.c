@@ -25,7 +25,7 @@ is_there(struct store *s, const struct key *k, const struct value *v)
     return t.found;
 }
 
-bool
+enum store_result
 tier_promote(struct store *s, const struct value *v, uint64_t stamp, enum tier_soft soft,
     struct object **out)
 {
@@ -34,18 +34,18 @@ tier_promote(struct store *s, const struct value *v, uint64_t stamp, enum tier_s
 
     value_to_parts(v, &vp);
     if (is_there(s, &vp.key, v))
-        return true;
+        return STORE_OLDER;
     vp.p.stamp = stamp;
     vp.p.soft = soft != TIER_FIRM;
     vp.p.doubt = soft == TIER_DOUBT;
     if ((vp.p.body = body_new(v->body.n)) == NULL)
-        return false;
+        return STORE_NO_MEMORY;
     if (body_append(vp.p.body, v->body) == -1) {
         body_unref(&vp.p.body);
-        return false;
+        return STORE_NO_MEMORY;
     }
     body_seal(vp.p.body);
     r = store_put(s, &vp.p, out);
     body_unref(&vp.p.body);
-    return r == STORE_STORED || r == STORE_OLDER;
+    return r;
 }

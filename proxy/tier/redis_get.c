@@ -320,11 +320,13 @@ promote(struct read *r, const struct value *v)
     struct object *o = NULL;
     const struct store_position at = { v->position[0], v->position[1] };
     int64_t now = wall_ms();
+    enum store_result put;
     uint64_t stamp;
 
-    if (rtier_left_ms(&v->meta, now) <= 0 || !store_stamp_of(r->side->tier->store, at, &stamp) ||
-        !tier_promote(r->side->tier->store, v, stamp, TIER_FIRM, &o) ||
-        (o != NULL && !stays(r, o)))
+    if (rtier_left_ms(&v->meta, now) <= 0 || !store_stamp_of(r->side->tier->store, at, &stamp))
+        return false;
+    put = tier_promote(r->side->tier->store, v, stamp, TIER_FIRM, &o);
+    if ((put != STORE_STORED && put != STORE_OLDER) || (o != NULL && !stays(r, o)))
         return false;
     r->promoted = true;
     return sem_age_ms(&v->meta, now) < v->meta.lifetime_ms;

@@ -50,9 +50,9 @@ bool value_useful(const struct value *v, int64_t now_ms);
 
 /* What soft purges made of a value since it was put. */
 enum tier_soft { TIER_FIRM, TIER_SOFT, TIER_DOUBT };    /* doubt: as store_purge has it */
-/* promote.c: puts it into memory, unless that has it, or a newer one. false: a purge since `stamp`
- * has matched it, or memory is out. *out (may be NULL): a reference to what was put, if it was. */
-bool tier_promote(struct store *s, const struct value *v, uint64_t stamp, enum tier_soft soft,
+/* promote.c: puts it into memory, unless that has it, or a newer one (STORE_OLDER); answers as
+ * store_put does. *out (may be NULL): a reference to what was put, if it was. */
+enum store_result tier_promote(struct store *s, const struct value *v, uint64_t stamp, enum tier_soft soft,
     struct object **out);
 
 #endif

@@ -145,6 +145,24 @@ expect(struct bench *b, const char *key, bool left)
         fail_msg("%s: %d", key, a);
 }
 
+/* It was put when memory was larger. */
+static void
+what_memory_can_never_take_is_removed_once_it_was_read(void **state)
+{
+    struct bench *b = *state;
+
+    KEEP(b, .key = "http://h/large", .body_n = 300000);
+    KEEP(b, .key = "http://h/small", .body_n = 3000);
+    settle(b);
+    b->memory = MIB / 4;
+    bench_restart(b);
+    assert_int_equal(ask(b, "http://h/large"), NOTHING);
+    settle(b);
+    assert_int_equal(figures(b).objects, 1);
+    assert_int_equal(ask(b, "http://h/large"), AT_ONCE);
+    assert_int_equal(ask(b, "http://h/small"), FOUND);
+}
+
 static void
 each_kind_of_purge_removes_what_it_matches_and_nothing_else(void **state)
 {
@@ -541,6 +559,7 @@ main(void)
         BENCH(all_variants_of_a_key_come_and_the_newest_replaces_its_like),
         BENCH(what_memory_has_already_is_left_alone_there),
         BENCH(what_nobody_could_use_any_more_is_not_found_and_removed),
+        BENCH(what_memory_can_never_take_is_removed_once_it_was_read),
         BENCH(each_kind_of_purge_removes_what_it_matches_and_nothing_else),
         BENCH(what_was_softly_purged_comes_back_stale),
         BENCH(what_was_in_doubt_comes_back_in_doubt),
