@@ -386,7 +386,10 @@ queue_put(struct disk *d, struct object *o, uint64_t key, uint64_t bytes)
 }
 
 /* What is not kept goes before an older response of its kind, which is not to be found when memory
- * has this one no more. */
+ * has this one no more. After a kill it may be, where this one still waited to be written: it is
+ * used as long as it is fresh by its own word (RFC 9111 4.2), as by a cache that never had the
+ * other; to note each response that replaces one in the ring would cost every one of them that
+ * much more. */
 void
 disk_put(struct disk *d, struct object *o)
 {

@@ -83,7 +83,7 @@ promote(struct disk *d, const struct disk_ask *a, uint32_t id, struct slice in,
         return false;
     index_touch(&d->index, id, a->key.hash);
     put = tier_promote(d->store, &v, at->stamp, soft, &o);
-    if (put == STORE_TOO_LARGE)         /* cache.memory was larger: it would be read in vain again */
+    if (put == STORE_TOO_LARGE)         /* memory was larger: it would be read in vain again */
         spend(d, id);
     if (put != STORE_STORED && put != STORE_OLDER)
         return false;

@@ -15,6 +15,7 @@
  */
 #include "tier/disk.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -22,6 +23,8 @@
 
 #include "stats/stats.h"
 
+/* Answers go first where processors are scarce. It holds locks that loops take for some hundred
+ * nanoseconds at a time: to be preempted in one is rare, and costs that loop a slice. */
 #define NICE          5
 #define PURGES        64                /* entries of the ring in one transaction */
 #define RETRY_MIN_US  ((int64_t)1000000)
@@ -156,11 +159,16 @@ disk_write_renew(struct disk *d, bool keep)
         disk_file_remove(d);
     rc = disk_file_open_writer(d, &e);
     pthread_rwlock_unlock(&d->renew);
+    pthread_mutex_lock(&d->mtx);
+    d->nspent = 0;                      /* numbers of the old file's rows */
+    pthread_mutex_unlock(&d->mtx);
     d->index_lost = index_reset(&d->index, 0) == -1;
-    if (!d->index_lost)
+    if (!d->index_lost) {
         index_loaded(&d->index);
-    else if (rc == SQLITE_OK)
+    } else if (rc == SQLITE_OK) {
         rc = SQLITE_NOMEM;
+        err_set(&e, ENOMEM, "cache.disk %s: memory is out", d->file);
+    }
     atomic_store(&d->used_pages, 0);
     tell(d);
     if (rc != SQLITE_OK)

@@ -52,7 +52,7 @@ bool value_useful(const struct value *v, int64_t now_ms);
 enum tier_soft { TIER_FIRM, TIER_SOFT, TIER_DOUBT };    /* doubt: as store_purge has it */
 /* promote.c: puts it into memory, unless that has it, or a newer one (STORE_OLDER); answers as
  * store_put does. *out (may be NULL): a reference to what was put, if it was. */
-enum store_result tier_promote(struct store *s, const struct value *v, uint64_t stamp, enum tier_soft soft,
-    struct object **out);
+enum store_result tier_promote(struct store *s, const struct value *v, uint64_t stamp,
+    enum tier_soft soft, struct object **out);
 
 #endif
