@@ -534,6 +534,7 @@ a_stop_leaves_nothing_of_an_erasure_that_is_under_way(void **state)
 
     assert_int_equal(keep_in(h.b->s, (struct keep){ .key = "http://h/a", .body = "a" }, &o),
         STORE_STORED);
+    settle(h.b);
     sem_init(&q.done, 0, 0);
     begin_hang(&h, &thread);
     tier_put(h.b->t, o);
