@@ -266,7 +266,8 @@ struct weir_host {
 
     /* ---- what may be done ---- */
     /* Replaces all lines of that name by this one; value.p NULL: takes them away. Of the request in
-     * request and key, of the response in response and deliver, and before an answer of one's own.
+     * request and key; of the response in response and deliver, and in request and key of whatever
+     * answer this client gets.
      * Not: hop-by-hop fields, Host, and those that tell the length. */
     int (*set_field)(struct weir_request *r, enum weir_which which, const char *name,
         struct weir_text value);
