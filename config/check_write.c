@@ -104,9 +104,10 @@ check_journal(struct load *l, size_t i)
     const struct conf_route *r = &l->c->routes[i];
     struct spot s = spot(l, i, r->policy == POLICY_WRITE_BACK ? "policy" : "write.idempotency");
 
-    if (l->c->journal_path == NULL && (r->policy == POLICY_WRITE_BACK || keyed(r)))
+    if (!conf_has_journal(l->c) && (r->policy == POLICY_WRITE_BACK || keyed(r)))
         problem(l, s.where, s.path, "needs a journal; say where at the top: `journal: {path: "
-            "/var/lib/weir/journal}`");
+            "/var/lib/weir/journal}`, or, of several instances, `journal: {redis: {url: "
+            "redis://127.0.0.1:6379}}`");
 }
 
 /* Does the route say anything but the default there? */

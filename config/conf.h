@@ -103,6 +103,14 @@ struct conf_where { int line, column; };        /* 1-based; 0 when it came from 
 
 #define OPTION(path, field, kind, def, min, max, applies, meaning) conf_t_##kind field;
 
+struct conf_redis {
+#define REDIS_OPTION(word, field, kind, def, meaning) conf_t_##kind field;
+#include "config/schema/redis.def"
+#undef REDIS_OPTION
+    const char       *password, *sentinel_password;     /* the content of their files; or NULL */
+};
+#define REDIS_OPTION(word, field, kind, def, meaning)   /* of a member of its own */
+
 struct conf_listener {
     struct conf_where where;
 #include "config/schema/listen.def"
@@ -145,11 +153,10 @@ struct conf {
     const char       *file;                     /* NULL when it came from no file */
     const char       *waiting;                  /* lines: what a restart would change; or NULL */
 #include "config/schema/top.def"
+    struct conf_redis redis, journal_redis;     /* url.n 0: none is configured */
     struct conf_ttls  ttls;                     /* the names of `ttl` */
     const char       *admin_token;              /* the content of admin_token_file, NULL without */
     struct conf_listener *listeners; size_t nlisteners;
-    const char       *redis_password;           /* the content of redis_password_file, likewise */
-    const char       *redis_sentinel_password;
     const char      **purge_tokens;             /* of each listener; NULL without */
     struct conf_origin *origins;  size_t norigins;
     const struct conf_origin *trace_to;         /* that of trace_origin, NULL without */
@@ -158,6 +165,13 @@ struct conf {
     void (*closing)(struct conf *c);            /* of what is open above; NULL: nothing is */
 };
 #undef OPTION
+#undef REDIS_OPTION
+
+static inline bool
+conf_has_journal(const struct conf *c)
+{
+    return c->journal_path != NULL || c->journal_redis.url.n > 0;
+}
 
 static inline struct conf *
 conf_ref(struct conf *c)

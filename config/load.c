@@ -17,11 +17,6 @@
 /* Sections with a reader of their own. */
 static const char *const sections[] = { "ttl", "listen", "origins", "plugins", "routes" };
 
-/* What the design has and the program does not do yet: refused by name, not as unknown. */
-static const struct { const struct table *in; const char *path; } later[] = {
-    { &table_top, "journal.redis" },
-};
-
 /* ---- mappings by table -------------------------------------------------------------------- */
 
 static bool
@@ -32,15 +27,6 @@ is_section(const struct table *t, const char *path)
             return true;
     return (t == &table_plugin && strcmp(path, "options") == 0) ||
         (t == &table_route && strcmp(path, "plugins") == 0);
-}
-
-static bool
-is_later(const struct table *t, const char *path)
-{
-    for (size_t i = 0; i < NELEM(later); i++)
-        if (later[i].in == t && strcmp(path, later[i].path) == 0)
-            return true;
-    return false;
 }
 
 /* The word of an option's path at the level of prefix, as "memory" of "cache.memory" behind
@@ -106,9 +92,7 @@ read_map(struct load *l, const struct table *t, const char *prefix, const struct
 
         if (is_section(t, full) || (t == &table_top && strncmp(full, "x-", 2) == 0))
             continue;                   /* x-anything: a place for anchors */
-        if (is_later(t, full))
-            problem(l, key->where, path, "not available yet; leave it out");
-        else if (o != NULL)
+        if (o != NULL)
             value_read(l, o, v, path, base);
         else if (!nested || !table_has_prefix(t, full))
             unknown(l, t, prefix, key, path);

@@ -7,6 +7,8 @@
 #define RESTART true
 #define OPTION(path, field, kind, def, min, max, applies, meaning) \
     { path, offsetof(struct STRUCT, field), K_##kind, def, min, max, applies, meaning },
+#define REDIS_OPTION(word, field, kind, def, meaning) \
+    OPTION(REDIS_AT word, REDIS_IN.field, kind, def, "", "", RESTART, meaning)
 
 #define STRUCT conf
 static const struct option top[] = {

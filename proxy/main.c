@@ -351,7 +351,7 @@ present_table(void *arg)
 static size_t
 has_journal(const struct process *p)
 {
-    return p->conf->journal_path != NULL && p->conf->journal_path[0] != '\0';
+    return conf_has_journal(p->conf);
 }
 
 static bool
@@ -428,9 +428,10 @@ open_redis(struct process *p)
     struct pool *pool = pool_new();
     struct redis_conf rc;
     struct err e = { 0 };
-    int asked = pool != NULL ? redis_conf_of(p->conf, pool, &rc, &e) :
+    int asked = pool != NULL ? redis_conf_of(&p->conf->redis, pool, &rc, &e) :
         err_set(&e, ENOMEM, "out of memory");
 
+    rc.pool = (unsigned)p->conf->redis_pool;
     if (asked == 1 && (p->redis = redis_new(&rc, p->loops, p->nloops + has_journal(p), &e)) == NULL)
         asked = -1;
     if (asked == -1)
@@ -447,7 +448,7 @@ open_tiers(struct process *p)
     const struct tier_options o = { .disk_path = c->cache_disk_path,
         .disk_size = c->cache_disk_size, .disk_max_object = c->cache_disk_max_object,
         .redis = open_redis(p), .loops = p->loops, .nloops = p->nloops + has_journal(p),
-        .redis_prefix = c->redis_prefix, .redis_min_ttl_ms = c->redis_min_ttl_ms,
+        .redis_prefix = c->redis.prefix, .redis_min_ttl_ms = c->redis_min_ttl_ms,
         .redis_max_ttl_ms = c->redis_max_ttl_ms, .redis_max_object = c->redis_max_object,
         .redis_timeout_ms = c->redis_timeout_ms };
     struct err e = { 0 };
@@ -486,7 +487,7 @@ start(struct process *p)
     if (site == NULL)
         log_fatal("%s", e.text);
     if (has_journal(p)) {
-        p->writes = writes_open(p->conf, p->loops[p->nloops], p->store, p->fills, &e);
+        p->writes = writes_open(p->conf, p->loops[p->nloops], p->store, p->fills, p->bus, &e);
         if (p->writes == NULL && e.code != EROFS)
             log_fatal("%s", e.text);
         if (p->writes == NULL)          /* a disk that failed: reads go on */
@@ -587,7 +588,7 @@ check_journal(const struct conf *c, const char *name, size_t *warnings)
 {
     const char *path = c->journal_path;
     struct err e;
-    int rc = path != NULL && path[0] != '\0' ? writes_check(path, &e) : 0;
+    int rc = path != NULL ? writes_check(path, &e) : 0;
 
     if (rc != 0)
         printf("%s: %s%s\n", name, rc == 1 ? "warning: " : "", e.text);

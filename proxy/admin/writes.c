@@ -68,7 +68,8 @@ question(struct admin_request *r)
     struct question *q;
 
     if (r->a->process.writes == NULL) {
-        admin_problem(r, 404, "there is no journal: journal.path of the configuration names none");
+        admin_problem(r, 404, "there is no journal: neither journal.path nor journal.redis names "
+            "one");
         return NULL;
     }
     q = calloc(1, sizeof *q);

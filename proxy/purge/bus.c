@@ -415,10 +415,10 @@ bus_new(const struct conf *c, struct store *s)
     b->store = s;
     b->lease_us = c->redis_lease_ms * 1000;
     b->serve = c->redis_lease_lost == LOST_SERVE;
-    b->stream = joined(c->redis_prefix, "purges");
-    b->members = joined(c->redis_prefix, "{bus}instances");
-    b->live = joined(c->redis_prefix, "{bus}live:");
-    b->since = joined(c->redis_prefix, "{bus}since");
+    b->stream = joined(c->redis.prefix, "purges");
+    b->members = joined(c->redis.prefix, "{bus}instances");
+    b->live = joined(c->redis.prefix, "{bus}live:");
+    b->since = joined(c->redis.prefix, "{bus}since");
     b->kick.run = run_kick;
     make_id(b);
     queue_init(&b->queue, s, WAITING_MAX, WAITING_BYTES);
@@ -453,7 +453,7 @@ bus_open(const struct conf *c, struct store *s, struct err *e)
 {
     struct redis_conf rc;
     struct pool *p = pool_new();
-    int asked = p != NULL ? redis_conf_of(c, p, &rc, e) : 0, rc2 = 0;
+    int asked = p != NULL ? redis_conf_of(&c->redis, p, &rc, e) : 0, rc2 = 0;
     struct bus *b = asked == 1 ? bus_new(c, s) : NULL;
 
     *e = asked == -1 ? *e : (struct err){ 0 };

@@ -62,9 +62,9 @@ redis_url_read(struct slice s, struct pool *p, struct redis_url *out, struct err
 }
 
 int
-redis_conf_of(const struct conf *c, struct pool *p, struct redis_conf *out, struct err *e)
+redis_conf_of(const struct conf_redis *c, struct pool *p, struct redis_conf *out, struct err *e)
 {
-    size_t n = c->redis_url.n;
+    size_t n = c->url.n;
     struct redis_server *servers = pool_alloc(p, (n + 1) * sizeof *servers);
     struct redis_url u = { 0 };
     struct err why;
@@ -73,21 +73,21 @@ redis_conf_of(const struct conf *c, struct pool *p, struct redis_conf *out, stru
     if (n == 0)
         return 0;
     if (servers == NULL)
-        return err_set(e, ENOMEM, "cache.redis: memory is out");
+        return err_set(e, ENOMEM, "Redis: memory is out");
     for (size_t i = 0; i < n; i++) {
-        if (redis_url_read(slice_of(c->redis_url.at[i]), p, &u, &why) == -1)
-            return err_set(e, why.code, "cache.redis.url: it %s", why.text);
+        if (redis_url_read(slice_of(c->url.at[i]), p, &u, &why) == -1)
+            return err_set(e, why.code, "Redis: its url %s", why.text);
         servers[i] = u.server;
     }
     *out = (struct redis_conf){ .servers = servers, .nservers = n,
-        .kind = c->redis_sentinel_master != NULL ? REDIS_SENTINEL :
-            c->redis_cluster ? REDIS_CLUSTERED : REDIS_SINGLE,
-        .master = c->redis_sentinel_master, .db = u.db, .tls = u.tls,
-        .username = c->redis_username, .password = c->redis_password,
-        .sentinel_username = c->redis_sentinel_username,
-        .sentinel_password = c->redis_sentinel_password,
-        .verify = c->redis_tls_verify, .ca_file = c->redis_tls_ca_file,
-        .cert_file = c->redis_tls_cert_file, .key_file = c->redis_tls_key_file,
-        .server_name = c->redis_tls_server_name, .pool = (unsigned)c->redis_pool };
+        .kind = c->sentinel_master != NULL ? REDIS_SENTINEL :
+            c->cluster ? REDIS_CLUSTERED : REDIS_SINGLE,
+        .master = c->sentinel_master, .db = u.db, .tls = u.tls,
+        .username = c->username, .password = c->password,
+        .sentinel_username = c->sentinel_username,
+        .sentinel_password = c->sentinel_password,
+        .verify = c->tls_verify, .ca_file = c->tls_ca_file,
+        .cert_file = c->tls_cert_file, .key_file = c->tls_key_file,
+        .server_name = c->tls_server_name };
     return 1;
 }

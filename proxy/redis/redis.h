@@ -81,9 +81,11 @@ struct redis_conf {
  * behind the URL. */
 struct redis_url { struct redis_server server; unsigned db; bool tls; };
 int redis_url_read(struct slice s, struct pool *p, struct redis_url *out, struct err *e);
-/* What `cache.redis` says; its strings live in p and c. 1; 0: none is configured; -1 with *e. */
-struct conf;
-int redis_conf_of(const struct conf *c, struct pool *p, struct redis_conf *out, struct err *e);
+/* What `cache.redis` or `journal.redis` says, whose `pool` and time are the caller's; its strings
+ * live in p and c. 1; 0: none is configured; -1 with *e. */
+struct conf_redis;
+int redis_conf_of(const struct conf_redis *c, struct pool *p, struct redis_conf *out,
+    struct err *e);
 
 struct redis;
 /* Copies conf. Connects when first asked. NULL with *e when the files of TLS cannot be used. */

@@ -51,6 +51,8 @@ struct route {
     struct key_template **tags;  size_t ntags;
     struct key_template **purge; size_t npurge;
     struct key_template *write_key;     /* NULL: the path */
+    bool write_spans;                   /* a route of the same origin has a write_key: writes of it
+                                           may be in order with those of other paths */
     unsigned needs;                     /* of purge, tags and write_key: KEY_NEEDS_* or-ed */
     struct route_edit request, response;
     struct route_compress compress;

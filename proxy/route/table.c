@@ -382,6 +382,35 @@ index_hosts(struct children *hosts, struct pool *p)
 }
 
 static int
+by_address(const void *a, const void *b)
+{
+    uintptr_t x = (uintptr_t)*(void *const *)a, y = (uintptr_t)*(void *const *)b;
+
+    return (x > y) - (x < y);
+}
+
+static int
+mark_spans(struct route_table *t)
+{
+    const void **keyed = calloc(t->n + 1, sizeof *keyed);      /* origins with a write_key */
+    size_t n = 0;
+
+    if (keyed == NULL)
+        return -1;
+    for (size_t i = 0; i < t->n; i++)
+        if (t->routes[i].write_key != NULL)
+            keyed[n++] = t->routes[i].conf->to;
+    qsort(keyed, n, sizeof *keyed, by_address);
+    for (size_t i = 0; i < t->n; i++) {
+        const void *to = t->routes[i].conf->to;
+
+        t->routes[i].write_spans = bsearch(&to, keyed, n, sizeof *keyed, by_address) != NULL;
+    }
+    free(keyed);
+    return 0;
+}
+
+static int
 fill(struct route_table *t, unsigned (*slot)(const char *name), struct err *e)
 {
     const struct conf *c = t->conf;
@@ -398,8 +427,8 @@ fill(struct route_table *t, unsigned (*slot)(const char *name), struct err *e)
         t->by_name[i] = &t->routes[i];
     }
     qsort(t->by_name, t->n, sizeof *t->by_name, by_name);
-    if (index_hosts(&t->exact, t->pool) == -1 || index_hosts(&t->wild, t->pool) == -1 ||
-        index_below(&t->anywhere, t->pool) == -1)
+    if (mark_spans(t) == -1 || index_hosts(&t->exact, t->pool) == -1 ||
+        index_hosts(&t->wild, t->pool) == -1 || index_below(&t->anywhere, t->pool) == -1)
         return no_memory(e);
     return 0;
 }

@@ -100,7 +100,7 @@ put_key(struct writes *w, struct wop *o, const struct write_request *r, struct s
         return 0;
     o->op.key_for_ms = keep;
     o->op.promised = r->route->conf->write_idempotent;
-    return ident_key(w, r, url, o->op.key_hash, o->op.fingerprint);
+    return ident_key(w, r, url, o->op.part, o->op.key_hash, o->op.fingerprint);
 }
 
 static struct wop *
@@ -123,6 +123,7 @@ row_of(struct writes *w, const struct write_request *r)
         .orders_target = is_of_target(r->method) };
     o->op.row.due_ms = o->op.row.accepted_ms;
     chains_of(r, &o->op.row.c1, &o->op.row.c2);
+    o->op.part = fleet_part(r->route, write_path_hash(r->host, r->path));
     c->method_name = put_slice(&at, r->method_name);
     c->url = put_url(&at, r);
     c->target = put_slice(&at, r->target);
@@ -223,7 +224,7 @@ on_accepted(struct wop *o)
         COUNT(writes_accepted);
         writes_count(w, &o->op.row, true);
     }
-    position = writes_enter(w, &o->op.row);
+    position = journal_shared(w->j) ? (int64_t)o->op.position : writes_enter(w, &o->op.row);
     if (a != NULL) {
         journal_id(w->j, o->op.row.seq, a->answer.id);
         a->answer.state = WRITE_PENDING;
@@ -239,10 +240,21 @@ on_accepted(struct wop *o)
     wop_free(o);
 }
 
+/* Before a shared journal was reached it is not known by what keys and credentials go there: what
+ * is made of them now would be nobody's later. */
+static void
+refuse(struct write_ask *a, struct wop *o)
+{
+    COUNT(writes_refused);
+    wop_free(o);
+    ask_answer(a, WRITE_FULL, "Redis was not reached yet");
+}
+
 struct write_ask *
 write_accept(struct writes *w, struct loop *l, const struct write_request *r, write_done *done,
     void *arg)
 {
+    bool known = journal_secret(w->j) != NULL;
     struct write_ask *a = ask_new(w, l, arg);
     struct wop *o = a != NULL ? row_of(w, r) : NULL;
 
@@ -254,7 +266,10 @@ write_accept(struct writes *w, struct loop *l, const struct write_request *r, wr
     a->done = done;
     o->then = on_accepted;
     o->arg = a;
-    wop_do(o);
+    if (known)
+        wop_do(o);
+    else
+        refuse(a, o);
     return a;
 }
 
@@ -263,9 +278,13 @@ write_accept(struct writes *w, struct loop *l, const struct write_request *r, wr
 static void
 run_may_pass(struct write_ask *a)
 {
+    struct journal *j = a->w->j;
     struct write_row first;
-    bool behind = schedule_has(a->w->schedule, a->chain) || (a->orders_target &&
-        journal_next(a->w->j, a->path_hash, 0, true, &first) == 1);
+    bool behind = journal_shared(j) ? journal_next(j, a->part, a->chain, 0, false, &first) != 0 :
+        schedule_has(a->w->schedule, a->chain);
+
+    if (!behind && a->orders_target)
+        behind = journal_next(j, a->part, a->path_hash, 0, true, &first) == 1;
 
     ask_answer(a, behind ? WRITE_BUSY : WRITE_OK, behind ? "pending writes are before it" : "");
 }
@@ -282,6 +301,7 @@ write_may_pass(struct writes *w, struct loop *l, const struct write_request *r, 
     a->done = done;
     chains_of(r, &a->chain, &c2);
     a->path_hash = write_path_hash(r->host, r->path);
+    a->part = fleet_part(r->route, a->path_hash);
     a->orders_target = is_of_target(r->method);
     a->run = run_may_pass;
     ask_post(a);
@@ -307,6 +327,7 @@ struct write_ask *
 write_claim(struct writes *w, struct loop *l, const struct write_request *r, write_done *done,
     void *arg)
 {
+    bool known = journal_secret(w->j) != NULL;
     struct write_ask *a = ask_new(w, l, arg);
     size_t n = 16 + r->host.n + r->path.n + r->query.n;
     struct wop *o = a != NULL ? wop_new(w, JOURNAL_CLAIM, n) : NULL;
@@ -318,6 +339,7 @@ write_claim(struct writes *w, struct loop *l, const struct write_request *r, wri
         o->op.durable = r->route->conf->write_durability;
         o->op.row.accepted_ms = wall_ms();
         o->op.row.who = r->who;
+        o->op.part = fleet_part(r->route, write_path_hash(r->host, r->path));
         if (put_key(w, o, r, put_url(&at, r)) == -1) {
             wop_free(o);
             o = NULL;
@@ -331,7 +353,10 @@ write_claim(struct writes *w, struct loop *l, const struct write_request *r, wri
     a->done = done;
     o->then = on_claimed;
     o->arg = a;
-    wop_do(o);
+    if (known)
+        wop_do(o);
+    else
+        refuse(a, o);
     return a;
 }
 

@@ -22,10 +22,12 @@
 #include <stdlib.h>
 
 #include "plugin/plugin.h"
+#include "purge/purge.h"
 
 #define HEAD_MAX     16384              /* of an answer's fields that are kept */
 #define ANSWER_LONG  (16 << 20)         /* more of an answer is not waited for */
 #define BACK_MS      1000               /* until what could not begin is tried again */
+#define SPREAD_US    500000             /* at most, for purges to reach other instances */
 
 static const char no_memory[] = "memory was out";
 
@@ -120,6 +122,8 @@ delivery_free(struct delivery *d)
         origin_unref(&d->origin);
     route_table_unref(&d->table);
     atomic_fetch_sub(&d->w->under_way, 1);
+    bus_forget(&d->spreading);
+    fleet_leave(d->w);
     d->magic = 0;
     pool_free(&(struct pool *){ d->pool });         /* the delivery itself lives there */
 }
@@ -176,6 +180,14 @@ may_leave(const struct delivery *d)
 }
 
 static void
+mark_lost(struct delivery *d, uint64_t seq)
+{
+    for (size_t i = 0; i < d->nitems; i++)
+        if (d->items[i].row.seq == seq)
+            d->items[i].lost = true;
+}
+
+static void
 on_committed(struct wop *o)
 {
     struct delivery *d = o->arg;
@@ -188,6 +200,8 @@ on_committed(struct wop *o)
             return;
         }
     }
+    if (o->op.result == JOURNAL_LOST)
+        mark_lost(d, o->op.row.seq);
     wop_free(o);
     if (--d->left > 0)
         return;
@@ -212,6 +226,7 @@ update_of(struct delivery *d, const struct item *it)
         !policy_repeatable(it->row.method, d->route->conf->write_idempotent) ?
         d->route->conf->write_durability : WRITE_OS;
     o->op.row = it->row;
+    o->op.fence = it->fence;
     o->op.settle = !write_is_pending(it->row.state) && !write_is_dead(it->row.state);
     o->op.keep_answer = answered;
     if (answered) {
@@ -284,6 +299,8 @@ is_unsent(const struct delivery *d)
     return !t.reached;
 }
 
+static void settle(struct delivery *d);
+
 /* Its fetch is given up; memory goes now, or when the journal is done with it. */
 void
 deliveries_end(struct writes *w)
@@ -296,6 +313,10 @@ deliveries_end(struct writes *w)
         next = d->next;
         effect_end(d);
         fill_close(&d->fill);
+        if (d->spreading != NULL) {
+            bus_forget(&d->spreading);
+            (void)commit(d, settle);
+        }
         d->ended = true;
         if (unsent)
             take_back(d);
@@ -304,7 +325,7 @@ deliveries_end(struct writes *w)
     }
 }
 
-/* Nothing was sent or changed: the chains go back. */
+/* Nothing was sent: the chains go back. */
 static void
 put_back(struct delivery *d)
 {
@@ -344,6 +365,14 @@ left_uncertain(struct delivery *d)
     delivery_finished(d);
 }
 
+/* From here on it is delivered under these tokens, or not at all. */
+static void
+set_fences(struct delivery *d)
+{
+    for (size_t i = 0; i < d->nitems; i++)
+        d->items[i].fence = journal_fence(d->w->j, journal_part(d->items[i].row.seq));
+}
+
 void
 delivery_start(struct writes *w, const struct write_row *taken, const struct schedule_turn *turn)
 {
@@ -362,12 +391,14 @@ delivery_start(struct writes *w, const struct write_row *taken, const struct sch
         return;
     }
     d->turn = *turn;
+    set_fences(d);
     if (row.state == WRITE_SENDING &&
         !policy_repeatable(row.method, d->route->conf->write_idempotent)) {
         left_uncertain(d);
         return;
     }
     gather(d);
+    set_fences(d);
     if (delivery_request(d) == -1) {
         put_back(d);
         return;
@@ -414,6 +445,20 @@ settle_superseded(struct delivery *d)
     d->nitems = n;
 }
 
+/* Are all its partitions ours still, and have been since it began? */
+static bool
+is_ours(const struct delivery *d)
+{
+    for (size_t i = 0; i < d->nitems; i++) {
+        const struct item *it = &d->items[i];
+        unsigned part = journal_part(it->row.seq);
+
+        if (it->lost || !journal_owns(d->w->j, part) || journal_fence(d->w->j, part) != it->fence)
+            return false;
+    }
+    return true;
+}
+
 static void
 send_out(struct delivery *d)
 {
@@ -423,6 +468,13 @@ send_out(struct delivery *d)
     bool ignored;
 
     settle_superseded(d);
+    if (!is_ours(d)) {
+        d->committed = put_back;
+        take_back(d);
+        if (d->left == 0)
+            put_back(d);
+        return;
+    }
     for (size_t i = 0; i < d->nitems; i++)
         watch_row(w, &d->items[i].row);
     it = &d->items[0];
@@ -561,6 +613,8 @@ settle(struct delivery *d)
     for (size_t i = 0; i < d->nitems; i++) {        /* before those that wait take their place */
         struct item *it = &d->items[i];
 
+        if (it->lost)                   /* its new owner finds it as it was sent */
+            continue;
         count_outcome(d, it);
         if (!write_is_pending(it->to)) {
             tell_plugins(d, it);
@@ -570,7 +624,7 @@ settle(struct delivery *d)
     for (size_t i = 0; i < d->nitems; i++) {
         struct item *it = &d->items[i];
 
-        if (write_is_pending(it->to)) {
+        if (it->lost || write_is_pending(it->to)) {
             schedule_again(w->schedule, &it->row, it->delay_ms, now);
             watch_row(w, &it->row);
         }
@@ -590,6 +644,46 @@ delivery_filled(struct delivery *d)
 }
 
 /* The journal knows at once: until then a kill would leave the fate unknown of what was done. */
+static void
+record(struct delivery *d)
+{
+    if (commit(d, settle) == 0)
+        return;
+    COUNT(memory_failures);             /* as it is in the journal: it was sent */
+    log_error("writes: out of memory; the outcome of a delivery is lost, it stays `sending`");
+    schedule_ended(d->w->schedule, &d->turn);
+    for (size_t i = 0; i < d->nitems; i++)
+        schedule_again(d->w->schedule, &d->items[i].row, 1000, now_us() / 1000);
+    delivery_free(d);
+}
+
+static void
+on_spread(void *arg, const struct bus_answer *a)
+{
+    struct delivery *d = arg;
+
+    (void)a;                            /* an instance that has not heard of it in time is not
+                                           connected, and asks the origin: see bus_lease.c */
+    d->spreading = NULL;
+    record(d);
+}
+
+/* In a fleet others must not serve what was before once nothing is pending: what it changed is
+ * purged everywhere first. */
+static void
+spread(struct delivery *d)
+{
+    struct writes *w = d->w;
+    bool settles = false;
+
+    for (size_t i = 0; i < d->nitems; i++)
+        settles |= !write_is_pending(d->items[i].to);
+    if (settles && w->bus != NULL && journal_shared(w->j))
+        d->spreading = bus_wait(w->bus, w->loop, store_stamp(w->store), SPREAD_US, on_spread, d);
+    if (d->spreading == NULL)
+        record(d);
+}
+
 void
 delivery_finished(struct delivery *d)
 {
@@ -606,14 +700,7 @@ delivery_finished(struct delivery *d)
         it->row.due_ms = it->to == WRITE_WAITING ? now + it->delay_ms : 0;
         it->row.settled_ms = now;
     }
-    if (commit(d, settle) == -1) {
-        COUNT(memory_failures);         /* as it is in the journal: it was sent */
-        log_error("writes: out of memory; the outcome of a delivery is lost, it stays `sending`");
-        schedule_ended(d->w->schedule, &d->turn);
-        for (size_t i = 0; i < d->nitems; i++)
-            schedule_again(d->w->schedule, &d->items[i].row, 1000, now_us() / 1000);
-        delivery_free(d);
-    }
+    spread(d);
 }
 
 static void

@@ -16,6 +16,8 @@ struct item {
     struct slice answer_head, answer_body;          /* body.p NULL: not kept */
     const char *cause;
     struct race race;                   /* while it is at the origin */
+    uint64_t fence;                     /* under which it is delivered; 0: no fleet */
+    bool lost;                          /* its partition is another instance's now */
 };
 
 struct effect;
@@ -42,6 +44,7 @@ struct delivery {
     struct fill  *fill;                 /* owned */
     struct effect *effect;              /* in the pool; NULL: memory was out, it fills nothing */
     size_t        left;                 /* operations under way */
+    struct bus_ask *spreading;          /* what it purged reaches other instances */
     void        (*committed)(struct delivery *d);   /* when none is left */
     bool          filling;              /* a GET of the target is under way */
     bool          recorded;             /* the journal knows what became of it */

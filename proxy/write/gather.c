@@ -47,7 +47,8 @@ follows(struct writes *w, const struct write_row *next, uint64_t seq)
     struct write_row r;
 
     return !schedule_has_targets(w->schedule) ||
-        (writes_next_of_target(w, row_target(next), seq, &r) == 1 && r.seq == next->seq);
+        (writes_next_of_target(w, journal_part(seq), row_target(next), seq, &r) == 1 &&
+        r.seq == next->seq);
 }
 
 /* The newest stands first then; those before it are superseded. */
@@ -63,7 +64,7 @@ coalesce(struct delivery *d)
     if (!is_plain_put(&d->items[0].row, &d->items[0].content))
         return;
     while (d->nitems < COALESCE_MAX &&
-        journal_next(w->j, d->items[0].row.c1, seq, false, &next) == 1 &&
+        journal_next(w->j, journal_part(seq), d->items[0].row.c1, seq, false, &next) == 1 &&
         next.route == d->route_number && next.who == d->items[0].row.who &&
         follows(w, &next, seq) && !verb_holds(w, next.seq) &&
         journal_read(w->j, next.seq, &row, &c, NULL) == 1 && is_plain_put(&row, &c) &&
@@ -134,11 +135,12 @@ add(struct delivery *d, uint64_t seq, size_t *bytes)
 static bool
 add_chain(struct delivery *d, size_t *bytes)
 {
-    uint64_t chain = d->items[d->nitems - 1].row.c1;
+    uint64_t chain = d->items[d->nitems - 1].row.c1, last;
     struct write_row next;
 
     while (d->nitems < limit_of(d)) {
-        if (journal_next(d->w->j, chain, d->items[d->nitems - 1].row.seq, false, &next) != 1)
+        last = d->items[d->nitems - 1].row.seq;
+        if (journal_next(d->w->j, journal_part(last), chain, last, false, &next) != 1)
             return true;
         if (!add(d, next.seq, bytes))
             return false;

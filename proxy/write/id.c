@@ -17,10 +17,11 @@
 static bool
 crypt_block(const struct journal *j, bool encrypt, const uint64_t in[2], uint64_t out[2])
 {
+    const uint8_t *secret = journal_secret(j);
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
     int n = 0;
-    bool ok = c != NULL
-        && EVP_CipherInit_ex(c, EVP_aes_128_ecb(), NULL, j->secret, NULL, encrypt) == 1
+    bool ok = c != NULL && secret != NULL
+        && EVP_CipherInit_ex(c, EVP_aes_128_ecb(), NULL, secret, NULL, encrypt) == 1
         && EVP_CIPHER_CTX_set_padding(c, 0) == 1
         && EVP_CipherUpdate(c, (unsigned char *)out, &n, (const unsigned char *)in, ID_BYTES) == 1
         && n == ID_BYTES;

@@ -54,6 +54,16 @@ digest(struct buf *b, unsigned char out[SHA256_DIGEST_LENGTH])
     return ok;
 }
 
+static bool
+put_secret(const struct writes *w, struct buf *b)
+{
+    const uint8_t *secret = journal_secret(w->j);
+
+    if (secret != NULL)
+        buf_add(b, secret, 32);
+    return secret != NULL;
+}
+
 uint64_t
 write_who(struct writes *w, const struct http_head *h)
 {
@@ -62,7 +72,10 @@ write_who(struct writes *w, const struct http_head *h)
     uint64_t who;
 
     CHECK(w, WRITES_MAGIC);
-    buf_add(&b, journal_secret(w->j), 32);
+    if (!put_secret(w, &b)) {
+        random_bytes(&who, sizeof who);         /* nobody's, and the journal takes nothing */
+        return who;
+    }
     for (unsigned i = 0; i < h->nfields; i++)
         if (h->fields[i].id == HF_AUTHORIZATION || h->fields[i].id == HF_COOKIE) {
             buf_addc(&b, h->fields[i].id == HF_COOKIE ? 'c' : 'a');
@@ -77,14 +90,18 @@ write_who(struct writes *w, const struct http_head *h)
 }
 
 int
-ident_key(struct writes *w, const struct write_request *r, struct slice url, uint8_t key[16],
-    uint8_t fingerprint[16])
+ident_key(struct writes *w, const struct write_request *r, struct slice url, unsigned part,
+    uint8_t key[16], uint8_t fingerprint[16])
 {
     unsigned char out[SHA256_DIGEST_LENGTH];
     struct buf b = { 0 };
     XXH128_hash_t x;
 
-    buf_add(&b, journal_secret(w->j), 32);
+    if (!put_secret(w, &b)) {           /* the journal takes nothing */
+        random_bytes(key, 16);
+        random_bytes(fingerprint, 16);
+        return 0;
+    }
     buf_addc(&b, 'k');
     add_part(&b, r->idempotency_key);
     add_part(&b, url);
@@ -92,6 +109,7 @@ ident_key(struct writes *w, const struct write_request *r, struct slice url, uin
     if (!digest(&b, out))
         return -1;
     memcpy(key, out, 16);
+    key[0] = (uint8_t)((key[0] & ~(JOURNAL_PARTS - 1u)) | part);
     add_part(&b, r->method_name);
     add_part(&b, r->type);
     if (b.failed) {

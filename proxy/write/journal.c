@@ -7,7 +7,7 @@
  * Threads  journal_open and journal_close: one. Names and figures: any, under mtx.
  * Not here what is done with an operation (journal_write.c).
  */
-#include "write/journal_priv.h"
+#include "write/share.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define READER_CACHE_KB 4096
+#define START_US        2000000         /* a start waits so long for Redis */
 #define WRITER_CACHE_KB 16384           /* an index page that is not in it costs a read(2) */
 
 /* ---- the lock file -------------------------------------------------------------------------- */
@@ -326,6 +327,58 @@ fail:
     return NULL;
 }
 
+struct journal *
+journal_open_share(const struct share_options *o, const struct journal_limits *limits,
+    const struct journal_found *found, struct err *e)
+{
+    struct journal *j = new_journal("in Redis", limits);
+
+    if (j == NULL) {
+        err_set(e, ENOMEM, "journal: memory is out");
+        return NULL;
+    }
+    j->share = share_open(o, j, found, e);
+    if (j->share == NULL)
+        journal_close(&j);
+    return j;
+}
+
+/* The strongest that is promised to anyone: fsync where a route promises it. */
+static enum conf_write_durable
+promised(const struct conf *c)
+{
+    enum conf_write_durable most = WRITE_MEMORY;
+
+    for (size_t i = 0; i < c->nroutes; i++)
+        if (c->routes[i].policy == POLICY_WRITE_BACK && c->routes[i].write_durability < most)
+            most = c->routes[i].write_durability;
+    return most;
+}
+
+struct journal *
+journal_open_shared(const struct conf *c, const struct journal_limits *limits,
+    const struct journal_found *found, struct err *e)
+{
+    struct pool *p = pool_new();
+    struct redis_conf redis;
+    struct share_options o = { .redis = &redis, .prefix = c->journal_redis.prefix,
+        .timeout_ms = c->journal_redis_timeout_ms, .lease_ms = c->journal_redis_lease_ms,
+        .replicas = (unsigned)c->journal_redis_replicas, .durable = promised(c) };
+    struct journal *j = NULL;
+
+    if (p == NULL)
+        err_set(e, ENOMEM, "journal: memory is out");
+    else if (strlen(o.prefix) > SHARE_PREFIX || strpbrk(o.prefix, "{}") != NULL)
+        err_set(e, EINVAL, "journal.redis.prefix: it is longer than %d bytes, or has a brace",
+            SHARE_PREFIX);
+    else if (redis_conf_of(&c->journal_redis, p, &redis, e) == 1)
+        j = journal_open_share(&o, limits, found, e);
+    if (j != NULL)
+        share_await(j->share, START_US);
+    pool_free(&p);
+    return j;
+}
+
 void
 journal_close(struct journal **jp)
 {
@@ -333,6 +386,8 @@ journal_close(struct journal **jp)
 
     *jp = NULL;
     CHECK(j, JOURNAL_MAGIC);
+    if (j->share != NULL)
+        share_close(&j->share);
     if (j->threads) {
         pthread_mutex_lock(&j->mtx);
         j->closing = true;
@@ -361,7 +416,39 @@ journal_close(struct journal **jp)
 const uint8_t *
 journal_secret(const struct journal *j)
 {
-    return j->secret;
+    return j->share != NULL ? atomic_load(&j->share->secret) : j->secret;
+}
+
+bool
+journal_shared(const struct journal *j)
+{
+    return j->share != NULL;
+}
+
+bool
+journal_owns(struct journal *j, unsigned part)
+{
+    return j->share == NULL || share_owns(j->share, part);
+}
+
+uint64_t
+journal_fence(struct journal *j, unsigned part)
+{
+    return j->share != NULL ? share_fence(j->share, part) : 0;
+}
+
+void
+journal_leave(struct journal *j)
+{
+    if (j->share != NULL)
+        share_leave(j->share);
+}
+
+void
+journal_left(struct journal *j, unsigned part)
+{
+    if (j->share != NULL)
+        share_left(j->share, part);
 }
 
 void
@@ -427,6 +514,28 @@ journal_paused(struct journal *j, struct slice name)
     paused = find_name(&j->paused, name) < j->paused.n;
     pthread_mutex_unlock(&j->mtx);
     return paused;
+}
+
+bool
+journal_paused_are(struct journal *j, const struct slice *names, size_t n)
+{
+    struct names all = { 0 };
+    bool same;
+
+    pthread_mutex_lock(&j->mtx);
+    same = j->paused.n == n;
+    for (size_t i = 0; same && i < n; i++)
+        same = find_name(&j->paused, names[i]) < j->paused.n;
+    for (size_t i = 0; !same && i < n; i++)
+        if (!names_put(&all, all.n, names[i]))
+            log_error("journal %s: memory is out: %.*s is not paused here", j->path,
+                SLICE_ARG(names[i]));
+    if (!same) {
+        names_clear(&j->paused);
+        j->paused = all;
+    }
+    pthread_mutex_unlock(&j->mtx);
+    return !same;
 }
 
 /* The journal thread, after the commit that says so. */

@@ -267,7 +267,8 @@ journal_apply(struct journal *j, struct journal_op *op)
     case JOURNAL_UPDATE:        return update(j, op);
     case JOURNAL_PAUSE:         return pause_name(j, op);
     case JOURNAL_CONDEMN:       return row_condemn(j, op);
-    case JOURNAL_CALL:          break;
+    case JOURNAL_CALL:
+    case JOURNAL_PEEK:          break;
     }
     return SQLITE_OK;
 }

@@ -14,6 +14,9 @@
  * journal_prune.c   what is let go: settled rows, keys out of time
  * journal_row.c     rows as columns, and their checksums
  * journal_read.c    the readers
+ *
+ * A journal that instances share has its own files (share.h), and of this one's struct what stands
+ * above the journal thread's.
  */
 #ifndef WEIR_WRITE_JOURNAL_PRIV_H
 #define WEIR_WRITE_JOURNAL_PRIV_H
@@ -121,6 +124,8 @@ struct journal_counts {
     size_t   routes_stored;             /* of names */
 };
 
+struct share;
+
 struct journal {
     uint32_t magic;
 #define JOURNAL_MAGIC 0x6a6f7572u
@@ -141,6 +146,7 @@ struct journal {
     struct journal_figures figures;
     struct names routes;
     struct names paused;                /* unordered */
+    struct share *share;                /* owned; NULL: a file */
 
     /* the journal thread's, or journal_open's */
     sqlite3      *db;
@@ -185,6 +191,8 @@ struct journal {
 bool names_put(struct names *names, size_t at, struct slice name);
 void names_clear(struct names *names);
 void journal_set_paused(struct journal *j, struct slice name, bool on);
+/* These and no others. False: they were. */
+bool journal_paused_are(struct journal *j, const struct slice *names, size_t n);
 
 /* ---- journal_file.c -------------------------------------------------------------------------- */
 

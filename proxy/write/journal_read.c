@@ -10,7 +10,7 @@
  *          that cannot be read stay as they are: the next opening may find them.
  * Threads  the write loop.
  */
-#include "write/journal_priv.h"
+#include "write/share.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -149,6 +149,8 @@ journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct write_
     int rc;
 
     CHECK(j, JOURNAL_MAGIC);
+    if (j->share != NULL)
+        return share_read(j->share, seq, r, c, e);
     rc = read_row(j, seq, &row, &damage);
     if (rc == SQLITE_ROW && c != NULL && damage == NULL) {
         rc = read_content(j, seq, c, &damage);
@@ -198,12 +200,16 @@ next_in(struct journal *j, int statement, uint64_t hash, uint64_t seq, struct wr
 }
 
 int
-journal_next(struct journal *j, uint64_t hash, uint64_t seq, bool by_target, struct write_row *r)
+journal_next(struct journal *j, unsigned part, uint64_t hash, uint64_t seq, bool by_target,
+    struct write_row *r)
 {
     struct write_row other;
-    int first = next_in(j, S_NEXT_C1, hash, seq, r), second;
+    int first, second;
 
     CHECK(j, JOURNAL_MAGIC);
+    if (j->share != NULL)
+        return share_next(j->share, part, hash, seq, by_target, r);
+    first = next_in(j, S_NEXT_C1, hash, seq, r);
     if (!by_target || first == -1)
         return first;
     second = next_in(j, S_NEXT_C2, hash, seq, &other);
@@ -240,6 +246,8 @@ journal_each(struct journal *j, uint64_t *seq, unsigned state_mask, unsigned max
     int rc = SQLITE_ROW;
 
     CHECK(j, JOURNAL_MAGIC);
+    if (j->share != NULL)
+        return share_each(j->share, seq, state_mask, max, each, arg);
     state_mask &= (1u << WRITE_STATES) - 1;
     st = j->read[statement_for(state_mask)];
     sqlite3_bind_int64(st, 1, (int64_t)*seq);

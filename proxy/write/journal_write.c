@@ -16,7 +16,7 @@
  *          journal_open's.
  */
 #include "stats/stats.h"
-#include "write/journal_priv.h"
+#include "write/share.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,7 +53,10 @@ journal_do(struct journal *j, struct journal_op *op)
     op->why = "";
     op->first_seq = 0;
     op->reply = NULL;
-    journal_push(j, op);
+    if (j->share != NULL)
+        share_do(j->share, op);
+    else
+        journal_push(j, op);
 }
 
 /* With mtx: until so many are queued, or that time has come, or the journal closes. */

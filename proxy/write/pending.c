@@ -14,6 +14,8 @@
 #include <stdlib.h>
 
 #define WALK_MAX 1024                   /* writes that are looked at; of more nothing is known */
+#define WALK_SHARED 64                  /* ... where each is a question to Redis */
+#define LOOK_AGAIN_US 50000
 
 static bool
 same_url(struct slice url, struct slice wanted)     /* wanted: without the scheme */
@@ -59,32 +61,48 @@ show(struct write_ask *a, enum write_seen seen, uint64_t seq)
         a->view.seen = WRITE_SEEN_UNKNOWN;
 }
 
+/* What the walk has come to. */
+struct sight { enum write_seen seen; uint64_t last; unsigned part; int64_t accepted_ms; };
+
+/* All of one partition; as journal_next. Of two partitions, between which a new configuration has
+ * moved the path, the write that was accepted last counts. */
+static int
+walk(struct write_ask *a, unsigned part, struct sight *s)
+{
+    struct write_content c;
+    struct write_row row;
+    unsigned most = journal_shared(a->w->j) ? WALK_SHARED : WALK_MAX;
+    uint64_t seq = 0;
+    int rc = 0;
+
+    for (unsigned n = 0; n < most &&
+        (rc = journal_next(a->w->j, part, a->path_hash, seq, true, &row)) == 1; n++) {
+        seq = row.seq;
+        if ((a->all || row.who == a->who) && journal_read(a->w->j, seq, &row, &c, NULL) == 1 &&
+            write_is_pending(row.state) && same_url(c.url, a->url) &&
+            (s->last == 0 || s->part == part || row.accepted_ms >= s->accepted_ms))
+            *s = (struct sight){ seen_after(&row, &c), seq, part, row.accepted_ms };
+    }
+    return rc;
+}
+
 static void
 see(struct write_ask *a)
 {
-    enum write_seen seen = WRITE_SEEN_NONE;
-    struct write_content c;
-    struct write_row row;
-    uint64_t seq = 0, last = 0;
-    unsigned n = 0;
+    uint64_t parts = journal_shared(a->w->j) ? fleet_parts(a->w, a->path_hash) : 1;
+    struct sight s = { .seen = WRITE_SEEN_NONE };
     int rc = 0;
 
     a->view = (struct write_view){ .seen = WRITE_SEEN_NONE };
-    if (!a->all && *writes_by(a->w, a->path_hash, a->who) == 0)
+    if (!journal_shared(a->w->j) && !a->all && *writes_by(a->w, a->path_hash, a->who) == 0)
         return;
-    while (n++ < WALK_MAX &&
-        (rc = journal_next(a->w->j, a->path_hash, seq, true, &row)) == 1) {
-        seq = row.seq;
-        if ((a->all || row.who == a->who) && journal_read(a->w->j, seq, &row, &c, NULL) == 1 &&
-            write_is_pending(row.state) && same_url(c.url, a->url)) {
-            seen = seen_after(&row, &c);
-            last = seq;
-        }
-    }
+    for (unsigned part = 0; part < JOURNAL_PARTS && rc == 0; part++)
+        if (parts >> part & 1)
+            rc = walk(a, part, &s);
     if (rc != 0)
         a->view.seen = WRITE_SEEN_UNKNOWN;      /* there are more, or that cannot be told */
     else
-        show(a, seen, last);
+        show(a, s.seen, s.last);
 }
 
 static void
@@ -99,6 +117,43 @@ run_look_pending(struct write_ask *a)
     }
     ask_answer(a, WRITE_OK, "");
 }
+
+/* ---- in a fleet ------------------------------------------------------------------------------ */
+
+static void
+on_peeked(struct wop *o)
+{
+    struct write_ask *a = o->arg;
+
+    if (o->op.result == JOURNAL_DONE) {
+        run_look_pending(a);
+    } else {                            /* where Redis cannot be asked nobody waits for it */
+        a->view = (struct write_view){ .seen = o->op.result == JOURNAL_GONE ? WRITE_SEEN_NONE :
+            WRITE_SEEN_UNKNOWN };
+        ask_answer(a, WRITE_OK, "");
+    }
+    wop_free(o);
+}
+
+/* Most reads find nothing: that is asked first, without holding up the write loop. Any thread. */
+static void
+peek(struct write_ask *a)
+{
+    struct wop *o = journal_secret(a->w->j) != NULL ? wop_new(a->w, JOURNAL_PEEK, 0) : NULL;
+
+    if (o == NULL) {
+        a->view = (struct write_view){ .seen = WRITE_SEEN_UNKNOWN };
+        ask_answer(a, WRITE_OK, "");
+        return;
+    }
+    o->op.row.c1 = a->path_hash;
+    o->op.parts = fleet_parts(a->w, a->path_hash);
+    o->then = on_peeked;
+    o->arg = a;
+    wop_do(o);
+}
+
+/* ---- who waits ------------------------------------------------------------------------------- */
 
 void
 looks_again(struct writes *w, const struct write_row *r)
@@ -120,12 +175,30 @@ looks_again(struct writes *w, const struct write_row *r)
     }
 }
 
+/* In a fleet others may have delivered it. */
+static void
+look_again(struct writes *w, int64_t now)
+{
+    struct write_ask *mine = w->looking, *a;
+
+    if (now < w->look_again_us)
+        return;
+    w->look_again_us = now + LOOK_AGAIN_US;
+    w->looking = NULL;
+    while ((a = mine) != NULL) {
+        mine = a->looking;
+        peek(a);
+    }
+}
+
 void
 looks_expire(struct writes *w)
 {
     struct write_ask **at = &w->looking, *a;
     int64_t now = w->looking != NULL ? now_us() : 0;
 
+    if (w->looking != NULL && journal_shared(w->j))
+        look_again(w, now);
     while ((a = *at) != NULL) {
         if (a->until_us <= now) {
             *at = a->looking;
@@ -144,6 +217,8 @@ looks_wait_us(const struct writes *w)
     for (const struct write_ask *a = w->looking; a != NULL; a = a->looking)
         if (wait == -1 || a->until_us - now < wait)
             wait = a->until_us > now ? a->until_us - now : 0;
+    if (wait > LOOK_AGAIN_US && journal_shared(w->j))
+        wait = LOOK_AGAIN_US;
     return wait;
 }
 
@@ -178,6 +253,9 @@ write_look_pending(struct writes *w, struct loop *l, struct slice host, struct s
     a->all = all;
     a->until_us = wait_ms > 0 ? now_us() + wait_ms * 1000 : 0;
     a->run = run_look_pending;
-    ask_post(a);
+    if (journal_shared(w->j))
+        peek(a);
+    else
+        ask_post(a);
     return a;
 }

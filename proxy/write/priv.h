@@ -38,6 +38,7 @@ struct writes {
     struct loop    *loop;               /* borrowed: the write loop */
     struct store   *store;              /* borrowed */
     struct fills   *fills;              /* borrowed */
+    struct bus     *bus;                /* borrowed; NULL: purges are for this instance alone */
     struct journal *j;                  /* owned */
     pthread_t       thread;
     bool            running;            /* the thread */
@@ -61,6 +62,11 @@ struct writes {
     struct write_watch *watches;
     struct held    *held;               /* writes that an operator's verb is about */
     bool            paused;             /* all deliveries */
+    _Atomic uint64_t owned;             /* fleet.c: partitions of ours, a bit each */
+    uint64_t        leaving;            /* ... that are to be given back */
+    _Atomic uint64_t unheard;           /* ... of which there was no memory to tell */
+    int64_t         look_again_us;      /* ... when who waits for a delivery looks again */
+    _Atomic uint64_t spans;             /* ... any thread: see fleet_parts */
 
     pthread_mutex_t mtx;
     struct write_ask *asks;             /* under mtx: all, to be freed at the end */
@@ -73,8 +79,9 @@ struct writes {
 /* Room for n bytes behind it. NULL: memory out. */
 struct wop *wop_new(struct writes *w, enum journal_kind kind, size_t n);
 void wop_free(struct wop *o);           /* NULL is fine */
-/* then(o) comes on the write loop, always. */
+/* then(o) comes on the write loop, always: when the journal has done it; at once. Any thread. */
 void wop_do(struct wop *o);
+void wop_post(struct wop *o);
 /* The journal could not take it: once more, in a second. */
 void wop_again(struct wop *o);
 /* Copies s to *at, which moves behind it; .p NULL stays so. */
@@ -94,9 +101,11 @@ int64_t writes_enter(struct writes *w, const struct write_row *r);
 bool writes_origin(const struct writes *w, struct slice name, unsigned *number);
 /* The schedule learns of this route; -1: memory out. */
 int writes_route(struct writes *w, uint32_t number);
+void writes_apply(struct writes *w);            /* all routes, as site and journal have them now */
 
 /* As schedule_source has it. */
-int writes_next_of_target(void *writes, uint64_t target, uint64_t seq, struct write_row *r);
+int writes_next_of_target(void *writes, unsigned part, uint64_t target, uint64_t seq,
+    struct write_row *r);
 
 int64_t age_ms(const struct journal_figures *f);        /* of the oldest pending write */
 
@@ -105,6 +114,23 @@ row_target(const struct write_row *r)
 {
     return r->c2 != 0 ? r->c2 : r->c1;
 }
+
+/* ---- fleet.c --------------------------------------------------------------------------------- */
+
+/* Where a write to this path goes; any thread. */
+unsigned fleet_part(const struct route *r, uint64_t path_hash);
+/* Where writes to this path may be; any thread. */
+uint64_t fleet_parts(const struct writes *w, uint64_t path_hash);
+void fleet_site(struct writes *w);              /* the site is new */
+/* The route's limits as this instance's share of them. */
+void fleet_share(const struct writes *w, const struct route *r, struct schedule_limits *l);
+void fleet_tick(struct writes *w);
+/* Gives back what it was asked for, and no delivery is about any more. */
+void fleet_leave(struct writes *w);
+/* What journal_found hears of a shared journal; on the journal's thread. */
+void fleet_owns(void *writes, unsigned part, bool on);
+void fleet_came(void *writes, const struct journal_news *news, size_t n);
+void fleet_changed(void *writes);
 
 /* ---- ask.c ----------------------------------------------------------------------------------- */
 
@@ -128,6 +154,7 @@ struct write_ask {
     struct slice     id, url, origin, route;
     struct write_filter filter;
     uint64_t         seq, path_hash, chain, who;
+    unsigned         part;
     bool             all, on, orders_target, brief;
     enum write_verb  verb;
     int64_t          until_us;          /* looking; 0: not */
@@ -148,9 +175,10 @@ struct slice ask_copy(struct write_ask *a, struct slice s, bool *ok);
 
 /* ---- ident.c --------------------------------------------------------------------------------- */
 
-/* Of a request with an idempotency key to url. -1: memory is out. */
-int  ident_key(struct writes *w, const struct write_request *r, struct slice url, uint8_t key[16],
-    uint8_t fingerprint[16]);
+/* Of a request with an idempotency key to url; the low bits of key[0] are its partition. -1: memory
+ * is out. */
+int  ident_key(struct writes *w, const struct write_request *r, struct slice url, unsigned part,
+    uint8_t key[16], uint8_t fingerprint[16]);
 /* A claim's id is its key's hash. */
 void ident_hex(const uint8_t key[16], char id[WRITE_ID_N + 1]);
 bool ident_unhex(const char *id, uint8_t key[16]);

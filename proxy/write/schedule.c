@@ -42,6 +42,7 @@ struct sroute {
     struct chain_list lanes[WRITE_LANES];
     int      share[WRITE_LANES];
     uint64_t pending;
+    uint32_t parts[JOURNAL_PARTS];  /* ... of each partition */
 };
 
 struct sorigin {
@@ -60,6 +61,7 @@ struct schedule {
     struct sorigin   *origins; size_t norigins;
     uint32_t         *active;  size_t nactive, cap, turn;   /* routes with ready chains */
     uint64_t          pending, targets; /* ... of which have a target besides */
+    uint64_t          targets_of[JOURNAL_PARTS];
     bool              hurried;
 };
 
@@ -275,7 +277,7 @@ look(struct schedule *s, uint32_t i, struct write_row *row, int64_t now_ms)
     struct chain *e = chain_at(&s->chains, i);
     uint64_t from = e->flags & CHAIN_FROM_START || e->head == 0 ? 0 : e->head - 1;
 
-    int rc = s->source.next(s->source.arg, e->hash, from, row);
+    int rc = s->source.next(s->source.arg, journal_part(e->head), e->hash, from, row);
 
     if (rc == 0)
         chains_remove(&s->chains, i);
@@ -305,7 +307,7 @@ is_blocked(struct schedule *s, const struct write_row *row)
 
     if (!row->orders_target || s->targets == 0)
         return 0;
-    rc = s->source.next_of_target(s->source.arg, target_of(row), 0, &first);
+    rc = s->source.next_of_target(s->source.arg, journal_part(row->seq), target_of(row), 0, &first);
     return rc == 1 ? first.seq < row->seq : rc;
 }
 
@@ -320,10 +322,10 @@ schedule_lost(struct schedule *s)
 /* A write to this target is settled: the next one may have waited for it. Where that cannot be told
  * all that wait so look for themselves. */
 static void
-unblock(struct schedule *s, uint64_t target)
+unblock(struct schedule *s, unsigned part, uint64_t target)
 {
     struct write_row first;
-    int rc = s->source.next_of_target(s->source.arg, target, 0, &first);
+    int rc = s->source.next_of_target(s->source.arg, part, target, 0, &first);
     uint32_t only = rc == 1 ? chains_find(&s->chains, first.c1) : CHAIN_NONE;
 
     if (only != CHAIN_NONE && chain_at(&s->chains, only)->state == CHAIN_BLOCKED)
@@ -333,6 +335,32 @@ unblock(struct schedule *s, uint64_t target)
 }
 
 /* ---- writes come and go ---------------------------------------------------------------------- */
+
+static void
+count_in(struct schedule *s, const struct write_row *r)
+{
+    s->pending++;
+    s->targets += r->c2 != 0;
+    s->targets_of[journal_part(r->seq)] += r->c2 != 0;
+    s->routes[r->route].pending++;
+    s->routes[r->route].parts[journal_part(r->seq)]++;
+}
+
+/* What was forgotten meanwhile is not counted any more. */
+static void
+count_out(struct schedule *s, const struct write_row *r)
+{
+    unsigned part = journal_part(r->seq);
+    bool target = r->c2 != 0 && s->targets_of[part] > 0;
+
+    s->targets -= target;
+    s->targets_of[part] -= target;
+    if (r->route >= s->nroutes || s->routes[r->route].parts[part] == 0)
+        return;
+    s->pending--;
+    s->routes[r->route].pending--;
+    s->routes[r->route].parts[part]--;
+}
 
 int64_t
 schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
@@ -345,9 +373,7 @@ schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
         (is_new && (i = chains_add(&s->chains, r->c1)) == CHAIN_NONE))
         return -1;
     e = chain_at(&s->chains, i);
-    s->pending++;
-    s->targets += r->c2 != 0;
-    s->routes[r->route].pending++;
+    count_in(s, r);
     if (is_new) {
         e->head = r->seq;
         ready(s, i, r, now_ms);
@@ -363,6 +389,25 @@ schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
     return (int64_t)e->count - 1;
 }
 
+/* Counting it in its chain once too often costs a look, once too seldom would leave it behind. */
+int
+schedule_found(struct schedule *s, const struct write_row *r, int64_t now_ms)
+{
+    uint32_t i = chains_find(&s->chains, r->c1);
+    struct chain *e = i != CHAIN_NONE ? chain_at(&s->chains, i) : NULL;
+
+    if (e == NULL)
+        return schedule_add(s, r, now_ms) == -1 ? -1 : 0;
+    if (e->count < CHAIN_MANY)
+        e->count++;
+    if (r->seq < e->head)
+        e->flags |= CHAIN_FROM_START;
+    if (e->state == CHAIN_BLOCKED)
+        loosen(s, i);
+    schedule_hurry(s, r);
+    return 0;
+}
+
 void
 schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms)
 {
@@ -371,10 +416,7 @@ schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms)
     bool targets = s->targets > 0;
     struct write_row next;
 
-    s->pending--;
-    s->targets -= r->c2 != 0;
-    if (r->route < s->nroutes)
-        s->routes[r->route].pending--;
+    count_out(s, r);
     if (e != NULL && e->count > 0 && e->count < CHAIN_MANY)
         e->count--;
     if (e != NULL && e->head == r->seq) {
@@ -390,7 +432,34 @@ schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms)
         }
     }
     if (r->orders_target && targets)
-        unblock(s, target_of(r));
+        unblock(s, journal_part(r->seq), target_of(r));
+}
+
+/* Chains that stand in a list go when they are looked at: the source has no next row for them. */
+void
+schedule_forget(struct schedule *s, unsigned part)
+{
+    for (size_t k = 0; k < s->nroutes; k++) {
+        s->pending -= s->routes[k].parts[part];
+        s->routes[k].pending -= s->routes[k].parts[part];
+        s->routes[k].parts[part] = 0;
+    }
+    s->targets -= s->targets_of[part];
+    s->targets_of[part] = 0;
+    for (uint32_t i = 1; i < s->chains.used; i++) {
+        struct chain *e = chain_at(&s->chains, i);
+
+        if (journal_part(e->head) != part || chains_find(&s->chains, e->hash) != i)
+            continue;
+        e->count = 0;
+        e->flags |= CHAIN_FROM_START;   /* what it is when it is ours again is not known */
+        if (e->state == CHAIN_WAITING) {
+            e->flags |= CHAIN_HURRIED;
+            s->hurried = true;
+        } else if (e->state == CHAIN_BLOCKED) {
+            loosen(s, i);
+        }
+    }
 }
 
 void

@@ -12,10 +12,11 @@ struct schedule;
 
 /* Where rows are: 1 and *r, 0, or -1: it cannot be told now. */
 struct schedule_source {
-    /* the first pending one of chain c1 after seq */
-    int (*next)(void *arg, uint64_t c1, uint64_t seq, struct write_row *r);
+    /* the first pending one of chain c1, which is in this partition, after seq */
+    int (*next)(void *arg, unsigned part, uint64_t c1, uint64_t seq, struct write_row *r);
     /* the first pending PUT, PATCH or DELETE of this target after seq, by c1 or c2 */
-    int (*next_of_target)(void *arg, uint64_t target, uint64_t seq, struct write_row *r);
+    int (*next_of_target)(void *arg, unsigned part, uint64_t target, uint64_t seq,
+        struct write_row *r);
     void *arg;
 };
 
@@ -57,11 +58,16 @@ void schedule_ended(struct schedule *s, const struct schedule_turn *turn);
 
 /* It is pending no more: taken or not. After that was committed. */
 void schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms);
+/* Nothing of this partition is known any more; what is taken of it goes on. */
+void schedule_forget(struct schedule *s, unsigned part);
 /* One that was pending is no more, and nobody knows whose it was: what waited for it may go. */
 void schedule_lost(struct schedule *s);
 /* What was taken goes back, to be sent in so long; nothing on what was not. */
 void schedule_again(struct schedule *s, const struct write_row *r, int64_t delay_ms,
     int64_t now_ms);
+/* It is pending, and may be known or not: what was told of it may have been lost. It is due as its
+ * row says. -1: memory out. */
+int schedule_found(struct schedule *s, const struct write_row *r, int64_t now_ms);
 /* It is due now, as its row says, if it waits. */
 void schedule_hurry(struct schedule *s, const struct write_row *r);
 

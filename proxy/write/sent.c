@@ -1,7 +1,7 @@
 /*
  * What is sent to deliver a write: the request that its client sent, with the fields that the
  * origin got from the start, and what delivery adds: the time of acceptance and a key to know it
- * again by.
+ * again by; in a fleet, the fencing token of who delivers.
  *
  * Threads  the write loop.
  */
@@ -91,6 +91,25 @@ put_extra(struct delivery *d, struct buf *b)
     http_put(b, SLICE("X-Weir-Accepted"), (struct slice){ date, sizeof date });
 }
 
+/* Who delivers, in a fleet: an origin that refuses a token lower than one it has seen of the same
+ * partition cannot be written to by an instance that was held up and has lost its lease. */
+static void
+put_fences(const struct delivery *d, struct buf *b)
+{
+    uint64_t said = 0;
+
+    for (size_t i = 0; i < d->nitems; i++) {
+        unsigned part = journal_part(d->items[i].row.seq);
+
+        if (said >> part & 1)
+            continue;
+        buf_printf(b, "%s%llu;partition=%u", said == 0 ? "X-Weir-Fence: " : ", ",
+            (unsigned long long)d->items[i].fence, part);
+        said |= UINT64_C(1) << part;
+    }
+    buf_addz(b, "\r\n");
+}
+
 /* Is this line not the client's to say here? */
 static bool
 is_ours(const struct delivery *d, struct slice line)
@@ -99,7 +118,8 @@ is_ours(const struct delivery *d, struct slice line)
         "Repr-Digest", "Idempotency-Key" };
 
     if (fields_find(line, SLICE("X-Weir-Accepted")) != NULL ||
-        fields_find(line, SLICE("X-Weir-Idempotency-Keys")) != NULL)
+        fields_find(line, SLICE("X-Weir-Idempotency-Keys")) != NULL ||
+        fields_find(line, SLICE("X-Weir-Fence")) != NULL)
         return true;
     for (size_t i = 0; d->batch && i < NELEM(batch); i++)
         if (fields_find(line, slice_of(batch[i])) != NULL)
@@ -127,6 +147,8 @@ delivery_fields(void *arg, struct buf *b)
         rest.n -= line.n;
     }
     buf_adds(b, d->extra);
+    if (journal_shared(d->w->j))
+        put_fences(d, b);
 }
 
 /* The head as a client would have sent it: what templates, Vary and rules look at. */

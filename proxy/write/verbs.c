@@ -14,6 +14,7 @@
 #define LIST_DEFAULT 100
 #define LIST_MAX     1000
 #define POSITION_MAX 1000
+#define POSITION_SHARED 50              /* each step is a question to Redis */
 
 struct held { struct held *next; uint64_t seq; bool pending; };     /* when the verb read it */
 
@@ -67,14 +68,15 @@ static int64_t
 position_of(struct writes *w, const struct write_row *r)
 {
     struct write_row before = { 0 };
-    int64_t n = 0;
+    int64_t most = journal_shared(w->j) ? POSITION_SHARED : POSITION_MAX, n = 0;
 
     if (!write_is_pending(r->state))
         return -1;
-    while (n <= POSITION_MAX && journal_next(w->j, r->c1, before.seq, false, &before) == 1 &&
+    while (n <= most &&
+        journal_next(w->j, journal_part(r->seq), r->c1, before.seq, false, &before) == 1 &&
         before.seq < r->seq)
         n++;
-    return n <= POSITION_MAX ? n : -1;
+    return n <= most ? n : -1;
 }
 
 /* As journal_read; of content that was damaged its cause alone, so that a person sees the write. */
@@ -352,10 +354,12 @@ on_changed(struct wop *o)
     if (o->op.result == JOURNAL_DONE) {
         a->answer.n++;
         a->answer.state = o->op.row.state;
-        writes_moved(w, &c->was, &o->op.row);
-        if (o->op.row.state == WRITE_WAITING)
-            schedule_hurry(w->schedule, &o->op.row);
-        writes_pump(w);
+        if (!journal_shared(w->j)) {    /* there its owner hears of it, be that us */
+            writes_moved(w, &c->was, &o->op.row);
+            if (o->op.row.state == WRITE_WAITING)
+                schedule_hurry(w->schedule, &o->op.row);
+            writes_pump(w);
+        }
     }
     one_left(a);
     wop_free(o);
@@ -367,7 +371,8 @@ change(const struct write_ask *a, struct write_row *r)
 {
     int64_t now = wall_ms();
 
-    if (delivery_has(a->w, r->seq) || verb_holds(a->w, r->seq))
+    if (delivery_has(a->w, r->seq) || verb_holds(a->w, r->seq) ||
+        (journal_shared(a->w->j) && r->state == WRITE_SENDING))
         return "it is at the origin now";
     if (!write_is_pending(r->state) && !write_is_dead(r->state))
         return "it is settled";
@@ -401,6 +406,9 @@ do_verb(struct write_ask *a, const struct write_row *row)
     a->w->held = h;
     *(struct change *)(void *)o->bytes = (struct change){ a, *row };
     o->op.row = to;
+    o->op.by_verb = true;
+    o->op.was = row->state;
+    o->op.was_attempts = row->attempts;
     o->op.durable = WRITE_FSYNC;
     o->op.settle = to.state == WRITE_DROPPED;
     o->then = on_changed;

@@ -26,12 +26,14 @@ struct writes;
 
 /* Opens the journal that the configuration names (taking its lock, making it where there is none,
  * reading what is pending) and starts its threads; `l` becomes the write loop, whose thread this
- * starts; it must be one of those that upstream knows. NULL with *e: the lock is held by another
+ * starts; it must be one of those that upstream knows. b: where purges go to other instances; NULL:
+ * nowhere. NULL with *e: the lock is held by another
  * process, the file is no journal of ours or a later version's, or it cannot be read or written.
  * A damaged file is set aside under another name, and a new one made: an error line says so, and
  * what could be read of it is taken over. Nothing is delivered before the first writes_site. */
+struct bus;
 struct writes *writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills *f,
-    struct err *e);
+    struct bus *b, struct err *e);
 /* Would it take this path? Looks, and changes nothing. 0: yes, as far as can be seen; 1: not now,
  * and by this user; -1: never. *e: what is wrong; what to do. Any thread, before writes_open. */
 int writes_check(const char *path, struct err *e);

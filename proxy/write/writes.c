@@ -63,13 +63,17 @@ run_wop(struct loop_msg *m)
     o->then(o);
 }
 
+void
+wop_post(struct wop *o)
+{
+    o->msg.run = run_wop;
+    loop_post(o->w->loop, &o->msg);
+}
+
 static void
 on_done(struct journal_op *op)          /* on the journal's thread */
 {
-    struct wop *o = CONTAINER(op, struct wop, op);
-
-    o->msg.run = run_wop;
-    loop_post(o->w->loop, &o->msg);
+    wop_post(CONTAINER(op, struct wop, op));
 }
 
 void
@@ -127,7 +131,18 @@ writes_count(struct writes *w, const struct write_row *r, bool pending)
 bool
 write_maybe_pending(const struct writes *w, uint64_t path_hash)
 {
-    return atomic_load(&w->filter[path_hash % FILTER_N]) > 0;
+    return journal_shared(w->j) || atomic_load(&w->filter[path_hash % FILTER_N]) > 0;
+}
+
+/* A shared journal tells of its rows after the start. */
+static void
+tell_of_unknown(struct writes *w, uint32_t number)
+{
+    struct slice name = journal_route_name(w->j, number);
+
+    if (w->site.table != NULL && route_table_find(w->site.table, name) == NULL)
+        log_warn("writes: those pending of route %.*s wait: the configuration has no such route "
+            "now; bring it back, or drop them (weir writes drop --route)", SLICE_ARG(name));
 }
 
 int64_t
@@ -135,28 +150,32 @@ writes_enter(struct writes *w, const struct write_row *r)
 {
     int64_t position;
 
-    if (!schedule_knows(w->schedule, r->route) && writes_route(w, r->route) == -1)
-        return -1;
+    if (!schedule_knows(w->schedule, r->route)) {
+        if (writes_route(w, r->route) == -1)
+            return -1;
+        tell_of_unknown(w, r->route);
+    }
     position = schedule_add(w->schedule, r, now_us() / 1000);
     writes_pump(w);
     return position;
 }
 
 static int
-source_next(void *arg, uint64_t c1, uint64_t seq, struct write_row *r)
+source_next(void *arg, unsigned part, uint64_t c1, uint64_t seq, struct write_row *r)
 {
     struct writes *w = arg;
 
-    return journal_next(w->j, c1, seq, false, r);
+    return journal_owns(w->j, part) ? journal_next(w->j, part, c1, seq, false, r) : 0;
 }
 
 int
-writes_next_of_target(void *arg, uint64_t target, uint64_t seq, struct write_row *r)
+writes_next_of_target(void *arg, unsigned part, uint64_t target, uint64_t seq,
+    struct write_row *r)
 {
     struct writes *w = arg;
     int rc;
 
-    while ((rc = journal_next(w->j, target, seq, true, r)) == 1 && !r->orders_target)
+    while ((rc = journal_next(w->j, part, target, seq, true, r)) == 1 && !r->orders_target)
         seq = r->seq;
     return rc;
 }
@@ -231,6 +250,7 @@ writes_route(struct writes *w, uint32_t number)
         if (origin_number(w, r->conf->to->id, &l.origin) == -1)
             return -1;
         limits_of(r->conf, &l);
+        fleet_share(w, r, &l);
     }
     if (schedule_route(w->schedule, number, &l) == -1 ||
         schedule_pause_route(w->schedule, number,
@@ -265,29 +285,37 @@ tell_of_gone(struct writes *w, uint32_t number)
 }
 
 /* All routes of the journal and the table are told to the schedule. */
-static void
-apply_site(struct writes *w)
+void
+writes_apply(struct writes *w)
 {
     const struct conf *c = route_table_conf(w->site.table);
-    const struct journal_limits limits = { c->journal_size, c->journal_idempotency_size,
-        c->journal_keep_ms, c->journal_depth };
     bool ok = true;
     unsigned n;
 
-    journal_limits(w->j, &limits);
     w->paused = journal_paused(w->j, SLICE("all"));
     for (size_t i = 0; i < c->norigins; i++)
         ok = origin_number(w, c->origins[i].id, &n) == 0 &&
             schedule_pause_origin(w->schedule, n, is_paused(w, "origin", c->origins[i].id)) == 0 &&
             ok;
     for (uint32_t i = 1; i <= journal_routes(w->j); i++)
-        if (writes_route(w, i) == 0)
-            tell_of_gone(w, i);
-        else
-            ok = false;
+        ok = writes_route(w, i) == 0 && ok;
     if (!ok)
         log_error("writes: out of memory; some routes deliver as before");
     writes_pump(w);
+}
+
+static void
+apply_site(struct writes *w)
+{
+    const struct conf *c = route_table_conf(w->site.table);
+    const struct journal_limits limits = { c->journal_size, c->journal_idempotency_size,
+        c->journal_keep_ms, c->journal_depth };
+
+    journal_limits(w->j, &limits);
+    fleet_site(w);
+    writes_apply(w);
+    for (uint32_t i = 1; i <= journal_routes(w->j); i++)
+        tell_of_gone(w, i);
 }
 
 struct site_msg { struct loop_msg msg; struct writes *w; struct write_site site; };
@@ -391,6 +419,7 @@ on_tick(void *arg)
     struct writes *w = arg;
 
     watch_tick(w);
+    fleet_tick(w);
     timer_set(&w->tick, 1000000);
 }
 
@@ -415,9 +444,13 @@ put_figures(struct writes *w, struct buf *b, bool *takes)
     if (!f.takes)
         buf_json(b, slice_of(f.why));
     buf_printf(b, "\",\"pending\":%llu,\"dead\":%llu,\"bytes\":%llu,\"room\":%llu,"
-        "\"oldest_ms\":%llu,\"delivering\":%u", (unsigned long long)f.pending,
+        "\"oldest_ms\":%llu,\"delivering\":%u,\"paused\":%s", (unsigned long long)f.pending,
         (unsigned long long)f.dead, (unsigned long long)f.bytes, (unsigned long long)f.room,
-        (unsigned long long)age_ms(&f), atomic_load(&w->under_way));
+        (unsigned long long)age_ms(&f), atomic_load(&w->under_way),
+        journal_paused(w->j, SLICE("all")) ? "true" : "false");
+    if (journal_shared(w->j))
+        buf_printf(b, ",\"partitions\":%u,\"lost\":%llu",
+            (unsigned)__builtin_popcountll(atomic_load(&w->owned)), (unsigned long long)f.lost);
     if (f.aside[0] != '\0') {
         buf_addz(b, ",\"damaged\":\"");     /* its file, for a person to look at */
         buf_json(b, slice_of(f.aside));
@@ -464,6 +497,9 @@ figures_metrics(struct buf *b, void *arg)
     family(b, "oldest", "_seconds", "Age of the oldest pending write.",
         (double)age_ms(&f) / 1000);
     family(b, "journal", "_bytes", "Bytes of the journal in use.", (double)f.bytes);
+    if (journal_shared(w->j))
+        family(b, "lost", "", "Acknowledged writes that Redis lost, of this instance.",
+            (double)f.lost);
 }
 
 /* ---- begin and end --------------------------------------------------------------------------- */
@@ -508,8 +544,7 @@ on_condemned(void *arg, const struct write_row *r, bool known)     /* on the jou
     o->op.row = *r;
     o->op.on = known;
     o->then = take_condemned;
-    o->msg.run = run_wop;
-    loop_post(w->loop, &o->msg);
+    wop_post(o);
 }
 
 static void *
@@ -562,13 +597,15 @@ writes_free(struct writes *w)
 }
 
 struct writes *
-writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills *f, struct err *e)
+writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills *f, struct bus *b,
+    struct err *e)
 {
     const struct journal_limits limits = { c->journal_size, c->journal_idempotency_size,
         c->journal_keep_ms, c->journal_depth };
     struct writes *w = calloc(1, sizeof *w);
     const struct schedule_source source = { source_next, writes_next_of_target, w };
-    const struct journal_found found = { on_found, on_condemned, w };
+    const struct journal_found found = { .row = on_found, .condemned = on_condemned,
+        .owns = fleet_owns, .came = fleet_came, .changed = fleet_changed, .arg = w };
     int rc;
 
     if (w == NULL) {
@@ -579,6 +616,7 @@ writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills 
     w->loop = l;
     w->store = s;
     w->fills = f;
+    w->bus = b;
     pthread_mutex_init(&w->mtx, NULL);
     w->filter = calloc(FILTER_N, sizeof *w->filter);
     w->by = calloc(FILTER_N, sizeof *w->by);
@@ -588,7 +626,8 @@ writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills 
         writes_free(w);
         return NULL;
     }
-    w->j = journal_open(c->journal_path, &limits, &found, e);
+    w->j = c->journal_redis.url.n > 0 ? journal_open_shared(c, &limits, &found, e) :
+        journal_open(c->journal_path, &limits, &found, e);
     if (w->j == NULL) {
         writes_free(w);
         return NULL;
@@ -611,7 +650,8 @@ bool
 writes_drain(struct writes *w)
 {
     CHECK(w, WRITES_MAGIC);
-    atomic_store(&w->draining, true);
+    if (!atomic_exchange(&w->draining, true))
+        journal_leave(w->j);
     return !atomic_load(&w->pumping) && atomic_load(&w->under_way) == 0;
 }
 

@@ -48,11 +48,32 @@ def redis(tmp_path):
 
 
 @pytest.fixture
-def weir(origin, tmp_path):
+def journals(tmp_path):
+    """journals(journal): where WEIR_JOURNAL=redis, one in Redis in place of one in a file."""
+    servers = {}
+
+    def of(journal):
+        path = journal.pop("path", None)
+        if path is None:
+            return journal
+        if path not in servers:
+            directory = tmp_path / ("journal%d" % len(servers))
+            directory.mkdir()
+            servers[path] = harness.Redis(str(directory))
+        return {**journal, "redis": {"url": servers[path].url}}
+    yield of
+    for server in servers.values():
+        server.end()
+
+
+@pytest.fixture
+def weir(origin, tmp_path, journals):
     """A factory: weir(**configuration) starts Weir in front of `origin` and waits until it is ready."""
     made = []
 
     def make(yaml=None, **keys):
+        if os.environ.get("WEIR_JOURNAL") == "redis" and "journal" in keys:
+            keys["journal"] = journals(dict(keys["journal"]))
         directory = tmp_path / ("weir%d" % len(made))
         directory.mkdir()
         made.append(harness.Weir(origin.url, yaml=yaml, directory=str(directory), **keys))

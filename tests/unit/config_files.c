@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "config/config.h"
+#include "redis/redis.h"
 
 static char dir[] = "/tmp/weir-config-XXXXXX";
 
@@ -113,6 +114,44 @@ token_files_are_read_and_judged(void **state)
 }
 
 static void
+cache_and_journal_each_have_a_redis_of_their_own(void **state)
+{
+    static char text[1024];
+    struct conf *c = NULL;
+    struct redis_conf rc;
+    struct err e;
+
+    (void)state;
+    put_file("good", "cached\n", 0600);
+    put_file("redis-password", "written\n", 0600);
+    snprintf(text, sizeof text, "origins: {api: {servers: [http://127.0.0.1:8000]}}\n"
+        "cache: {redis: {url: redis://one/2, password_file: %s/good}}\n"
+        "journal: {redis: {url: [rediss://two:7000, rediss://three], sentinel: {master: m, "
+        "password_file: %s/redis-password}, username: u, password_file: %s/redis-password}}\n",
+        dir, dir, dir);
+    put_file("conf.yaml", text, 0600);
+    assert_string_equal(first_problem(path_of("conf.yaml"), &c), "");
+    assert_int_equal(redis_conf_of(&c->redis, c->pool, &rc, &e), 1);
+    assert_int_equal(rc.kind, REDIS_SINGLE);
+    assert_int_equal(rc.db, 2);
+    assert_string_equal(rc.servers[0].host, "one");
+    assert_string_equal(rc.password, "cached");
+    assert_null(rc.sentinel_password);
+    assert_int_equal(redis_conf_of(&c->journal_redis, c->pool, &rc, &e), 1);
+    assert_int_equal(rc.kind, REDIS_SENTINEL);
+    assert_true(rc.tls && rc.verify);
+    assert_int_equal(rc.nservers, 2);
+    assert_int_equal(rc.servers[0].port, 7000);
+    assert_string_equal(rc.username, "u");
+    assert_string_equal(rc.password, "written");
+    assert_string_equal(rc.sentinel_password, "written");
+    assert_string_equal(c->journal_redis.prefix, "weir:");
+    assert_int_equal(c->journal_redis_timeout_ms, 1000);
+    assert_true(conf_has_journal(c));
+    conf_unref(&c);
+}
+
+static void
 every_example_passes_check_without_a_word(void **state)
 {
     static const char *const names[] = { "minimal", "api", "microcache", "all-options" };
@@ -137,6 +176,7 @@ every_example_passes_check_without_a_word(void **state)
 }
 
 #define OPTION(path, field, kind, def, min, max, applies, meaning) path,
+#define REDIS_OPTION(word, field, kind, def, meaning) REDIS_AT word,
 static const char *const top[] = {
 #include "config/schema/top.def"
 };
@@ -150,6 +190,7 @@ static const char *const route[] = {
 #include "config/schema/route.def"
 };
 #undef OPTION
+#undef REDIS_OPTION
 
 /* The example is written in block style down to the options: a key is a line's first word. Returns
  * the line after the one that begins with `word:` below `from`, indented by `depth` at least. */
@@ -231,6 +272,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_that_cannot_be_read_says_why_and_what_to_do),
         cmocka_unit_test(token_files_are_read_and_judged),
+        cmocka_unit_test(cache_and_journal_each_have_a_redis_of_their_own),
         cmocka_unit_test(every_example_passes_check_without_a_word),
         cmocka_unit_test(the_example_of_all_options_has_them_all),
     };

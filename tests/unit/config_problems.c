@@ -74,18 +74,20 @@ static void
 writes_say_what_they_need_and_what_they_promise(void **state)
 {
 #define JOURNAL "journal: {path: /var/lib/weir/journal}\n"
+#define OF_SEVERAL ", or, of several instances, `journal: {redis: {url: redis://127.0.0.1:6379}}`\n"
 #define BACK ORIGIN JOURNAL "routes: [{policy: write-back, write: "
     static const struct sample samples[] = {
         { ORIGIN "routes: [{policy: write-back}]\n", "f:2:19: routes[0].policy: needs a journal; "
-            "say where at the top: `journal: {path: /var/lib/weir/journal}`\n" },
+            "say where at the top: `journal: {path: /var/lib/weir/journal}`" OF_SEVERAL },
         { ORIGIN "routes: [{policy: pass, write: {idempotency: 1h}}]\n", "f:2:46: "
             "routes[0].write.idempotency: needs a journal; say where at the top: `journal: {path: "
-            "/var/lib/weir/journal}`\n" },
+            "/var/lib/weir/journal}`" OF_SEVERAL },
         { ORIGIN "routes: [{write: {fill: refetch}}]\n", "f:2:25: warning: routes[0].write.fill: "
             "has no effect without policy write-back or write-through; leave it out\n" },
         { ORIGIN "routes: [{policy: write-through, write: {fill: response, rate: 1/s}}]\n",
             "f:2:64: warning: routes[0].write.rate: has no effect without policy write-back; leave "
             "it out\n" },
+        { ORIGIN "journal: {redis: {url: redis://h}}\nroutes: [{policy: write-back}]\n", "" },
         { BACK "{key: \"{header.x-device}\", rate: 500/s, ack: 204}}]\n", "" },
         { ORIGIN "journal: {path: /j}\nroutes: [{policy: pass, write: {idempotency: 1h, "
             "idempotent: true, durability: os, max_body: 1KiB}}]\n", "" },
@@ -127,18 +129,6 @@ a_disk_tier_has_a_directory(void **state)
             "directory; a directory, or the path of one to be made\n" },
         { ORIGIN "cache: {disk: {path: /x, size: 1MiB}}\n", "f:2:32: cache.disk.size: \"1MiB\" "
             "is too small; a size such as 64KiB, 256MiB, 1GiB, within 16MiB..16TiB\n" },
-    };
-
-    (void)state;
-    check(samples, NELEM(samples));
-}
-
-static void
-what_is_not_built_is_refused_by_name(void **state)
-{
-    static const struct sample samples[] = {
-        { ORIGIN "journal: {redis: {url: x}}\n", "f:2:11: journal.redis: not available yet; leave "
-        "it out\n" },
     };
 
     (void)state;
@@ -500,6 +490,48 @@ redis_is_named_by_a_url_without_secrets(void **state)
 }
 
 static void
+a_journal_in_redis_is_checked_as_a_cache_there_and_stands_alone(void **state)
+{
+#define IN_REDIS(options) ORIGIN "journal: {redis: {" options "}}\n"
+#define BOTH(journal, cache) ORIGIN "journal: {redis: {" journal "}}\ncache: {redis: {" cache "}}\n"
+#define OF_CACHE "is of cache.redis too, and what a cache may evict a journal must keep; " \
+    "maxmemory-policy noeviction there, or a Redis of its own\n"
+    static const struct sample samples[] = {
+        { IN_REDIS("url: redis://h, timeout: 10ms, replicas: 2"), "" },
+        { IN_REDIS("url: [redis://a, redis://b], cluster: true, prefix: 'writes:'"), "" },
+        { IN_REDIS("url: redis://h, timeout: 9ms"), "f:2:44: journal.redis.timeout: \"9ms\" is too "
+            "small; a duration such as 50ms, 30s, 5m, 2h, 1d, within 10ms..30s\n" },
+        { IN_REDIS("username: a"), "f:2:18: journal.redis.url: no server; one, as "
+            "redis://127.0.0.1:6379\n" },
+        { IN_REDIS("url: http://h"), "f:2:24: journal.redis.url: \"http://h\" does not begin with "
+            "redis:// or rediss://" SUCH },
+        { IN_REDIS("url: redis://h, prefix: 'a{b}'"), "f:2:43: journal.redis.prefix: 1 to 64 "
+            "printable characters of ASCII without spaces and braces are wanted; such as weir:\n" },
+        { IN_REDIS("url: redis://h, username: a"), "f:2:45: warning: journal.redis.username: a "
+            "user without a password; journal.redis.password_file as well\n" },
+        { IN_REDIS("url: rediss://h, tls: {key_file: /dev/null}"), "f:2:41: "
+            "journal.redis.tls.key_file: one without the other; tls.cert_file and tls.key_file\n" },
+        { IN_REDIS("url: redis://h, max_ttl: 1m"), "f:2:35: journal.redis.max_ttl: unknown key; "
+            "did you mean cache.redis.max_ttl, nested\n" },
+        { ORIGIN "journal: {path: /j, redis: {url: redis://h}}\n", "f:2:34: journal.redis.url: "
+            "stands beside journal.path, and a journal is in one place; one or the other (`weir "
+            "writes move` takes what is in a file over)\n" },
+        { BOTH("url: redis://h", "url: redis://h:6380"), "" },
+        { BOTH("url: redis://h/1", "url: redis://H:6379"), "f:2:24: warning: journal.redis.url: "
+            OF_CACHE },
+        { BOTH("url: [redis://a, redis://b], cluster: true", "url: redis://b"), "f:2:36: warning: "
+            "journal.redis.url[1]: " OF_CACHE },
+        { BOTH("url: redis://s, sentinel: {master: m}", "url: redis://s, sentinel: {master: n}"),
+            "" },
+        { BOTH("url: redis://s, sentinel: {master: m}", "url: redis://s, sentinel: {master: m}"),
+            "f:2:24: warning: journal.redis.url: " OF_CACHE },
+    };
+
+    (void)state;
+    check(samples, NELEM(samples));
+}
+
+static void
 configurations_that_leak_are_warned_of(void **state)
 {
     static const struct sample samples[] = {
@@ -602,7 +634,6 @@ main(void)
         cmocka_unit_test(unknown_keys_name_the_nearest_known_one),
         cmocka_unit_test(writes_say_what_they_need_and_what_they_promise),
         cmocka_unit_test(a_disk_tier_has_a_directory),
-        cmocka_unit_test(what_is_not_built_is_refused_by_name),
         cmocka_unit_test(values_of_the_wrong_kind_say_what_is_allowed),
         cmocka_unit_test(addresses_and_urls_are_strict),
         cmocka_unit_test(text_that_is_no_yaml_says_where),
@@ -612,6 +643,7 @@ main(void)
         cmocka_unit_test(equal_routes_name_both_lines),
         cmocka_unit_test(routes_that_cannot_work_are_refused),
         cmocka_unit_test(redis_is_named_by_a_url_without_secrets),
+        cmocka_unit_test(a_journal_in_redis_is_checked_as_a_cache_there_and_stands_alone),
         cmocka_unit_test(configurations_that_leak_are_warned_of),
         cmocka_unit_test(an_object_limit_that_the_store_would_not_keep_is_warned_of),
         cmocka_unit_test(one_mistake_is_not_reported_twice),

@@ -10,30 +10,8 @@
 static struct rserver nodes[NODES];
 static struct rig rig;
 
-static void
-tell(unsigned i, const char *fmt, ...)
-{
-    char command[256];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(command, sizeof command, fmt, ap);
-    va_end(ap);
-    if (tell_server(nodes[i].port, command)[0] == '-')
-        fail_msg("%s: %s", command, tell_server(nodes[i].port, command));
-}
-
-static void
-await_answer(unsigned i, const char *command, const char *part)
-{
-    int64_t until = now_us() + LONG_MS * 1000;
-
-    while (strstr(tell_server(nodes[i].port, command), part) == NULL) {
-        if (now_us() > until)
-            fail_msg("%s of %u: %s", command, i, tell_server(nodes[i].port, command));
-        poll(NULL, 0, 5);
-    }
-}
+#define tell(i, ...) cluster_tell(&nodes[i], __VA_ARGS__)
+#define await_answer(i, command, part) cluster_await(&nodes[i], command, part)
 
 static const char *
 id_of(unsigned i)
@@ -50,21 +28,7 @@ static int
 start(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < NODES; i++)
-        rserver_start(&nodes[i], "--cluster-enabled yes --cluster-node-timeout 1000 "
-            "--cluster-require-full-coverage no --repl-diskless-load swapdb");
-    tell(0, "CLUSTER ADDSLOTSRANGE 0 5460");
-    tell(1, "CLUSTER ADDSLOTSRANGE 5461 10922");
-    tell(2, "CLUSTER ADDSLOTSRANGE 10923 16383");
-    for (unsigned i = 0; i < NODES; i++)
-        tell(i, "CLUSTER SET-CONFIG-EPOCH %u", i + 1);
-    for (unsigned i = 1; i < NODES; i++)
-        tell(i, "CLUSTER MEET 127.0.0.1 %u", nodes[0].port);
-    for (unsigned i = 0; i < NODES; i++) {
-        await_answer(i, "CLUSTER INFO", "cluster_slots_ok:16384");
-        await_answer(i, "CLUSTER INFO", "cluster_known_nodes:4");
-        await_answer(i, "CLUSTER INFO", "cluster_state:ok");
-    }
+    cluster_start(nodes, NODES);
     tell(3, "CLUSTER REPLICATE %s", id_of(0));
     await_answer(3, "INFO replication", "master_link_status:up");
     return 0;

@@ -206,6 +206,57 @@ tell_server(uint16_t port, const char *command)
     return answer;
 }
 
+/* ---- a real cluster ------------------------------------------------------------------------ */
+
+static UNUSED void
+cluster_tell(struct rserver *node, const char *fmt, ...)
+{
+    char command[256];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(command, sizeof command, fmt, ap);
+    va_end(ap);
+    if (tell_server(node->port, command)[0] == '-')
+        fail_msg("%s: %s", command, tell_server(node->port, command));
+}
+
+static UNUSED void
+cluster_await(struct rserver *node, const char *command, const char *part)
+{
+    int64_t until = now_us() + LONG_MS * 1000;
+
+    while (strstr(tell_server(node->port, command), part) == NULL) {
+        if (now_us() > until)
+            fail_msg("%s at %u: %s", command, node->port, tell_server(node->port, command));
+        poll(NULL, 0, 5);
+    }
+}
+
+/* The first three have the slots, the others none. */
+static UNUSED void
+cluster_start(struct rserver *nodes, unsigned n)
+{
+    char known[32];
+
+    for (unsigned i = 0; i < n; i++)
+        rserver_start(&nodes[i], "--cluster-enabled yes --cluster-node-timeout 1000 "
+            "--cluster-require-full-coverage no --repl-diskless-load swapdb");
+    cluster_tell(&nodes[0], "CLUSTER ADDSLOTSRANGE 0 5460");
+    cluster_tell(&nodes[1], "CLUSTER ADDSLOTSRANGE 5461 10922");
+    cluster_tell(&nodes[2], "CLUSTER ADDSLOTSRANGE 10923 16383");
+    for (unsigned i = 0; i < n; i++)
+        cluster_tell(&nodes[i], "CLUSTER SET-CONFIG-EPOCH %u", i + 1);
+    for (unsigned i = 1; i < n; i++)
+        cluster_tell(&nodes[i], "CLUSTER MEET 127.0.0.1 %u", nodes[0].port);
+    snprintf(known, sizeof known, "cluster_known_nodes:%u", n);
+    for (unsigned i = 0; i < n; i++) {
+        cluster_await(&nodes[i], "CLUSTER INFO", "cluster_slots_ok:16384");
+        cluster_await(&nodes[i], "CLUSTER INFO", known);
+        cluster_await(&nodes[i], "CLUSTER INFO", "cluster_state:ok");
+    }
+}
+
 /* ---- a scripted peer ----------------------------------------------------------------------- */
 
 #define PEER_CONNS 64

@@ -421,6 +421,23 @@ all_routes_that_could_have_stored_it_are_named(void **state)
     route_table_unref(&t);
 }
 
+static void
+a_write_key_orders_the_writes_of_all_routes_of_its_origin(void **state)
+{
+    static const struct conf_origin one = { .id = "one" }, two = { .id = "two" };
+    const struct conf_route routes[] = {
+        { .path = "/a", .to = &one }, { .path = "/b", .to = &two },
+        { .path = "/c", .to = &one, .write_key = "{header.x-device}" }, { .path = "/d", .to = &two },
+        { .path = "/e", .to = &one },
+    };
+    struct route_table *t = table_of(routes, NELEM(routes));
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(routes); i++)
+        assert_int_equal(route_table_at(t, i)->write_spans, routes[i].to == &one);
+    route_table_unref(&t);
+}
+
 int
 main(void)
 {
@@ -435,6 +452,7 @@ main(void)
         cmocka_unit_test(a_bad_template_gives_no_table),
         cmocka_unit_test(malformed_templates_say_what_is_wrong),
         cmocka_unit_test(all_routes_that_could_have_stored_it_are_named),
+        cmocka_unit_test(a_write_key_orders_the_writes_of_all_routes_of_its_origin),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

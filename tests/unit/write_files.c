@@ -238,9 +238,9 @@ an_index_that_lost_an_entry_is_made_anew(void **state)
     sql(&k, "PRAGMA writable_schema = 1; INSERT INTO sqlite_master SELECT * FROM keep; "
         "DELETE FROM keep");
     kit_open(&k);
-    assert_int_equal(journal_next(k.j, 1, 0, false, &r), 0);
+    assert_int_equal(journal_next(k.j, 0, 1, 0, false, &r), 0);
     kit_accept(&k, 1, SLICE("x"));
-    assert_int_equal(journal_next(k.j, 1, 0, false, &r), 1);
+    assert_int_equal(journal_next(k.j, 0, 1, 0, false, &r), 1);
     kit_end(&k);
 }
 

@@ -12,11 +12,11 @@ struct world {
 };
 
 static int
-next_of(void *arg, uint64_t c1, uint64_t seq, struct write_row *r)
+next_of(void *arg, unsigned part, uint64_t c1, uint64_t seq, struct write_row *r)
 {
     struct writes *w = arg;
 
-    return journal_next(w->j, c1, seq, false, r);
+    return journal_next(w->j, part, c1, seq, false, r);
 }
 
 static void

@@ -52,19 +52,19 @@ a_chain_is_followed_in_order_by_its_key_and_by_its_target(void **state)
     kit_do_together(k.j, all, 4);
     for (int i = 1; i < 4; i++)
         assert_int_equal(ops[i].row.seq, ops[i - 1].row.seq + 1);
-    assert_int_equal(journal_next(k.j, 1, 0, false, &r), 1);
+    assert_int_equal(journal_next(k.j, 0, 1, 0, false, &r), 1);
     assert_int_equal(r.seq, ops[0].row.seq);
-    assert_int_equal(journal_next(k.j, 1, r.seq, false, &r), 1);
+    assert_int_equal(journal_next(k.j, 0, 1, r.seq, false, &r), 1);
     assert_int_equal(r.seq, ops[3].row.seq);
-    assert_int_equal(journal_next(k.j, 1, r.seq, true, &r), 0);
-    assert_int_equal(journal_next(k.j, 1, ops[0].row.seq, true, &r), 1);
+    assert_int_equal(journal_next(k.j, 0, 1, r.seq, true, &r), 0);
+    assert_int_equal(journal_next(k.j, 0, 1, ops[0].row.seq, true, &r), 1);
     assert_int_equal(r.seq, ops[1].row.seq);
     /* a dead one is in no chain, and is again when it is retried */
     assert_int_equal(kit_state(&k, ops[0].row.seq, WRITE_REJECTED, "no"), JOURNAL_DONE);
-    assert_int_equal(journal_next(k.j, 1, 0, false, &r), 1);
+    assert_int_equal(journal_next(k.j, 0, 1, 0, false, &r), 1);
     assert_int_equal(r.seq, ops[3].row.seq);
     assert_int_equal(kit_state(&k, ops[0].row.seq, WRITE_WAITING, ""), JOURNAL_DONE);
-    assert_int_equal(journal_next(k.j, 1, 0, false, &r), 1);
+    assert_int_equal(journal_next(k.j, 0, 1, 0, false, &r), 1);
     assert_int_equal(r.seq, ops[0].row.seq);
     kit_end(&k);
 }

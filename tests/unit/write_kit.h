@@ -57,7 +57,7 @@ kit_condemned(void *arg, const struct write_row *r, bool known)
 static inline int
 kit_open_with(struct kit *k, const struct journal_limits *limits, struct err *e)
 {
-    struct journal_found f = { kit_found, kit_condemned, k };
+    struct journal_found f = { .row = kit_found, .condemned = kit_condemned, .arg = k };
 
     k->nfound = 0;
     e->text[0] = '\0';

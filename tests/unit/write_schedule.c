@@ -22,10 +22,11 @@ struct world {
 };
 
 static int
-next_of(void *arg, uint64_t c1, uint64_t seq, struct write_row *r)
+next_of(void *arg, unsigned part, uint64_t c1, uint64_t seq, struct write_row *r)
 {
     struct world *w = arg;
 
+    (void)part;
     if (w->blind)
         return -1;
     for (size_t i = 0; i < w->n; i++)
@@ -37,10 +38,11 @@ next_of(void *arg, uint64_t c1, uint64_t seq, struct write_row *r)
 }
 
 static int
-next_of_target(void *arg, uint64_t target, uint64_t seq, struct write_row *r)
+next_of_target(void *arg, unsigned part, uint64_t target, uint64_t seq, struct write_row *r)
 {
     struct world *w = arg;
 
+    (void)part;
     if (w->blind)
         return -1;
     for (size_t i = 0; i < w->n; i++) {

@@ -78,7 +78,7 @@ begin(struct meeting *m)
         .journal_keep_ms = kit_limits.keep_ms, .journal_depth = kit_limits.depth };
     m->loop = loop_new(0, &e);
     assert_non_null(m->loop);
-    m->w = writes_open(&m->conf, m->loop, NULL, NULL, &e);
+    m->w = writes_open(&m->conf, m->loop, NULL, NULL, NULL, &e);
     assert_non_null(m->w);
     assert_int_equal(journal_read(m->w->j, m->seq, &row, NULL, &e), 1);
     journal_id(m->w->j, m->seq, m->id);
