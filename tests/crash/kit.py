@@ -41,6 +41,7 @@ class Delivery:
     def __init__(self, req):
         self.method, self.path, self.body = req.method, req.path, req.body
         self.key, self.accepted = req.header("Idempotency-Key"), req.header("X-Weir-Accepted")
+        self.fence = req.header("X-Weir-Fence")  # in a fleet
         self.at = time.monotonic()
         self.taken = True
 
@@ -112,6 +113,7 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.port, self.ledger, self.name, self.method = w.port, ledger, name, method
         self.path, self.ahead = "/" + name, ahead
+        self.host = None
         self.acknowledged = 0                    # numbers 0 .. are
         self.repeated = self.refused = 0
         self.failure = None
@@ -129,7 +131,7 @@ class Writer(threading.Thread):
         """The answer, or None when the connection broke."""
         try:
             if self.client is None:
-                self.client = Client(self.port)
+                self.client = Client(self.port, self.host)
             return self.client.request(self.method, self.path, [
                 ("Idempotency-Key", self.key(number)), ("Content-Type", "application/json")],
                 self.body(number))
