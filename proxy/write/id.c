@@ -4,15 +4,20 @@
  * Model    one block of AES-128 under the journal's own secret: 128 bits that nobody can guess or
  *          count by, from which the seq is had back without an index. A guess decrypts to the
  *          constant once in 2^64.
- * Threads  any; a context a call, since one must not be shared.
+ * Moved    a write that was moved from a file into Redis has the seq that journal_moved says, in
+ *          one of the partitions, and keeps it when it is moved back. An id that a file gave has a
+ *          constant of its own, by which it is known that all are to be looked at; so it is found
+ *          wherever its write is now. Ids that Redis gave hold their seq, also in a file.
+ * Threads  any; but journal_id_seq, which may read: the write loop. A context a call, since one must not be shared.
  */
-#include "write/journal_priv.h"
+#include "write/share.h"
 
 #include <endian.h>
 #include <openssl/evp.h>
 
 #define ID_BYTES 16
-#define ID_CONSTANT 0x7765697277726974ull       /* "weirwrit" */
+#define OF_FILE  0x7765697277726974ull  /* "weirwrit" */
+#define OF_FLEET 0x7765697273686172ull  /* "weirshar" */
 
 static bool
 crypt_block(const struct journal *j, bool encrypt, const uint64_t in[2], uint64_t out[2])
@@ -34,7 +39,8 @@ void
 journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1])
 {
     static const char digits[] = "0123456789abcdef";
-    uint64_t in[2] = { htole64(seq), htole64(ID_CONSTANT) }, out[2] = { 0 };
+    uint64_t in[2] = { htole64(seq),
+        htole64(journal_shared(j) ? OF_FLEET : OF_FILE) }, out[2] = { 0 };
 
     crypt_block(j, true, in, out);      /* without memory: the id of nothing, which nobody finds */
     for (size_t i = 0; i < ID_BYTES; i++) {
@@ -54,10 +60,24 @@ digit(char c)                           /* lower case alone: an id has one spell
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-bool
-journal_id_seq(const struct journal *j, struct slice id, uint64_t *seq)
+/* Of what a file gave: where it is now. That of no row where there is none. */
+static uint64_t
+moved_to(struct journal *j, uint64_t old)
 {
-    uint64_t in[2], out[2];
+    if (old >= JOURNAL_MOVABLE)
+        return 0;
+    if (j->share != NULL)
+        return share_find(j->share, old);
+    for (unsigned part = 0; part < JOURNAL_PARTS; part++)
+        if (journal_has(j, journal_moved(old, 0, part)))
+            return journal_moved(old, 0, part);
+    return journal_moved(old, 0, 0);
+}
+
+bool
+journal_id_seq(struct journal *j, struct slice id, uint64_t *seq)
+{
+    uint64_t in[2], out[2], old;
 
     if (id.n != WRITE_ID_N)
         return false;
@@ -68,8 +88,11 @@ journal_id_seq(const struct journal *j, struct slice id, uint64_t *seq)
             return false;
         ((uint8_t *)in)[i] = (uint8_t)(high << 4 | low);
     }
-    if (!crypt_block(j, false, in, out) || le64toh(out[1]) != ID_CONSTANT)
+    if (!crypt_block(j, false, in, out) ||
+        (le64toh(out[1]) != OF_FILE && le64toh(out[1]) != OF_FLEET))
         return false;
-    *seq = le64toh(out[0]);
+    old = le64toh(out[0]);
+    *seq = le64toh(out[1]) == OF_FLEET || (j->share == NULL && old > j->shared_upto) ? old :
+        moved_to(j, old);
     return true;
 }

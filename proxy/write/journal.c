@@ -74,6 +74,22 @@ lock_sign(int fd, const char *lock, struct err *e)
     return 0;
 }
 
+int
+journal_lock(const char *path, struct err *e)
+{
+    char lock[PATH_MAX];
+    int fd;
+
+    if ((size_t)snprintf(lock, sizeof lock, "%s.lock", path) >= sizeof lock - 64)
+        return err_set(e, ENAMETOOLONG, "journal %s: the path is too long", path);
+    fd = lock_take(path, lock, e);
+    if (fd != -1 && lock_sign(fd, lock, e) == -1) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 /* ---- names ---------------------------------------------------------------------------------- */
 
 /* At its place, with gaps before it where there was none. False: memory is out. */
@@ -221,8 +237,8 @@ start_threads(struct journal *j, struct err *e)
     return 0;
 }
 
-static struct journal *
-new_journal(const char *path, const struct journal_limits *limits)
+struct journal *
+journal_new(const char *path, const struct journal_limits *limits)
 {
     struct journal *j = calloc(1, sizeof *j);
     pthread_condattr_t monotonic;
@@ -290,7 +306,7 @@ struct journal *
 journal_open(const char *path, const struct journal_limits *limits,
     const struct journal_found *found, struct err *e)
 {
-    struct journal *j = new_journal(path, limits);
+    struct journal *j = journal_new(path, limits);
     char lock[PATH_MAX];
     enum file_kind kind;
     long pid;
@@ -331,7 +347,7 @@ struct journal *
 journal_open_share(const struct share_options *o, const struct journal_limits *limits,
     const struct journal_found *found, struct err *e)
 {
-    struct journal *j = new_journal("in Redis", limits);
+    struct journal *j = journal_new("in Redis", limits);
 
     if (j == NULL) {
         err_set(e, ENOMEM, "journal: memory is out");
@@ -355,23 +371,31 @@ promised(const struct conf *c)
     return most;
 }
 
+int
+share_options_of(const struct conf *c, struct pool *p, struct redis_conf *redis,
+    struct share_options *o, struct err *e)
+{
+    *o = (struct share_options){ .redis = redis, .prefix = c->journal_redis.prefix,
+        .timeout_ms = c->journal_redis_timeout_ms, .lease_ms = c->journal_redis_lease_ms,
+        .replicas = (unsigned)c->journal_redis_replicas, .durable = promised(c) };
+    if (strlen(o->prefix) > SHARE_PREFIX || strpbrk(o->prefix, "{}") != NULL)
+        return err_set(e, EINVAL, "journal.redis.prefix: it is longer than %d bytes, or has a "
+            "brace", SHARE_PREFIX);
+    return redis_conf_of(&c->journal_redis, p, redis, e) == 1 ? 0 : -1;
+}
+
 struct journal *
 journal_open_shared(const struct conf *c, const struct journal_limits *limits,
     const struct journal_found *found, struct err *e)
 {
     struct pool *p = pool_new();
     struct redis_conf redis;
-    struct share_options o = { .redis = &redis, .prefix = c->journal_redis.prefix,
-        .timeout_ms = c->journal_redis_timeout_ms, .lease_ms = c->journal_redis_lease_ms,
-        .replicas = (unsigned)c->journal_redis_replicas, .durable = promised(c) };
+    struct share_options o;
     struct journal *j = NULL;
 
     if (p == NULL)
         err_set(e, ENOMEM, "journal: memory is out");
-    else if (strlen(o.prefix) > SHARE_PREFIX || strpbrk(o.prefix, "{}") != NULL)
-        err_set(e, EINVAL, "journal.redis.prefix: it is longer than %d bytes, or has a brace",
-            SHARE_PREFIX);
-    else if (redis_conf_of(&c->journal_redis, p, &redis, e) == 1)
+    else if (share_options_of(c, p, &redis, &o, e) == 0)
         j = journal_open_share(&o, limits, found, e);
     if (j != NULL)
         share_await(j->share, START_US);

@@ -177,8 +177,8 @@ file_beside(const char *path, const char *suffix, char out[PATH_MAX])
     return out;
 }
 
-static int
-sync_directory(const char *path, struct err *e)
+int
+file_sync_directory(const char *path, struct err *e)
 {
     char copy[PATH_MAX];
     int fd, rc;
@@ -259,7 +259,7 @@ file_install_left(const char *path, struct err *e)
     unlink(file_beside(path, "-shm", old));
     if (rename(new, path) == -1)
         return err_set(e, errno, "journal: renaming %s: %s", new, strerror(errno));
-    return sync_directory(path, e);
+    return file_sync_directory(path, e);
 }
 
 /* A checkpoint first: what is renamed is the file alone. */
@@ -279,7 +279,7 @@ file_install(const char *path, sqlite3 **db, struct err *e)
         return -1;
     if (rename(part, new) == -1)
         return err_set(e, errno, "journal: renaming %s: %s", part, strerror(errno));
-    if (sync_directory(path, e) == -1)
+    if (file_sync_directory(path, e) == -1)
         return -1;
     return file_install_left(path, e);
 }

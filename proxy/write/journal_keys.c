@@ -14,18 +14,7 @@
 
 #include <stdlib.h>
 
-#define KEY_BYTES 160                   /* of one without an answer, with its indexes */
 #define AT_ONCE   256
-
-enum key_state { KEY_WRITE, KEY_OPEN, KEY_ANSWERED, KEY_UNKNOWN };
-
-struct key_row {
-    struct slice h, fingerprint, head, body;
-    uint64_t seq;
-    int64_t  run, expires_ms, bytes;
-    unsigned status;
-    enum key_state state;
-};
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
@@ -39,31 +28,20 @@ key_sum(const struct key_row *k)
     return sum_of(k->seq, parts, NELEM(parts));
 }
 
-/* SQLITE_ROW: *k is valid until KEY_GET is reset; SQLITE_DONE: there is none. */
-static int
-key_get(struct journal *j, const struct journal_op *op, struct key_row *k, bool *good)
+bool
+key_column(sqlite3_stmt *st, struct key_row *k)
 {
-    sqlite3_stmt *st = j->st[S_KEY_GET];
-    int rc;
-
-    sqlite3_bind_blob(st, 1, op->key_hash, sizeof op->key_hash, SQLITE_STATIC);
-    rc = sqlite3_step(st);
-    if (rc != SQLITE_ROW)
-        return rc;
     *k = (struct key_row){ .h = column(st, 0), .fingerprint = column(st, 1),
         .seq = (uint64_t)sqlite3_column_int64(st, 2), .run = sqlite3_column_int64(st, 3),
         .state = (enum key_state)sqlite3_column_int(st, 4),
         .expires_ms = sqlite3_column_int64(st, 5), .status = (unsigned)sqlite3_column_int(st, 6),
         .head = column(st, 7), .body = column(st, 8), .bytes = sqlite3_column_int64(st, 9) };
-    *good = key_sum(k) == (uint64_t)sqlite3_column_int64(st, 10);
-    return rc;
+    return key_sum(k) == (uint64_t)sqlite3_column_int64(st, 10);
 }
 
-static int
-key_put(struct journal *j, const struct key_row *k, int64_t bytes_before)
+void
+key_bind(sqlite3_stmt *st, const struct key_row *k)
 {
-    sqlite3_stmt *st = j->st[S_KEY_PUT];
-
     bind_slice(st, 1, k->h);
     bind_slice(st, 2, k->fingerprint);
     sqlite3_bind_int64(st, 3, (int64_t)k->seq);
@@ -75,6 +53,29 @@ key_put(struct journal *j, const struct key_row *k, int64_t bytes_before)
     bind_slice(st, 9, k->body);
     sqlite3_bind_int64(st, 10, k->bytes);
     sqlite3_bind_int64(st, 11, (int64_t)key_sum(k));
+}
+
+/* SQLITE_ROW: *k is valid until KEY_GET is reset; SQLITE_DONE: there is none. */
+static int
+key_get(struct journal *j, const struct journal_op *op, struct key_row *k, bool *good)
+{
+    sqlite3_stmt *st = j->st[S_KEY_GET];
+    int rc;
+
+    sqlite3_bind_blob(st, 1, op->key_hash, sizeof op->key_hash, SQLITE_STATIC);
+    rc = sqlite3_step(st);
+    if (rc != SQLITE_ROW)
+        return rc;
+    *good = key_column(st, k);
+    return rc;
+}
+
+static int
+key_put(struct journal *j, const struct key_row *k, int64_t bytes_before)
+{
+    sqlite3_stmt *st = j->st[S_KEY_PUT];
+
+    key_bind(st, k);
     j->now.key_bytes += k->bytes - bytes_before;
     return step(st);
 }

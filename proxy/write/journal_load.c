@@ -54,6 +54,8 @@ on_meta(struct reading *r, sqlite3_stmt *st)
         r->j->run = sqlite3_column_int64(st, 1);
     } else if (slice_eq(name, SLICE("reserved"))) {
         r->j->reserved_seq = (uint64_t)sqlite3_column_int64(st, 1);
+    } else if (slice_eq(name, SLICE("shared"))) {
+        r->j->shared_upto = (uint64_t)sqlite3_column_int64(st, 1);
     } else if (slice_eq(name, SLICE("damaged"))) {
         r->marked = true;
     }

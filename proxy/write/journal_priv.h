@@ -132,6 +132,7 @@ struct journal {
     char    *path;                      /* owned */
     int      lock_fd;
     uint8_t  secret[JOURNAL_SECRET];    /* the first half makes ids */
+    uint64_t shared_upto;               /* seqs up to this were given in Redis (see id.c); 0: none */
     int64_t  run;                       /* which opening of it: claims of others are lost */
     pthread_t writer_thread, wal_thread;
     bool     threads;                   /* they run */
@@ -188,6 +189,9 @@ struct journal {
 
 /* ---- journal.c ------------------------------------------------------------------------------- */
 
+/* Nothing is open yet, and no thread runs; journal_close frees it. NULL: memory is out. */
+struct journal *journal_new(const char *path, const struct journal_limits *limits);
+int  journal_lock(const char *path, struct err *e);     /* the descriptor that holds it */
 bool names_put(struct names *names, size_t at, struct slice name);
 void names_clear(struct names *names);
 void journal_set_paused(struct journal *j, struct slice name, bool on);
@@ -208,6 +212,7 @@ sqlite3 *file_make(const char *path, const uint8_t *secret, struct err *e);
  * that. */
 int  file_install(const char *path, sqlite3 **db, struct err *e);
 int  file_install_left(const char *path, struct err *e);
+int  file_sync_directory(const char *path, struct err *e);     /* ... that `path` is in */
 sqlite3 *file_open(const char *path, int flags, struct err *e);
 int  file_prepare(sqlite3 *db, sqlite3_stmt **st, const char *const *sql, size_t n, struct err *e);
 void file_close(sqlite3 **db, sqlite3_stmt **st, size_t n);
@@ -272,12 +277,40 @@ bool op_intake(const struct journal_op *op);            /* ACCEPT, CLAIM */
 
 /* ---- journal_keys.c -------------------------------------------------------------------------- */
 
+#define KEY_BYTES 160                   /* of one without an answer, with its indexes */
+enum key_state { KEY_WRITE, KEY_OPEN, KEY_ANSWERED, KEY_UNKNOWN };
+
+struct key_row {
+    struct slice h, fingerprint, head, body;
+    uint64_t seq;
+    int64_t  run, expires_ms, bytes;
+    unsigned status;
+    enum key_state state;
+};
+bool key_column(sqlite3_stmt *st, struct key_row *k);   /* as KEY says; false: it is damaged */
+void key_bind(sqlite3_stmt *st, const struct key_row *k);
+
 /* Looks the key up; where it is new (op->result DONE) or may be claimed again, enters it with this
  * seq. */
 int  key_take(struct journal *j, struct journal_op *op, uint64_t seq);
 int  key_ended(struct journal *j, struct journal_op *op);
 int  key_released(struct journal *j, struct journal_op *op);
 int  key_prune(struct journal *j, int *n);              /* a step of it; *n: how many went */
+
+/* ---- journal_read.c -------------------------------------------------------------------------- */
+
+bool journal_has(struct journal *j, uint64_t seq);      /* a file; the write loop */
+
+/* ---- move.c ---------------------------------------------------------------------------------- */
+
+/* The seq that a file's write has in Redis: the partition's counter goes on with what the file
+ * counted. Those that Redis gave (`upto` and below) keep theirs. */
+#define JOURNAL_MOVABLE ((uint64_t)1 << 34)     /* seqs of a file below this can be moved */
+static inline uint64_t
+journal_moved(uint64_t seq, uint64_t upto, unsigned part)
+{
+    return seq <= upto ? seq : seq * JOURNAL_PARTS + part;
+}
 
 /* ---- journal_prune.c ------------------------------------------------------------------------- */
 

@@ -175,6 +175,16 @@ journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct write_
     return 1;
 }
 
+bool
+journal_has(struct journal *j, uint64_t seq)
+{
+    bool found = look_up(j, S_READ_WRITE, seq) == SQLITE_ROW ||
+        look_up(j, S_READ_SETTLED, seq) == SQLITE_ROW;
+
+    reset_all(j);
+    return found;
+}
+
 /* ---- many ----------------------------------------------------------------------------------- */
 
 static int

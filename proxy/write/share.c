@@ -328,12 +328,11 @@ new_share(const struct share_options *o, struct journal *j, const struct journal
 }
 
 struct share *
-share_open(const struct share_options *o, struct journal *j, const struct journal_found *found,
+share_prepare(const struct share_options *o, struct journal *j, const struct journal_found *found,
     struct err *e)
 {
     struct share *s = new_share(o, j, found);
     struct redis_conf redis = *o->redis;
-    int rc;
 
     redis.pool = 1;                     /* the order of what is sent */
     redis.queue = QUEUE_BYTES;
@@ -343,20 +342,29 @@ share_open(const struct share_options *o, struct journal *j, const struct journa
     }
     if (make_sums(s, e) == -1 || (s->loop = loop_new(0, e)) == NULL ||
         (s->redis = redis_new(&redis, &s->loop, 1, e)) == NULL)
-        goto fail;
+        share_close(&s);
+    return s;
+}
+
+struct share *
+share_open(const struct share_options *o, struct journal *j, const struct journal_found *found,
+    struct err *e)
+{
+    struct share *s = share_prepare(o, j, found, e);
+    int rc;
+
+    if (s == NULL)
+        return NULL;
     share_publish(s);
     rc = pthread_create(&s->thread, NULL, run_thread, s);
     if (rc != 0) {
         err_set(e, rc, "journal: no thread: %s", strerror(rc));
-        goto fail;
+        share_close(&s);
+        return NULL;
     }
     s->running = true;
     loop_post(s->loop, &s->begin);
     return s;
-
-fail:
-    share_close(&s);
-    return NULL;
 }
 
 void

@@ -11,6 +11,7 @@
  * share_read.c  the readers
  * share_check.c does Redis keep what it is given; what it lost
  * share_row.c   rows and contents as bytes
+ * share_move.c  the journal's keys put and read whole, by `weir writes move`
  * share_lua.c   the scripts
  *
  * Partition  N has the keys PREFIX{jN}x, x being
@@ -37,7 +38,7 @@
 
 enum share_script { LUA_ACCEPT, LUA_CLAIM, LUA_CLAIM_END, LUA_CLAIM_RELEASE, LUA_UPDATE, LUA_TAKE,
     LUA_PAGE, LUA_READ, LUA_LOOK, LUA_GIVE, LUA_PRUNE, LUA_EACH, LUA_NEXT, LUA_BEAT, LUA_LEAVE,
-    LUA_PAUSE, SHARE_SCRIPTS };
+    LUA_PAUSE, LUA_MARK, LUA_PUT, LUA_PUT_KEY, LUA_WIPE, LUA_LIVE, SHARE_SCRIPTS };
 extern const char *const share_lua[SHARE_SCRIPTS];
 
 #define SHARE_FLEET    JOURNAL_PARTS    /* in place of a partition: what is of all of them */
@@ -220,6 +221,8 @@ struct share *share_open(const struct share_options *o, struct journal *j,
     const struct journal_found *found, struct err *e);
 /* Until it has asked Redis for the first time, well or not; so long at most. */
 void share_await(struct share *s, int64_t within_us);
+struct share *share_prepare(const struct share_options *o, struct journal *j,
+    const struct journal_found *found, struct err *e);  /* its thread does not run */
 void share_close(struct share **sp);
 void share_do(struct share *s, struct journal_op *op);
 void share_pump(struct share *s);
@@ -232,6 +235,9 @@ void share_op_over(struct share *s, struct journal_op *op);     /* tells it */
 void share_takes(struct share *s, const char *why);
 void share_publish(struct share *s);                            /* the figures */
 
+/* What the configuration says; strings live in c and p. -1 with *e. */
+int share_options_of(const struct conf *c, struct pool *p, struct redis_conf *redis,
+    struct share_options *o, struct err *e);
 /* journal_open_shared with what it reads of the configuration. */
 struct journal *journal_open_share(const struct share_options *o,
     const struct journal_limits *limits, const struct journal_found *found, struct err *e);
@@ -310,7 +316,43 @@ int share_next(struct share *s, unsigned part, uint64_t hash, uint64_t seq, bool
     struct write_row *r);
 int share_each(struct share *s, uint64_t *seq, unsigned state_mask, unsigned max,
     void (*each)(void *arg, const struct write_row *r), void *arg);
+/* Of a write that a file had as `old`: its seq, or, where there is none, that of no row. */
+uint64_t share_find(struct share *s, uint64_t old);
 void share_condemn(struct share *s, uint64_t seq, const char *cause);
+
+/* ---- share_move.c ---------------------------------------------------------------------------- */
+
+/* From mover_mark to mover_end, or mover_clear, the format of all partitions is that of no version:
+ * no instance takes any, or takes writes; and their tokens are new, so that a former owner changes
+ * nothing. All calls wait for what they ask; false: it failed, and the error of mover_open has it.
+ * mover_put_* may fail at a later one. One thread. */
+struct mover;
+struct mover_found {                    /* of all partitions together */
+    uint64_t rows, keys, counter;       /* the highest counter */
+    bool marked;                        /* a move has begun, and has not ended */
+    uint8_t secret[JOURNAL_SECRET]; bool has_secret;
+};
+/* A write as it is read; what `damage` names could not be. Slices are valid during the call. */
+typedef void mover_row(void *arg, const struct write_row *r, const struct write_content *c,
+    const char *damage);
+/* j: names of routes; borrowed. NULL with *e. */
+struct mover *mover_open(const struct share_options *o, struct journal *j, struct err *e);
+void mover_close(struct mover **mp);
+bool mover_look(struct mover *m, struct mover_found *out);      /* fails if anybody uses it */
+bool mover_mark(struct mover *m);
+/* What the move is about, for the next one to go on; "": there is none. */
+bool mover_phase(struct mover *m, char *out, size_t size);
+bool mover_set_phase(struct mover *m, const char *phase);
+bool mover_clear(struct mover *m, bool marked);         /* all partitions are empty; marked or new */
+bool mover_end(struct mover *m, uint64_t counter);      /* unmarks; counters are not below it */
+bool mover_set_secret(struct mover *m, const uint8_t *secret);  /* NULL: there is none */
+bool mover_put(struct mover *m, const struct write_row *r, const struct write_content *c);
+bool mover_put_key(struct mover *m, const struct key_row *k);
+bool mover_put_paused(struct mover *m, struct slice name);
+bool mover_flush(struct mover *m);
+bool mover_rows(struct mover *m, mover_row *each, void *arg);
+bool mover_keys(struct mover *m, void (*each)(void *arg, const struct key_row *k), void *arg);
+bool mover_paused(struct mover *m, void (*each)(void *arg, struct slice name), void *arg);
 
 /* ---- share_row.c ----------------------------------------------------------------------------- */
 

@@ -3,8 +3,8 @@
  *
  * Keys     KEYS is always the same seven of a partition (m s p d a e o, see share.h); rows, chains,
  *          idempotency keys and operations are of the same hash tag, and named within: Redis
- *          Cluster allows that a script touches other keys of its slot. The last three scripts are
- *          of the fleet's own keys.
+ *          Cluster allows that a script touches other keys of its slot. BEAT, LEAVE, PAUSE and LIVE
+ *          are of the fleet's own keys.
  * Memory   what takes writes is refused by a Redis that is out of memory before it begins; what
  *          settles, renews and frees is not (allow-oom).
  * Numbers  a seq is counter * 64 + partition, below 2^53: Lua and the scores of sorted sets have
@@ -328,6 +328,81 @@
     "wake('p')\n" \
     "return {0}\n"
 
+/* For those that move the journal: ARGV 1 '0' look, '1' mark, '2' unmark; 2 the least counter. */
+#define MARK \
+    "local f=call('HMGET',m,'v','t','c')\n" \
+    "if f[1] and f[1]~='0' and f[1]~='1' then return {4} end\n" \
+    "if ARGV[1]=='2' then\n" \
+    "  call('HSET',m,'v',1,'c',text(math.max(tonumber(f[3] or '0'),tonumber(ARGV[2]))))\n" \
+    "  return {0}\n" \
+    "end\n" \
+    "local owner=call('GET',o)\n" \
+    "if owner then return {3,owner} end\n" \
+    "if ARGV[1]=='1' then\n" \
+    "  call('HSET',m,'v',0,'t',text(math.max(tonumber(f[2] or '0')+1,now())))\n" \
+    "end\n" \
+    "return {0,call('ZCARD',a),call('ZCARD',b..'x'),f[3] or '0',f[1] or ''}\n"
+
+/* ARGV: 1 seq, 2 state, 3 attempts, 4 bytes, 5 c1, 6 c2 or '', 7 z, 8 r, 9 c, 10 '1': there is 11 b,
+ * 12 a or '', 13 settled_ms, 14 '1': pending, 15 '1': dead. One that is there stays. */
+#define PUT \
+    "if call('HGET',m,'v')~='0' then return {7} end\n" \
+    "local q=ARGV[1]\n" \
+    "local w=b..'w:'..q\n" \
+    "if call('EXISTS',w)==1 then return {1} end\n" \
+    "call('HSET',w,'st',ARGV[2],'at',ARGV[3],'n',ARGV[4],'c1',ARGV[5],'c2',ARGV[6],'ev','0-0',\n" \
+    "  'z',ARGV[7],'r',ARGV[8],'c',ARGV[9])\n" \
+    "if ARGV[10]=='1' then call('HSET',w,'b',ARGV[11]) end\n" \
+    "if ARGV[12]~='' then call('HSET',w,'a',ARGV[12]) end\n" \
+    "call('HINCRBY',m,'b',ARGV[4])\n" \
+    "call('ZADD',a,q,q)\n" \
+    "if ARGV[14]=='1' then\n" \
+    "  call('HSET',w,'ev',call('XADD',s,'*','w',q))\n" \
+    "  call('ZADD',p,q,q) call('ZADD',b..'k:'..ARGV[5],q,q)\n" \
+    "  if ARGV[6]~='' then call('ZADD',b..'t:'..ARGV[6],q,q) end\n" \
+    "elseif ARGV[15]=='1' then call('ZADD',d,q,q)\n" \
+    "else call('ZADD',e,ARGV[13],q) end\n" \
+    "return {0}\n"
+
+/* ARGV: 1 key, 2 when its time is out, 3 fingerprint, 4 seq, 5 state, 6 status, 7 head, 8 '1': there
+ * is 9 body, 10 bytes. */
+#define PUT_KEY \
+    "if call('HGET',m,'v')~='0' then return {7} end\n" \
+    "local K=b..'i:'..ARGV[1]\n" \
+    "if call('EXISTS',K)==1 then return {1} end\n" \
+    "call('HSET',K,'f',ARGV[3],'q',ARGV[4],'s',ARGV[5],'t',ARGV[6],'h',ARGV[7],'r','','x','',\n" \
+    "  'n',ARGV[10])\n" \
+    "if ARGV[8]=='1' then call('HSET',K,'y',ARGV[9]) end\n" \
+    "call('PEXPIREAT',K,ARGV[2])\n" \
+    "if call('ZADD',b..'x',ARGV[2],ARGV[1]..':'..ARGV[10])==1 then\n" \
+    "  call('HINCRBY',m,'k',ARGV[10])\n" \
+    "end\n" \
+    "return {0}\n"
+
+/* ARGV: 1 how many, 2 '1': it stays marked. */
+#define WIPE \
+    "if call('HGET',m,'v')=='1' then return {7} end\n" \
+    "for _,q in ipairs(call('ZRANGE',a,0,ARGV[1]-1)) do\n" \
+    "  local f=call('HMGET',b..'w:'..q,'c1','c2')\n" \
+    "  call('DEL',b..'w:'..q,b..'k:'..(f[1] or ''),b..'t:'..(f[2] or ''))\n" \
+    "  call('ZREM',a,q)\n" \
+    "end\n" \
+    "for _,k in ipairs(call('ZRANGE',b..'x',0,ARGV[1]-1)) do\n" \
+    "  call('DEL',b..'i:'..string.match(k,'^(.*):'))\n" \
+    "  call('ZREM',b..'x',k)\n" \
+    "end\n" \
+    "local left=call('ZCARD',a)+call('ZCARD',b..'x')\n" \
+    "if left==0 then\n" \
+    "  call('DEL',m,s,p,d,e,o)\n" \
+    "  if ARGV[2]=='1' then call('HSET',m,'v',0) end\n" \
+    "end\n" \
+    "return {0,left}\n"
+
+#define LIVE \
+    "local t=call('TIME')\n" \
+    "local now=string.format('%.0f',t[1]*1000+math.floor(t[2]/1000))\n" \
+    "return {0,call('ZRANGEBYSCORE',live,now,'+inf'),call('GET',secret) or ''}\n"
+
 const char *const share_lua[SHARE_SCRIPTS] = {
     [LUA_ACCEPT] = TAKES KEYS_OF_PART JUDGE ACCEPT,
     [LUA_CLAIM] = TAKES KEYS_OF_PART JUDGE CLAIM,
@@ -345,4 +420,9 @@ const char *const share_lua[SHARE_SCRIPTS] = {
     [LUA_BEAT] = FREES KEYS_OF_FLEET BEAT,
     [LUA_LEAVE] = FREES KEYS_OF_FLEET LEAVE,
     [LUA_PAUSE] = FREES KEYS_OF_FLEET PAUSE,
+    [LUA_MARK] = FREES KEYS_OF_PART MARK,
+    [LUA_PUT] = TAKES KEYS_OF_PART PUT,
+    [LUA_PUT_KEY] = TAKES KEYS_OF_PART PUT_KEY,
+    [LUA_WIPE] = FREES KEYS_OF_PART WIPE,
+    [LUA_LIVE] = FREES KEYS_OF_FLEET LIVE,
 };

@@ -316,6 +316,63 @@ share_next(struct share *s, unsigned part, uint64_t hash, uint64_t seq, bool by_
     return -1;
 }
 
+/* ---- one that was moved here ----------------------------------------------------------------- */
+
+struct find_part { struct read *q; uint64_t seq; };
+
+static void
+on_find(void *arg, enum redis_cause cause, const struct redis_reply *r)
+{
+    struct find_part *x = arg;
+    struct read *q = x->q;
+
+    if (cause == REDIS_OK && r->type == REPLY_INTEGER && r->integer > 0)
+        q->seq = x->seq;
+    free(x);
+    if (--q->left == 0)
+        read_over(q, REDIS_OK);
+}
+
+static void
+find_in(struct read *q, unsigned part)
+{
+    struct find_part *x = malloc(sizeof *x);
+    const struct share_part *p = &q->s->parts[part];
+    char key[SHARE_PREFIX + 48];
+    struct slice argv[] = { SLICE("EXISTS"), { key, 0 } };
+    struct redis_command c = { .argv = argv, .argc = NELEM(argv), .key = slice_of(p->key),
+        .within_us = time_left(q), .done = on_find, .arg = x };
+
+    if (x == NULL)
+        return;
+    *x = (struct find_part){ q, journal_moved(q->after, 0, part) };
+    argv[1].n = (size_t)snprintf(key, sizeof key, "%sw:%llu", p->key, (unsigned long long)x->seq);
+    if (redis_send(q->s->redis, &c, NULL) != NULL)
+        q->left++;
+    else
+        free(x);
+}
+
+static void
+ask_find(struct read *q)
+{
+    q->left = 1;
+    for (unsigned i = 0; i < JOURNAL_PARTS; i++)
+        find_in(q, i);
+    if (--q->left == 0)
+        read_over(q, REDIS_OK);
+}
+
+/* What could not be asked is not found; whoever reads it next meets the same failure. */
+uint64_t
+share_find(struct share *s, uint64_t old)
+{
+    struct read q = { .after = old, .seq = journal_moved(old, 0, 0) };
+
+    wait_for(s, &q, ask_find);
+    return q.seq;
+}
+
 /* ---- many ------------------------------------------------------------------------------------ */
 
 /* All partitions are asked for their first ones; what lies above the last of one that has more is
