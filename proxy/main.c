@@ -93,6 +93,8 @@ static const char usage[] =
     "  weir health                        is it ready? exit code 0, else 1; for probes\n"
     "  weir writes ls|show|retry|drop|pause|resume|follow\n"
     "                                     the journal of write-back\n"
+    "  weir writes move --from FILE --to redis [-c FILE] [--dry-run]\n"
+    "                                     ... from a file into journal.redis, or back\n"
     "  weir version | reference | schema  print the version, the options' reference, the JSON "
     "schema\n"
     "  weir reference PLUGIN|FILE.so      print the options of a plugin\n"
@@ -755,6 +757,94 @@ ask(struct process *p, int argc, char **argv)
     return admin_client(argc, argv);
 }
 
+/* ---- weir writes move ------------------------------------------------------------------------ */
+
+static void
+print_moved(const struct writes_moved *n, const char *from, const char *to, bool dry)
+{
+    if (n->finished) {
+        printf("all was moved from %s to %s already%s\n", from, to,
+            dry ? "; run this without --dry-run to end that" : "");
+        return;
+    }
+    printf("%s %llu pending, %llu dead and %llu settled writes, %llu idempotency keys and %llu "
+        "paused names from %s to %s%s%s\n", dry ? "would move" : "moved",
+        (unsigned long long)n->pending, (unsigned long long)n->dead,
+        (unsigned long long)n->settled, (unsigned long long)n->keys,
+        (unsigned long long)n->paused, from, to,
+        n->renamed[0] != '\0' ? "; the file is now " : "", n->renamed);
+}
+
+static int
+move_writes(struct process *p, const char *from, const char *to, bool dry)
+{
+    struct config_report report = { 0 };
+    struct writes_moved moved;
+    struct conf *c = load(p, &report);
+    struct err e = { 0 };
+    int rc = 1;
+
+    if (c == NULL)
+        config_report_print(&report, p->file, stderr);
+    config_report_free(&report);
+    if (c == NULL)
+        return 1;
+    block_signals();
+    log_threshold = LOG_WARN;
+    if (writes_move(c, from, to, dry, &moved, &e) == 0) {
+        print_moved(&moved, from, to, dry);
+        rc = 0;
+    } else {
+        fprintf(stderr, "weir writes move: %s\n", e.text);
+    }
+    conf_unref(&c);
+    return rc;
+}
+
+static int
+do_move(struct process *p, int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "config", required_argument, NULL, 'c' }, { "from", required_argument, NULL, 'f' },
+        { "to", required_argument, NULL, 't' }, { "dry-run", no_argument, NULL, 'n' },
+        { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+    };
+    const char *from = NULL, *to = NULL;
+    bool dry = false;
+    struct err e;
+    int opt;
+
+    p->file = DEFAULT_FILE;
+    if (options_exact(argc, argv, "c:h", options, &e) == -1)
+        return bad_usage(e.text, "");
+    while ((opt = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        if (opt == 'h')
+            return show_help(p, argc, argv);
+        if (opt == 'c')
+            p->file = optarg;
+        else if (opt == 'f')
+            from = optarg;
+        else if (opt == 't')
+            to = optarg;
+        else
+            dry = true;
+    }
+    if (optind < argc)
+        return bad_usage("not understood: ", argv[optind]);
+    if (from == NULL || to == NULL)
+        return bad_usage("weir writes move: say what moves where: --from FILE --to redis, or back",
+            "");
+    return move_writes(p, from, to, dry);
+}
+
+/* The other verbs ask an instance that runs; this one needs that none does. */
+static int
+do_writes(struct process *p, int argc, char **argv)
+{
+    return argc > 1 && strcmp(argv[1], "move") == 0 ? do_move(p, argc - 1, argv + 1) :
+        ask(p, argc, argv);
+}
+
 static int
 do_run(struct process *p, int argc, char **argv)
 {
@@ -775,7 +865,7 @@ static const struct { const char *name; bool alone; int (*run)(struct process *,
     verbs[] = {
     { "run", false, do_run }, { "check", false, do_check }, { "purge", false, ask },
     { "stats", false, ask }, { "explain", false, ask }, { "reload", false, ask },
-    { "health", false, ask }, { "writes", false, ask }, { "log", false, ask },
+    { "health", false, ask }, { "writes", false, do_writes }, { "log", false, ask },
     { "top", false, ask }, { "version", true, show_version }, { "help", true, show_help },
     { "reference", false, show_reference }, { "schema", true, show_schema },
 };

@@ -56,7 +56,7 @@ put_meta(sqlite3_stmt **st, const char *name, int64_t value)
 static int
 put_counters(sqlite3 *from, sqlite3_stmt **st, uint64_t max_seq)
 {
-    int64_t reserved = 0, run = 0;
+    int64_t reserved = 0, run = 0, shared = 0;
     int rc;
 
     meta_of(from, "reserved", NULL, 0, &reserved);
@@ -65,6 +65,8 @@ put_counters(sqlite3 *from, sqlite3_stmt **st, uint64_t max_seq)
     if (reserved < 0 || (uint64_t)reserved < max_seq + 1)
         reserved = (int64_t)(max_seq + SKIP);
     rc = put_meta(st, "reserved", reserved);
+    if (rc == SQLITE_OK && meta_of(from, "shared", NULL, 0, &shared))
+        rc = put_meta(st, "shared", shared);
     return rc == SQLITE_OK ? put_meta(st, "run", run) : rc;
 }
 

@@ -453,7 +453,7 @@ flag(bool on)
 static struct slice
 piece(const struct buf *b, size_t from, size_t to)
 {
-    return (struct slice){ b->p + from, to - from };
+    return b->failed ? (struct slice){ "", 0 } : (struct slice){ b->p + from, to - from };
 }
 
 bool

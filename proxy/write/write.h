@@ -37,6 +37,16 @@ struct writes *writes_open(const struct conf *c, struct loop *l, struct store *s
 /* Would it take this path? Looks, and changes nothing. 0: yes, as far as can be seen; 1: not now,
  * and by this user; -1: never. *e: what is wrong; what to do. Any thread, before writes_open. */
 int writes_check(const char *path, struct err *e);
+/* `weir writes move`: the whole journal from a file into Redis ("redis": the one that c's
+ * journal.redis names; or a redis:// URL), or back. Nobody may have either open. 0, or -1 with *e:
+ * then it may be begun again, and goes on. dry: counts alone. c: whose routes are in force. */
+struct writes_moved {
+    uint64_t pending, dead, settled, keys, paused;
+    bool finished;                      /* an earlier run had moved all; nothing was counted */
+    char renamed[4200];                 /* what the file is called now; "": it is as it was */
+};
+int writes_move(const struct conf *c, const char *from, const char *to, bool dry,
+    struct writes_moved *out, struct err *e);
 /* What is in force from now on; references are taken. origins: of the table's configuration, in its
  * order. via: our name in Via. Any thread. */
 void writes_site(struct writes *w, struct route_table *t, struct origin *const *origins,
