@@ -8,7 +8,8 @@
  *          one of the partitions, and keeps it when it is moved back. An id that a file gave has a
  *          constant of its own, by which it is known that all are to be looked at; so it is found
  *          wherever its write is now. Ids that Redis gave hold their seq, also in a file.
- * Threads  any; but journal_id_seq, which may read: the write loop. A context a call, since one must not be shared.
+ * Threads  any; but journal_id_seq, which may read: the write loop. A context a call, since one must
+ *          not be shared.
  */
 #include "write/share.h"
 
@@ -39,8 +40,8 @@ void
 journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1])
 {
     static const char digits[] = "0123456789abcdef";
-    uint64_t in[2] = { htole64(seq),
-        htole64(journal_shared(j) ? OF_FLEET : OF_FILE) }, out[2] = { 0 };
+    bool fleet = journal_shared(j) || seq <= j->shared_upto;
+    uint64_t in[2] = { htole64(seq), htole64(fleet ? OF_FLEET : OF_FILE) }, out[2] = { 0 };
 
     crypt_block(j, true, in, out);      /* without memory: the id of nothing, which nobody finds */
     for (size_t i = 0; i < ID_BYTES; i++) {

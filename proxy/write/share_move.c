@@ -486,7 +486,7 @@ mover_put(struct mover *m, const struct write_row *r, const struct write_content
     args_addu(g, r->seq);
     args_addu(g, r->state);
     args_addu(g, r->attempts);
-    args_addu(g, ROW_BYTES + c->b.n);
+    args_addu(g, SHARE_ROW + c->b.n);
     args_addhex(g, r->c1);
     if (r->c2 != 0)
         args_addhex(g, r->c2);

@@ -123,7 +123,8 @@ round_ended(struct share *s)
         return;
     }
     s->looked = true;
-    s->barred = s->round.foreign ? "the journal in Redis has the format of another version" :
+    s->barred = s->round.foreign ? "the journal in Redis has the format of another version, or "
+        "is being moved (weir writes move)" :
         s->unfit;
     share_takes(s, s->barred);
     share_publish(s);
