@@ -8,8 +8,8 @@
  *          one of the partitions, and keeps it when it is moved back. An id that a file gave has a
  *          constant of its own, by which it is known that all are to be looked at; so it is found
  *          wherever its write is now. Ids that Redis gave hold their seq, also in a file.
- * Threads  any; but journal_id_seq, which may read: the write loop. A context a call, since one must
- *          not be shared.
+ * Threads  any; but journal_id_seq, which may read: the write loop. A context a call, since one
+ *          must not be shared.
  */
 #include "write/share.h"
 

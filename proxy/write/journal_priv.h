@@ -14,6 +14,7 @@
  * journal_prune.c   what is let go: settled rows, keys out of time
  * journal_row.c     rows as columns, and their checksums
  * journal_read.c    the readers
+ * move.c            all of it into Redis, or back
  *
  * A journal that instances share has its own files (share.h), and of this one's struct what stands
  * above the journal thread's.

@@ -11,7 +11,7 @@
  *          SUM is of the journal's secret, which goes over, so that it is known whose it is. So a
  *          move that ended anywhere is ended by the same command, and nothing is there twice.
  * Numbers  a file's seq becomes the counter of its partition (journal_moved), so that order within
- *          a partition is as it was; what Redis gave keeps its seq wherever it is. See id.c for ids.
+ *          a partition is as it was; what Redis gave keeps its seq wherever it is. Ids: id.c.
  * Keys     an idempotency key of a write is of the write's partition, which its first byte says; a
  *          claim that was open has an unknown fate, as after a crash.
  * Threads  one; rows of Redis come on the mover's while this one waits.
@@ -577,8 +577,8 @@ is_ours(struct move *x)
     struct slice secret = { NULL, 0 };
     bool same = false;
 
-    if (db != NULL && sqlite3_prepare_v2(db, "SELECT value FROM meta WHERE name = 'secret'", -1, &st,
-        NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+    if (db != NULL && sqlite3_prepare_v2(db, "SELECT value FROM meta WHERE name = 'secret'", -1,
+        &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
         secret = column(st, 0);
     if (secret.n == JOURNAL_SECRET) {
         sum_up(x, (const uint8_t *)secret.p);

@@ -27,8 +27,9 @@
  *     i:KEY  idempotency key; x: sorted set of them with their bytes, by when their time is out
  *     o      the owner's name, which ends with its lease
  *     o:ID   what an operation made, for as long as it may be asked again
- *   and the fleet PREFIX{j}secret, live (instances, by when their lease ends), paused, and the
- *   channel PREFIX{j}wake: a partition's number, `p` (paused), `g` (a partition was given back).
+ *   and the fleet PREFIX{j}secret, live (instances, by when their lease ends), paused,
+ *   move (what `weir writes move` has begun: move.c; v is 0 meanwhile), and the channel
+ *   PREFIX{j}wake: a partition's number, `p` (paused), `g` (a partition was given back).
  */
 #ifndef WEIR_WRITE_SHARE_H
 #define WEIR_WRITE_SHARE_H

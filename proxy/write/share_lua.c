@@ -343,8 +343,8 @@
     "end\n" \
     "return {0,call('ZCARD',a),call('ZCARD',b..'x'),f[3] or '0',f[1] or ''}\n"
 
-/* ARGV: 1 seq, 2 state, 3 attempts, 4 bytes, 5 c1, 6 c2 or '', 7 z, 8 r, 9 c, 10 '1': there is 11 b,
- * 12 a or '', 13 settled_ms, 14 '1': pending, 15 '1': dead. One that is there stays. */
+/* ARGV: 1 seq, 2 state, 3 attempts, 4 bytes, 5 c1, 6 c2 or '', 7 z, 8 r, 9 c, 10 '1': there is 11
+ * b, 12 a or '', 13 settled_ms, 14 '1': pending, 15 '1': dead. One that is there stays. */
 #define PUT \
     "if call('HGET',m,'v')~='0' then return {7} end\n" \
     "local q=ARGV[1]\n" \
@@ -364,8 +364,8 @@
     "else call('ZADD',e,ARGV[13],q) end\n" \
     "return {0}\n"
 
-/* ARGV: 1 key, 2 when its time is out, 3 fingerprint, 4 seq, 5 state, 6 status, 7 head, 8 '1': there
- * is 9 body, 10 bytes. */
+/* ARGV: 1 key, 2 when its time is out, 3 fingerprint, 4 seq, 5 state, 6 status, 7 head, 8 '1':
+ * there is 9 body, 10 bytes. */
 #define PUT_KEY \
     "if call('HGET',m,'v')~='0' then return {7} end\n" \
     "local K=b..'i:'..ARGV[1]\n" \

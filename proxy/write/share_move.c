@@ -507,7 +507,8 @@ mover_put(struct mover *m, const struct write_row *r, const struct write_content
 bool
 mover_put_key(struct mover *m, const struct key_row *k)
 {
-    struct move_call *c = call_new(m, (uint8_t)k->h.p[0] % JOURNAL_PARTS, LUA_PUT_KEY, on_put, NULL);
+    unsigned part = (uint8_t)k->h.p[0] % JOURNAL_PARTS;
+    struct move_call *c = call_new(m, part, LUA_PUT_KEY, on_put, NULL);
     struct slice parts[] = { { NULL, 32 }, k->fingerprint, k->head, k->body };
     char hex[33];
 

@@ -32,7 +32,7 @@ numbers_of_a_file_stay_apart_and_in_order_within_a_partition(void **state)
 }
 
 static void
-what_redis_gave_keeps_its_number_and_stands_before_what_the_file_gave_since(void **state)
+what_redis_gave_keeps_its_number_and_stands_before_what_a_file_gave(void **state)
 {
     const uint64_t upto = 6463;
 
@@ -95,7 +95,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_of_a_file_stay_apart_and_in_order_within_a_partition),
-        cmocka_unit_test(what_redis_gave_keeps_its_number_and_stands_before_what_the_file_gave_since),
+        cmocka_unit_test(what_redis_gave_keeps_its_number_and_stands_before_what_a_file_gave),
         cmocka_unit_test(ids_lead_to_their_writes_wherever_these_were_numbered),
     };
 
