@@ -19,7 +19,7 @@ static const char usage_text[] =
     "       weir writes retry|drop ID... | --state S | --route R | --key K | --all  [--wait]\n"
     "       weir writes pause|resume --route R | --origin O | --all\n"
     "       weir writes follow [--json]\n"
-    "       weir writes move --from FILE --to redis [-c FILE] [--dry-run]  (or back; while none runs)\n"
+    "       weir writes move --from FILE --to redis [-c FILE] [--dry-run]  (or back; none runs)\n"
     "States: pending sending waiting delivered superseded dropped; rejected expired uncertain,\n"
     "which are dead (--state dead). ls prints 100 writes, unless --limit says another number.\n"
     "All take --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"

@@ -133,7 +133,7 @@ struct journal {
     char    *path;                      /* owned */
     int      lock_fd;
     uint8_t  secret[JOURNAL_SECRET];    /* the first half makes ids */
-    uint64_t shared_upto;               /* seqs up to this were given in Redis (see id.c); 0: none */
+    uint64_t shared_upto;               /* seqs up to this were given in Redis: id.c; 0: none */
     int64_t  run;                       /* which opening of it: claims of others are lost */
     pthread_t writer_thread, wal_thread;
     bool     threads;                   /* they run */

@@ -344,7 +344,7 @@ bool mover_mark(struct mover *m);
 /* What the move is about, for the next one to go on; "": there is none. */
 bool mover_phase(struct mover *m, char *out, size_t size);
 bool mover_set_phase(struct mover *m, const char *phase);
-bool mover_clear(struct mover *m, bool marked);         /* all partitions are empty; marked or new */
+bool mover_clear(struct mover *m, bool marked);     /* all partitions are empty; marked or new */
 bool mover_end(struct mover *m, uint64_t counter);      /* unmarks; counters are not below it */
 bool mover_set_secret(struct mover *m, const uint8_t *secret);  /* NULL: there is none */
 bool mover_put(struct mover *m, const struct write_row *r, const struct write_content *c);

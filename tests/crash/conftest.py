@@ -13,8 +13,8 @@ spec = importlib.util.spec_from_file_location(
     "scenario_fixtures", os.path.join(SCENARIO, "conftest.py"))
 scenario_fixtures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(scenario_fixtures)
-origin, origins, journals, weir, redis = (
-    getattr(scenario_fixtures, name) for name in ("origin", "origins", "journals", "weir", "redis"))
+origin, origins, weir, redis = (
+    getattr(scenario_fixtures, name) for name in ("origin", "origins", "weir", "redis"))
 
 import harness  # noqa: E402
 import kit  # noqa: E402

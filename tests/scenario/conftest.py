@@ -48,32 +48,21 @@ def redis(tmp_path):
 
 
 @pytest.fixture
-def journals(tmp_path):
-    """journals(journal): where WEIR_JOURNAL=redis, one in Redis in place of one in a file."""
-    servers = {}
+def weir(origin, tmp_path):
+    """A factory: weir(**configuration) starts Weir in front of `origin` and waits until it is ready.
+    Where WEIR_JOURNAL=redis a journal is in Redis in place of a file."""
+    made, servers = [], {}
 
-    def of(journal):
-        path = journal.pop("path", None)
-        if path is None:
-            return journal
-        if path not in servers:
+    def in_redis(path=None, **rest):
+        if path is not None and path not in servers:
             directory = tmp_path / ("journal%d" % len(servers))
             directory.mkdir()
             servers[path] = harness.Redis(str(directory))
-        return {**journal, "redis": {"url": servers[path].url}}
-    yield of
-    for server in servers.values():
-        server.end()
-
-
-@pytest.fixture
-def weir(origin, tmp_path, journals):
-    """A factory: weir(**configuration) starts Weir in front of `origin` and waits until it is ready."""
-    made = []
+        return {**rest, "redis": {"url": servers[path].url}} if path is not None else rest
 
     def make(yaml=None, **keys):
         if os.environ.get("WEIR_JOURNAL") == "redis" and "journal" in keys:
-            keys["journal"] = journals(dict(keys["journal"]))
+            keys["journal"] = in_redis(**keys["journal"])
         directory = tmp_path / ("weir%d" % len(made))
         directory.mkdir()
         made.append(harness.Weir(origin.url, yaml=yaml, directory=str(directory), **keys))
@@ -83,5 +72,7 @@ def weir(origin, tmp_path, journals):
         gate.set()
     with ThreadPoolExecutor(max(1, len(made))) as pool:
         ends = [(w, pool.submit(w.stop)) for w in made if w.status is None]
+    for server in servers.values():
+        server.end()
     for w, end in ends:
         assert end.result() == 0, "weir ended with %s\n%s" % (w.status, w.log())

@@ -144,10 +144,9 @@ def test_the_shell_prints_a_line_a_request_and_its_steps(w):
     plain = shell(w, "--count", "2", "--route", "rest")
     steps = shell(w, "--count", "1", "--steps", "--outcome", "miss", "--path", "/a")
     as_json = shell(w, "--count", "1", "--json", "--outcome", "hit")
-    w.get("/b")
-    w.get("/a?x=%1b[31m")
-    w.get("/a")
-    w.get("/a")
+    with w.client() as c:                        # of one worker: its lines come in order
+        for target in ("/b", "/a?x=%1b[31m", "/a", "/a"):
+            c.get(target)
     lines = plain.communicate(timeout=harness.TIMEOUT)[0].splitlines()
     assert len(lines) == 2 and plain.returncode == 0
     assert " 200 miss " in lines[0] and "/a?x=%1b[31m  (route rest, uri-miss, origin http://" in lines[0]
