@@ -17,8 +17,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-struct drop { struct drop *next; struct rtier_id id; struct rtier_cell *cell; };
-
 struct rtier_side *
 rtier_side_of(struct rtier *r, const struct loop *l)
 {
@@ -112,8 +110,7 @@ on_drops(struct loop_msg *m)
 
     for (struct drop *d = drops_take(side), *next; d != NULL; d = next) {
         next = d->next;
-        rtier_delete(side->tier, &d->id, d->cell);
-        free(d);
+        rtier_delete(d);
     }
 }
 
@@ -133,8 +130,9 @@ on_drop(void *arg, const struct object *o)
         rtier_told(cell, false);
         return;
     }
-    d->cell = cell;
     side = side != NULL ? side : &r->sides[0];
+    d->cell = cell;
+    d->side = side;
     rtier_id_of(is.key, &d->id);
     if (is.vary.n > 0) {
         id = d->id;
@@ -165,7 +163,8 @@ side_init(struct rtier *r, struct rtier_side *side, struct loop *l)
     side->laters_end = &side->laters;
     side->drops_msg.run = on_drops;
     pthread_mutex_init(&side->mtx, NULL);
-    return timer_init(&side->later, l, rtier_on_later, side);
+    return timer_init(&side->later, l, rtier_on_later, side) == 0 &&
+        timer_init(&side->again, l, rtier_on_again, side) == 0 ? 0 : -1;
 }
 
 struct rtier *
@@ -215,7 +214,9 @@ rtier_close(struct rtier **rp)
 
         rtier_side_end(side);
         rtier_puts_end(side);
+        rtier_deletes_end(side);
         timer_fini(&side->later);
+        timer_fini(&side->again);
         for (struct drop *d = drops_take(side), *next; d != NULL; d = next) {
             next = d->next;
             free(d);

@@ -55,8 +55,15 @@ int64_t rtier_keep_ms(const struct sem_meta *m, int64_t now_ms, int64_t min_ms, 
 struct read;
 struct put;
 struct later;
-struct drop;
 struct rtier_erase;
+
+/* A value that is to go: it is asked for until Redis has answered. */
+struct drop {
+    struct drop *next, **at;            /* of its list */
+    struct rtier_side *side;
+    struct rtier_cell *cell;
+    struct rtier_id    id;
+};
 
 struct rtier_side {                     /* what one loop has */
     struct rtier   *tier;               /* borrowed */
@@ -66,6 +73,10 @@ struct rtier_side {                     /* what one loop has */
     struct put     *puts;               /* owned: those */
     struct later   *laters, **laters_end;       /* owned: puts that wait for their position */
     struct timer    later;
+    struct drop    *deleting;           /* owned: those that were asked for */
+    struct drop    *owed;               /* owned: ... in vain, so they are again */
+    size_t          nowed;
+    struct timer    again;
     atomic_uint     waiting;            /* reads that want to hear of a lease's end */
 
     pthread_mutex_t mtx;                /* guards the next two */
@@ -75,8 +86,8 @@ struct rtier_side {                     /* what one loop has */
 };
 
 /* Of the keys whose hashes fall here: how often a value of one was to go, and for how many of those
- * Redis has answered. Between the two, and for as long as it would be kept where the answer did not
- * come, a value from there is not used: unlike a purge, nothing in memory would refuse it. */
+ * Redis has answered. Between the two, and for as long as it would be kept where that is given up, a
+ * value from there is not used: unlike a purge, nothing in memory would refuse it. */
 #define RTIER_CELLS 16384
 struct rtier_cell {                     /* under the tier's mtx */
     struct rtier *tier;
@@ -138,7 +149,10 @@ void rtier_side_end(struct rtier_side *side);   /* frees reads; nobody is told *
 void rtier_put(struct rtier *r, struct object *o);
 void rtier_puts_end(struct rtier_side *side);   /* frees them; nothing is sent */
 void rtier_on_later(void *side);
-void rtier_delete(struct rtier *r, const struct rtier_id *id, struct rtier_cell *c);
+/* Takes d, of which side, id and cell are set. On the side's loop. */
+void rtier_delete(struct drop *d);
+void rtier_on_again(void *side);
+void rtier_deletes_end(struct rtier_side *side);        /* frees them */
 
 /* ---- leases (redis_lease.c) ----------------------------------------------------------------- */
 

@@ -7,6 +7,8 @@
  *          not sent, for whatever reason, what Redis has of it goes, so that an older response is
  *          not found behind a newer one (RFC 9111 4).
  *          A marker is sent before the variant that it leads to.
+ *          What is to go and is not known to be gone is asked for again when Redis is well; until
+ *          then values of its cell are not used (redis.h).
  * Position of a value: that of its stamp, at the time of sending. Right behind a purge made here
  *          that is not yet in the stream, that would be too low to be of use to anybody; such a
  *          value waits until the purge has its place, for WAIT_US at most.
@@ -21,6 +23,8 @@
 #define BYTES_MAX ((size_t)8 << 20)     /* on their way, of a loop */
 #define LATERS_US INT64_C(5000)
 #define WAIT_US   INT64_C(1000000)
+#define AGAIN_US  INT64_C(250000)
+#define OWED_MAX  65536                 /* values that are to go, of a loop; 6 MiB */
 
 /* Of which lease an end is to be told: that of its key, that of its variant. */
 struct ends { struct rtier_id id[2]; struct rtier_token token[2]; size_t n; };
@@ -105,20 +109,98 @@ add_body(const struct body *body, struct buf *b)
 /* ---- sending -------------------------------------------------------------------------------- */
 
 static void
+drop_link(struct drop **list, struct drop *d)
+{
+    d->at = list;
+    d->next = *list;
+    if (d->next != NULL)
+        d->next->at = &d->next;
+    *list = d;
+}
+
+static void
+drop_unlink(struct drop *d)
+{
+    *d->at = d->next;
+    if (d->next != NULL)
+        d->next->at = d->at;
+}
+
+static void
+drop_done(struct drop *d, bool deleted)
+{
+    rtier_told(d->cell, deleted);
+    free(d);
+}
+
+/* Redis has not said that it is gone: once more, when Redis is well. */
+static void
+owe(struct drop *d)
+{
+    struct rtier_side *side = d->side;
+
+    if (side->nowed >= OWED_MAX) {
+        drop_done(d, false);
+        return;
+    }
+    if (side->nowed++ == 0)
+        timer_set(&side->again, AGAIN_US);
+    drop_link(&side->owed, d);
+}
+
+static void
 on_deleted(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 {
+    struct drop *d = arg;
+
     (void)reply;
-    rtier_told(arg, cause == REDIS_OK);
+    drop_unlink(d);
+    if (cause == REDIS_OK)
+        drop_done(d, true);
+    else
+        owe(d);
 }
 
 void
-rtier_delete(struct rtier *r, const struct rtier_id *id, struct rtier_cell *c)
+rtier_delete(struct drop *d)
 {
+    struct rtier *r = d->side->tier;
     struct rtier_name name;
-    struct slice argv[2] = { SLICE("DEL"), rtier_name(r->prefix, RTIER_VALUE, id, &name) };
+    struct slice argv[2] = { SLICE("DEL"), rtier_name(r->prefix, RTIER_VALUE, &d->id, &name) };
 
-    if (rtier_send(r, argv, 2, argv[1], 0, on_deleted, c) == NULL)
-        rtier_told(c, false);
+    if (rtier_send(r, argv, 2, argv[1], 0, on_deleted, d) != NULL)
+        drop_link(&d->side->deleting, d);
+    else
+        owe(d);
+}
+
+void
+rtier_on_again(void *arg)
+{
+    struct rtier_side *side = arg;
+    struct drop *d = side->owed, *next;
+
+    if (!redis_usable(side->tier->redis)) {
+        timer_set(&side->again, AGAIN_US);
+        return;
+    }
+    side->owed = NULL;
+    side->nowed = 0;
+    for (; d != NULL; d = next) {
+        next = d->next;
+        rtier_delete(d);                /* which may owe it again */
+    }
+}
+
+void
+rtier_deletes_end(struct rtier_side *side)
+{
+    struct drop *d;
+
+    while ((d = side->deleting != NULL ? side->deleting : side->owed) != NULL) {
+        drop_unlink(d);
+        free(d);
+    }
 }
 
 static void
@@ -228,6 +310,22 @@ wait_for_place(struct rtier_side *side, struct object *o, const struct ends *end
     return true;
 }
 
+/* What Redis has of it is to go. */
+static void
+take_back(struct rtier_side *side, const struct made *m)
+{
+    struct rtier_cell *cell = rtier_tell(m->r, key_hash(m->key));
+    struct drop *d = malloc(sizeof *d);
+
+    if (d == NULL) {
+        rtier_told(cell, false);
+        return;
+    }
+    *d = (struct drop){ .side = side, .cell = cell,
+        .id = m->vary.n > 0 ? m->variant : m->id };
+    rtier_delete(d);
+}
+
 /* It is sent, or not, and its leases end. */
 static void
 finish(struct rtier_side *side, struct made *m, struct object *o, const struct ends *ends)
@@ -238,7 +336,7 @@ finish(struct rtier_side *side, struct made *m, struct object *o, const struct e
         return;
     if (m->good)
         COUNT(redis_drops);
-    rtier_delete(r, m->vary.n > 0 ? &m->variant : &m->id, rtier_tell(r, key_hash(m->key)));
+    take_back(side, m);
     end_all(r, ends, false);
 }
 

@@ -719,6 +719,22 @@ def test_a_value_is_not_used_while_the_word_that_it_was_dropped_is_on_its_way(
     between.peer.close()
 
 
+def test_what_was_dropped_while_redis_was_away_goes_when_it_is_back(origin, shared, redis):
+    gone_once_validated(origin, "/d")
+    a, b = (shared(lease_lost="serve") for _ in range(2))
+    get(a, "/d")
+    eventually(lambda: len(values(redis)) == 1)
+    redis.kill()
+    assert get(a, "/d", ("Cache-Control", "no-cache")).status == 404
+    redis.start()
+    eventually(lambda: values(redis) == [])
+    origin.on("/d", headers=[FRESH], body=b"again")
+
+    def shares():
+        return get(a, "/d").body == b"again" and get(b, "/d").cache_status.detail == "REDIS"
+    eventually(shares)
+
+
 # ---- one fetch in the fleet -------------------------------------------------------------------
 
 def test_a_miss_is_fetched_once_by_all_instances(origin, shared):
