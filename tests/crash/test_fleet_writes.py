@@ -4,12 +4,13 @@ acknowledged reaches the origin, in order, with one owner of a partition at a ti
 The origin checks the fence, as README says that one should: a delivery whose token is lower than
 one that it has seen of that partition is refused, and does nothing."""
 import re
+import threading
 import time
 
 import pytest
 
 import kit
-from harness import SLOW, eventually
+from harness import Redis, SLOW, Sentinel, eventually
 
 LEASE = 1.0 * SLOW
 ROUNDS = 40 if SLOW == 1.0 else 6
@@ -60,16 +61,18 @@ def whole(instances):
                timeout=30 * SLOW)
 
 
+def start(weir, urls, write=None, **options):
+    made = [weir(routes=[{"path": "/**", "policy": "write-back", "write": kit.write(
+        {"idempotent": True, "concurrency": 32, **(write or {})})}],
+        journal={"redis": {"url": url, "lease": "%dms" % (LEASE * 1000), "timeout": "500ms",
+                           **options}}) for url in urls]
+    whole(made)
+    return made
+
+
 @pytest.fixture
-def fleet(weir, redis, ledger):
-    def make(write=None, **options):
-        made = [weir(routes=[{"path": "/**", "policy": "write-back", "write": kit.write(
-            {"idempotent": True, "concurrency": 32, **(write or {})})}],
-            journal={"redis": {"url": redis.url, "lease": "%dms" % (LEASE * 1000),
-                               "timeout": "500ms", **options}}) for _ in range(INSTANCES)]
-        whole(made)
-        return made
-    return make
+def fleet(redis, weir, ledger):
+    return lambda: start(weir, [redis.url] * INSTANCES)
 
 
 def writers_of(instances, ledger, random, n=6):
@@ -137,3 +140,62 @@ def test_what_a_fleet_acknowledges_survives_crashes_and_silences_of_redis(ledger
             time.sleep(random.uniform(0, 2 * LEASE))
             redis.resume()
     judge(writers, instances, ledger, fences)
+
+
+def test_what_a_fleet_acknowledges_is_delivered_in_order_where_cables_are_cut_one_sidedly(
+        cut_off, weir, ledger):
+    redis, net = cut_off
+    random = kit.chance()
+    instances = start(weir, ["redis://%s:%d" % (net.cables[i].there, redis.port)
+                             for i in range(INSTANCES)])
+    ledger.mood = fences = Fences()
+    writers = writers_of(instances, ledger, random)
+    kit.start(writers)
+    for _ in range(ROUNDS // 3):
+        cable = net.cables[random.randrange(INSTANCES)]
+        cable.cut(to_redis=random.random() < 0.5)
+        time.sleep(random.uniform(0, 2 * LEASE))
+        cable.mend()
+        time.sleep(random.uniform(0, LEASE / 2))
+    judge(writers, instances, ledger, fences)
+
+
+def test_what_a_fail_over_lost_is_counted_and_the_rest_is_delivered(redis, weir, ledger, tmp_path):
+    """The replica stands still while writes are acknowledged, then takes the master's place."""
+    directories = [tmp_path / name for name in ("replica", "sentinel")]
+    for d in directories:
+        d.mkdir()
+    replica = Redis(str(directories[0]), "--replicaof", "127.0.0.1", str(redis.port))
+    eventually(lambda: "master_link_status:up" in replica.call("INFO", "replication"))
+    sentinel = Sentinel(str(directories[1]), "writes", redis.port)
+    try:
+        w, = start(weir, [sentinel.url], {"concurrency": 1}, sentinel={"master": "writes"})
+        held = threading.Event()
+
+        def hold(delivery):
+            held.wait()
+        ledger.mood = hold
+        kept = [w.post("/kept/%d" % i, b"{}") for i in range(10)]
+        assert {r.status for r in kept} == {202}
+        eventually(lambda: replica.call("INFO", "replication").count("slave_repl_offset:%d" % int(
+            redis.call("ROLE")[1])) == 1)
+        replica.pause()
+        redis.call("CLIENT", "KILL", "TYPE", "replica")        # or the kernel would keep them for it
+        lost = [w.post("/lost/%d" % i, b"{}") for i in range(7)]
+        assert {r.status for r in lost} == {202}
+        redis.kill()
+        replica.resume()
+        held.set()
+        eventually(lambda: stats(w)["lost"] > 0, timeout=30 * SLOW)
+        eventually(lambda: ledger.count() >= 10 and stats(w)["pending"] == 0, timeout=30 * SLOW)
+        delivered = {d.path for d in ledger.taken()}
+        assert delivered >= {"/kept/%d" % i for i in range(10)}
+        missing = sum("/lost/%d" % i not in delivered for i in range(7))
+        assert missing <= stats(w)["lost"] <= 7 and w.log_has("lost")
+        print("%d of 7 were lost, %d counted" % (missing, stats(w)["lost"]))
+        assert eventually(lambda: w.post("/after", b"{}").status == 202, timeout=30 * SLOW)
+        eventually(lambda: ledger.count("/after") == 1, timeout=30 * SLOW)
+    finally:
+        w.stop()
+        for server in (sentinel, replica):
+            server.end()
