@@ -497,9 +497,6 @@ figures_metrics(struct buf *b, void *arg)
     family(b, "oldest", "_seconds", "Age of the oldest pending write.",
         (double)age_ms(&f) / 1000);
     family(b, "journal", "_bytes", "Bytes of the journal in use.", (double)f.bytes);
-    if (journal_shared(w->j))
-        family(b, "lost", "", "Acknowledged writes that Redis lost, of this instance.",
-            (double)f.lost);
 }
 
 /* ---- begin and end --------------------------------------------------------------------------- */
