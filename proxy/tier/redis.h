@@ -86,8 +86,8 @@ struct rtier_side {                     /* what one loop has */
 };
 
 /* Of the keys whose hashes fall here: how often a value of one was to go, and for how many of those
- * Redis has answered. Between the two, and for as long as it would be kept where that is given up, a
- * value from there is not used: unlike a purge, nothing in memory would refuse it. */
+ * Redis has answered. Between the two, and for as long as it would be kept where that is given up,
+ * a value from there is not used: unlike a purge, nothing in memory would refuse it. */
 #define RTIER_CELLS 16384
 struct rtier_cell {                     /* under the tier's mtx */
     struct rtier *tier;

@@ -182,12 +182,13 @@ def test_the_token_is_asked_for_and_goes_with_the_tab(weir, tmp_path, page):
     page.expect_status(401)
     page.goto(w.admin_url + "/")
     page.see("#token", "asks for its token")
-    for text, shown in ("wrong", "That is not the token."), ("open-sesame", None):
-        page.until("document.activeElement.id === 'token-value'")
+    for text, first in ("wrong", "true"), ("open-sesame", "false"):
+        page.until("document.querySelector('#token').open && document.activeElement.id === 'token-value' && "
+                   "document.querySelector('#token-wrong').hidden === %s" % first)
+        if first == "false":
+            page.see("#token-wrong", "That is not the token.")
         page.type(text)
         page.press("Enter")
-        if shown:
-            page.see("#token-wrong", shown)
     page.see("#state", "live")
     assert page.js("[document.cookie, localStorage.length, sessionStorage.length].join()") == ",0,1"
     assert not any("sesame" in url for url in page.requests)
