@@ -183,10 +183,16 @@ repeat_write(struct write_ask *a, uint64_t seq)
     struct write_content c;
     struct write_row row;
     bool ok = true;
+    int rc = journal_read(a->w->j, seq, &row, &c, NULL);
 
+    if (rc == -1 && journal_shared(a->w->j)) {
+        ask_answer(a, WRITE_BUSY, "what became of the first request with this key cannot be read "
+            "now");
+        return;
+    }
     journal_id(a->w->j, seq, a->answer.id);
     a->answer.state = WRITE_DELIVERED;              /* settled so long ago that it is forgotten */
-    if (journal_read(a->w->j, seq, &row, &c, NULL) == 1) {
+    if (rc == 1) {
         a->answer.state = row.state;
         if ((row.state == WRITE_DELIVERED || row.state == WRITE_REJECTED) &&
             c.answer_body.p != NULL) {
@@ -283,8 +289,11 @@ run_may_pass(struct write_ask *a)
     bool behind = journal_shared(j) ? journal_next(j, a->part, a->chain, 0, false, &first) != 0 :
         schedule_has(a->w->schedule, a->chain);
 
-    if (!behind && a->orders_target)
-        behind = journal_next(j, a->part, a->path_hash, 0, true, &first) == 1;
+    if (!behind && a->orders_target) {
+        int rc = journal_next(j, a->part, a->path_hash, 0, true, &first);
+
+        behind = rc == 1 || (rc == -1 && journal_shared(j));
+    }
 
     ask_answer(a, behind ? WRITE_BUSY : WRITE_OK, behind ? "pending writes are before it" : "");
 }

@@ -31,7 +31,7 @@
 
 static const char no_memory[] = "memory was out";
 
-static void send_out(struct delivery *d);
+static void send_out(struct delivery *d), supersede(struct delivery *d);
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
@@ -200,8 +200,9 @@ on_committed(struct wop *o)
             return;
         }
     }
-    if (o->op.result == JOURNAL_LOST)
-        mark_lost(d, o->op.row.seq);
+    if (o->op.result == JOURNAL_LOST || (o->op.result == JOURNAL_GONE &&
+        o->op.row.state == WRITE_SENDING && journal_shared(d->w->j)))
+        mark_lost(d, o->op.row.seq);    /* somebody else's, or dropped at another instance */
     wop_free(o);
     if (--d->left > 0)
         return;
@@ -239,13 +240,13 @@ update_of(struct delivery *d, const struct item *it)
     return o;
 }
 
-/* All items as they are now; all or none are asked for. -1: memory is out. */
+/* Items from this one on as they are now; all or none are asked for. -1: memory is out. */
 static int
-commit(struct delivery *d, void (*committed)(struct delivery *d))
+commit_some(struct delivery *d, size_t from, size_t to, void (*committed)(struct delivery *d))
 {
     struct wop *list = NULL, *o;
 
-    for (size_t i = d->nitems; i-- > 0;) {
+    for (size_t i = to; i-- > from;) {
         o = update_of(d, &d->items[i]);
         if (o == NULL) {
             while ((o = list) != NULL) {
@@ -258,12 +259,18 @@ commit(struct delivery *d, void (*committed)(struct delivery *d))
         list = o;
     }
     d->committed = committed;
-    d->left = d->nitems;
+    d->left = to - from;
     while ((o = list) != NULL) {
         list = o->next;
         wop_do(o);
     }
     return 0;
+}
+
+static int
+commit(struct delivery *d, void (*committed)(struct delivery *d))
+{
+    return commit_some(d, 0, d->nitems, committed);
 }
 
 /* SENDING is in the journal, or on its way there, and nothing was sent. Behind it goes what undoes
@@ -294,7 +301,7 @@ is_unsent(const struct delivery *d)
     struct exchange_times t = { 0 };
 
     if (d->fill == NULL)
-        return d->left > 0 && d->committed == send_out;
+        return d->left > 0 && (d->committed == send_out || d->committed == supersede);
     (void)fill_server(d->fill, &t);
     return !t.reached;
 }
@@ -380,6 +387,7 @@ delivery_start(struct writes *w, const struct write_row *taken, const struct sch
     struct write_content c;
     struct write_row row;
     struct err e;
+    bool coalesced;
 
     if (d == NULL || journal_read(w->j, taken->seq, &row, &c, &e) != 1 ||
         !write_is_pending(row.state) || !set_route(d, row.route) ||
@@ -399,6 +407,7 @@ delivery_start(struct writes *w, const struct write_row *taken, const struct sch
     }
     gather(d);
     set_fences(d);
+    coalesced = d->nitems > 1 && !d->batch && journal_shared(w->j);
     if (delivery_request(d) == -1) {
         put_back(d);
         return;
@@ -416,7 +425,7 @@ delivery_start(struct writes *w, const struct write_row *taken, const struct sch
         it->row.state = WRITE_SENDING;
         it->row.attempts++;
     }
-    if (commit(d, send_out) == -1)
+    if ((coalesced ? commit_some(d, 0, 1, supersede) : commit(d, send_out)) == -1)
         put_back(d);
 }
 
@@ -459,6 +468,25 @@ is_ours(const struct delivery *d)
     return true;
 }
 
+/* It was not sent, and is not to be. */
+static void
+give_back(struct delivery *d)
+{
+    d->committed = put_back;
+    take_back(d);
+    if (d->left == 0)
+        put_back(d);
+}
+
+/* In a fleet each change is one of its own: the older ones are settled once the newest is SENDING,
+ * which at another instance may have been dropped. */
+static void
+supersede(struct delivery *d)
+{
+    if (!is_ours(d) || commit_some(d, 1, d->nitems, send_out) == -1)
+        give_back(d);
+}
+
 static void
 send_out(struct delivery *d)
 {
@@ -469,10 +497,7 @@ send_out(struct delivery *d)
 
     settle_superseded(d);
     if (!is_ours(d)) {
-        d->committed = put_back;
-        take_back(d);
-        if (d->left == 0)
-            put_back(d);
+        give_back(d);
         return;
     }
     for (size_t i = 0; i < d->nitems; i++)

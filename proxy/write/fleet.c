@@ -81,6 +81,10 @@ take_one(struct writes *w, const struct journal_news *news)
     const struct write_row *r = &news->row, was = { .state = news->from };
     bool pending = write_is_pending(r->state);
 
+    if (r->c1 == 0) {                           /* it is gone, and which chain it was of */
+        schedule_lost(w->schedule);
+        return 0;
+    }
     if (news->from == WRITE_STATES)             /* a verb may have been quicker */
         return !pending || writes_enter(w, r) != -1 ? 0 : -1;
     if (!pending || !write_is_pending(news->from)) {

@@ -90,6 +90,20 @@ schedule_free(struct schedule **sp)
     free(s);
 }
 
+/* What a row's chain is known by here; the same undoes it. */
+static uint64_t
+chain_key(const struct schedule *s, uint64_t hash, uint64_t seq)
+{
+    return s->source.shared ? hash ^ (journal_part(seq) + 1) * UINT64_C(0x9e3779b97f4a7c15) : hash;
+}
+
+/* CHAIN_NONE: it is not known. */
+static uint32_t
+chain_of(const struct schedule *s, const struct write_row *r)
+{
+    return chains_find(&s->chains, chain_key(s, r->c1, r->seq));
+}
+
 /* ---- routes and origins ---------------------------------------------------------------------- */
 
 static int
@@ -277,7 +291,8 @@ look(struct schedule *s, uint32_t i, struct write_row *row, int64_t now_ms)
     struct chain *e = chain_at(&s->chains, i);
     uint64_t from = e->flags & CHAIN_FROM_START || e->head == 0 ? 0 : e->head - 1;
 
-    int rc = s->source.next(s->source.arg, journal_part(e->head), e->hash, from, row);
+    int rc = s->source.next(s->source.arg, journal_part(e->head),
+        chain_key(s, e->hash, e->head), from, row);
 
     if (rc == 0)
         chains_remove(&s->chains, i);
@@ -326,7 +341,7 @@ unblock(struct schedule *s, unsigned part, uint64_t target)
 {
     struct write_row first;
     int rc = s->source.next_of_target(s->source.arg, part, target, 0, &first);
-    uint32_t only = rc == 1 ? chains_find(&s->chains, first.c1) : CHAIN_NONE;
+    uint32_t only = rc == 1 ? chain_of(s, &first) : CHAIN_NONE;
 
     if (only != CHAIN_NONE && chain_at(&s->chains, only)->state == CHAIN_BLOCKED)
         loosen(s, only);
@@ -365,12 +380,12 @@ count_out(struct schedule *s, const struct write_row *r)
 int64_t
 schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
 {
-    uint32_t i = chains_find(&s->chains, r->c1);
+    uint32_t i = chain_of(s, r);
     bool is_new = i == CHAIN_NONE;
     struct chain *e;
 
     if (make_route(s, r->route) == -1 ||
-        (is_new && (i = chains_add(&s->chains, r->c1)) == CHAIN_NONE))
+        (is_new && (i = chains_add(&s->chains, chain_key(s, r->c1, r->seq))) == CHAIN_NONE))
         return -1;
     e = chain_at(&s->chains, i);
     count_in(s, r);
@@ -393,7 +408,7 @@ schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
 int
 schedule_found(struct schedule *s, const struct write_row *r, int64_t now_ms)
 {
-    uint32_t i = chains_find(&s->chains, r->c1);
+    uint32_t i = chain_of(s, r);
     struct chain *e = i != CHAIN_NONE ? chain_at(&s->chains, i) : NULL;
 
     if (e == NULL)
@@ -411,7 +426,7 @@ schedule_found(struct schedule *s, const struct write_row *r, int64_t now_ms)
 void
 schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms)
 {
-    uint32_t i = chains_find(&s->chains, r->c1);
+    uint32_t i = chain_of(s, r);
     struct chain *e = i != CHAIN_NONE ? chain_at(&s->chains, i) : NULL;
     bool targets = s->targets > 0;
     struct write_row next;
@@ -425,7 +440,7 @@ schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms)
             s->hurried = true;
         } else if (e->state == CHAIN_BLOCKED) {
             loosen(s, i);
-        } else if (e->state == CHAIN_SENDING && e->count == 0) {
+        } else if (e->state == CHAIN_SENDING && e->count == 0 && !s->source.shared) {
             chains_remove(&s->chains, i);
         } else if (e->state == CHAIN_SENDING && look(s, i, &next, now_ms)) {
             ready(s, i, &next, now_ms);
@@ -465,7 +480,7 @@ schedule_forget(struct schedule *s, unsigned part)
 void
 schedule_again(struct schedule *s, const struct write_row *r, int64_t delay_ms, int64_t now_ms)
 {
-    uint32_t i = chains_find(&s->chains, r->c1);
+    uint32_t i = chain_of(s, r);
     struct chain *e = i != CHAIN_NONE ? chain_at(&s->chains, i) : NULL;
 
     if (e == NULL || e->state != CHAIN_SENDING || e->head != r->seq)
@@ -479,7 +494,7 @@ schedule_again(struct schedule *s, const struct write_row *r, int64_t delay_ms, 
 void
 schedule_hurry(struct schedule *s, const struct write_row *r)
 {
-    uint32_t i = chains_find(&s->chains, r->c1);
+    uint32_t i = chain_of(s, r);
 
     if (i == CHAIN_NONE || chain_at(&s->chains, i)->state != CHAIN_WAITING)
         return;
@@ -490,7 +505,7 @@ schedule_hurry(struct schedule *s, const struct write_row *r)
 void
 schedule_instead(struct schedule *s, const struct write_row *newest)
 {
-    uint32_t i = chains_find(&s->chains, newest->c1);
+    uint32_t i = chain_of(s, newest);
 
     assert(i != CHAIN_NONE && chain_at(&s->chains, i)->state == CHAIN_SENDING);
     chain_at(&s->chains, i)->head = newest->seq;

@@ -18,6 +18,8 @@ struct schedule_source {
     int (*next_of_target)(void *arg, unsigned part, uint64_t target, uint64_t seq,
         struct write_row *r);
     void *arg;
+    bool shared;                        /* chains of two partitions have nothing to do with each
+                                           other, and rows may be found before they are told of */
 };
 
 struct schedule *schedule_new(const struct schedule_source *source);       /* NULL: memory out */

@@ -104,7 +104,7 @@ struct share_part {
     struct stream_id since;             /* when it was taken */
     struct stream_id at;                /* the last entry that came */
     struct stream_id last;              /* the stream's, at the last look */
-    uint64_t *withheld; size_t nwithheld, withheld_cap;     /* left to the stream; owned */
+    uint64_t *told; size_t ntold, told_cap;     /* by pages, and again by the stream; owned */
     struct stream_id *acks; size_t nacks, acks_cap;         /* done; owned */
     size_t   nacked;                    /* of them, in what is being asked */
 

@@ -133,7 +133,7 @@
     "local w=b..'w:'..q\n" \
     "if how=='o' and call('HGET',m,'t')~=ARGV[3] then return {7} end\n" \
     "local f=call('HMGET',w,'st','at','c1','c2','ev','z','r','x')\n" \
-    "if not f[1] then return {6} end\n" \
+    "if not f[1] then return {6,'none'} end\n" \
     "local was=tonumber(f[1])\n" \
     "local function settled(x) return x>=3 and x<=5 end\n" \
     "if how=='o' then\n" \

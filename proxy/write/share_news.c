@@ -45,24 +45,25 @@ grow(void **at, size_t *cap, size_t n, size_t size)
     return true;
 }
 
-static bool
-withhold(struct share_part *p, uint64_t seq)
+/* What a page told and the stream will tell again: it must not be missing among its like meanwhile.
+ * Without memory it is told twice as new, which costs a look. */
+static void
+told_before(struct share_part *p, uint64_t seq)
 {
-    void *at = p->withheld;
-    bool ok = grow(&at, &p->withheld_cap, p->nwithheld, sizeof *p->withheld);
+    void *at = p->told;
+    bool ok = grow(&at, &p->told_cap, p->ntold, sizeof *p->told);
 
-    p->withheld = at;
+    p->told = at;
     if (ok)
-        p->withheld[p->nwithheld++] = seq;
-    return ok;
+        p->told[p->ntold++] = seq;
 }
 
 static bool
-was_withheld(struct share_part *p, uint64_t seq)
+was_told(struct share_part *p, uint64_t seq)
 {
-    for (size_t i = 0; i < p->nwithheld; i++)
-        if (p->withheld[i] == seq) {
-            p->withheld[i] = p->withheld[--p->nwithheld];
+    for (size_t i = 0; i < p->ntold; i++)
+        if (p->told[i] == seq) {
+            p->told[i] = p->told[--p->ntold];
             return true;
         }
     return false;
@@ -83,11 +84,11 @@ ack(struct share_part *p, struct stream_id id)
 void
 news_end(struct share_part *p)
 {
-    free(p->withheld);
+    free(p->told);
     free(p->acks);
-    p->withheld = NULL;
+    p->told = NULL;
     p->acks = NULL;
-    p->nwithheld = p->withheld_cap = p->nacks = p->acks_cap = 0;
+    p->ntold = p->told_cap = p->nacks = p->acks_cap = 0;
     p->again = p->history = false;
     p->nacked = 0;
 }
@@ -136,9 +137,8 @@ take_page(struct share_part *p, const struct redis_reply *r)
             on_damaged(p, seq);
             continue;
         }
-        if (stream_id_read(reply_text(w, 4), &entry) && stream_id_cmp(entry, p->since) > 0 &&
-            withhold(p, seq))
-            continue;
+        if (stream_id_read(reply_text(w, 4), &entry) && stream_id_cmp(entry, p->since) > 0)
+            told_before(p, seq);
         news[n++].from = WRITE_STATES;
     }
     tell(p, news, n);
@@ -208,8 +208,10 @@ take_entry(struct share_part *p, const struct redis_reply *w, struct journal_new
     if (stream_id_cmp(id, p->at) > 0)
         p->at = id;
     out->from = (uint8_t)reply_u64(w, 6);
-    if (out->from > WRITE_STATES || was_withheld(p, seq))
+    if (out->from > WRITE_STATES)
         out->from = WRITE_STATES;
+    if (was_told(p, seq))
+        out->from = WRITE_PENDING;
     if (!there) {                       /* not kept, or its entry is gone */
         ack(p, id);
         out->row = (struct write_row){ .seq = seq,

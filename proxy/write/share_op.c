@@ -308,11 +308,12 @@ on_lost(struct share_call *c)
     call_finish(c, JOURNAL_LOST, "another instance delivers this partition now");
 }
 
-/* One that is sent, or was changed by a person, is accepted. */
+/* One that is sent, or was changed by a person, is accepted. One that is not there was undone
+ * before, or a fail-over lost it. */
 static void
-on_undone(struct share_call *c, int code)
+on_undone(struct share_call *c, int code, const struct redis_reply *r)
 {
-    if (code == JOURNAL_GONE)
+    if (code == JOURNAL_GONE && !slice_eq(reply_text(r, 1), SLICE("none")))
         accepted(c);
     else
         call_finish(c, JOURNAL_FULL, "too few replicas of Redis have it (journal.redis.replicas)");
@@ -340,7 +341,7 @@ call_answer(void *arg, enum redis_cause cause, const struct redis_reply *r)
     if (code == -1)
         call_failed(c, cause == REDIS_OK ? REDIS_PROTOCOL : cause, r);
     else if (c->undo)
-        on_undone(c, code);
+        on_undone(c, code, r);
     else if (code == JOURNAL_REPEATED)
         on_repeated(c, r);
     else if (code == JOURNAL_BUSY)
@@ -365,6 +366,14 @@ call_answer(void *arg, enum redis_cause cause, const struct redis_reply *r)
 static void wait_next(struct share_part *lane);
 
 static void
+undo(struct share_call *c)
+{
+    c->undo = true;
+    c->until_us = now_us() + c->s->o.timeout_ms * 1000;
+    call_ask(c);
+}
+
+static void
 on_waited(void *arg, enum redis_cause cause, const struct redis_reply *r)
 {
     struct share_part *lane = arg;
@@ -375,13 +384,18 @@ on_waited(void *arg, enum redis_cause cause, const struct redis_reply *r)
     lane->flying = NULL;
     for (; c != NULL; c = next) {
         next = c->next;
-        if (enough) {
+        if (enough)
             accepted(c);
-            continue;
+        else
+            undo(c);
+    }
+    if (cause != REDIS_OK) {            /* a connection to come knows nothing of what waits */
+        c = lane->waiting;
+        lane->waiting = NULL;
+        for (; c != NULL; c = next) {
+            next = c->next;
+            undo(c);
         }
-        c->undo = true;
-        c->until_us = now_us() + c->s->o.timeout_ms * 1000;
-        call_ask(c);
     }
     wait_next(lane);
 }

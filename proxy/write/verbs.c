@@ -260,9 +260,9 @@ end_list(struct write_ask *a, uint64_t last)
 static void
 run_list_piece(struct write_ask *a)
 {
-    struct piece *p = read_piece(a);
     uint64_t limit = a->filter.limit == 0 ? LIST_DEFAULT :
         a->filter.limit > LIST_MAX ? LIST_MAX : a->filter.limit;
+    struct piece *p = read_piece(a);
     uint64_t last = 0;
     struct write_content c;
     bool more;

@@ -600,7 +600,8 @@ writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills 
     const struct journal_limits limits = { c->journal_size, c->journal_idempotency_size,
         c->journal_keep_ms, c->journal_depth };
     struct writes *w = calloc(1, sizeof *w);
-    const struct schedule_source source = { source_next, writes_next_of_target, w };
+    const struct schedule_source source = { source_next, writes_next_of_target, w,
+        c->journal_redis.url.n > 0 };
     const struct journal_found found = { .row = on_found, .condemned = on_condemned,
         .owns = fleet_owns, .came = fleet_came, .changed = fleet_changed, .arg = w };
     int rc;

@@ -121,6 +121,31 @@ def test_a_key_of_the_route_keeps_order_across_paths_and_instances(origin, fleet
     assert order == list(range(30))
 
 
+def test_one_key_at_two_origins_orders_each_alone(origin, origins, redis, weir):
+    other = origins()
+    gate = held(origin, "/a/x")
+    for i in range(6):
+        origin.on("/a/%d" % i, body=b"done")
+        other.on("/b/%d" % i, body=b"done")
+    write = {"key": "{header.x-account}"}
+    w = weir(journal={"redis": {"url": redis.url}}, origins={
+        "api": {"servers": [origin.url]}, "other": {"servers": [other.url]}}, routes=[
+            {"path": "/a/**", "policy": "write-back", "write": write},
+            {"path": "/b/**", "policy": "write-back", "write": write, "origin": "other"}])
+    key = [("X-Account", "7")]
+    assert w.post("/a/x", b"first", key).status == 202
+    origin.wait("/a/x")
+    for i in range(6):
+        assert w.post("/b/%d" % i, b"x", key).status == 202
+        assert w.post("/a/%d" % i, b"x", key).status == 202
+    eventually(lambda: len(other.requests) == 6)             # though the other origin stands still
+    assert [r.path for r in origin.requests] == ["/a/x"]
+    gate.set()
+    drained(w)
+    assert [r.path for r in origin.requests[1:]] == ["/a/%d" % i for i in range(6)]
+    assert [r.path for r in other.requests] == ["/b/%d" % i for i in range(6)]
+
+
 def test_a_client_cannot_say_the_fence(origin, fleet):
     origin.on("/a", body=b"done")
     a, = fleet(1)

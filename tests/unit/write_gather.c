@@ -22,7 +22,7 @@ next_of(void *arg, unsigned part, uint64_t c1, uint64_t seq, struct write_row *r
 static void
 begin(struct world *w, unsigned batch)
 {
-    const struct schedule_source source = { next_of, writes_next_of_target, &w->w };
+    const struct schedule_source source = { next_of, writes_next_of_target, &w->w, false };
     const struct schedule_limits limits = { .concurrency = 20, .weights = { 6, 3, 1 },
         .batch_max = batch };
 

@@ -62,7 +62,7 @@ static const struct schedule_limits plain = { .concurrency = 20, .weights = { 6,
 static void
 begin(struct world *w)
 {
-    const struct schedule_source source = { next_of, next_of_target, w };
+    const struct schedule_source source = { next_of, next_of_target, w, false };
 
     memset(w, 0, sizeof *w);
     w->now = 1000000;
