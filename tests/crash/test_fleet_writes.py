@@ -110,6 +110,7 @@ def test_what_a_fleet_acknowledges_is_delivered_in_order_over_kills_and_stops_of
             time.sleep(random.uniform(0, 2 * LEASE))
             w.start(wait=False)
         elif kind == 1:
+            w.wait_ready()                       # before that SIGTERM ends it at once
             assert w.stop() == 0
             w.start(wait=False)
         else:
