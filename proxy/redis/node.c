@@ -79,14 +79,28 @@ pick(struct node *n, bool alone)
     return best;
 }
 
+/* May the pool have one more? While one is being made what becomes of that is awaited: a server
+ * that has no room is not to be asked for several at once. */
+static bool
+may_grow(const struct node *n)
+{
+    const struct link *l;
+
+    if (n->nlinks >= n->side->r->conf.pool || now_us() < n->full_until_us)
+        return false;
+    TAILQ_FOREACH(l, &n->links, at)
+        if (l->state < LINK_READY && !l->alone)
+            return false;
+    return true;
+}
+
 bool
 node_send(struct node *n, struct redis_ask *a)
 {
-    unsigned most = n->side->r->conf.pool;
     struct link *l = pick(n, a->alone), *more = NULL;
 
     if (a->alone ? (l == NULL || l->nasks > 0) && n->nalone < ALONE_MAX :
-        l == NULL || (l->nasks >= BUSY_ASKS && n->nlinks < most && now_us() >= n->full_until_us))
+        l == NULL || (l->nasks >= BUSY_ASKS && may_grow(n)))
         more = link_new(n, a->alone);
     if (more != NULL)
         l = more;
