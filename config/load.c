@@ -14,19 +14,22 @@
 
 #define FILE_MAX (16u << 20)            /* some 50,000 routes */
 
-/* Sections with a reader of their own. */
-static const char *const sections[] = { "ttl", "listen", "origins", "plugins", "routes" };
-
 /* ---- mappings by table -------------------------------------------------------------------- */
+
+/* What has a reader of its own, beside the options of a table. */
+static const struct { const struct table *in; const char *word; } sections[] = {
+    { &table_top, "ttl" }, { &table_top, "listen" }, { &table_top, "origins" },
+    { &table_top, "plugins" }, { &table_top, "routes" },
+    { &table_plugin, "options" }, { &table_route, "plugins" },
+};
 
 static bool
 is_section(const struct table *t, const char *path)
 {
-    for (size_t i = 0; t == &table_top && i < NELEM(sections); i++)
-        if (strcmp(path, sections[i]) == 0)
+    for (size_t i = 0; i < NELEM(sections); i++)
+        if (t == sections[i].in && strcmp(path, sections[i].word) == 0)
             return true;
-    return (t == &table_plugin && strcmp(path, "options") == 0) ||
-        (t == &table_route && strcmp(path, "plugins") == 0);
+    return false;
 }
 
 /* The word of an option's path at the level of prefix, as "memory" of "cache.memory" behind
@@ -62,10 +65,11 @@ unknown(struct load *l, const struct table *t, const char *prefix, const struct 
         nearest_try(&near, w);
         buf_printf(&known, "%s%s", known.n > 0 ? ", " : "", w);
     }
-    for (size_t i = 0; t == &table_top && prefix[0] == '\0' && i < NELEM(sections); i++) {
-        nearest_try(&near, sections[i]);
-        buf_printf(&known, ", %s", sections[i]);
-    }
+    for (size_t i = 0; prefix[0] == '\0' && i < NELEM(sections); i++)
+        if (t == sections[i].in) {
+            nearest_try(&near, sections[i].word);
+            buf_printf(&known, ", %s", sections[i].word);
+        }
     if (memchr(key->text.p, '.', key->text.n) != NULL)
         problem(l, key->where, path, "unknown key; dots in the reference are nesting, as "
             "`cache: {memory: 256MiB}`");

@@ -105,61 +105,97 @@ copy_array(struct pool *p, const void *from, size_t bytes, void *to)
     return true;
 }
 
-/* `to` is a copy of the bytes of a value: what it points to is copied too. The kinds are those
- * that listeners and options with a restart have. */
-static bool
-deepen(struct pool *p, enum kind k, void *to)
-{
-    struct conf_address *address = to;
-    struct conf_networks *networks = to;
-    struct conf_strings *strings = to;
-    struct conf_fields *fields = to;
-    const char **text = to;
-    bool ok = true;
+/* One for each C type of a value, of whose bytes `to` is a copy: what it points to is copied too. */
 
-    switch (k) {
-    case K_COUNT:
-    case K_BYTES:
-    case K_DURATION:
-    case K_BOOL:
-    case K_PERCENT:
-    case K_LOST:
-        return true;
-    case K_FILE:
-    case K_PATH:
-    case K_STRING:
-        return *text == NULL || copy_text(p, text);
-    case K_ADDRESS:
-        return address->text == NULL || copy_text(p, &address->text);
-    case K_NETWORKS:
-        return copy_array(p, networks->at, networks->n * sizeof *networks->at, &networks->at);
-    case K_STRINGS:
-        ok = copy_array(p, strings->at, strings->n * sizeof *strings->at, &strings->at);
-        for (size_t i = 0; ok && i < strings->n; i++)
-            ok = copy_text(p, &strings->at[i]);
-        return ok;
-    case K_FIELDS:
-        ok = copy_array(p, fields->at, fields->n * sizeof *fields->at, &fields->at);
-        for (size_t i = 0; ok && i < fields->n; i++)
-            ok = copy_text(p, &fields->at[i].name) && copy_text(p, &fields->at[i].value);
-        return ok;
-    default:
-        assert(!"a kind that is not copied");
-        return false;
-    }
+static bool
+deepen_flat(struct pool *p, void *to)
+{
+    (void)p, (void)to;
+    return true;
 }
+
+static bool
+deepen_text(struct pool *p, void *to)
+{
+    const char **text = to;
+
+    return *text == NULL || copy_text(p, text);
+}
+
+static bool
+deepen_address(struct pool *p, void *to)
+{
+    return deepen_text(p, &((struct conf_address *)to)->text);
+}
+
+static bool
+deepen_networks(struct pool *p, void *to)
+{
+    struct conf_networks *v = to;
+
+    return copy_array(p, v->at, v->n * sizeof *v->at, &v->at);
+}
+
+static bool
+deepen_statuses(struct pool *p, void *to)
+{
+    struct conf_statuses *v = to;
+
+    return copy_array(p, v->at, v->n * sizeof *v->at, &v->at);
+}
+
+static bool
+deepen_strings(struct pool *p, void *to)
+{
+    struct conf_strings *v = to;
+    bool ok = copy_array(p, v->at, v->n * sizeof *v->at, &v->at);
+
+    for (size_t i = 0; ok && i < v->n; i++)
+        ok = copy_text(p, &v->at[i]);
+    return ok;
+}
+
+static bool
+deepen_fields(struct pool *p, void *to)
+{
+    struct conf_fields *v = to;
+    bool ok = copy_array(p, v->at, v->n * sizeof *v->at, &v->at);
+
+    for (size_t i = 0; ok && i < v->n; i++)
+        ok = copy_text(p, &v->at[i].name) && copy_text(p, &v->at[i].value);
+    return ok;
+}
+
+static bool
+deepen_urls(struct pool *p, void *to)
+{
+    struct conf_urls *v = to;
+    bool ok = copy_array(p, v->at, v->n * sizeof *v->at, &v->at);
+
+    for (size_t i = 0; ok && i < v->n; i++)
+        ok = copy_text(p, &v->at[i].text) && copy_text(p, &v->at[i].host);
+    return ok;
+}
+
+/* A kind of a type that none of them is for does not compile. Enums are unsigned here. */
+static const struct copier { size_t size; bool (*deepen)(struct pool *p, void *to); } copiers[] = {
+#define KIND(name, type, text) { sizeof(type), _Generic((type *)NULL,                           \
+        uint64_t *: deepen_flat, int64_t *: deepen_flat, double *: deepen_flat,                \
+        bool *: deepen_flat, unsigned *: deepen_flat, const char **: deepen_text,              \
+        struct conf_address *: deepen_address, struct conf_strings *: deepen_strings,          \
+        struct conf_networks *: deepen_networks, struct conf_urls *: deepen_urls,              \
+        struct conf_fields *: deepen_fields, struct conf_statuses *: deepen_statuses) },
+    CONF_KINDS(KIND)
+#undef KIND
+};
 
 static bool
 copy_option(struct pool *p, const struct option *o, const void *from, void *to)
 {
-    static const size_t sizes[] = {
-#define KIND(name, type, text) sizeof(type),
-        CONF_KINDS(KIND)
-#undef KIND
-    };
+    const struct copier *c = &copiers[o->kind];
 
-    memcpy((char *)to + o->offset, (const char *)from + o->offset, sizes[o->kind]);
-    return deepen(p, o->kind, (char *)to + o->offset);
+    memcpy((char *)to + o->offset, (const char *)from + o->offset, c->size);
+    return c->deepen(p, (char *)to + o->offset);
 }
 
 static int

@@ -64,6 +64,12 @@ unknown_keys_name_the_nearest_known_one(void **state)
             "f:1:36: origins.api.pol: unknown key; did you mean pool\n" },
         { ORIGIN "listen: {limits: {hed: 1KiB}}\n",
             "f:2:19: listen.limits.hed: unknown key; did you mean head\n" },
+        { ORIGIN "plugins: [{zzzzzz: 1}]\n", "f:2:12: plugins[0].zzzzzz: unknown key; known here "
+            "are name, file, on_error, everywhere, timeout, options\n" },
+        { ORIGIN "plugins: [{name: a, option: {}}]\n", "f:2:21: plugins[0].option: unknown key; "
+            "did you mean options\n" },
+        { ORIGIN "routes: [{plugin: {}}]\n", "f:2:11: routes[0].plugin: unknown key; did you mean "
+            "plugins\n" },
     };
 
     (void)state;
