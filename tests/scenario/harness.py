@@ -644,19 +644,17 @@ class Origin:
 
 # ---- Weir ------------------------------------------------------------------------------------
 
-def configuration(port, admin, origin_url, **keys):
+def configuration(port, admin_port, origin_url, **keys):
     """The YAML of a test: the chosen addresses, one origin, one route, and what the test gives."""
-    conf = {"listen": "127.0.0.1:%d" % port, "admin": {"listen": "127.0.0.1:%d" % admin},
+    conf = {"listen": "127.0.0.1:%d" % port, "admin": {"listen": "127.0.0.1:%d" % admin_port},
             "workers": 2, "origins": {"api": {"servers": [origin_url]}},
             "routes": [{"path": "/**"}]}
     listen = keys.pop("listen", None)
-    admin_keys = keys.pop("admin", None)
     if isinstance(listen, dict):
         conf["listen"] = {"address": conf["listen"], **listen}
     elif listen is not None:
         conf["listen"] = listen
-    if admin_keys is not None:
-        conf["admin"].update(admin_keys)
+    conf["admin"].update(keys.pop("admin", {}))
     if "origin" in keys:                         # settings of the one origin
         conf["origins"]["api"].update(keys.pop("origin"))
     conf.update(keys)

@@ -53,3 +53,9 @@ def test_cache_status_is_read_as_a_structured_field():
     s = harness.CacheStatus('other; hit, weir; fwd=uri-miss; fwd-status=200; stored; key="a;b, c"')
     assert s.fwd == "uri-miss" and s.stored and not s.hit and s.params["key"] == "a;b, c"
     assert harness.CacheStatus("weir; hit; ttl=-5").ttl == -5
+
+
+def test_a_test_may_give_options_of_the_admin_port(weir):
+    w = weir(admin={"hosts": ["ops.test"]})
+    for host, status in ("ops.test", 200), ("other.test", 421):
+        assert w.api("GET", "/stats", headers=[("Host", host)]).status == status
