@@ -11,7 +11,7 @@ for room in write purge fill route upstream store semantics key stats http base;
     rooms="$rooms $build/libweir_$room.a"
 done
 cc -std=gnu11 -O2 -flto=auto -D_GNU_SOURCE -I"$here/../../proxy" -I"$here/../.." "$here/journal.c" \
-    $rooms $(pkg-config --libs sqlite3 openssl libevent libevent_openssl libevent_pthreads liburcu libxxhash libpcre2-8) \
+    $rooms $(pkg-config --libs sqlite3 openssl libevent libevent_openssl libevent_pthreads liburcu libxxhash) \
     -lpthread -lm -ljemalloc -o "$out/journal"
 shift
 "$out/journal" "$@"

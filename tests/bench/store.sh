@@ -10,7 +10,7 @@ for room in store semantics key stats http base; do
     rooms="$rooms $build/libweir_$room.a"
 done
 cc -std=gnu11 -O2 -flto=auto -D_GNU_SOURCE -I"$here/../../proxy" -I"$here/../.." "$here/store.c" $rooms \
-    $(pkg-config --libs libevent libevent_pthreads liburcu libxxhash libpcre2-8) -lpthread -lm -ljemalloc \
+    $(pkg-config --libs libevent libevent_pthreads liburcu libxxhash) -lpthread -lm -ljemalloc \
     -o "$out/store"
 status=0
 "$out/store" objects || status=1
