@@ -350,6 +350,7 @@ use(struct load *l, size_t i, const struct node *map, struct conf_route *r, cons
     const struct conf_plugin *p = &l->c->plugins[i];
     struct hearing h = { l, map, map != NULL ? map->where : r->where, path, p->name };
     size_t errors = l->report->errors;
+    struct plugin_use *its = &r->plugins->at[r->plugins->n];
     struct plugin_values *pv;
 
     if (p->plugin == NULL)
@@ -357,13 +358,12 @@ use(struct load *l, size_t i, const struct node *map, struct conf_route *r, cons
     pv = values_read(l, p->route_options, map, path, h.where);
     if (pv == NULL)
         return;
-    if (plugin_use_open(p->plugin, or_empty(r->name), pv->values, &r->plugins->at[r->plugins->n],
-            hear, &h) == -1) {
+    if (plugin_use_open(p->plugin, or_empty(r->name), pv->values, its, hear, &h) == -1) {
         did_not_open(&h, errors);
         return;
     }
     r->plugin_values[i] = pv;
-    r->plugins->hooks |= plugin_hooks(p->plugin);
+    r->plugins->hooks |= its->hooks;
     r->plugins->n++;
 }
 

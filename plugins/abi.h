@@ -62,7 +62,7 @@
  *   a request of their own, with the method, target, fields and tags of the one that began the
  *   fetch, but not its client, id or slot.
  *   A plugin with request, key, deliver or done takes its routes off the fastest path; one without
- *   costs hits nothing.
+ *   costs hits nothing. One that learns from its options which hooks it needs says so by only().
  *
  * Threads
  *   open, close, route_open, route_close and tick: one thread, one at a time. Hooks: any of several
@@ -196,6 +196,11 @@ extern const struct weir_plugin weir_plugin;    /* the one thing that a plugin e
 
 /* ---- what Weir does for it -------------------------------------------------------------------- */
 
+enum weir_hooks {                       /* bits for only() */
+    WEIR_HOOK_REQUEST = 1, WEIR_HOOK_KEY = 2, WEIR_HOOK_RESPONSE = 4, WEIR_HOOK_STORE = 8,
+    WEIR_HOOK_DELIVER = 16, WEIR_HOOK_ACCEPTED = 32, WEIR_HOOK_DELIVERED = 64, WEIR_HOOK_DONE = 128,
+};
+
 enum weir_level { WEIR_LOG_ERROR, WEIR_LOG_WARN, WEIR_LOG_INFO, WEIR_LOG_DEBUG };
 
 enum weir_fact {                        /* texts; which hooks have them, if not all */
@@ -295,6 +300,11 @@ struct weir_host {
      * anything but WEIR_SUSPENDED, nothing follows when the ticket is resumed, as it must be. */
     struct weir_ticket *(*suspend)(struct weir_request *r);
     void (*resume)(struct weir_ticket *t);      /* any thread, also before the hook has returned */
+
+    /* ---- which hooks ---- */
+    /* During open, for all routes, and route_open, for this one: of the hooks of the plugin's table
+     * no others than these are called. */
+    void (*only)(struct weir_self *self, unsigned hooks);
 };
 
 #ifdef __cplusplus

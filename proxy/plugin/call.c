@@ -91,7 +91,7 @@ plugin_run(struct weir_request *r, enum plugin_hook hook)
     for (; r->next < r->uses->n && v == PLUGIN_NEXT; r->next++) {
         const struct plugin_use *use = &r->uses->at[r->next];
 
-        if (use->plugin->library->hooks[hook] == NULL)
+        if ((use->hooks >> hook & 1) == 0)
             continue;
         v = ask(r, use);
         if (v == PLUGIN_WAIT)

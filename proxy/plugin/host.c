@@ -6,6 +6,10 @@
  */
 #include "plugin/inside.h"
 
+/* The bits of only() are ours. */
+static_assert(WEIR_HOOK_REQUEST == HOOK_BIT(REQUEST) && WEIR_HOOK_DONE == HOOK_BIT(DONE) &&
+    WEIR_HOOK_DONE == 1 << (PLUGIN_HOOKS_N - 1), "plugins/abi.h and PLUGIN_HOOKS differ");
+
 #define MAY_KEY      (HOOK_BIT(REQUEST) | HOOK_BIT(KEY))
 #define MAY_TAG      (MAY_KEY | HOOK_BIT(RESPONSE) | HOOK_BIT(STORE))
 #define MAY_RESPONSE (MAY_KEY | HOOK_BIT(RESPONSE) | HOOK_BIT(DELIVER))
@@ -71,6 +75,15 @@ static struct weir_timer *
 host_timer(struct weir_self *self, const char *name, const char *meaning)
 {
     return self_of(self)->complain != NULL ? figures_timer(name, meaning) : NULL;
+}
+
+static void
+host_only(struct weir_self *self, unsigned hooks)
+{
+    struct plugin *p = self_of(self);
+
+    if (p->complain != NULL)
+        p->hooks &= hooks;
 }
 
 /* ---- what is known --------------------------------------------------------------------------- */
@@ -310,4 +323,5 @@ const struct weir_host plugin_host = {
     .add_tag = host_add_tag, .set_ttl = host_set_ttl, .mark = host_mark, .answer = host_answer,
     .refuse = host_refuse,
     .alloc = host_alloc, .slot = host_slot, .suspend = host_suspend, .resume = host_resume,
+    .only = host_only,
 };

@@ -18,6 +18,7 @@ struct plugin {
 #define PLUGIN_MAGIC 0x9106010au
     struct library *library;            /* for good */
     void *state;                        /* the plugin's */
+    unsigned hooks;                     /* HOOK_BITs: those that it has and wants */
     bool skip_errors;
     int64_t timeout_ms;
     plugin_complain *complain;          /* during open alone */

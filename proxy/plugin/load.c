@@ -139,6 +139,8 @@ plugin_open(const struct weir_plugin *table, const struct weir_value *values, bo
     p->magic = PLUGIN_MAGIC;
     p->library = known(NULL, table);
     assert(p->library != NULL);         /* plugin_load gave it */
+    for (unsigned h = 0; h < PLUGIN_HOOKS_N; h++)
+        p->hooks |= p->library->hooks[h] != NULL ? 1u << h : 0;
     p->skip_errors = skip_errors;
     p->timeout_ms = timeout_ms;
     p->complain = complain;
@@ -179,6 +181,7 @@ plugin_use_open(struct plugin *p, const char *route, const struct weir_value *va
     struct plugin_use *use, plugin_complain *complain, void *arg)
 {
     const struct weir_plugin *t = p->library->table;
+    unsigned of_all = p->hooks;
     void *state = NULL;
     int rc;
 
@@ -188,10 +191,10 @@ plugin_use_open(struct plugin *p, const char *route, const struct weir_value *va
     rc = t->route_open == NULL ? 0 :
         t->route_open(p->state, (struct weir_self *)p, route, values, &state);
     p->complain = NULL;
-    if (rc != 0)
-        return -1;
-    *use = (struct plugin_use){ p, state };
-    return 0;
+    if (rc == 0)
+        *use = (struct plugin_use){ p, state, p->hooks };
+    p->hooks = of_all;
+    return rc == 0 ? 0 : -1;
 }
 
 void
@@ -202,15 +205,4 @@ plugin_use_close(struct plugin_use *use)
     if (t->route_close != NULL)
         t->route_close(use->plugin->state, use->state);
     use->state = NULL;
-}
-
-unsigned
-plugin_hooks(const struct plugin *p)
-{
-    unsigned bits = 0;
-
-    for (unsigned h = 0; h < PLUGIN_HOOKS_N; h++)
-        if (p->library->hooks[h] != NULL)
-            bits |= 1u << h;
-    return bits;
 }

@@ -62,7 +62,7 @@ struct plugin *plugin_open(const struct weir_plugin *table, const struct weir_va
 void plugin_close(struct plugin **pp);          /* when all its uses are closed; NULL is fine */
 void plugin_tick(struct plugin *p);             /* each second, on the main thread */
 
-struct plugin_use { struct plugin *plugin; void *state; };
+struct plugin_use { struct plugin *plugin; void *state; unsigned hooks; };
 struct plugin_uses {
     unsigned hooks;                     /* HOOK_BITs of those that one of them has */
     size_t n;
@@ -72,7 +72,6 @@ struct plugin_uses {
 int  plugin_use_open(struct plugin *p, const char *route, const struct weir_value *values,
     struct plugin_use *use, plugin_complain *complain, void *arg);
 void plugin_use_close(struct plugin_use *use);
-unsigned plugin_hooks(const struct plugin *p);
 /* uses may be NULL. */
 static inline bool
 plugin_has(const struct plugin_uses *uses, unsigned hooks)

@@ -332,6 +332,8 @@ route_open(void *plugin, struct weir_self *self, const char *name,
     its = calloc(1, sizeof *its);
     its->stamp = values[0].text;
     its->limit = values[1].number;
+    if (values[2].given)
+        host->only(self, (unsigned)values[2].number);
     *out = its;
     return 0;
 }
@@ -353,6 +355,7 @@ static const struct weir_option options[] = {
 static const struct weir_option route_options[] = {
     { "stamp", WEIR_TEXT, 0, NULL, NULL, NULL, NULL, "A field of every answer." },
     { "limit", WEIR_COUNT, 0, "5", "1", "10", NULL, "A number." },
+    { "hooks", WEIR_COUNT, 0, NULL, "0", "255", NULL, "Only these." },
     { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL },
 };
 

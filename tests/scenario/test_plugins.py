@@ -379,6 +379,18 @@ def test_routes_without_a_hook_on_hits_stay_on_the_fastest_path(origin, weir, pr
     assert metric(w, "weir_plugin_probe_calls_total") == 0
 
 
+def test_of_its_hooks_a_plugin_has_only_those_that_it_wants_on_a_route(origin, weir, probe):
+    origin.on("/only", body=b"a", headers=FRESH + says("Response", "set=edited"))
+    origin.on("/a", body=b"a", headers=FRESH)
+    w = weir(**with_probe(probe, routes=[{"path": "/only", "plugins": {"probe": {"hooks": 4}}},     # response
+                                         {"path": "/**", "plugins": {"probe": {"stamp": "s1"}}}]))
+    got = w.get("/only", says("Request", "refuse") + says("Deliver", "fail"))
+    assert (got.status, got.header("X-Set")) == (200, "edited")
+    assert w.get("/only", says("Request", "refuse")).cache_status.hit
+    assert metric(w, "weir_plugin_probe_calls_total") == 1
+    assert w.get("/a").header("X-Stamp") == "s1"                # the next route has all of them
+
+
 def shipped(name):
     return os.path.join(os.path.dirname(weir_binary()), "plugins", name + ".so")
 
