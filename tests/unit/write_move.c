@@ -75,7 +75,8 @@ ids_lead_to_their_writes_wherever_these_were_numbered(void **state)
 {
     char first[WRITE_ID_N + 1], fleet[WRITE_ID_N + 1], later[WRITE_ID_N + 1];
     uint64_t now = journal_moved(5, 0, 9), upto = 100 * JOURNAL_PARTS - 1, seq;
-    struct write_row row = { .seq = now, .c1 = 1, .state = WRITE_DELIVERED };
+    struct write_row row = { .seq = now, .c1 = 1, .state = WRITE_DELIVERED,
+        .settled_ms = wall_ms() };              /* or its time is out when the journal opens */
     struct kit k;
 
     (void)state;
