@@ -24,8 +24,10 @@ What is demanded of the fetches of a URL, whose response stays fresh: it is miss
     one fetch for all instances,
     and one more for each lease that ended by itself, without a word of who held it,
     for each lease that was given up, one of each instance that may have waited for that,
-    and those of an instance that had no Redis to ask: between the read that led to the fetch and the
-    fetch there was a fault, of it or of Redis.
+    those of an instance that had no Redis to ask: between the read that led to the fetch and the
+    fetch there was a fault, of it or of Redis,
+    and for each of these at most one more when the value in Redis was removed: who fetched alone and
+    does not know whether its own is there now takes away what may be older.
 """
 import bisect
 import collections
@@ -38,6 +40,7 @@ Fault = collections.namedtuple("Fault", "what who start end")
 Violation = collections.namedtuple("Violation", "read change since")
 Fetch = collections.namedtuple("Fetch", "instance url start")   # as it came to the origin
 Lease = collections.namedtuple("Lease", "url end")              # in Redis, and how it ended
+Removal = collections.namedtuple("Removal", "url what")         # of a value in Redis
 Excess = collections.namedtuple("Excess", "url fetches leases alone")   # alone: those without Redis
 
 DONE, MISSING, WAITING, WRITTEN = "done", "missing", "waiting", "written"
@@ -168,18 +171,21 @@ def excesses(history, instances):
     """The URLs that were fetched more often than they may be by so many instances."""
     faults = [o for o in history if isinstance(o, Fault)]
     reads, leases = by_url(history, Read), by_url(history, Lease)
+    removals = by_url(history, Removal)
     found = []
     for url, fetches in by_url(history, Fetch).items():
         alone = [f for f in fetches if is_alone(f, reads[url], faults)]
         ends = collections.Counter(lease.end for lease in leases[url])
-        if len(fetches) > 1 + ends[EXPIRED] + (instances - 1) * ends[GIVEN_UP] + len(alone):
+        without = len(alone) + min(len(alone), len(removals[url]))
+        if len(fetches) > 1 + ends[EXPIRED] + (instances - 1) * ends[GIVEN_UP] + without:
             found.append(Excess(url, fetches, leases[url], alone))
     return found
 
 
 def kinds(history):
     """How many operations there are of each kind, for people."""
-    names = {Read: "kind", Change: "outcome", Fault: "what", Fetch: "instance", Lease: "end"}
+    names = {Read: "kind", Change: "outcome", Fault: "what", Fetch: "instance", Lease: "end",
+             Removal: "what"}
     count = collections.Counter(
         "%s %s" % (type(o).__name__.lower(), getattr(o, names[type(o)])) for o in history)
     return dict(sorted(count.items()))

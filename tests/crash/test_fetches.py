@@ -12,7 +12,7 @@ import time
 import kit
 from harness import SLOW, TIMEOUT, Client, Closed, eventually
 from history import (ANSWERED, EXPIRED, FETCHED, GIVEN_UP, REDIS, Fault, Fetch, Lease, Read,
-                     excesses, kinds)
+                     Removal, excesses, kinds)
 
 LEASE = 2.0                             # of a fetch, in seconds
 ROUNDS = 10 if os.environ.get("WEIR_LONG") else 1               # each with every fault
@@ -61,13 +61,25 @@ def test_who_had_no_redis_to_ask_between_the_read_and_the_fetch_may_fetch():
     assert too_many(*both, Fault("cut", ["B"], 6.1, 7.0)) == [("/u", 2)]
 
 
+def test_who_fetched_without_redis_may_take_away_what_is_there_which_is_one_fetch_more():
+    all_of_them, cut = fetches("A", "B", "C"), Fault("cut", ["B"], 5.9, 6.5)        # at 5, 6, 7
+    gone = Removal("/u", "deleted")
+    assert too_many(*all_of_them, cut) == too_many(*all_of_them, cut, Removal("/v", "deleted"))
+    assert too_many(*all_of_them, cut) == [("/u", 3)]
+    assert too_many(*all_of_them, cut, gone) == []
+    assert too_many(*all_of_them, Fetch("A", "/u", 8.0), cut, gone, gone) == [("/u", 4)]
+    assert too_many(*fetches("A", "B"), gone) == [("/u", 2)]
+
+
 # ---- what Redis tells ------------------------------------------------------------------------
 
 class Listener:
-    """Leases, as they end: notifications of keys "weir:l:ID" and "weir:o:ID"."""
+    """Leases, as they end, and values that are removed: notifications of keys "weir:l:ID" and
+    "weir:o:ID"."""
 
     def __init__(self, redis):
         self.redis, self.leases, self.open = redis, [], {}          # leases: (id, end)
+        self.removed = []               # ids
         self.over = threading.Event()
         redis.call("CONFIG", "SET", "notify-keyspace-events", "Kg$x")
         self.socket = socket.create_connection((redis.host, redis.port), TIMEOUT)
@@ -90,6 +102,8 @@ class Listener:
             self.over.set()
         elif found and found[1] == "o" and event == "set" and found[2] in self.open:
             self.open[found[2]] = ANSWERED
+        elif found and found[1] == "o" and event == "del":
+            self.removed.append(found[2])
         elif found and found[1] == "l":
             if event == "set":
                 self.open[found[2]] = GIVEN_UP           # unless more is heard
@@ -98,7 +112,8 @@ class Listener:
                 self.leases.append((found[2], EXPIRED if event == "expired" else end))
 
     def end(self):
-        """Of which URL each lease was that has ended; those of URLs that have no value are left out."""
+        """Of which URL each lease was that has ended, and each removal; those of URLs that have no value
+        are left out."""
         eventually(lambda: self.redis.call("KEYS", "weir:l:*") == [])
         self.redis.call("PUBLISH", "over", "")
         assert self.over.wait(TIMEOUT)
@@ -107,7 +122,8 @@ class Listener:
         for name in self.redis.call("KEYS", "weir:o:*"):
             key = re.search(r"http://%s(/m/\d+)" % HOST, self.redis.call("GET", name))
             urls[name[len("weir:o:"):]] = key[1]
-        return [Lease(urls[name], end) for name, end in self.leases if name in urls]
+        return ([Lease(urls[name], end) for name, end in self.leases if name in urls]
+                + [Removal(urls[name], "deleted") for name in self.removed if name in urls])
 
 
 # ---- the fleet -------------------------------------------------------------------------------
@@ -230,8 +246,8 @@ class Fleet:
                 self.read(i, "/m/%d" % n, held)
 
 
-def judge(fleet, leases):
-    history = fleet.history + leases
+def judge(fleet, told_by_redis):
+    history = fleet.history + told_by_redis
     found = excesses(history, INSTANCES)
     told = "\n".join("%s: fetched by %s; leases: %s; without Redis: %d" % (
         e.url, ", ".join("%s at %.3f" % f[::2] for f in e.fetches),
@@ -243,7 +259,7 @@ def judge(fleet, leases):
     assert not found, "%s\n%r\n%s" % (
         told, [o for o in history if isinstance(o, Fault)],
         "\n".join(w.log()[-2000:] for w in fleet.instances))
-    assert len(urls) - len(plain) > MISSES / 2 < kinds(leases)["lease " + ANSWERED]
+    assert len(urls) - len(plain) > MISSES / 2 < kinds(told_by_redis)["lease " + ANSWERED]
 
 
 def run(weir, origins, redis, urls, faults):
@@ -259,9 +275,9 @@ def run(weir, origins, redis, urls, faults):
             eventually(lambda: fleet.newest >= enough or fleet.failures, timeout=3 * TIMEOUT)
     finally:
         fleet.end()
-    leases = listener.end()
-    judge(fleet, leases)
-    return kinds(leases)
+    told_by_redis = listener.end()
+    judge(fleet, told_by_redis)
+    return kinds(told_by_redis)
 
 
 def kill(w):
