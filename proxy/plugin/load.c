@@ -118,10 +118,14 @@ plugin_load(const char *file, const char *name, struct err *e)
     t = dlsym(handle, "weir_plugin");
     if (t == NULL)
         err_set(e, 0, "%s is no plugin: it exports no weir_plugin", file);
-    else if (judge(t, file, name, e) == 0 && library_new(t, path) == NULL)
+    else if (judge(t, file, name, e) == -1)
+        t = NULL;
+    else if (known(NULL, t) == NULL && library_new(t, path) == NULL) {  /* no link to a known one */
         err_set(e, ENOMEM, "out of memory");
+        t = NULL;
+    }
     dlclose(handle);
-    return t != NULL && known(NULL, t) != NULL ? t : NULL;
+    return t;
 }
 
 /* ---- plugins --------------------------------------------------------------------------------- */
