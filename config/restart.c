@@ -105,7 +105,7 @@ copy_array(struct pool *p, const void *from, size_t bytes, void *to)
     return true;
 }
 
-/* One for each C type of a value, of whose bytes `to` is a copy: what it points to is copied too. */
+/* One for each C type of a value, of whose bytes `to` is a copy; what it points to is copied. */
 
 static bool
 deepen_flat(struct pool *p, void *to)

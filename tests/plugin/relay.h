@@ -9,6 +9,7 @@ struct relay {
     /* hook: its place among those of struct weir_plugin; plugin: 1, 2 ... as they were opened. */
     int (*hook)(unsigned hook, size_t plugin, struct weir_request *r);
     const char *open_wrong, *route_wrong;       /* options that open and route_open complain of */
+    unsigned only, route_only;                  /* hooks that they say they need; 0: all */
     const struct weir_host *host;
     struct weir_self *self;
     const struct weir_value *values, *route_values;

@@ -45,6 +45,8 @@ open_plugin(const struct weir_host *host, struct weir_self *self, const struct w
             "right one");
         return -1;
     }
+    if (relay.only != 0)
+        host->only(self, relay.only);
     *out = (void *)(uintptr_t)++relay.opened;
     return 0;
 }
@@ -66,6 +68,8 @@ route_open(void *plugin, struct weir_self *self, const char *route,
         relay.host->complain(self, relay.route_wrong, "is wrong here");
         return -1;
     }
+    if (relay.route_only != 0)
+        relay.host->only(self, relay.route_only);
     relay.routes++;
     return 0;
 }

@@ -45,19 +45,21 @@ all_are_asked_in_their_order(void **state)
 }
 
 static void
-one_without_the_hook_is_passed_over(void **state)
+a_plugin_is_asked_at_the_hooks_that_it_needs_alone(void **state)
 {
     struct asked a;
-    weir_hook *was;
 
     (void)state;
+    relay->only = HOOK_BIT(DELIVER) | HOOK_BIT(DONE);
+    relay->route_only = HOOK_BIT(DONE) | HOOK_BIT(KEY);     /* no more than the whole needs */
     ask_begin(&a, 2, false, 1000);
-    was = a.uses->at[0].plugin->library->hooks[HOOK_DELIVER];
-    a.uses->at[0].plugin->library->hooks[HOOK_DELIVER] = NULL;
+    relay->only = relay->route_only = 0;
+    assert_int_equal(a.uses->hooks, HOOK_BIT(DONE));
     assert_int_equal(run(&a, HOOK_DELIVER, WEIR_FAILED, WEIR_FAILED, 0), PLUGIN_NEXT);
     assert_string_equal(order, "");
-    assert_int_equal(plugin_hooks(a.uses->at[0].plugin) & HOOK_BIT(DELIVER), 0);
-    a.uses->at[0].plugin->library->hooks[HOOK_DELIVER] = was;
+    assert_int_equal(run(&a, HOOK_DONE, WEIR_NEXT, WEIR_NEXT, 0), PLUGIN_NEXT);
+    assert_string_equal(order, "12");
+    host->only(relay->self, 0);                             /* too late */
     ask_end(&a);
 }
 
@@ -327,7 +329,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_are_asked_in_their_order),
-        cmocka_unit_test(one_without_the_hook_is_passed_over),
+        cmocka_unit_test(a_plugin_is_asked_at_the_hooks_that_it_needs_alone),
         cmocka_unit_test(an_answer_ends_the_asking),
         cmocka_unit_test(an_answer_that_its_plugin_does_not_stand_by_is_none),
         cmocka_unit_test(an_error_ends_the_request_or_is_skipped),

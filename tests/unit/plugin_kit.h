@@ -66,7 +66,7 @@ ask_begin(struct asked *a, size_t n, bool skip_errors, int64_t timeout_ms)
         assert_non_null(p);
         assert_int_equal(plugin_use_open(p, "/**", NULL, &a->uses->at[a->uses->n], no_complaint,
             NULL), 0);
-        a->uses->hooks |= plugin_hooks(p);
+        a->uses->hooks |= a->uses->at[a->uses->n].hooks;
     }
     host = relay->host;
     a->r = plugin_request(a->uses, a->pool);
