@@ -86,7 +86,7 @@ heard(void *arg, const struct plugin_complaint *c)
 static void
 one_that_does_not_open_may_say_why_and_leaves_nothing_open(void **state)
 {
-    struct plugin_use use = { NULL, NULL };
+    struct plugin_use use = { .plugin = NULL };
     char said[100] = "";
     struct plugin *p;
 
