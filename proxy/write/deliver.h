@@ -71,6 +71,22 @@ bool effect_settle(struct delivery *d, const struct fill_view *v, struct slice b
 const struct route *effect_match(const struct delivery *d, const struct http_head *h,
     struct route_match *m);
 
+void delivery_free(struct delivery *d);
+/* The journal has it as being sent: it leaves. */
+void delivery_send(struct delivery *d);
+
+/* commit.c. Items from `from` on as they are now; all or none are asked for. -1: memory is out. */
+int  delivery_commit_some(struct delivery *d, size_t from, size_t to,
+    void (*committed)(struct delivery *d));
+int  delivery_commit(struct delivery *d, void (*committed)(struct delivery *d));
+/* SENDING is in the journal, or on its way there, and nothing was sent. Behind it goes what undoes
+ * it; what was superseded stays so. */
+void delivery_take_back(struct delivery *d);
+
+/* outcome.c. Its fetch has changed: struct delivery. */
+void delivery_heard(void *arg);
+/* It is committed: what comes behind it may go, and its readers look elsewhere. */
+void delivery_settle(struct delivery *d);
 /* Every item knows what becomes of it. */
 void delivery_finished(struct delivery *d);
 void delivery_filled(struct delivery *d);
