@@ -295,6 +295,7 @@ read_plugins(struct load *l, const struct node *v)
             "json_tags}");
         return;
     }
+    plugin_redis_configured(l->c->redis.url.n > 0);
     l->c->plugins = conf_array(l, v->n, sizeof *l->c->plugins);
     for (size_t i = 0; i < v->n && !l->no_memory; i++) {
         l->c->nplugins++;

@@ -88,6 +88,12 @@
  *   `copy_of_it` here. One suspended for longer than the plugin's `timeout` counts as WEIR_FAILED.
  *   Hooks that may suspend: request, key, deliver.
  *
+ * Redis
+ *   What instances of Weir are to share, a plugin keeps in the Redis that they share for the cache
+ *   (`cache.redis`), with redis(). There is none where none is configured, and any command may
+ *   fail: a plugin has to have an answer without it. A request that waits for a reply is suspended
+ *   meanwhile; better that few do.
+ *
  * Errors
  *   A hook that returns WEIR_FAILED, or what it may not, is counted; then `on_error` decides. fail
  *   (the default): request, key and deliver answer 500, response answers 502, and at store the
@@ -116,6 +122,10 @@ struct weir_request;
 struct weir_ticket;
 struct weir_counter;
 struct weir_timer;
+
+/* Does the struct behind p, which has a `size`, have this member? An older one may not. */
+#define WEIR_HAS(p, member) \
+    ((p)->size >= (size_t)((const char *)&(p)->member - (const char *)(p)) + sizeof (p)->member)
 
 /* Bytes without an end mark. .p == NULL: there is none. Those that Weir gives live as long as the
  * hook's call, those of struct weir_value as long as the configuration. */
@@ -239,6 +249,24 @@ enum weir_mark {
     WEIR_MARK_AUTHORIZED,
 };
 
+/* What Redis answered; valid until weir_replied returns. */
+enum weir_reply_kind {
+    WEIR_REPLY_NIL = 1,
+    WEIR_REPLY_TEXT,                    /* text: bulk and simple strings */
+    WEIR_REPLY_INTEGER,                 /* integer */
+    WEIR_REPLY_LIST,                    /* at, n */
+    WEIR_REPLY_ERROR,                   /* text: it did not do it, and why */
+};
+struct weir_reply {
+    uint32_t kind;
+    int64_t integer;
+    struct weir_text text;              /* followed by a NUL */
+    const struct weir_reply *const *at;
+    size_t n;
+};
+/* reply NULL: there is none, and whether the command was done is not known. */
+typedef void weir_replied(void *arg, const struct weir_reply *reply);
+
 /* Lives as long as the process. Where not said otherwise functions are for the hook's own thread
  * during its call, and int is 0, or -1 when memory is out, a value is malformed, or this hook may
  * not do that; nothing was changed then. */
@@ -305,6 +333,18 @@ struct weir_host {
     /* During open, for all routes, and route_open, for this one: of the hooks of the plugin's table
      * no others than these are called. */
     void (*only)(struct weir_self *self, unsigned hooks);
+
+    /* ---- Redis: any thread, from open() to the end of close(); see WEIR_HAS ---- */
+    /* Sends a command, of one key at most. argv[key] is that key, which is the plugin's own: Weir
+     * puts `cache.redis.prefix` and the plugin's name in front, and in a cluster finds the server by
+     * it. key 0: there is none. All is copied. Time counts from now; 0 milliseconds: as long as a
+     * request waits for Redis, `cache.redis.timeout`.
+     * 0: replied (may be NULL) is called, once: on a worker thread, or when Weir ends on the main
+     * thread, never from inside this call, and maybe after close(). -1: it is not: memory is out, or
+     * Redis is known not to answer, as it is in open(), before the first worker runs.
+     * Without a command, argc 0, also in open(): 0 where one is configured, else -1. */
+    int (*redis)(struct weir_self *self, const struct weir_text *argv, size_t argc, size_t key,
+        int64_t milliseconds, weir_replied *replied, void *arg);
 };
 
 #ifdef __cplusplus

@@ -11,6 +11,7 @@
 
 #include "fill/fill.h"
 #include "front/front.h"
+#include "plugin/plugin.h"
 #include "process.h"
 #include "purge/purge.h"
 #include "redis/redis.h"
@@ -64,6 +65,15 @@ open_redis(struct process *p)
     return p->redis;
 }
 
+/* Before workers run. */
+static void
+lend_redis(const struct process *p)
+{
+    plugin_redis_begin(&(struct plugin_redis){ .redis = p->redis, .loops = p->loops,
+        .nloops = p->nloops, .prefix = p->conf->redis.prefix,
+        .timeout_ms = p->conf->redis_timeout_ms });
+}
+
 /* Before there are other threads that purge: the tiers hear of every one. */
 static void
 open_tiers(struct process *p)
@@ -101,8 +111,10 @@ process_start(struct process *p, const struct admin_process *asks)
         &p->conf->dns_servers, &e);
     p->store = p->upstream != NULL ?
         store_new(p->conf->cache_memory, (unsigned)p->conf->cache_variants, &e) : NULL;
-    if (p->store != NULL)
+    if (p->store != NULL) {
         open_tiers(p);
+        lend_redis(p);
+    }
     p->bus = p->store != NULL ? bus_open(p->conf, p->store, &e) : NULL;
     if (p->store != NULL && p->bus == NULL && e.text[0] != '\0')
         log_fatal("%s", e.text);
@@ -163,6 +175,7 @@ process_stop(struct process *p)
     fills_free(&p->fills);
     front_free(&p->front);
     tiers_close(&p->tiers);
+    plugin_redis_end();
     redis_free(&p->redis);
     timer_fini(&p->tick);
     rcu_drain();

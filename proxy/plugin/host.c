@@ -313,6 +313,13 @@ host_resume(struct weir_ticket *t)
     ticket_resume((struct plugin_ticket *)t);
 }
 
+static int
+host_redis(struct weir_self *self, const struct weir_text *argv, size_t argc, size_t key,
+    int64_t milliseconds, weir_replied *replied, void *arg)
+{
+    return redis_ask(self_of(self), argv, argc, key, milliseconds, replied, arg);
+}
+
 const struct weir_host plugin_host = {
     .abi = WEIR_ABI, .size = sizeof(struct weir_host),
     .log = host_log, .complain = host_complain, .counter = host_counter, .timer = host_timer,
@@ -323,5 +330,5 @@ const struct weir_host plugin_host = {
     .add_tag = host_add_tag, .set_ttl = host_set_ttl, .mark = host_mark, .answer = host_answer,
     .refuse = host_refuse,
     .alloc = host_alloc, .slot = host_slot, .suspend = host_suspend, .resume = host_resume,
-    .only = host_only,
+    .only = host_only, .redis = host_redis,
 };

@@ -19,7 +19,7 @@ struct plugin {
     struct library *library;            /* for good */
     void *state;                        /* the plugin's */
     unsigned hooks;                     /* HOOK_BITs: those that it has and wants */
-    bool skip_errors;
+    bool skip_errors, has_redis;
     int64_t timeout_ms;
     plugin_complain *complain;          /* during open alone */
     void *complain_arg;
@@ -49,6 +49,11 @@ int edit_field(struct weir_request *r, enum weir_which which, struct slice name,
 
 /* host.c */
 extern const struct weir_host plugin_host;
+
+/* redis.c: as redis() of struct weir_host. */
+int redis_ask(struct plugin *p, const struct weir_text *argv, size_t argc, size_t key, int64_t ms,
+    weir_replied *replied, void *arg);
+bool redis_is_configured(void);
 
 /* figures.c: what plugins count. */
 void figures_begin(void);                           /* once there is a library */

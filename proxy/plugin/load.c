@@ -146,6 +146,7 @@ plugin_open(const struct weir_plugin *table, const struct weir_value *values, bo
     for (unsigned h = 0; h < PLUGIN_HOOKS_N; h++)
         p->hooks |= p->library->hooks[h] != NULL ? 1u << h : 0;
     p->skip_errors = skip_errors;
+    p->has_redis = redis_is_configured();
     p->timeout_ms = timeout_ms;
     p->complain = complain;
     p->complain_arg = arg;

@@ -79,6 +79,22 @@ plugin_has(const struct plugin_uses *uses, unsigned hooks)
     return uses != NULL && (uses->hooks & hooks) != 0;
 }
 
+/* ---- Redis, for plugins ---------------------------------------------------------------------- */
+
+struct redis;
+/* Of those that are opened from now on: is one configured? */
+void plugin_redis_configured(bool yes);
+struct plugin_redis {
+    struct redis *redis;                /* NULL: none is configured */
+    struct loop *const *loops; size_t nloops;       /* its, that run as long as workers do; borrowed */
+    const char *prefix;                 /* copied */
+    int64_t timeout_ms;                 /* of a command that says nothing else */
+};
+/* Before workers run. Memory is out: there is none. */
+void plugin_redis_begin(const struct plugin_redis *r);
+/* When no loop runs any more, before redis_free: who waits is told that there is no reply. */
+void plugin_redis_end(void);
+
 /* ---- a request, as plugins know it ----------------------------------------------------------- */
 
 struct plugin_field { struct slice name, value; bool add; };        /* value.p NULL: taken away */

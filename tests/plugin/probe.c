@@ -100,6 +100,76 @@ release(void)
     return WEIR_NEXT;
 }
 
+/* A command to Redis: who asks it is the hook, or a thread of the probe's own. */
+struct asked { struct weir_self *self; struct weir_ticket *ticket; char key[32], reply[200]; };
+
+static void
+put_reply(char *to, size_t n, const struct weir_reply *r)
+{
+    size_t used;
+
+    if (r == NULL)
+        snprintf(to, n, "none");
+    else if (r->kind == WEIR_REPLY_INTEGER)
+        snprintf(to, n, "%d", (int)r->integer);
+    else if (r->kind == WEIR_REPLY_NIL)
+        snprintf(to, n, "nil");
+    else if (r->kind != WEIR_REPLY_LIST)
+        snprintf(to, n, "%s%.*s", r->kind == WEIR_REPLY_ERROR ? "!" : "", (int)r->text.n, r->text.p);
+    else
+        for (size_t i = 0; i < r->n && (used = strlen(to)) + 2 < n; i++) {
+            to[used] = i == 0 ? '[' : ',';
+            put_reply(to + used + 1, n - used - 1, r->at[i]);
+        }
+}
+
+static void
+on_reply(void *arg, const struct weir_reply *r)
+{
+    struct asked *a = arg;
+
+    put_reply(a->reply, sizeof a->reply, r);
+    host->resume(a->ticket);
+}
+
+static void *
+ask(void *arg)
+{
+    struct asked *a = arg;
+    struct weir_text argv[] = { text("EVAL"), text("local n = redis.call('INCR', KEYS[1]) "
+        "if n == 3 then return redis.error_reply('no three') end "
+        "return n == 2 and {n, {'two', false}, KEYS[1]} or n"), text("1"), text(a->key) };
+
+    if (host->redis(a->self, argv, 4, 3, 0, on_reply, a) == -1) {
+        strcpy(a->reply, "refused");
+        host->resume(a->ticket);
+    }
+    return NULL;
+}
+
+/* Called again, it tells the reply in a field. */
+static int
+redis(struct probe *p, struct weir_request *r, struct weir_text name, int elsewhere)
+{
+    struct asked *a = *host->slot(r);
+    pthread_t thread;
+
+    if (a != NULL) {
+        host->set_field(r, WEIR_OF_RESPONSE, "X-Redis", text(a->reply));
+        free(a);
+        return WEIR_NEXT;
+    }
+    a = *host->slot(r) = calloc(1, sizeof *a);
+    a->self = p->self;
+    a->ticket = host->suspend(r);
+    memcpy(a->key, name.p, name.n < 31 ? name.n : 31);
+    if (!elsewhere)
+        ask(a);
+    else if (pthread_create(&thread, NULL, ask, a) == 0)
+        pthread_detach(thread);
+    return WEIR_SUSPENDED;
+}
+
 static void
 add_both(struct weir_request *r, struct weir_text what)
 {
@@ -140,6 +210,8 @@ request(void *plugin, void *route, struct weir_request *r)
 
     if (rc != WEIR_NEXT)
         return rc;
+    if ((v = word(what, "redis")).p != NULL)
+        return redis(p, r, v, word(what, "elsewhere").p != NULL);
     if (word(what, "answer").p != NULL) {
         host->set_field(r, WEIR_OF_RESPONSE, "X-Greeting", p->greeting);
         return host->answer(r, 203, "text/x-probe", host->fact(r, WEIR_PATH));
@@ -302,7 +374,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
     p->refuse_route = (int)values[1].number;
     calls = h->counter(self, "probe_calls", "Calls of the probe.");
     naps = h->timer(self, "probe_nap", "Naps of the probe.");
-    h->log(self, WEIR_LOG_INFO, "opened");
+    h->log(self, WEIR_LOG_INFO, !WEIR_HAS(h, redis) || h->redis(self, NULL, 0, 0, 0, NULL, NULL) == -1 ?
+        "opened" : "opened, there is a Redis");
     *out = p;
     return 0;
 }

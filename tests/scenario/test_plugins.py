@@ -314,6 +314,41 @@ def test_one_that_is_not_resumed_in_time_has_failed(origin, weir, probe):
     assert w.get("/a", says("Request", "release")).status == 200
 
 
+# ---- Redis ---------------------------------------------------------------------------------------
+
+def test_a_plugin_sends_commands_to_the_redis_of_the_cache_from_any_thread(origin, weir, redis, probe):
+    origin.on("/a", body=b"a", headers=FRESH)
+    w = weir(cache={"redis": {"url": redis.url, "prefix": "its:", "timeout": "1s"}}, **with_probe(probe))
+    assert w.log_has("plugin probe: opened, there is a Redis")
+
+    def ask(words):
+        return w.get("/a", says("Request", words)).header("X-Redis")
+    assert [ask(words) for words in ("redis=n", "redis=n elsewhere", "redis=n", "redis=n elsewhere")] == [
+        "1", "[2,[two,nil,its:p:probe:n", "!no three", "4"]
+    assert redis.call("GET", "its:p:probe:n") == "4"
+    assert sorted(int(n) for n in w.parallel(12, lambda i: ask("redis=m elsewhere" if i % 2 else "redis=m"))
+                  if n[0] not in "[!") == [1, *range(4, 13)]
+    redis.kill()
+    assert ask("redis=n") in ("none", "refused") and ask("redis=n elsewhere") in ("none", "refused")
+    redis.start()
+    eventually(lambda: ask("redis=n") == "5")
+
+
+def test_a_command_to_redis_ends_with_weir_at_the_latest(origin, weir, redis, probe):
+    origin.on("/a", body=b"a", headers=FRESH)
+    w = weir(cache={"redis": {"url": redis.url, "timeout": "10s"}}, **with_probe(probe))
+    redis.pause()
+    with w.client() as c:
+        c.start("GET", "/a", says("Request", "redis=n"))
+        eventually(lambda: metric(w, 'weir_plugin_hook_seconds_count{plugin="probe",hook="request"}') == 1)
+    status = w.stop()
+    redis.resume()
+    assert status == 0
+    none = weir(**with_probe(probe))
+    assert none.get("/a", says("Request", "redis=n")).header("X-Redis") == "refused"
+    assert not none.log_has("there is a Redis")
+
+
 # ---- errors and figures --------------------------------------------------------------------------
 
 def metric(w, name):
