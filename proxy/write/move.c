@@ -16,8 +16,7 @@
  *          claim that was open has an unknown fate, as after a crash.
  * Threads  one; rows of Redis come on the mover's while this one waits.
  */
-#include "write/priv.h"
-#include "write/share.h"
+#include "write/move.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,40 +28,16 @@
 #include <xxhash.h>
 
 #define BATCH     256
-#define COMMIT_AT 4096
-#define PHASE_MAX (PATH_MAX + 64)
 
-struct move {
-    const struct conf *c;
-    const char    *redis;               /* "redis", or a URL */
-    char           path[PATH_MAX];      /* absolute */
-    bool           dry;
-    struct writes_moved *out;
-    struct err    *e;
-
-    struct pool   *pool;                /* owned */
-    struct journal *j;                  /* owned: the file; or names of Redis' */
-    struct mover  *m;                   /* owned */
-    struct route_table *routes;         /* owned */
-    char           phase[PHASE_MAX];    /* as it was */
-    struct mover_found found;
-    char           sum[17];
-    bool           failed;              /* *e says why */
-
-    sqlite3       *db;                  /* the new file */
-    sqlite3_stmt  *st[WRITER_N];
-    uint64_t       done;
-};
-
-static void
-sum_up(struct move *x, const uint8_t *secret)
+void
+move_sum(struct move *x, const uint8_t *secret)
 {
     snprintf(x->sum, sizeof x->sum, "%016llx",
         (unsigned long long)XXH3_64bits(secret, JOURNAL_SECRET));
 }
 
-static void
-count(struct writes_moved *n, const struct write_row *r)
+void
+move_count(struct writes_moved *n, const struct write_row *r)
 {
     if (write_is_pending(r->state))
         n->pending++;
@@ -156,7 +131,7 @@ put_row(struct move *x, uint64_t seq)
 
     if (rc != 1)
         return rc == 0;
-    count(x->out, &r);
+    move_count(x->out, &r);
     if (x->dry)
         return true;
     r.seq = journal_moved(r.seq, x->j->shared_upto, part_of(x, &r));
@@ -243,8 +218,8 @@ put_paused(struct move *x)
 
 /* ---- a file into Redis ----------------------------------------------------------------------- */
 
-static bool
-starts(const char *z, const char *with)
+bool
+move_starts(const char *z, const char *with)
 {
     return slice_starts(slice_of(z), slice_of(with));
 }
@@ -293,8 +268,8 @@ close_and_rename(struct move *x)
     return rc;
 }
 
-static int
-open_mover(struct move *x)
+int
+move_open(struct move *x)
 {
     struct redis_conf redis = { .verify = true };
     struct share_options o = { .redis = &redis, .prefix = "weir:", .timeout_ms = 1000,
@@ -325,14 +300,15 @@ static int
 check_target(struct move *x)
 {
     const char *own = strchr(x->phase, ' ');
-    bool mine = !starts(x->phase, "out") && own != NULL && strncmp(own + 1, x->sum, 16) == 0;
+    bool mine = !move_starts(x->phase, "out") && own != NULL &&
+        strncmp(own + 1, x->sum, 16) == 0;
 
-    if (starts(x->phase, "whole") && !mine) {   /* a file that has its new name already */
+    if (move_starts(x->phase, "whole") && !mine) {   /* a file that has its new name already */
         if (end_into(x) == -1 || !mover_look(x->m, &x->found))
             return -1;
         x->phase[0] = '\0';
     }
-    if (starts(x->phase, "out"))
+    if (move_starts(x->phase, "out"))
         return err_set(x->e, EBUSY, "the journal in Redis is being moved to %s: end that first "
             "(weir writes move --from redis --to FILE)", x->phase + 4 + sizeof x->sum);
     if (x->phase[0] != '\0' && !mine)
@@ -372,8 +348,8 @@ on_found(void *arg, const struct write_row *r)
     (void)arg, (void)r;
 }
 
-static struct journal *
-names_of_redis(const struct move *x, const struct journal_limits *limits)
+struct journal *
+move_names(const struct move *x, const struct journal_limits *limits)
 {
     struct journal *j = journal_new("in Redis", limits);
 
@@ -386,10 +362,10 @@ names_of_redis(const struct move *x, const struct journal_limits *limits)
 static int
 finish_into(struct move *x, const struct journal_limits *limits)
 {
-    if ((x->j = names_of_redis(x, limits)) == NULL || open_mover(x) == -1 ||
+    if ((x->j = move_names(x, limits)) == NULL || move_open(x) == -1 ||
         !mover_phase(x->m, x->phase, sizeof x->phase))
         return -1;
-    if (!starts(x->phase, "whole"))
+    if (!move_starts(x->phase, "whole"))
         return err_set(x->e, ENOENT, "there is no journal at %s", x->path);
     x->out->finished = true;
     return x->dry ? 0 : end_into(x);
@@ -404,240 +380,18 @@ into_redis(struct move *x, const struct journal_limits *limits)
         return finish_into(x, limits);
     x->routes = route_table_new((struct conf *)(uintptr_t)x->c, no_slot, x->e);
     if (x->routes == NULL || (x->j = journal_open(x->path, limits, &found, x->e)) == NULL ||
-        open_mover(x) == -1)
+        move_open(x) == -1)
         return -1;
-    sum_up(x, x->j->secret);
+    move_sum(x, x->j->secret);
     if (!mover_look(x->m, &x->found) || !mover_phase(x->m, x->phase, sizeof x->phase) ||
         check_target(x) == -1 || put_all(x) == -1)
         return -1;
     if (x->dry)
         return 0;
-    if (close_and_rename(x) == -1 || (x->j = names_of_redis(x, limits)) == NULL ||
-        open_mover(x) == -1)
+    if (close_and_rename(x) == -1 || (x->j = move_names(x, limits)) == NULL ||
+        move_open(x) == -1)
         return -1;
     return end_into(x);
-}
-
-/* ---- Redis' rows into a file ----------------------------------------------------------------- */
-
-static void
-put_step(struct move *x, int statement)
-{
-    int rc = step(x->st[statement]);
-
-    if (rc == SQLITE_OK && ++x->done % COMMIT_AT == 0)
-        rc = sqlite3_exec(x->db, "COMMIT; BEGIN", NULL, NULL, NULL);
-    if (rc != SQLITE_OK && !x->failed) {
-        file_error(x->db, x->path, x->e);
-        x->failed = true;
-    }
-}
-
-static void
-add_write(struct move *x, const struct write_row *r)
-{
-    bool settled = !write_is_pending(r->state) && !write_is_dead(r->state);
-    int statement = settled ? S_SETTLED_ADD : S_WRITE_ADD;
-
-    row_bind(x->st[statement], r);
-    put_step(x, statement);
-    if (write_is_dead(r->state)) {      /* it was in its chain, and left it */
-        row_bind_progress(x->st[S_WRITE_DIE], r);
-        put_step(x, S_WRITE_DIE);
-    }
-}
-
-static void
-on_redis_row(void *arg, const struct write_row *row, const struct write_content *content,
-    const char *damage)
-{
-    struct write_content c = *content;
-    struct write_row r = *row;
-    struct move *x = arg;
-
-    if (damage != NULL && write_is_pending(r.state))
-        r.state = WRITE_UNCERTAIN;
-    if (damage != NULL && r.settled_ms == 0)
-        r.settled_ms = wall_ms();
-    if (damage != NULL && c.cause.p == NULL)
-        c.cause = slice_of(damage);
-    count(x->out, &r);
-    if (x->db == NULL || x->failed)
-        return;
-    add_write(x, &r);
-    if (c.method_name.p != NULL) {
-        content_bind(x->st[S_CONTENT_ADD], r.seq, &c);
-        put_step(x, S_CONTENT_ADD);
-    }
-    if (c.answer_head.p != NULL || c.answer_body.p != NULL || c.cause.p != NULL) {
-        answer_bind(x->st[S_ANSWER_PUT], r.seq, &c);
-        put_step(x, S_ANSWER_PUT);
-    }
-}
-
-static void
-on_redis_key(void *arg, const struct key_row *key)
-{
-    struct move *x = arg;
-    struct key_row k = *key;
-
-    x->out->keys++;
-    if (x->db == NULL || x->failed)
-        return;
-    if (k.state == KEY_OPEN)
-        k.state = KEY_UNKNOWN;
-    key_bind(x->st[S_KEY_PUT], &k);
-    put_step(x, S_KEY_PUT);
-}
-
-static void
-on_redis_paused(void *arg, struct slice name)
-{
-    struct move *x = arg;
-
-    x->out->paused++;
-    if (x->db == NULL || x->failed)
-        return;
-    bind_text(x->st[S_PAUSE_ON], 1, name);
-    put_step(x, S_PAUSE_ON);
-}
-
-static bool
-read_all(struct move *x)
-{
-    return mover_rows(x->m, on_redis_row, x) && mover_keys(x->m, on_redis_key, x) &&
-        mover_paused(x->m, on_redis_paused, x) && !x->failed;
-}
-
-/* ---- Redis into a file ----------------------------------------------------------------------- */
-
-static void
-put_number(struct move *x, const char *name, uint64_t value)
-{
-    bind_text(x->st[S_META_PUT], 1, slice_of(name));
-    sqlite3_bind_int64(x->st[S_META_PUT], 2, (int64_t)value);
-    put_step(x, S_META_PUT);
-}
-
-static void
-put_names(struct move *x)
-{
-    for (uint32_t i = 1; i <= journal_routes(x->j); i++) {
-        sqlite3_bind_int64(x->st[S_ROUTE_ADD], 1, i);
-        bind_text(x->st[S_ROUTE_ADD], 2, journal_route_name(x->j, i));
-        put_step(x, S_ROUTE_ADD);
-    }
-}
-
-/* Numbers go on above the highest. */
-static int
-fill(struct move *x)
-{
-    uint64_t upto = x->found.counter * JOURNAL_PARTS + JOURNAL_PARTS - 1;
-
-    if (file_prepare(x->db, x->st, writer_sql, WRITER_N, x->e) == -1)
-        return -1;
-    if (sqlite3_exec(x->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
-        return file_error(x->db, x->path, x->e);
-    if (!read_all(x))
-        return -1;
-    put_names(x);
-    put_number(x, "reserved", upto + 1);
-    put_number(x, "shared", upto);
-    if (!x->failed && sqlite3_exec(x->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
-        return file_error(x->db, x->path, x->e);
-    return x->failed ? -1 : 0;
-}
-
-static int
-write_file(struct move *x)
-{
-    int rc = -1;
-
-    x->db = file_make(x->path, x->found.secret, x->e);
-    if (x->db == NULL)
-        return -1;
-    rc = fill(x);
-    for (size_t i = 0; i < WRITER_N; i++)
-        sqlite3_finalize(x->st[i]);
-    if (rc == 0)
-        rc = file_install(x->path, &x->db, x->e);
-    sqlite3_close(x->db);
-    x->db = NULL;
-    return rc;
-}
-
-/* Is the file at the path what an earlier move made of this journal? */
-static bool
-is_ours(struct move *x)
-{
-    struct err e;
-    sqlite3 *db = file_open(x->path, SQLITE_OPEN_READWRITE, &e);
-    sqlite3_stmt *st = NULL;
-    struct slice secret = { NULL, 0 };
-    bool same = false;
-
-    if (db != NULL && sqlite3_prepare_v2(db, "SELECT value FROM meta WHERE name = 'secret'", -1,
-        &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
-        secret = column(st, 0);
-    if (secret.n == JOURNAL_SECRET) {
-        sum_up(x, (const uint8_t *)secret.p);
-        same = strncmp(x->phase + 4, x->sum, 16) == 0;
-    }
-    sqlite3_finalize(st);
-    sqlite3_close(db);
-    return same;
-}
-
-/* 1: the file is there and whole; 0: it is to be written. */
-static int
-check_source(struct move *x)
-{
-    bool out = starts(x->phase, "out "), there = access(x->path, F_OK) == 0;
-    const char *to = out ? x->phase + 4 + sizeof x->sum : "";
-
-    if (x->phase[0] != '\0' && !out)
-        return err_set(x->e, EBUSY, "a file's move into this Redis has not ended: run that again "
-            "first");
-    if (out && strcmp(to, x->path) == 0 && there && is_ours(x))
-        return 1;
-    if (out && strcmp(to, x->path) != 0 && access(to, F_OK) == 0)
-        return err_set(x->e, EBUSY, "it is being moved to %s already: end that first", to);
-    if (there)
-        return err_set(x->e, EEXIST, "there is a file at %s already: move it away, or name another",
-            x->path);
-    if (!x->found.has_secret)
-        return err_set(x->e, ENOENT, "there is no journal in this Redis (its prefix is "
-            "journal.redis.prefix)");
-    sum_up(x, x->found.secret);
-    return 0;
-}
-
-static int
-out_of_redis(struct move *x, const struct journal_limits *limits)
-{
-    char phase[PHASE_MAX];
-    int lock, rc;
-
-    if ((x->j = names_of_redis(x, limits)) == NULL || open_mover(x) == -1 ||
-        !mover_look(x->m, &x->found) || !mover_phase(x->m, x->phase, sizeof x->phase))
-        return -1;
-    if (x->dry)
-        return (rc = check_source(x)) == 0 && !read_all(x) ? -1 : rc == -1 ? -1 : 0;
-    if ((lock = journal_lock(x->path, x->e)) == -1)
-        return -1;
-    rc = check_source(x);
-    snprintf(phase, sizeof phase, "out %s %s", x->sum, x->path);
-    if (rc == 0)
-        rc = mover_set_phase(x->m, phase) && mover_mark(x->m) && mover_look(x->m, &x->found) ?
-            write_file(x) : -1;
-    else if (rc == 1)
-        x->out->finished = true;
-    if (rc != -1)
-        rc = mover_set_secret(x->m, NULL) && mover_clear(x->m, false) &&
-            mover_set_phase(x->m, "") ? 0 : -1;
-    close(lock);
-    return rc;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -645,7 +399,7 @@ out_of_redis(struct move *x, const struct journal_limits *limits)
 static bool
 is_redis(const char *z)
 {
-    return strcmp(z, "redis") == 0 || starts(z, "redis://") || starts(z, "rediss://");
+    return strcmp(z, "redis") == 0 || move_starts(z, "redis://") || move_starts(z, "rediss://");
 }
 
 /* The path of the present directory, where it has none: another run may have another. */
@@ -681,7 +435,7 @@ writes_move(const struct conf *c, const char *from, const char *to, bool dry,
     if (x.pool == NULL)
         err_set(e, ENOMEM, "memory is out");
     else
-        rc = is_redis(from) ? out_of_redis(&x, &limits) : into_redis(&x, &limits);
+        rc = is_redis(from) ? move_out(&x, &limits) : into_redis(&x, &limits);
     if (x.m != NULL)
         mover_close(&x.m);
     if (x.j != NULL)

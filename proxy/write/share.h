@@ -11,7 +11,7 @@
  * share_read.c  the readers
  * share_check.c does Redis keep what it is given; what it lost
  * share_row.c   rows and contents as bytes
- * share_move.c  the journal's keys put and read whole, by `weir writes move`
+ * share_move.c  the journal's keys put, by `weir writes move`; share_move_read.c: read, whole
  * share_lua.c   the scripts
  *
  * Partition  N has the keys PREFIX{jN}x, x being

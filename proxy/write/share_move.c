@@ -7,9 +7,10 @@
  * Marked   while something is moved the partitions' format is `0`, which no instance knows: it
  *          takes none of them and accepts nothing. So no lease is held that could end, and what a
  *          crash leaves stays as it is until the next move ends it.
- * Threads  the caller's, and the loop's, which runs `each` of the readers while the caller waits.
+ * Threads  the caller's, and the loop's, which runs `each` of the readers (share_move_read.c) while
+ *          the caller waits.
  */
-#include "write/share.h"
+#include "write/mover.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,46 +18,6 @@
 
 #define WINDOW    32
 #define WITHIN_US ((int64_t)20000000)
-#define PAGE      256
-
-typedef void move_done(struct mover *m, const struct redis_reply *r, void *arg);
-
-struct mover {
-    struct share *s;
-    struct journal *j;                  /* borrowed */
-    pthread_t thread;
-    bool      running;
-    struct err *e;                      /* borrowed */
-
-    pthread_mutex_t mtx;
-    pthread_cond_t  less;
-    unsigned  under_way;
-    bool      failed;
-
-    /* what is being read */
-    mover_row *row;
-    void    (*key)(void *arg, const struct key_row *k);
-    void    (*name)(void *arg, struct slice name);
-    void     *arg;
-    struct mover_found *found;
-    uint64_t *seqs; size_t nseqs;       /* a page; owned */
-    struct key_row *keys; size_t nkeys; /* a page; owned; .h: 16 bytes each in hashes */
-    uint8_t  (*hashes)[16];
-    uint64_t  left;                     /* WIPE */
-    char     *text; size_t size;
-};
-
-struct move_call {
-    struct loop_msg msg;
-    struct mover *m;
-    struct share_part *p;
-    int       script;                   /* -1: a command */
-    struct share_args g;
-    struct buf b;                       /* bytes that g points to; owned */
-    char      key[SHARE_PREFIX + 64];
-    move_done *done;
-    void     *arg;
-};
 
 /* ---- one command ----------------------------------------------------------------------------- */
 
@@ -115,8 +76,8 @@ run_call(struct loop_msg *msg)
         call_over(c, cause, NULL);
 }
 
-static struct move_call *
-call_new(struct mover *m, unsigned part, int script, move_done *done, void *arg)
+struct move_call *
+mover_call(struct mover *m, unsigned part, int script, mover_done *done, void *arg)
 {
     struct move_call *c = calloc(1, sizeof *c);
 
@@ -149,8 +110,8 @@ await(struct mover *m, unsigned n)
     return good;
 }
 
-static bool
-send_call(struct move_call *c)
+bool
+mover_send(struct move_call *c)
 {
     struct mover *m = c->m;
 
@@ -177,9 +138,8 @@ mover_flush(struct mover *m)
     return await(m, 0);
 }
 
-/* The key PREFIX{jN}NAME, as an argument. */
-static void
-add_key(struct move_call *c, const char *name)
+void
+mover_key(struct move_call *c, const char *name)
 {
     int n = snprintf(c->key, sizeof c->key, "%s%s", c->p->key, name);
 
@@ -210,9 +170,9 @@ mover_open(const struct share_options *o, struct journal *j, struct err *e)
     m->j = j;
     pthread_mutex_init(&m->mtx, NULL);
     pthread_cond_init(&m->less, NULL);
-    m->seqs = calloc(PAGE, sizeof *m->seqs);
-    m->keys = calloc(PAGE, sizeof *m->keys);
-    m->hashes = calloc(PAGE, sizeof *m->hashes);
+    m->seqs = calloc(MOVER_PAGE, sizeof *m->seqs);
+    m->keys = calloc(MOVER_PAGE, sizeof *m->keys);
+    m->hashes = calloc(MOVER_PAGE, sizeof *m->hashes);
     if (m->seqs == NULL || m->keys == NULL || m->hashes == NULL) {
         err_set(e, ENOMEM, "memory is out");
     } else if ((m->s = share_prepare(o, j, &found, e)) != NULL) {
@@ -301,9 +261,9 @@ on_mark(struct mover *m, const struct redis_reply *r, void *arg)
 static bool
 nobody_lives(struct mover *m)
 {
-    struct move_call *c = call_new(m, SHARE_FLEET, LUA_LIVE, on_live, NULL);
+    struct move_call *c = mover_call(m, SHARE_FLEET, LUA_LIVE, on_live, NULL);
 
-    return c != NULL && send_call(c) && mover_flush(m);
+    return c != NULL && mover_send(c) && mover_flush(m);
 }
 
 /* what: as the script has it. */
@@ -311,13 +271,13 @@ static bool
 mark_all(struct mover *m, const char *what, uint64_t counter)
 {
     for (unsigned i = 0; i < JOURNAL_PARTS; i++) {
-        struct move_call *c = call_new(m, i, LUA_MARK, on_mark, NULL);
+        struct move_call *c = mover_call(m, i, LUA_MARK, on_mark, NULL);
 
         if (c == NULL)
             return false;
         args_add(&c->g, slice_of(what));
         args_addu(&c->g, counter);
-        if (!send_call(c))
+        if (!mover_send(c))
             return false;
     }
     return mover_flush(m);
@@ -361,31 +321,31 @@ on_text(struct mover *m, const struct redis_reply *r, void *arg)
 bool
 mover_phase(struct mover *m, char *out, size_t size)
 {
-    struct move_call *c = call_new(m, SHARE_FLEET, -1, on_text, NULL);
+    struct move_call *c = mover_call(m, SHARE_FLEET, -1, on_text, NULL);
 
     if (c == NULL)
         return false;
     m->text = out;
     m->size = size;
     args_add(&c->g, SLICE("GET"));
-    add_key(c, "move");
-    return send_call(c) && mover_flush(m);
+    mover_key(c, "move");
+    return mover_send(c) && mover_flush(m);
 }
 
 /* "": the key goes. */
 static bool
 set_fleet(struct mover *m, const char *name, struct slice value)
 {
-    struct move_call *c = call_new(m, SHARE_FLEET, -1, NULL, NULL);
+    struct move_call *c = mover_call(m, SHARE_FLEET, -1, NULL, NULL);
 
     if (c == NULL)
         return false;
     args_add(&c->g, value.n > 0 ? SLICE("SET") : SLICE("DEL"));
-    add_key(c, name);
+    mover_key(c, name);
     buf_adds(&c->b, value);
     if (value.n > 0)
         args_add(&c->g, buf_slice(&c->b));
-    return send_call(c) && mover_flush(m);
+    return mover_send(c) && mover_flush(m);
 }
 
 bool
@@ -418,14 +378,14 @@ mover_clear(struct mover *m, bool marked)
 {
     for (unsigned i = 0; i < JOURNAL_PARTS; i++)
         do {
-            struct move_call *c = call_new(m, i, LUA_WIPE, on_wiped, NULL);
+            struct move_call *c = mover_call(m, i, LUA_WIPE, on_wiped, NULL);
 
             if (c == NULL)
                 return false;
             m->left = 0;
-            args_addu(&c->g, PAGE);
+            args_addu(&c->g, MOVER_PAGE);
             args_add(&c->g, marked ? SLICE("1") : SLICE("0"));
-            if (!send_call(c) || !mover_flush(m))
+            if (!mover_send(c) || !mover_flush(m))
                 return false;
         } while (m->left > 0);
     return set_fleet(m, "paused", SLICE(""));
@@ -459,7 +419,7 @@ piece(const struct buf *b, size_t from, size_t to)
 bool
 mover_put(struct mover *m, const struct write_row *r, const struct write_content *w)
 {
-    struct move_call *c = call_new(m, journal_part(r->seq), LUA_PUT, on_put, NULL);
+    struct move_call *c = mover_call(m, journal_part(r->seq), LUA_PUT, on_put, NULL);
     bool pending = write_is_pending(r->state), dead = write_is_dead(r->state);
     bool body = pending || dead || w->has_body || w->fields.p != NULL;
     bool answer = w->answer_head.p != NULL || w->answer_body.p != NULL || w->cause.p != NULL;
@@ -501,14 +461,14 @@ mover_put(struct mover *m, const struct write_row *r, const struct write_content
     args_addu(g, r->settled_ms > 0 ? (uint64_t)r->settled_ms : 0);
     args_add(g, flag(pending));
     args_add(g, flag(dead));
-    return send_call(c);
+    return mover_send(c);
 }
 
 bool
 mover_put_key(struct mover *m, const struct key_row *k)
 {
     unsigned part = (uint8_t)k->h.p[0] % JOURNAL_PARTS;
-    struct move_call *c = call_new(m, part, LUA_PUT_KEY, on_put, NULL);
+    struct move_call *c = mover_call(m, part, LUA_PUT_KEY, on_put, NULL);
     struct slice parts[] = { { NULL, 32 }, k->fingerprint, k->head, k->body };
     char hex[33];
 
@@ -529,239 +489,19 @@ mover_put_key(struct mover *m, const struct key_row *k)
     args_add(&c->g, flag(parts[3].p != NULL));
     args_add(&c->g, parts[3]);
     args_addu(&c->g, (uint64_t)k->bytes);
-    return send_call(c);
+    return mover_send(c);
 }
 
 bool
 mover_put_paused(struct mover *m, struct slice name)
 {
-    struct move_call *c = call_new(m, SHARE_FLEET, -1, NULL, NULL);
+    struct move_call *c = mover_call(m, SHARE_FLEET, -1, NULL, NULL);
 
     if (c == NULL)
         return false;
     args_add(&c->g, SLICE("SADD"));
-    add_key(c, "paused");
+    mover_key(c, "paused");
     buf_adds(&c->b, name);
     args_add(&c->g, buf_slice(&c->b));
-    return send_call(c);
-}
-
-/* ---- reading rows ---------------------------------------------------------------------------- */
-
-/* z, r, v, c, b, a. */
-static void
-on_row(struct mover *m, const struct redis_reply *r, void *arg)
-{
-    uint64_t seq = *(const uint64_t *)arg;
-    struct write_content c = { 0 };
-    struct slice z = reply_text(r, 0), b = reply_text(r, 4), a = reply_text(r, 5);
-    const char *damage = NULL;
-    struct write_row row;
-    bool good;
-
-    if (z.p == NULL && reply_text(r, 1).p == NULL)
-        return;
-    if (!row_unpack(m->j, seq, z, reply_text(r, 1), reply_text(r, 2), &row))
-        damage = "its row in the journal was damaged";
-    good = content_unpack(z, reply_text(r, 3), &c) &&
-        (b.p == NULL ? !write_is_pending(row.state) : body_unpack(z, b, &c));
-    if (!good) {
-        c = (struct write_content){ 0 };
-        damage = damage != NULL ? damage : "its content in the journal was damaged";
-    }
-    if (a.p != NULL && !answer_unpack(seq, a, &c))
-        c.cause = SLICE("its last answer in the journal was damaged");
-    m->row(m->arg, &row, &c, damage);
-}
-
-static void
-on_page(struct mover *m, const struct redis_reply *r, void *arg)
-{
-    (void)arg;
-    m->nseqs = 0;
-    for (size_t i = 0; r->type == REPLY_ARRAY && i < r->n && i < PAGE; i++)
-        m->seqs[m->nseqs++] = reply_u64(r, i);
-}
-
-static bool
-read_page(struct mover *m, unsigned part, uint64_t after)
-{
-    struct move_call *c = call_new(m, part, -1, on_page, NULL);
-
-    if (c == NULL)
-        return false;
-    buf_printf(&c->b, "(%llu", (unsigned long long)after);
-    args_add(&c->g, SLICE("ZRANGEBYSCORE"));
-    add_key(c, "a");
-    args_add(&c->g, buf_slice(&c->b));
-    args_add(&c->g, SLICE("+inf"));
-    args_add(&c->g, SLICE("LIMIT"));
-    args_addu(&c->g, 0);
-    args_addu(&c->g, PAGE);
-    return send_call(c) && mover_flush(m);
-}
-
-static bool
-read_row(struct mover *m, unsigned part, uint64_t *seq)
-{
-    static const char *const fields[] = { "z", "r", "v", "c", "b", "a" };
-    struct move_call *c = call_new(m, part, -1, on_row, seq);
-    char name[32];
-
-    if (c == NULL)
-        return false;
-    snprintf(name, sizeof name, "w:%llu", (unsigned long long)*seq);
-    args_add(&c->g, SLICE("HMGET"));
-    add_key(c, name);
-    for (size_t i = 0; i < NELEM(fields); i++)
-        args_add(&c->g, slice_of(fields[i]));
-    return send_call(c);
-}
-
-bool
-mover_rows(struct mover *m, mover_row *each, void *arg)
-{
-    m->row = each;
-    m->arg = arg;
-    for (unsigned part = 0; part < JOURNAL_PARTS; part++) {
-        uint64_t after = 0;
-
-        do {
-            if (!read_page(m, part, after))
-                return false;
-            for (size_t i = 0; i < m->nseqs; i++)
-                if (!read_row(m, part, &m->seqs[i]))
-                    return false;
-            if (!mover_flush(m))
-                return false;
-            after = m->nseqs > 0 ? m->seqs[m->nseqs - 1] : after;
-        } while (m->nseqs == PAGE);
-    }
-    return true;
-}
-
-/* ---- reading keys and names ------------------------------------------------------------------ */
-
-/* f, q, s, t, h, y, n. One whose time is out meanwhile is not there. */
-static void
-on_key(struct mover *m, const struct redis_reply *r, void *arg)
-{
-    struct key_row *k = arg;
-
-    k->fingerprint = reply_text(r, 0);
-    k->seq = reply_u64(r, 1);
-    k->state = (enum key_state)reply_u64(r, 2);
-    k->status = (unsigned)reply_u64(r, 3);
-    k->head = reply_text(r, 4);
-    k->body = reply_text(r, 5);
-    k->bytes = (int64_t)reply_u64(r, 6);
-    if (k->fingerprint.n == 16 && k->state <= KEY_UNKNOWN)
-        m->key(m->arg, k);
-}
-
-static bool
-unhex(struct slice s, uint8_t out[16])
-{
-    for (size_t i = 0; i < 32; i++) {
-        char c = i < s.n ? s.p[i] : 'x';
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-
-        if (v < 0)
-            return false;
-        out[i / 2] = (uint8_t)(i % 2 == 0 ? v << 4 : out[i / 2] | v);
-    }
-    return true;
-}
-
-static void
-on_key_page(struct mover *m, const struct redis_reply *r, void *arg)
-{
-    m->nkeys = 0;
-    *(size_t *)arg = r->type == REPLY_ARRAY ? r->n / 2 : 0;
-    for (size_t i = 0; i + 1 < r->n && r->type == REPLY_ARRAY && m->nkeys < PAGE; i += 2) {
-        struct key_row *k = &m->keys[m->nkeys];
-
-        if (!unhex(reply_text(r, i), m->hashes[m->nkeys]))
-            continue;
-        *k = (struct key_row){ .h = { (const char *)m->hashes[m->nkeys], 16 },
-            .expires_ms = (int64_t)reply_u64(r, i + 1) };
-        m->nkeys++;
-    }
-}
-
-static bool
-read_keys(struct mover *m, unsigned part, size_t from, size_t *got)
-{
-    struct move_call *c = call_new(m, part, -1, on_key_page, got);
-
-    if (c == NULL)
-        return false;
-    args_add(&c->g, SLICE("ZRANGE"));
-    add_key(c, "x");
-    args_addu(&c->g, from);
-    args_addu(&c->g, from + PAGE - 1);
-    args_add(&c->g, SLICE("WITHSCORES"));
-    return send_call(c) && mover_flush(m);
-}
-
-static bool
-read_key(struct mover *m, unsigned part, struct key_row *k)
-{
-    static const char *const fields[] = { "f", "q", "s", "t", "h", "y", "n" };
-    struct move_call *c = call_new(m, part, -1, on_key, k);
-    char name[40] = "i:", hex[33];
-
-    if (c == NULL)
-        return false;
-    key_hex((const uint8_t *)k->h.p, hex);
-    memcpy(name + 2, hex, 32);
-    args_add(&c->g, SLICE("HMGET"));
-    add_key(c, name);
-    for (size_t i = 0; i < NELEM(fields); i++)
-        args_add(&c->g, slice_of(fields[i]));
-    return send_call(c);
-}
-
-bool
-mover_keys(struct mover *m, void (*each)(void *arg, const struct key_row *k), void *arg)
-{
-    m->key = each;
-    m->arg = arg;
-    for (unsigned part = 0; part < JOURNAL_PARTS; part++) {
-        size_t from = 0, got = 0;
-
-        do {
-            if (!read_keys(m, part, from, &got))
-                return false;
-            for (size_t i = 0; i < m->nkeys; i++)
-                if (!read_key(m, part, &m->keys[i]))
-                    return false;
-            if (!mover_flush(m))
-                return false;
-            from += got;
-        } while (got == PAGE);
-    }
-    return true;
-}
-
-static void
-on_paused(struct mover *m, const struct redis_reply *r, void *arg)
-{
-    (void)arg;
-    for (size_t i = 0; r->type == REPLY_ARRAY && i < r->n; i++)
-        m->name(m->arg, reply_text(r, i));
-}
-
-bool
-mover_paused(struct mover *m, void (*each)(void *arg, struct slice name), void *arg)
-{
-    struct move_call *c = call_new(m, SHARE_FLEET, -1, on_paused, NULL);
-
-    if (c == NULL)
-        return false;
-    m->name = each;
-    m->arg = arg;
-    args_add(&c->g, SLICE("SMEMBERS"));
-    add_key(c, "paused");
-    return send_call(c) && mover_flush(m);
+    return mover_send(c);
 }
