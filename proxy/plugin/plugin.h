@@ -86,7 +86,7 @@ struct redis;
 void plugin_redis_configured(bool yes);
 struct plugin_redis {
     struct redis *redis;                /* NULL: none is configured */
-    struct loop *const *loops; size_t nloops;       /* its, that run as long as workers do; borrowed */
+    struct loop *const *loops; size_t nloops;       /* its, of the workers; borrowed */
     const char *prefix;                 /* copied */
     int64_t timeout_ms;                 /* of a command that says nothing else */
 };
