@@ -366,6 +366,17 @@ array(struct walk *w, set here)
     return w->p++ < w->end ? 0 : -1;
 }
 
+static int
+is_number(const char *p, size_t n)
+{
+    static const char may[] = "0123456789-+.eE";    /* of these the first eleven begin one */
+
+    for (size_t i = 0; i < n; i++)
+        if (memchr(may, p[i], i == 0 ? 11 : sizeof may - 1) == NULL)
+            return 0;
+    return n > 0;
+}
+
 /* A number, true, false or null, up to what cannot be of it. */
 static int
 word(struct walk *w, set here)
@@ -379,7 +390,7 @@ word(struct walk *w, set here)
     if (n == 4 && memcmp(from, "null", 4) == 0)
         return 0;
     if (!(n == 4 && memcmp(from, "true", 4) == 0) && !(n == 5 && memcmp(from, "false", 5) == 0) &&
-        (n == 0 || strspn(from, "-+.eE0123456789") < n || strchr("-0123456789", *from) == NULL))
+        !is_number(from, n))
         return -1;
     tag(w, here, from, n);
     return 0;
