@@ -256,6 +256,25 @@ refuse(struct write_ask *a, struct wop *o)
     ask_answer(a, WRITE_FULL, "Redis was not reached yet");
 }
 
+/* NULL: memory was out for one of them. known: the journal's secret was there when o was made. */
+static struct write_ask *
+begin(struct write_ask *a, struct wop *o, bool known, write_done *done, void (*then)(struct wop *o))
+{
+    if (o == NULL) {
+        if (a != NULL)
+            ask_free(a);
+        return NULL;
+    }
+    a->done = done;
+    o->then = then;
+    o->arg = a;
+    if (known)
+        wop_do(o);
+    else
+        refuse(a, o);
+    return a;
+}
+
 struct write_ask *
 write_accept(struct writes *w, struct loop *l, const struct write_request *r, write_done *done,
     void *arg)
@@ -264,19 +283,7 @@ write_accept(struct writes *w, struct loop *l, const struct write_request *r, wr
     struct write_ask *a = ask_new(w, l, arg);
     struct wop *o = a != NULL ? row_of(w, r) : NULL;
 
-    if (o == NULL) {
-        if (a != NULL)
-            ask_free(a);
-        return NULL;
-    }
-    a->done = done;
-    o->then = on_accepted;
-    o->arg = a;
-    if (known)
-        wop_do(o);
-    else
-        refuse(a, o);
-    return a;
+    return begin(a, o, known, done, on_accepted);
 }
 
 /* ---- straight to the origin ------------------------------------------------------------------ */
@@ -354,19 +361,7 @@ write_claim(struct writes *w, struct loop *l, const struct write_request *r, wri
             o = NULL;
         }
     }
-    if (o == NULL) {
-        if (a != NULL)
-            ask_free(a);
-        return NULL;
-    }
-    a->done = done;
-    o->then = on_claimed;
-    o->arg = a;
-    if (known)
-        wop_do(o);
-    else
-        refuse(a, o);
-    return a;
+    return begin(a, o, known, done, on_claimed);
 }
 
 static void
