@@ -100,6 +100,20 @@ add_text(struct buf *list, const char *text)
 }
 
 void
+client_plain(struct buf *b, const char *text)
+{
+    for (struct slice s = slice_of(text); s.n > 0;) {
+        size_t control = slice_control(s), n = control > 0 ? control : 1;
+
+        if (control > 0)
+            buf_printf(b, "\\x%02x", (unsigned char)s.p[n - 1]);
+        else
+            buf_addc(b, s.p[0]);
+        s = (struct slice){ s.p + n, s.n - n };
+    }
+}
+
+void
 client_encode(struct buf *b, const char *text)
 {
     for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {

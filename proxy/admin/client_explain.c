@@ -35,15 +35,6 @@ text_of(const json_t *o, const char *name)
     return s != NULL ? s : "";
 }
 
-/* What comes from requests and origins may have control characters, which are not the terminal's to
- * obey. */
-static void
-add_plain(struct buf *b, const char *s)
-{
-    for (; *s != '\0'; s++)
-        buf_addc(b, (unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
-}
-
 static void
 section(struct page *p, const char *title)
 {
@@ -55,10 +46,10 @@ static void
 line(struct page *p, const char *name, const char *value)
 {
     buf_addz(p->b, "  ");
-    add_plain(p->b, name);
+    client_plain(p->b, name);
     if (name[0] != '\0')
         buf_addz(p->b, ": ");
-    add_plain(p->b, value);
+    client_plain(p->b, value);
     buf_addc(p->b, '\n');
 }
 
@@ -162,7 +153,7 @@ put_list(struct page *p, const char *name, const json_t *list)
     buf_printf(p->b, "  %s:", name);
     json_array_foreach(list, i, s) {
         buf_addc(p->b, ' ');
-        add_plain(p->b, json_string_value(s));
+        client_plain(p->b, json_string_value(s));
     }
     buf_addc(p->b, '\n');
 }
@@ -179,9 +170,9 @@ put_varies(struct page *p, const json_t *list)
 
         buf_printf(p->b, "  %s varies by %s: ", json_is_true(json_object_get(v, "same")) ? p->yes :
             p->no, text_of(v, "field"));
-        add_plain(p->b, was != NULL ? was : "(absent)");
+        client_plain(p->b, was != NULL ? was : "(absent)");
         buf_addz(p->b, " stored, ");
-        add_plain(p->b, is != NULL ? is : "(absent)");
+        client_plain(p->b, is != NULL ? is : "(absent)");
         buf_addz(p->b, " asked\n");
     }
 }
@@ -267,7 +258,7 @@ put_advice(struct page *p, const json_t *list)
         section(p, "What to change");
     json_array_foreach(list, i, a) {
         buf_addz(p->b, "  - ");
-        add_plain(p->b, text_of(a, "text"));
+        client_plain(p->b, text_of(a, "text"));
         buf_addc(p->b, '\n');
     }
 }
@@ -283,9 +274,9 @@ client_explain_page(struct slice text, struct buf *b)
 
     if (doc == NULL)
         return -1;
-    add_plain(b, json_is_object(request) ? text_of(request, "method") : "GET");
+    client_plain(b, json_is_object(request) ? text_of(request, "method") : "GET");
     buf_addc(b, ' ');
-    add_plain(b, text_of(doc, "url"));
+    client_plain(b, text_of(doc, "url"));
     buf_printf(b, "\n%s: %s\n", text_of(json_object_get(doc, "verdict"), "outcome"),
         text_of(json_object_get(doc, "verdict"), "text"));
     put_routes(&p, doc);

@@ -51,16 +51,14 @@ ms_of(const json_t *o, const char *name)
     return (double)json_integer_value(json_object_get(o, name)) / 1e3;
 }
 
-/* Controls, and those of C1 in UTF-8, as \xHH. */
 static void
 print_text(const char *z)
 {
-    for (const unsigned char *p = (const unsigned char *)z; *p != '\0'; p++) {
-        if (*p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
-            printf("\\x%02x", *p == 0xc2 ? *++p : *p);
-        else
-            putchar(*p);
-    }
+    struct buf b = { 0 };
+
+    client_plain(&b, z);
+    fwrite(b.p, 1, b.n, stdout);
+    buf_free(&b);
 }
 
 static void

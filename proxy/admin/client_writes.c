@@ -127,7 +127,8 @@ run_show(struct writes_command *k, const char *id)
     struct buf out = { 0 };
     int status = about(k, "GET", id, "", &out);
     json_t *doc = status == 200 ? json_loadb(out.p, out.n, 0, NULL) : NULL;
-    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(2)) : NULL;
+    /* ASCII: a key may have controls in it that a terminal would obey. */
+    char *text = doc != NULL ? json_dumps(doc, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
     int rc = 0;
 
     if (text != NULL)

@@ -203,6 +203,8 @@ int client_follow(const struct client *c, const char *target,
 bool client_rest(const struct client *c, int64_t us);
 int client_stats(const struct client *c);
 int client_top(int argc, char **argv);          /* `weir top` */
+/* Text of requests and origins, for a terminal: controls, which it would obey, become \xHH. */
+void client_plain(struct buf *b, const char *text);
 /* A member of a document; "" and 0 where it has none. */
 const char *client_text(const json_t *o, const char *name);
 double client_number(const json_t *o, const char *name);

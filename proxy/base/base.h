@@ -65,6 +65,9 @@ slice_ieq(struct slice a, struct slice b)
 }
 
 bool slice_starts(struct slice s, struct slice prefix);
+/* Bytes of the control that it begins with, which a terminal would obey: one of C0 or DEL, or one of
+ * C1 in UTF-8. 0: it begins with none. */
+size_t slice_control(struct slice s);
 struct slice slice_trim(struct slice s);            /* without SP and HTAB at both ends */
 
 /* The part of *rest before the next `sep`; *rest moves behind it. False when *rest is used up

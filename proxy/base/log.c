@@ -52,8 +52,8 @@ log_write(enum log_level level, uint32_t left_out, const char *fmt, va_list ap)
     if (more > 0)
         n += (size_t)more < sizeof line - n - 1 ? (size_t)more : sizeof line - n - 2;
     for (size_t i = 0; i < n; i++)      /* a line stays one line, whatever a client sent */
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
+        for (size_t k = slice_control((struct slice){ line + i, n - i }); k > 0; k--)
+            line[i + k - 1] = '?';
     line[n++] = '\n';
     if (write(STDERR_FILENO, line, n) < 0) {
         /* nowhere left to say so */

@@ -254,9 +254,11 @@ buf_json(struct buf *b, struct slice s)
     const unsigned char *p = (const unsigned char *)s.p;
 
     for (size_t i = 0; i < s.n;) {
-        size_t len = 1;
+        size_t len = slice_control((struct slice){ s.p + i, s.n - i });
 
-        if (p[i] >= 0x80) {
+        if (len > 0) {                  /* also what JSON would allow: it may come to a terminal */
+            buf_printf(b, "\\u%04x", p[i + len - 1]);
+        } else if (p[i] >= 0x80) {
             len = utf8_length(p + i, s.n - i);
             if (len == 0)
                 buf_addz(b, "\xef\xbf\xbd");
@@ -265,8 +267,6 @@ buf_json(struct buf *b, struct slice s)
         } else if (p[i] == '"' || p[i] == '\\') {
             buf_addc(b, '\\');
             buf_addc(b, (char)p[i]);
-        } else if (p[i] < 0x20 || p[i] == 0x7f) {
-            buf_printf(b, "\\u%04x", p[i]);
         } else {
             buf_addc(b, (char)p[i]);
         }

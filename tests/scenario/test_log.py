@@ -156,10 +156,27 @@ def test_the_shell_prints_a_line_a_request_and_its_steps(w):
 
 
 def test_what_a_client_wrote_does_not_reach_the_terminal_as_it_is(w):
-    p = shell(w, "--count", "1", "--status", "400")
+    p, as_json = shell(w, "--count", "1", "--status", "400"), shell(w, "--json", "--count", "1", "--status", "400")
     assert b" 400 " in w.raw(b"GET /\x1b[2J\xc2\x9b HTTP/1.1\r\nHost: x\r\n\r\n")
+    said = as_json.communicate(timeout=harness.TIMEOUT)[0]
+    assert "\x1b" not in said and "\x9b" not in said and json.loads(said)["target"] == "/\x1b[2J\x9b"
     out = p.communicate(timeout=harness.TIMEOUT)[0]
     assert "\x1b" not in out and "\x9b" not in out and "\\x1b[2J\\x9b" in out
+
+
+def test_what_stands_in_a_tag_or_a_key_does_not_reach_the_terminal_as_it_is(origin, weir, tmp_path):
+    said = {"a": "\x1b]0;x\x07", "b": "\x9b2J"}
+    origin.on("/a", body=json.dumps(said).encode(), headers=[("Cache-Control", "max-age=60")])
+    w = weir(journal={"path": str(tmp_path / "journal")}, routes=[
+        {"path": "/w", "policy": "write-back", "write": {"key": "{request.body.a}{request.body.b}"}},
+        {"path": "/a", "tags": ["{response.body.a}", "{response.body.b}"]}])
+    w.get("/a")
+    w.api("POST", "/writes/pause", {"all": True})
+    put = w.request("PUT", "/w", [("Content-Type", "application/json")], json.dumps(said).encode())
+    explained = w.cli("explain", "--admin", w.admin_url, "http://127.0.0.1:%d/a" % w.port)
+    shown = w.cli("writes", "show", "--admin", w.admin_url, put.header("Location").rpartition("/")[2])
+    assert "\\x1b]0;x\\x07" in explained.stdout and json.loads(shown.stdout)["key"] == said["a"] + said["b"]
+    assert not any(c in p.stdout for c in "\x1b\x9b" for p in (explained, shown))
 
 
 def test_the_shell_says_why_it_ends(w):
