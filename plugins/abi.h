@@ -48,8 +48,8 @@
  *              whether it is stored, and add tags. A 304 comes as the stored response with the
  *              fields that it brought; tags stay as they are then.
  *   store      the whole of it is here and is about to be stored: WEIR_BODY is its content, if that
- *              has no content coding and at most 1 MiB. May add tags, or mark it as not to be
- *              stored.
+ *              has no content coding, is no part (206) and at most 1 MiB. May add tags, or mark it
+ *              as not to be stored. Parts that make up the whole later are not shown again.
  *   deliver    an answer, stored or not, is about to go to one client. May change the fields that
  *              this client gets. WEIR_STATUS and fields are those of its source: a 304 or 206 may
  *              be made of it yet, and length, Age and Cache-Status are not there.
@@ -345,6 +345,9 @@ struct weir_host {
      * Without a command, argc 0, also in open(): 0 where one is configured, else -1. */
     int (*redis)(struct weir_self *self, const struct weir_text *argv, size_t argc, size_t key,
         int64_t milliseconds, weir_replied *replied, void *arg);
+
+    /* Any thread: 1 if set_field takes fields of this name, else 0; for options that name one. */
+    int (*may_set)(enum weir_which which, const char *name);
 };
 
 #ifdef __cplusplus

@@ -23,7 +23,7 @@
 
 #define LINE_MAX_N 512
 
-struct entry { unsigned char hash[SHA256_DIGEST_LENGTH]; char *name; };
+struct entry { unsigned char hash[SHA256_DIGEST_LENGTH]; char *name; unsigned line; };
 struct keys { struct entry *at; size_t n; };
 
 struct plugin {
@@ -68,9 +68,9 @@ hex(char c)
 
 /* NULL, or what is wrong with the line. Empty ones and comments are nothing. */
 static const char *
-take_line(struct keys *k, char *line)
+take_line(struct keys *k, char *line, unsigned number)
 {
-    struct entry e = { .name = NULL }, *at;
+    struct entry e = { .line = number }, *at;
     char *name;
 
     line[strcspn(line, "\r\n")] = '\0';
@@ -99,6 +99,16 @@ take_line(struct keys *k, char *line)
     return NULL;
 }
 
+/* Sorted: a line with the key of one before it, which would have two names; 0: none. */
+static unsigned
+twice(const struct keys *k)
+{
+    for (size_t i = 1; i < k->n; i++)
+        if (by_hash(&k->at[i - 1], &k->at[i]) == 0)
+            return k->at[i - 1].line > k->at[i].line ? k->at[i - 1].line : k->at[i].line;
+    return 0;
+}
+
 /* -1 with why (room for 256). */
 static int
 read_keys(const char *file, struct keys *k, char *why)
@@ -114,18 +124,21 @@ read_keys(const char *file, struct keys *k, char *why)
     }
     while (wrong == NULL && fgets(line, sizeof line, f) != NULL) {
         number++;
-        wrong = strlen(line) == sizeof line - 1 ? "is too long" : take_line(k, line);
+        wrong = strlen(line) == sizeof line - 1 ? "is too long" : take_line(k, line, number);
     }
     if (wrong == NULL && ferror(f))
         wrong = "cannot be read";
     fclose(f);
+    if (wrong == NULL && k->n > 1) {
+        qsort(k->at, k->n, sizeof *k->at, by_hash);
+        number = twice(k);
+        wrong = number > 0 ? "has a key that stands above already" : NULL;
+    }
     if (wrong != NULL) {
         snprintf(why, 256, "line %u %s; lines of `HASH NAME`", number, wrong);
         keys_free(k);
         return -1;
     }
-    if (k->n > 1)
-        qsort(k->at, k->n, sizeof *k->at, by_hash);
     return 0;
 }
 
@@ -232,7 +245,7 @@ request(void *plugin, void *route, struct weir_request *r)
     if (host->set_field(r, WEIR_OF_REQUEST, p->field, (struct weir_text){ NULL, 0 }) == -1 ||
         (its->forward != NULL && host->set_field(r, WEIR_OF_REQUEST, its->forward, name) == -1) ||
         (its->scope_name && host->add_key(r, "api_key", name) == -1))
-        return WEIR_FAILED;
+        return refuse(r, 503, "out of memory");     /* also with on_error: skip */
     return WEIR_NEXT;
 }
 
@@ -256,6 +269,11 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
     refused = h->counter(self, "api_key_refused", "Requests without a key that is known and allowed.");
     reloads = h->counter(self, "api_key_reloads", "Times that a changed file of keys was taken.");
     bad_files = h->counter(self, "api_key_bad_files", "Times that a changed file was not taken.");
+    if (!h->may_set(WEIR_OF_REQUEST, p->field)) {
+        h->complain(self, "field", "is no name of a request field that a plugin may take away");
+        free(p);
+        return -1;
+    }
     has_changed(p);
     if (read_keys(p->file, &p->keys, why) == -1) {
         snprintf(text, sizeof text, "%.200s %s", p->file, why);
@@ -294,6 +312,11 @@ route_open(void *plugin, struct weir_self *self, const char *name,
     r->forward = values[1].text.p;
     r->allow = values[2].texts;
     r->nallow = values[2].ntexts;
+    if (r->forward != NULL && !host->may_set(WEIR_OF_REQUEST, r->forward)) {
+        host->complain(self, "forward", "is no name of a request field that a plugin may set");
+        free(r);
+        return -1;
+    }
     *out = r;
     return 0;
 }

@@ -430,7 +430,9 @@ store(void *plugin, void *route, struct weir_request *r)
         host->count(no_json, 1);
         rc = -1;
     }
-    if (w.failed || (w.route->required && (rc == -1 || w.tags == 0))) {
+    /* A part has no tags, and what parts make up is not looked at again. */
+    if (w.failed || host->number(r, WEIR_STATUS) == 206 ||
+        (w.route->required && (rc == -1 || w.tags == 0))) {
         host->count(untagged, 1);
         return host->mark(r, WEIR_MARK_NO_STORE) == 0 ? WEIR_NEXT : WEIR_FAILED;
     }

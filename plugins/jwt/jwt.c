@@ -280,7 +280,7 @@ request(void *plugin, void *route, struct weir_request *r)
     int rc;
 
     if (given.p == NULL && its->optional)
-        return apply(r, its, NULL) == 0 ? WEIR_NEXT : WEIR_FAILED;
+        return apply(r, its, NULL) == 0 ? WEIR_NEXT : refuse(r, 503, "out of memory", 0);
     if (given.p == NULL || given.n < 8 || strncasecmp(given.p, "Bearer ", 7) != 0)
         return refuse(r, 401, "this needs a token: Authorization: Bearer", 0);
     if (host->field(r, WEIR_OF_REQUEST, "Authorization", 1).p != NULL)
@@ -293,7 +293,9 @@ request(void *plugin, void *route, struct weir_request *r)
         snprintf(text, sizeof text, "the token has no claim %.100s", lacks);
         rc = refuse(r, 403, text, 1);
     } else {
-        rc = apply(r, its, claims) == 0 ? WEIR_NEXT : WEIR_FAILED;
+        /* Refused, not failed: with on_error: skip it would pass half done. */
+        rc = apply(r, its, claims) == 0 ? WEIR_NEXT :
+            refuse(r, 403, "a claim of the token fits into no field or tag", 1);
     }
     json_decref(claims);
     return rc;
@@ -417,9 +419,13 @@ route_open(void *plugin, struct weir_self *self, const char *name,
     }
     for (size_t i = 0; i < r->nforward; i++) {
         const char *equals = strchr(r->forward[i].p, '=');
+        char field[128] = "";
 
-        if (equals == NULL || equals == r->forward[i].p || equals - r->forward[i].p > 100) {
-            host->complain(self, "forward", "is not of the form FIELD=CLAIM, as X-Tenant=tenant");
+        if (equals != NULL && equals - r->forward[i].p <= 100)
+            memcpy(field, r->forward[i].p, (size_t)(equals - r->forward[i].p));
+        if (!host->may_set(WEIR_OF_REQUEST, field)) {
+            host->complain(self, "forward", "is not of the form FIELD=CLAIM, as X-Tenant=tenant, or "
+                "names a field that a plugin may not set");
             free(r);
             return -1;
         }

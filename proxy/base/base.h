@@ -65,8 +65,8 @@ slice_ieq(struct slice a, struct slice b)
 }
 
 bool slice_starts(struct slice s, struct slice prefix);
-/* Bytes of the control that it begins with, which a terminal would obey: one of C0 or DEL, or one of
- * C1 in UTF-8. 0: it begins with none. */
+/* Bytes of the control that it begins with, which a terminal would obey: one of C0 or DEL, or one
+ * of C1 in UTF-8. 0: it begins with none. */
 size_t slice_control(struct slice s);
 struct slice slice_trim(struct slice s);            /* without SP and HTAB at both ends */
 

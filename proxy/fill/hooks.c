@@ -107,7 +107,7 @@ flight_hooks_store(struct flight *f, const struct store_parts *p, const struct h
 
     if (r == NULL || !plugin_has(r->uses, HOOK_BIT(STORE)))
         return true;
-    r->status = p->meta.status;
+    r->status = p->meta.flags & META_PARTIAL ? 206 : p->meta.status;
     r->head[WEIR_OF_RESPONSE] = h;
     r->key = p->key->bytes;
     r->body = (struct slice){ NULL, 0 };

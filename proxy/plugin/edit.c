@@ -8,8 +8,8 @@
 #include "plugin/inside.h"
 
 /* Fields that say where a message ends, how it travels and whose it is are not a plugin's. */
-static bool
-may_edit(enum weir_which which, struct slice name)
+bool
+edit_may(enum weir_which which, struct slice name)
 {
     enum http_id id = http_id(name);
 
@@ -103,7 +103,7 @@ edit_field(struct weir_request *r, enum weir_which which, struct slice name, str
     struct plugin_field f = { .add = add };
     struct http_head *h = NULL;
 
-    if (!may_edit(which, name) || (value.p == NULL && add) ||
+    if (!edit_may(which, name) || (value.p == NULL && add) ||
         (value.p != NULL && (!http_is_field_value(value) || slice_trim(value).n != value.n)))
         return -1;
     f.name = pool_slice(r->pool, name);

@@ -320,6 +320,13 @@ host_redis(struct weir_self *self, const struct weir_text *argv, size_t argc, si
     return redis_ask(self_of(self), argv, argc, key, milliseconds, replied, arg);
 }
 
+static int
+host_may_set(enum weir_which which, const char *name)
+{
+    return name != NULL && (which == WEIR_OF_REQUEST || which == WEIR_OF_RESPONSE) &&
+        edit_may(which, slice_of(name));
+}
+
 const struct weir_host plugin_host = {
     .abi = WEIR_ABI, .size = sizeof(struct weir_host),
     .log = host_log, .complain = host_complain, .counter = host_counter, .timer = host_timer,
@@ -331,4 +338,5 @@ const struct weir_host plugin_host = {
     .refuse = host_refuse,
     .alloc = host_alloc, .slot = host_slot, .suspend = host_suspend, .resume = host_resume,
     .only = host_only, .redis = host_redis,
+    .may_set = host_may_set,
 };

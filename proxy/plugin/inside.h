@@ -44,6 +44,7 @@ void ticket_resume(struct plugin_ticket *t);        /* any thread */
 void ticket_drop(struct plugin_ticket **tp);        /* the request's; NULL is fine */
 
 /* edit.c */
+bool edit_may(enum weir_which which, struct slice name);
 int edit_field(struct weir_request *r, enum weir_which which, struct slice name,
     struct slice value, bool add);
 

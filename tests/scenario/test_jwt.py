@@ -150,6 +150,17 @@ def test_what_is_authorized_is_stored_for_each_tenant_and_nobody_else(origin, we
     assert w.get("/plain").cache_status.hit and not get("/plain").cache_status.hit
 
 
+def test_claims_that_fit_nowhere_are_refused_whatever_on_error_says(origin, weir, jwks):
+    origin.on("/a", lambda req, conn: conn.respond(200, [], (req.header("X-Name") or "").encode()))
+    config = with_jwt(jwks, [{"path": "/**", "plugins": {"jwt": {"key": ["name"], "forward": ["X-Name=name"], "tags": ["name"]}}}])
+    config["plugins"][0]["on_error"] = "skip"
+    w = weir(**config)
+    for name, status in ("ann", 200), ("a\r\nX-Name: root", 403), ("a\0", 401), ("", 403):
+        got = w.get("/a", [("Authorization", token(name=name)), ("X-Name", "root")])
+        assert got.status == status and b"root" not in got.body, name
+    assert origin.count("/a") == 1
+
+
 def test_keys_are_rolled_over_and_judged(origin, weir, jwks, tmp_path):
     origin.on("/a", body=b"a")
     w = weir(**with_jwt(jwks, [{"path": "/**", "plugins": {"jwt": True}}]))
@@ -180,4 +191,7 @@ def test_keys_are_rolled_over_and_judged(origin, weir, jwks, tmp_path):
         assert ":5:26: plugins[0].options.jwks_file: " in got and why in got, got
     jwks.write_text(json.dumps({"keys": [jwk_of(ED)]}))
     got = subprocess.run([weir_binary(), "check", str(config)], capture_output=True, text=True).stdout
+    config.write_text(config.read_text().replace("strip: true", "forward: [Host=tenant]"))
+    named = subprocess.run([weir_binary(), "check", str(config)], capture_output=True, text=True).stdout
+    assert "routes[0].plugins.jwt.forward: is not of the form FIELD=CLAIM" in named, named
     assert ":6:45: routes[0].plugins.jwt.strip: without `key` what one token got would be stored for all" in got, got

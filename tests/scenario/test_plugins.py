@@ -484,6 +484,20 @@ def test_json_tags_that_are_required_or_wrong(origin, weir, tmp_path):
         assert "routes[0].plugins.json_tags.pointers: " in got and why in got
 
 
+def test_json_tags_store_no_parts(origin, weir):
+    def answer(req, conn):
+        a, b = (int(n) for n in req.header("Range", "bytes=0-8")[6:].split("-"))
+        conn.respond(206 if req.header("Range") else 200, FRESH + [("ETag", '"e"')] + (
+            [("Content-Range", "bytes %d-%d/9" % (a, b))] if req.header("Range") else []), b'{"id": 7}'[a:b + 1])
+    origin.on("/a", answer)
+    w = weir(plugins=[{"name": "json_tags", "file": json_tags()}],
+             routes=[{"path": "/**", "plugins": {"json_tags": {"pointers": ["user:#/id"]}}}])
+    for part in "0-3", "4-8", "0-8":
+        assert w.get("/a", [("Range", "bytes=" + part)]).status == 206
+        assert w.get("/a").body == b'{"id": 7}'
+        assert w.api("POST", "/purge", {"tags": ["user:7"]}).json()["objects"] == 1
+
+
 # ---- api_key -------------------------------------------------------------------------------------
 
 def hashed(*keys):
@@ -535,11 +549,20 @@ def test_api_key_files_are_judged_by_check(tmp_path):
                       "    options: {file: %s}\n" % (shipped("api_key"), keys))
     for text, why in [(None, "cannot be read: No such file"), ("x" * 600 + "\n", "line 1 is too long"),
                       ("#\n" + "0" * 64 + "\n", "line 2 has no name behind the hash"),
-                      ("0" * 64 + " a b\n", "line 1 has no name of one word")]:
+                      ("0" * 64 + " a b\n", "line 1 has no name of one word"),
+                      ("f" * 64 + " a\n" + "0" * 64 + " b\n#\n" + "F" * 64 + " b\n", "line 4 has a key that stands above already")]:
         if text is not None:
             keys.write_text(text)
         got = subprocess.run([weir_binary(), "check", str(config)], capture_output=True, text=True).stdout
         assert ":5:21: plugins[0].options.file: " in got and why in got, got
+    keys.write_text("")
+    for options, route, where in [(", field: X Key", "", "plugins[0].options.field"), (", field: Host", "", "plugins[0].options.field"),
+                                  ("", "forward: Via", "routes[0].plugins.api_key.forward")]:
+        config.write_text("origins: {api: {servers: [\"http://127.0.0.1:9\"]}}\nplugins:\n  - name: api_key\n    file: %s\n"
+                          "    options: {file: %s%s}\nroutes: [{path: /**, plugins: {api_key: {%s}}}]\n" % (
+                              shipped("api_key"), keys, options, route))
+        got = subprocess.run([weir_binary(), "check", str(config)], capture_output=True, text=True).stdout
+        assert where + ": is no name of a request field" in got, got
 
 
 def test_what_a_writer_sees_of_its_own_writes_is_not_for_another_key(origin, weir, probe, tmp_path):
