@@ -269,6 +269,10 @@ store_shard(const struct store *s, uint64_t hash)
     return &s->shards[(hash >> 16) & (s->nshards - 1)];
 }
 void store_charge(struct store *s, int64_t bytes);
+/* Reserves `bytes` (fewer than none: gives back), evicting as much as it takes. False when there is
+ * no room: nothing is reserved. */
+bool store_room(struct store *s, int64_t bytes);
+void store_holds_change(struct store *s, uint64_t *mine, uint64_t bytes);    /* *mine is now that */
 typedef void store_visit(struct store *s, struct shard *sh, struct node *n, void *arg);
 /* Every node that is there from begin to end, under its shard's lock, a few at a time. The visitor
  * may take the node out. */

@@ -18,6 +18,7 @@
 #include "store/state.c"
 #undef get
 #include "store/store.c"
+#include "store/put.c"
 #include "store/variant.c"
 #include "store/sweep.c"
 
