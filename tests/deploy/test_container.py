@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 
 import pytest
 import yaml
@@ -57,15 +56,8 @@ def test_weir_takes_the_configurations(tmp_path):
         assert yaml.safe_load(open(os.path.join(FOLDER, name)))["probe"]["listen"] == "0.0.0.0:" + probe
 
 
-@pytest.fixture
-def runroot():
-    """podman takes no longer path than 50 characters."""
-    with tempfile.TemporaryDirectory(prefix="weir-", dir="/tmp") as path:
-        yield path
-
-
 @pytest.mark.slow
-def test_the_image_builds_and_serves_as_nobody_on_a_root_that_is_read_only(build, origin, runroot, tmp_path):
+def test_the_image_builds_and_serves_as_nobody_on_a_root_that_is_read_only(build, origin, tmp_path):
     """Registries of images are not asked: the base is the Debian that test_package.py makes."""
     if os.getuid() != 0:
         pytest.skip("images are built here by root alone")
@@ -73,8 +65,9 @@ def test_the_image_builds_and_serves_as_nobody_on_a_root_that_is_read_only(build
     packed = tmp_path / "packed"
     packed.mkdir()
     base = base_root(pack(build, packed))
-    # kept beside it: what the image installs is not installed again
-    storage = ["--root", base + ".images", "--runroot", runroot]
+    # Kept beside it: what the image installs is not installed again. The second directory is for this run, but podman wants
+    # the one that it was first told, of 50 characters at most.
+    storage = ["--root", base + ".storage", "--runroot", "/tmp/weir-run-" + os.path.basename(base)]
     if subprocess.run(["podman", *storage, "image", "exists", DEBIAN]).returncode != 0:
         tar = tmp_path / "base.tar"
         said("tar", "-C", base, "-cf", str(tar), ".")

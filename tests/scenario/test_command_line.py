@@ -207,6 +207,22 @@ def test_the_yaml_of_the_readme_passes_check(tmp_path):
     assert ended.returncode == 0 and "0 warnings" in ended.stdout, ended.stdout
 
 
+@pytest.mark.parametrize("page", ["recipes", "coming-from-nginx", "coming-from-varnish"])
+def test_the_configurations_of_the_other_pages_are_whole(page, tmp_path):
+    path = os.path.join(os.path.dirname(harness.__file__), "..", "..", "deploy", page + ".md")
+    with open(path, encoding="utf-8") as f:
+        configurations = [part.split("```")[0] for part in f.read().split("```yaml\n")[1:]]
+    (tmp_path / "purge-token").write_text("token\n")
+    (tmp_path / "jwks.json").write_text('{"keys": [{"kty": "oct", "k": "%s"}]}' % ("A" * 43))
+    plugin = os.path.join(os.path.dirname(harness.weir_binary()), "plugins", "jwt.so")
+    assert configurations
+    for text in configurations:
+        for was, here in ("/var/lib/weir", str(tmp_path)), ("/etc/weir", str(tmp_path)), ("name: jwt", "name: jwt\n    file: " + plugin):
+            text = text.replace(was, here)
+        ended = harness.check(text, tmp_path)
+        assert ended.returncode == 0, text + ended.stdout
+
+
 # ---- check ---------------------------------------------------------------------------------------
 
 
