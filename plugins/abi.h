@@ -94,6 +94,12 @@
  *   fail: a plugin has to have an answer without it. A request that waits for a reply is suspended
  *   meanwhile; better that few do.
  *
+ * Explanations
+ *   `weir explain` asks what would become of a request, without sending it: request and key are
+ *   called as for any other, and no other hook, on a thread of the admin port. There is no client
+ *   then, and suspend() gives NULL: that somebody else has to be asked first is what is told. What a
+ *   hook spends or counts for a request it leaves alone where WEIR_EXPLAINED is 1.
+ *
  * Errors
  *   A hook that returns WEIR_FAILED, or what it may not, is counted; then `on_error` decides. fail
  *   (the default): request, key and deliver answer 500, response answers 502, and at store the
@@ -234,6 +240,7 @@ enum weir_number {                      /* -1: not known here */
     WEIR_BYTES_OUT,
     WEIR_MICROSECONDS,                  /* done: since its first byte */
     WEIR_ATTEMPTS,                      /* delivered */
+    WEIR_EXPLAINED,                     /* request, key: 1: nobody has sent it; see Explanations */
 };
 
 enum weir_which { WEIR_OF_REQUEST, WEIR_OF_RESPONSE };

@@ -94,6 +94,22 @@ fields(struct page *p, const json_t *o)
         line(p, name, json_string_value(value) != NULL ? json_string_value(value) : "");
 }
 
+static void
+put_list(struct page *p, const char *name, const json_t *list)
+{
+    const json_t *s;
+    size_t i;
+
+    if (json_array_size(list) == 0)
+        return;
+    buf_printf(p->b, "  %s:", name);
+    json_array_foreach(list, i, s) {
+        buf_addc(p->b, ' ');
+        client_plain(p->b, json_string_value(s));
+    }
+    buf_addc(p->b, '\n');
+}
+
 /* ---- the sections ---------------------------------------------------------------------------- */
 
 static void
@@ -123,6 +139,18 @@ put_routes(struct page *p, const json_t *doc)
 }
 
 static void
+put_plugins(struct page *p, const json_t *o)
+{
+    if (!json_is_object(o))
+        return;
+    section(p, "Plugins");
+    put_list(p, "asked", json_object_get(o, "asked"));
+    put_list(p, "tags", json_object_get(o, "tags"));
+    if (json_is_true(json_object_get(o, "authorized")))
+        buf_printf(p->b, "  %s what depends on Authorization is among the key's parts\n", p->yes);
+}
+
+static void
 put_key(struct page *p, const json_t *doc)
 {
     const json_t *key = json_object_get(doc, "key"), *part;
@@ -140,22 +168,6 @@ put_key(struct page *p, const json_t *doc)
 
         line(p, text_of(part, "part"), value != NULL ? value : "(absent)");
     }
-}
-
-static void
-put_list(struct page *p, const char *name, const json_t *list)
-{
-    const json_t *s;
-    size_t i;
-
-    if (json_array_size(list) == 0)
-        return;
-    buf_printf(p->b, "  %s:", name);
-    json_array_foreach(list, i, s) {
-        buf_addc(p->b, ' ');
-        client_plain(p->b, json_string_value(s));
-    }
-    buf_addc(p->b, '\n');
 }
 
 static void
@@ -280,6 +292,7 @@ client_explain_page(struct slice text, struct buf *b)
     buf_printf(b, "\n%s: %s\n", text_of(json_object_get(doc, "verdict"), "outcome"),
         text_of(json_object_get(doc, "verdict"), "text"));
     put_routes(&p, doc);
+    put_plugins(&p, json_object_get(doc, "plugins"));
     put_key(&p, doc);
     if (json_is_object(request)) {
         section(&p, "Request");

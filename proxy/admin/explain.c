@@ -7,8 +7,9 @@
  *          *_weigh). clauses.def says of each clause what it asks, its source and what to change.
  *          trusted: as from a peer that the listener trusts, whose X-Forwarded-* count.
  * Threads  the admin loop's.
- * Not here what is stored (explain_stored.c); what a write purges (explain_write.c); the page that
- *          `weir explain` makes of it (client_explain.c). README describes the members.
+ * Not here what plugins say (explain_plugins.c), what is stored (explain_stored.c), what a write
+ *          purges (explain_write.c); the page that `weir explain` makes of it (client_explain.c).
+ *          README describes the members.
  */
 #include "admin/explain.h"
 
@@ -261,17 +262,21 @@ each_part(void *arg, const char *name, struct slice value)
     buf_addc(b, '}');
 }
 
-/* As request/ makes it of a client's request. */
-static int
-make_key(const struct explained *x, struct slice host, struct slice path, struct slice query,
-    struct buf *b, struct key *k)
+int
+explain_key(const struct explained *x, struct buf *b, struct key *k)
 {
-    if (key_make(x->route->recipe, x->head, x->https, host, path, query, b, k) == -1)
+    struct slice host = x->host;
+
+    if (key_make(x->route->recipe, x->head, x->https, host, x->path, x->query, b, k) == -1)
         return -1;
     if (!x->route->conf->key_host)
         host.p = NULL;
-    if (x->trusted && key_add_forwarded(k, x->head, x->https, host, b) == -1)
-        return -1;
+    return x->trusted ? key_add_forwarded(k, x->head, x->https, host, b) : 0;
+}
+
+static int
+add_content(const struct explained *x, struct buf *b, struct key *k)
+{
     return !x->request.content ? 0 : key_add_content(k, x->head, x->content,
         (x->request.cc.flags & CC_NO_TRANSFORM) != 0, b);
 }
@@ -285,6 +290,13 @@ asks(struct explained *x, const char **why, struct sem_trace *t)
     bool may = route_asks(x->route, x->head, x->content.n > 0, &x->request, why, t) == ROUTE_ASKS;
     bool fits = x->content.n <= (uint64_t)x->route->conf->key_max_content;
 
+    if (x->plugins != NULL && x->plugins->authorized)
+        x->request.authorization = false;
+    if (may && x->plugins != NULL && x->plugins->pass) {
+        t->at[t->n++] = (struct sem_step){ "plugin", SEM_FORBIDS, -1, -1 };
+        *why = "plugin";
+        return false;
+    }
     if (!may || !x->request.content)
         return may;
     t->at[t->n++] = (struct sem_step){ "content-size", fits ? SEM_ALLOWS : SEM_FORBIDS, -1, -1 };
@@ -352,6 +364,18 @@ verdict_of(struct explained *x, bool may)
     return x->answer == STORE_HIT ? "validate" : "miss";
 }
 
+void
+explain_verdict(struct explained *x, const char *word, const char *text)
+{
+    struct buf *b = &x->r->out;
+
+    buf_addz(b, ",\n \"verdict\": {");
+    explain_member(b, "outcome", word);
+    buf_addz(b, ", ");
+    explain_member(b, "text", text);
+    buf_addc(b, '}');
+}
+
 static void
 put_verdict(struct explained *x, const char *word)
 {
@@ -372,13 +396,8 @@ put_verdict(struct explained *x, const char *word)
     };
 
     for (size_t i = 0; i < NELEM(texts); i++)
-        if (strcmp(texts[i].word, word) == 0) {
-            buf_addz(&x->r->out, ",\n \"verdict\": {");
-            explain_member(&x->r->out, "outcome", word);
-            buf_addz(&x->r->out, ", ");
-            explain_member(&x->r->out, "text", texts[i].text);
-            buf_addc(&x->r->out, '}');
-        }
+        if (strcmp(texts[i].word, word) == 0)
+            explain_verdict(x, word, texts[i].text);
 }
 
 /* host: normalised, with its port; matching wants it without. */
@@ -393,16 +412,20 @@ without_port(struct slice host)
 }
 
 static void
-put_key_and_stored(struct explained *x, const struct route_table *t, struct slice host,
-    struct slice path, struct slice query)
+put_key_and_stored(struct explained *x, const struct route_table *t)
 {
     struct buf *b = &x->r->out, bytes = { 0 };
-    bool may = put_judged(x);
     struct key k;
+    bool may;
 
+    if (!explain_plugins(x, &bytes, &k)) {
+        buf_free(&bytes);
+        return;
+    }
+    may = put_judged(x);
     if (is_write(x))
-        explain_write(x, t, host, path, query);
-    if (make_key(x, host, path, query, &bytes, &k) == 0) {
+        explain_write(x, t);
+    if (add_content(x, &bytes, &k) == 0) {
         buf_addz(b, ",\n \"key\": ");
         admin_json_text(b, k.bytes);
         buf_addz(b, ", \"key_parts\": [");
@@ -419,30 +442,32 @@ static void
 explain(struct explained *x, const struct route_table *t)
 {
     struct buf host = { 0 }, target = { 0 }, *b = &x->r->out;
-    struct slice path, query = { NULL, 0 };
     struct considered c = { .x = x };
 
     http_host_normalise(&host, x->head->host, x->https);
     http_uri_normalise(&target, x->head->path, x->head->query);
-    path = buf_slice(&target);
-    if (path.n > 0 && memchr(path.p, '?', path.n) != NULL) {
-        query = path;
-        slice_cut(&query, '?', &path);
+    x->host = buf_slice(&host);
+    x->path = buf_slice(&target);
+    if (x->path.n > 0 && memchr(x->path.p, '?', x->path.n) != NULL) {
+        x->query = x->path;
+        slice_cut(&x->query, '?', &x->path);
     }
-    x->route = route_match(t, without_port(buf_slice(&host)), path, x->head, &x->match);
+    x->route = route_match(t, without_port(x->host), x->path, x->head, &x->match);
     buf_addz(b, ",\n \"route\": ");
     if (x->route != NULL)
         put_route(b, x->route);
     else
         buf_addz(b, "null");
     buf_addz(b, ",\n \"routes\": [");
-    route_consider(t, without_port(buf_slice(&host)), path, x->head, each_route, &c);
+    route_consider(t, without_port(x->host), x->path, x->head, each_route, &c);
     buf_addc(b, ']');
     if (x->route != NULL)
-        put_key_and_stored(x, t, buf_slice(&host), path, query);
+        put_key_and_stored(x, t);
     else
         put_verdict(x, "none");
     explain_advice(x);
+    plugin_end(x->plugins);
+    pool_free(&x->pool);
     b->failed |= host.failed | target.failed;
     buf_free(&host);
     buf_free(&target);

@@ -5,6 +5,7 @@
 #define WEIR_ADMIN_EXPLAIN_H
 
 #include "admin/inside.h"
+#include "plugin/plugin.h"
 
 #define ADVICE_MAX 16
 
@@ -23,6 +24,9 @@ struct explained {
     struct sem_request      request;
     const struct route     *route;      /* NULL: none takes it */
     struct route_match      match;
+    struct slice            host, path, query;      /* normalised; query.p NULL: there is none */
+    struct pool            *pool;       /* owned; NULL unless plugins are asked */
+    struct weir_request    *plugins;    /* likewise */
     const char             *file;       /* of the configuration, or NULL */
     const struct object    *selected;   /* in the read section */
     enum store_answer       answer;
@@ -45,8 +49,17 @@ void explain_advice(struct explained *x);               /* "advice": [...] */
 /* "answer", "stored", "last_refused", and of what comes in blocks "blocks". */
 void explain_stored(struct explained *x, const struct key *k);
 
-/* "write": what a write's success would purge. host, path and query: normalised. */
-void explain_write(struct explained *x, const struct route_table *t, struct slice host,
-    struct slice path, struct slice query);
+/* "write": what a write's success would purge. */
+void explain_write(struct explained *x, const struct route_table *t);
+
+/* "verdict" */
+void explain_verdict(struct explained *x, const char *word, const char *text);
+
+/* The key without the content's part, as request/ makes it. -1: memory is out. */
+int explain_key(const struct explained *x, struct buf *b, struct key *k);
+/* Makes the key; of a route whose plugins are asked for it also "plugins", and x->head and k are
+ * as they leave them. false: the request does not come as far as the cache, and the verdict is
+ * told; or memory is out. */
+bool explain_plugins(struct explained *x, struct buf *b, struct key *k);
 
 #endif

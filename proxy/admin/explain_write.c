@@ -82,23 +82,23 @@ course(const struct explained *x)
 }
 
 void
-explain_write(struct explained *x, const struct route_table *t, struct slice host,
-    struct slice path, struct slice query)
+explain_write(struct explained *x, const struct route_table *t)
 {
     const struct route *route = x->route;
     const struct key_params params = { route->params, x->match.values, route->nparams };
-    struct key_facts facts = { .request = x->head, .path = &params, .host = host, .query = query };
+    struct key_facts facts = { .request = x->head, .path = &params, .host = x->host,
+        .query = x->query };
     struct listed l = { .x = x, .table = t };
     struct buf *b = &x->r->out, target = { 0 };
 
     if (x->content.n > 0 && !sem_coded(x->head))
         facts.request_body = x->content;
     buf_addz(&target, x->https ? "https://" : "http://");
-    buf_adds(&target, host);
-    buf_adds(&target, path);
-    if (query.p != NULL) {
+    buf_adds(&target, x->host);
+    buf_adds(&target, x->path);
+    if (x->query.p != NULL) {
         buf_addc(&target, '?');
-        buf_adds(&target, query);
+        buf_adds(&target, x->query);
     }
     buf_addz(b, ",\n \"write\": {");
     explain_member(b, "course", course(x));

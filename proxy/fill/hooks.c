@@ -9,21 +9,6 @@
 
 #define BODY_MAX (1 << 20)              /* of what plugins look at, as plugins/abi.h says */
 
-static struct slice
-param(void *arg, struct slice name, struct pool *p)
-{
-    const struct flight *f = arg;
-    struct slice value = { NULL, 0 };
-    struct buf b = { 0 };
-
-    for (size_t i = 0; i < f->route->nparams; i++)
-        if (slice_eq(slice_of(f->route->params[i]), name) &&
-            http_uri_decode(&b, f->match.values[i]) == 0)
-            value = pool_slice(p, b.p != NULL ? buf_slice(&b) : SLICE(""));
-    buf_free(&b);
-    return value;
-}
-
 static bool
 copy_tags(struct flight *f, const struct plugin_text *tags)
 {
@@ -60,8 +45,8 @@ flight_hooks(struct flight *f, const struct plugin_text *tags)
     r->query = f->request->query;
     r->key = f->key.bytes;
     r->head[WEIR_OF_REQUEST] = f->request;
-    r->param = param;
-    r->param_arg = f;
+    r->param = route_param;
+    r->param_arg = &f->match;
     f->plugins = r;
     return true;
 }

@@ -32,7 +32,8 @@ call(struct weir_request *r, const struct plugin_use *use)
     uint64_t before = figures_ns();
     int rc = l->hooks[r->hook](use->plugin->state, use->state, r);
 
-    stats_timer(l->timers[r->hook], figures_ns() - before);
+    if (!r->explained)
+        stats_timer(l->timers[r->hook], figures_ns() - before);
     return rc;
 }
 
@@ -42,15 +43,14 @@ skips(struct weir_request *r, const struct plugin *p, const char *why)
 {
     static struct log_limit limit;
 
+    r->answer_status = 0;
+    if (r->explained)
+        return p->skip_errors;
     atomic_fetch_add_explicit(&p->library->errors[r->hook], 1, memory_order_relaxed);
     log_limited(&limit, LOG_ERROR, "plugin %s: %s %s, route %s%s", p->library->table->name,
         hook_names[r->hook], why, r->route != NULL ? r->route : "(none)",
         p->skip_errors ? "; skipped" : "");
-    r->answer_status = 0;
-    if (p->skip_errors)
-        return true;
-    r->failed = p->library->table->name;
-    return false;
+    return p->skip_errors;
 }
 
 /* The plugin whose turn it is. NEXT: that of the next one. */
@@ -60,6 +60,7 @@ ask(struct weir_request *r, const struct plugin_use *use)
     bool late = r->ticket != NULL && !r->ticket->resumed;   /* else it would still wait */
     int rc;
 
+    r->by = use->plugin->library->table->name;
     ticket_drop(&r->ticket);
     if (late)
         return skips(r, use->plugin, "was not resumed in time") ? PLUGIN_NEXT : PLUGIN_FAILED;
@@ -67,6 +68,8 @@ ask(struct weir_request *r, const struct plugin_use *use)
     if (rc == WEIR_SUSPENDED && r->ticket != NULL)
         return PLUGIN_WAIT;
     ticket_drop(&r->ticket);
+    if (r->would_wait)
+        return PLUGIN_FAILED;
     if (rc == WEIR_ANSWERED && r->answer_status != 0)
         return PLUGIN_ANSWERED;
     if (rc != WEIR_NEXT && !skips(r, use->plugin, "failed"))

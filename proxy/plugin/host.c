@@ -118,6 +118,7 @@ host_number(struct weir_request *r, enum weir_number what)
     case WEIR_BYTES_IN:     return r->bytes_in;
     case WEIR_BYTES_OUT:    return r->bytes_out;
     case WEIR_MICROSECONDS: return r->us;
+    case WEIR_EXPLAINED:    return r->explained;
     case WEIR_ATTEMPTS:     return may(r, HOOK_BIT(DELIVERED)) ? (int64_t)r->attempts : -1;
     }
     return -1;
@@ -300,6 +301,7 @@ static struct weir_ticket *
 host_suspend(struct weir_request *r)
 {
     CHECK(r, WEIR_REQUEST_MAGIC);
+    r->would_wait = r->explained;
     if (r->hook >= PLUGIN_HOOKS_N || !hook_suspends[r->hook] || r->loop == NULL ||
         r->ticket != NULL)
         return NULL;

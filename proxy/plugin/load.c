@@ -158,6 +158,13 @@ plugin_open(const struct weir_plugin *table, const struct weir_value *values, bo
     return p;
 }
 
+const char *
+plugin_name(const struct plugin *p)
+{
+    CHECK(p, PLUGIN_MAGIC);
+    return p->library->table->name;
+}
+
 void
 plugin_close(struct plugin **pp)
 {

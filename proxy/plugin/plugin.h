@@ -17,6 +17,7 @@
 
 #include "base/base.h"
 #include "http/http.h"
+#include "key/key.h"
 #include "plugins/abi.h"
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
@@ -59,6 +60,7 @@ typedef void plugin_complain(void *arg, const struct plugin_complaint *c);
  * as it is open. NULL: it did not open, and may have said why. */
 struct plugin *plugin_open(const struct weir_plugin *table, const struct weir_value *values,
     bool skip_errors, int64_t timeout_ms, plugin_complain *complain, void *arg);
+const char *plugin_name(const struct plugin *p);
 void plugin_close(struct plugin **pp);          /* when all its uses are closed; NULL is fine */
 void plugin_tick(struct plugin *p);             /* each second, on the main thread */
 
@@ -114,6 +116,7 @@ struct weir_request {
     struct slice method, host, path, query, client, id, key, body, write_id, outcome;
     const char  *route;
     bool         https;
+    bool         explained;             /* nobody has sent it: /explain asks about it */
     unsigned     attempts;
     int64_t      status, bytes_in, bytes_out, us;   /* -1: not known */
     struct slice (*param)(void *arg, struct slice name, struct pool *p);    /* NULL: none */
@@ -130,7 +133,8 @@ struct weir_request {
     unsigned answer_status;             /* 0: no answer */
     const char *answer_type;            /* NULL: a problem, whose detail the body is */
     struct slice answer_body;
-    const char *failed;                 /* the plugin that did */
+    const char *by;                     /* the plugin that answered, or failed */
+    bool would_wait;                    /* explained: that one waits, for what nobody knows */
 
     /* plugin/ alone */
     enum plugin_hook hook;
@@ -145,11 +149,16 @@ struct weir_request *plugin_request(const struct plugin_uses *uses, struct pool 
 enum plugin_verdict {
     PLUGIN_NEXT,                        /* all were asked */
     PLUGIN_WAIT,                        /* suspended: wake comes, then call again */
-    PLUGIN_ANSWERED,                    /* answer_ tells what */
-    PLUGIN_FAILED,                      /* failed tells who */
+    PLUGIN_ANSWERED,                    /* answer_ tells what, by who */
+    PLUGIN_FAILED,                      /* by tells who */
 };
 /* Asks those that have this hook, or goes on asking where one was suspended. */
 enum plugin_verdict plugin_run(struct weir_request *r, enum plugin_hook hook);
+/* The request's head as they left it, parsed anew by the strict parser from *bytes in the pool, and
+ * what they see from now on. NULL: it is none any more, or memory is out. */
+struct http_head *plugin_take_head(struct weir_request *r, struct slice *bytes);
+/* Adds the parts that they gave. b: the key's bytes and no others, as key_add wants it. 0 or -1. */
+int plugin_add_parts(const struct weir_request *r, struct key *k, struct buf *b);
 /* It is over, or given up: no wake any more. NULL is fine. */
 void plugin_end(struct weir_request *r);
 

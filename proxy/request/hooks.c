@@ -15,22 +15,6 @@
 #include "request/priv.h"
 #include "request/worker.h"
 
-static struct slice
-param(void *arg, struct slice name, struct pool *p)
-{
-    const struct request *r = arg;
-    const struct route *route = r->match.route;
-    struct slice value = { NULL, 0 };
-    struct buf b = { 0 };
-
-    for (size_t i = 0; i < route->nparams; i++)
-        if (slice_eq(slice_of(route->params[i]), name) &&
-            http_uri_decode(&b, r->match.values[i]) == 0)
-            value = pool_slice(p, b.p != NULL ? buf_slice(&b) : SLICE(""));
-    buf_free(&b);
-    return value;
-}
-
 static void
 wake(void *request)
 {
@@ -60,8 +44,8 @@ hooks_begin(struct request *r)
     w->id = r->id;
     w->route = r->match.route->name;
     w->head[WEIR_OF_REQUEST] = r->head;
-    w->param = param;
-    w->param_arg = r;
+    w->param = route_param;
+    w->param_arg = &r->match;
     r->plugins = w;
     r->came = r->head;
     return true;
@@ -88,7 +72,7 @@ failed(struct request *r)
 {
     char text[128];
 
-    snprintf(text, sizeof text, "the plugin %.64s failed", r->plugins->failed);
+    snprintf(text, sizeof text, "the plugin %.64s failed", r->plugins->by);
     return req_problem(r, 500, text);
 }
 
@@ -112,54 +96,15 @@ answer(struct request *r)
     return next;
 }
 
-/* The head with the fields that they left. -1: it is none any more, or memory is out. */
-static int
-take_head(struct request *r)
-{
-    const struct http_limits limits = { SIZE_MAX, SIZE_MAX, HTTP_FIELDS_MAX };
-    const struct http_head *from = r->plugins->head[WEIR_OF_REQUEST];
-    struct http_field *fields = pool_alloc(r->pool, (from->nfields + 1u) * sizeof *fields);
-    struct http_head *h = pool_zalloc(r->pool, sizeof *h);
-    struct http_fault fault;
-    struct buf b = { 0 };
-
-    buf_adds(&b, from->method_name);
-    buf_addc(&b, ' ');
-    buf_adds(&b, from->target);
-    buf_addz(&b, from->minor > 0 ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n");
-    for (unsigned i = 0; i < from->nfields; i++)
-        http_put(&b, from->fields[i].name, from->fields[i].value);
-    buf_addz(&b, "\r\n");
-    r->bytes = b.failed ? (struct slice){ NULL, 0 } : pool_slice(r->pool, buf_slice(&b));
-    buf_free(&b);
-    if (h == NULL || fields == NULL || r->bytes.p == NULL)
-        return -1;
-    h->fields = fields;
-    h->cap = (uint16_t)(from->nfields + 1);
-    if (http_parse_request(r->bytes.p, r->bytes.n, &limits, h, &fault) <= 0)
-        return -1;
-    r->head = h;
-    r->plugins->head[WEIR_OF_REQUEST] = h;
-    r->plugins->edited[WEIR_OF_REQUEST] = false;
-    return 0;
-}
-
 static int
 add_parts(struct request *r)
 {
-    struct buf *b = &req_worker()->key, part = { 0 };
-    int rc = 0;
+    struct buf *b = &req_worker()->key;
+    int rc;
 
     b->n = 0;
     buf_adds(b, r->key.bytes);
-    for (const struct plugin_text *t = r->plugins->keys.first; t != NULL && rc == 0; t = t->next) {
-        part.n = 0;
-        buf_adds(&part, t->name);
-        buf_addc(&part, '\0');
-        buf_adds(&part, t->text);
-        rc = b->failed || part.failed ? -1 : key_add(&r->key, 'P', buf_slice(&part), b);
-    }
-    buf_free(&part);
+    rc = plugin_add_parts(r->plugins, &r->key, b);
     r->key.bytes = pool_slice(r->pool, r->key.bytes);
     return rc == 0 && r->key.bytes.p != NULL ? 0 : -1;
 }
@@ -168,8 +113,13 @@ add_parts(struct request *r)
 static int
 settle(struct request *r)
 {
-    if (r->plugins->edited[WEIR_OF_REQUEST] && take_head(r) == -1)
-        return -1;
+    if (r->plugins->edited[WEIR_OF_REQUEST]) {
+        struct http_head *h = plugin_take_head(r->plugins, &r->bytes);
+
+        if (h == NULL)
+            return -1;
+        r->head = h;
+    }
     if (route_key(r) == -1 || (r->plugins->keys.n > 0 && add_parts(r) == -1))
         return -1;
     r->plugins->key = r->key.bytes;

@@ -279,3 +279,18 @@ route_consider(const struct route_table *t, struct slice host, struct slice path
     under_others(&w, &t->exact, false, host, path);
     under_others(&w, &t->wild, true, host, path);
 }
+
+struct slice
+route_param(void *match, struct slice name, struct pool *p)
+{
+    const struct route_match *m = match;
+    struct slice value = { NULL, 0 };
+    struct buf b = { 0 };
+
+    for (size_t i = 0; i < m->route->nparams; i++)
+        if (slice_eq(slice_of(m->route->params[i]), name) &&
+            http_uri_decode(&b, m->values[i]) == 0)
+            value = pool_slice(p, b.p != NULL ? buf_slice(&b) : SLICE(""));
+    buf_free(&b);
+    return value;
+}

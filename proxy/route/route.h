@@ -74,6 +74,10 @@ struct route_match {
     struct slice values[ROUTE_PARAMS_MAX];          /* of route->params; still percent-encoded */
 };
 
+/* A parameter of the path by its name, percent-decoded into p; .p NULL: there is none, or memory is
+ * out. match: a struct route_match; it is asked as plugins do (struct weir_request). */
+struct slice route_param(void *match, struct slice name, struct pool *p);
+
 struct route_table;
 
 /* Compiles. NULL with *e only when memory is out or a template is bad (config's check found all

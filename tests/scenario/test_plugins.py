@@ -349,6 +349,50 @@ def test_a_command_to_redis_ends_with_weir_at_the_latest(origin, weir, redis, pr
     assert not none.log_has("there is a Redis")
 
 
+# ---- explanations --------------------------------------------------------------------------------
+
+def test_an_explanation_is_what_plugins_make_of_such_a_request(origin, weir, probe):
+    origin.on("/a", body=b"a", headers=[("Cache-Control", "max-age=60")])
+    w = weir(**with_probe(probe))
+
+    def explain(*said, path="/a"):
+        of = "".join("&header=X-Probe-%s:%s" % (hook, words.replace(" ", "+")) for hook, words in said)
+        return w.api("GET", "/explain?url=http://%s%s%s" % (w.host, path, of)).json()
+    mine = says("Request", "key=t1 tag=mine") + says("Key", "key=t2")
+    auth = [("Authorization", "x")] + says("Request", "key=t3 authorized")
+    for fields in mine, auth:
+        w.get("/a", fields)
+        assert w.get("/a", fields).cache_status.hit
+    calls = metric(w, "weir_plugin_probe_calls_total")
+    errors = metric(w, 'weir_plugin_errors_total{plugin="probe",hook="request"}')
+
+    x = explain(("Request", "key=t1 tag=mine"), ("Key", "key=t2"))
+    assert x["verdict"]["outcome"] == "hit" and x["stored"][0]["tags"] == ["mine"]
+    assert [p["value"] for p in x["key_parts"] if p["part"] == "plugin"] == ["probe\0t1", "probe\0t2"]
+    assert x["plugins"] == {"asked": ["probe"], "outcome": "next", "by": None, "tags": ["mine"],
+                            "pass": False, "authorized": False}
+    assert explain(("Request", "key=t2"), ("Key", "key=t1"))["verdict"]["outcome"] == "miss"
+    assert explain()["verdict"]["outcome"] == "miss"
+    x = explain(("Request", "key=t3 authorized&header=Authorization:x"))
+    assert x["verdict"]["outcome"] == "hit" and x["plugins"]["authorized"]
+    x = explain(("Request", "key=t3&header=Authorization:x"))
+    assert x["verdict"]["outcome"] != "hit"
+    x = explain(("Request", "key=t1 pass"), ("Key", "key=t2"))
+    assert x["verdict"]["outcome"] == "pass" and x["request"]["why"] == "plugin"
+
+    for words, outcome, text in (("refuse", "answered", "answers it: 403, the probe says no"),
+                                 ("fail", "failed", "fails on it: 500"), ("suspend", "waits", "asks somebody else")):
+        x = explain(("Request", words))
+        assert x["verdict"]["outcome"] == "plugin" and text in x["verdict"]["text"], x
+        assert x["plugins"]["outcome"] == outcome and x["plugins"]["by"] == "probe"
+        assert "key" not in x and "stored" not in x
+    assert explain(path="/off")["verdict"]["outcome"] == "miss"
+    page = w.cli("explain", "--admin", w.admin_url, "http://%s/a" % w.host, "-H", "X-Probe-Request: refuse").stdout
+    assert "plugin: the plugin probe answers it: 403" in page and "Plugins\n  asked: probe" in page
+    assert metric(w, "weir_plugin_probe_calls_total") == calls          # WEIR_EXPLAINED
+    assert metric(w, 'weir_plugin_errors_total{plugin="probe",hook="request"}') == errors
+
+
 # ---- errors and figures --------------------------------------------------------------------------
 
 def metric(w, name):
