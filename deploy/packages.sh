@@ -3,7 +3,7 @@
 BUILD_PACKAGES=(
     gcc libc6-dev cmake ninja-build ccache pkg-config
     libevent-dev libevhtp-dev libhiredis-dev libyaml-dev liburcu-dev libxxhash-dev
-    zlib1g-dev libbrotli-dev libzstd-dev libssl-dev libjemalloc-dev libsqlite3-dev libjansson-dev libncurses-dev
+    zlib1g-dev libbrotli-dev libzstd-dev libssl-dev libjemalloc-dev libsqlite3-dev libjansson-dev libluajit-5.1-dev libncurses-dev
     libcmocka-dev
 )
 TEST_PACKAGES=(

@@ -47,6 +47,8 @@ def test_the_package_holds_what_its_control_files_speak_of(package, tmp_path):
     assert said(weir, "check", "-c", str(tmp_path / "etc/weir/weir.yaml"))
     # by its name alone: where plugins are follows the program
     assert "json_tags" in said(weir, "reference", "json_tags")
+    for so in tmp_path.rglob("lua.so"):
+        assert "libluajit" in control and "`memory`" in said(weir, "reference", "lua"), so
 
 
 def test_elsewhere_than_in_usr_the_unit_names_the_paths_of_the_prefix(build, tmp_path):

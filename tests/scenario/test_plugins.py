@@ -135,8 +135,6 @@ def test_the_reference_lists_a_plugins_options_and_the_configuration_hides_its_s
     assert got.returncode == 0
     assert "| `greeting` | string | `hello` |  | reload | What an answer of its own says. |" in got.stdout
     assert "| `limit` | count | `5` | 1 – 10 | reload | A number. |" in got.stdout
-    built = subprocess.run([weir_binary(), "reference", "json_tags"], capture_output=True, text=True)
-    assert "| `pointers` |" in built.stdout, built.stderr       # beside a program that is not installed
     w = weir(**with_probe(probe, options={"secret": "hush-hush", "mode": "two"}))
     config = w.api("GET", "/config").body.decode()
     assert "hush" not in config and 'mode: "two"' in config and 'stamp: "s1"' in config
@@ -476,23 +474,15 @@ def shipped(name):
     return os.path.join(os.path.dirname(weir_binary()), "plugins", name + ".so")
 
 
-@pytest.mark.parametrize("name", ["json_tags", "api_key", "jwt"])
+@pytest.mark.parametrize("name", ["json_tags", "api_key", "jwt", "lua"])
 def test_the_readme_of_a_shipped_plugin_has_its_options(name):
+    if name == "lua" and not os.path.exists(shipped(name)):
+        pytest.skip("built without LuaJIT")
     with open(os.path.join(os.path.dirname(SOURCE), "..", "..", "plugins", name, "README.md")) as f:
         readme = f.read()
     listed = subprocess.run([weir_binary(), "reference", shipped(name)], capture_output=True, text=True, check=True)
     rows = [line for line in listed.stdout.splitlines() if line.startswith("| ")]
     assert rows and [row for row in rows if row not in readme] == []
-
-
-def test_the_reference_names_all_shipped_plugins():
-    def reference(*of):
-        return subprocess.run([weir_binary(), "reference", *of], capture_output=True, text=True, check=True).stdout
-    folder = os.path.join(os.path.dirname(SOURCE), "..", "..", "plugins")
-    names = sorted(n for n in os.listdir(folder) if os.path.isdir(os.path.join(folder, n)))
-    rows = [line for line in reference().splitlines() if "| `weir reference " in line]
-    assert sorted(rows) == ["| `%s` | %s | `weir reference %s` |" % (n, reference(shipped(n)).splitlines()[2], n)
-                            for n in names]
 
 
 # ---- json_tags -----------------------------------------------------------------------------------
