@@ -15,6 +15,9 @@
  * Time     idle 60 s; a head 10 s from its first byte; a body 10 s; a reply 60 s to be taken;
  *          lingering 5 s; a stream that is silent says so every 15 s, and ends when 60 s long none
  *          of it was taken.
+ * Limit    ADMIN_CONNS_MAX on each of both ports. One more takes the place of the oldest that has
+ *          asked for nothing yet, or on the probe port of the oldest: who only connects keeps
+ *          neither operators nor a cluster's probes out. Where all are at work it gets 503.
  * Threads  the admin loop's alone.
  */
 #include <errno.h>
@@ -102,7 +105,7 @@ on_fini(evhtp_connection_t *ev, void *arg)
     *c->prev = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
-    c->a->nconns--;
+    c->a->nconns[c->probe]--;
     if (c->later != NULL)
         c->gone(c->gone_arg);
     if (c->busy == 0)
@@ -567,6 +570,25 @@ on_unused_read(struct bufferevent *bev, void *arg)
     (void)arg;
 }
 
+/* Room for one more of this port. */
+static bool
+make_room(struct admin *a, bool probe)
+{
+    struct conn *oldest = NULL;
+
+    if (a->nconns[probe] < ADMIN_CONNS_MAX)
+        return true;
+    for (struct conn *c = a->conns; c != NULL; c = c->next)
+        if (c->probe == probe && (probe || c->phase == HEAD || c->phase == LINGER))
+            oldest = c;
+    if (oldest == NULL)
+        return false;
+    enter(oldest);
+    drop(oldest);
+    leave(oldest);
+    return true;
+}
+
 int
 conn_open(struct admin *a, evhtp_connection_t *ev, bool probe)
 {
@@ -574,7 +596,7 @@ conn_open(struct admin *a, evhtp_connection_t *ev, bool probe)
         "Retry-After: 1\r\nConnection: close\r\n\r\n";
     struct conn *c = NULL;
 
-    if (a->nconns >= ADMIN_CONNS_MAX || (c = calloc(1, sizeof *c)) == NULL) {
+    if (!make_room(a, probe) || (c = calloc(1, sizeof *c)) == NULL) {
         send(ev->sock, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
         return -1;
     }
@@ -591,7 +613,7 @@ conn_open(struct admin *a, evhtp_connection_t *ev, bool probe)
     if (c->next != NULL)
         c->next->prev = &c->next;
     a->conns = c;
-    a->nconns++;
+    a->nconns[probe]++;
     evhtp_connection_set_hook(ev, evhtp_hook_on_connection_fini, (evhtp_hook)(void *)on_fini, c);
     enter(c);
     advance(c);

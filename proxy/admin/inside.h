@@ -52,7 +52,7 @@ struct admin {
     char                 *address;      /* owned; of the admin port */
     struct listener      *listeners[2]; /* owned: admin, probe */
     struct conn          *conns;        /* owned by libevhtp's connections */
-    unsigned              nconns;
+    unsigned              nconns[2];    /* of the admin and of the probe port */
     struct erasing       *erasing;      /* owned: replies that wait until bytes are gone */
     struct recent        *recent;       /* owned: the last purges */
     struct watching      *watching;     /* owned: who hears of the figures each second */

@@ -210,6 +210,19 @@ def test_a_port_in_use_is_named_with_the_remedy(origin, weir):
     assert "admin.listen" in other.log() and "choose another port" in other.log()
 
 
+def test_who_fills_the_probe_port_keeps_no_probe_out(weir):
+    probe = harness.free_port()
+    w = weir(probe={"listen": "127.0.0.1:%d" % probe})
+    with contextlib.ExitStack() as held:
+        for i in range(130):
+            c = held.enter_context(harness.Client(probe))
+            c.send([b"", b"GET /hea", b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"][i % 3])
+        for _ in range(3):
+            with harness.Client(probe) as c:
+                assert c.get("/healthz").status == 200
+        assert w.api("GET", "/healthz").status == 200
+
+
 def test_the_probe_port_has_health_alone(weir):
     port = harness.free_port()
     weir(probe={"listen": "127.0.0.1:%d" % port})

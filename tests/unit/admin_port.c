@@ -301,11 +301,18 @@ slow_heads_and_bodies_get_408_and_a_hundred_and_first_connection_503(void **stat
     (void)state;
     for (size_t i = 0; i < NELEM(fds); i++) {
         fds[i] = kit_dial();
-        kit_send(fds[i], i % 2 ? head : body, i % 2 ? sizeof head - 1 : sizeof body - 1);
+        kit_send(fds[i], body, sizeof body - 1);
     }
     usleep(100000);
     more = kit_dial();
     assert_int_equal(kit_status(kit_receive(more)), 503);
+    for (size_t i = 1; i < NELEM(fds); i += 2)
+        close(fds[i]);
+    usleep(100000);
+    for (size_t i = 1; i < NELEM(fds); i += 2) {
+        fds[i] = kit_dial();
+        kit_send(fds[i], head, sizeof head - 1);
+    }
     for (int k = 0; k < 9; k++) {       /* a byte now and then buys no time */
         usleep(1000000);
         kit_send(fds[0], " ", k < 5);
@@ -314,6 +321,28 @@ slow_heads_and_bodies_get_408_and_a_hundred_and_first_connection_503(void **stat
         assert_int_equal(kit_status(kit_receive(fds[i])), 408);
     assert_in_range(now_us() - start, 9000000, 18000000);
     kit_expect(ASK("GET /healthz", ""), 200);
+}
+
+static void
+connections_that_ask_for_nothing_give_way_to_one_that_does(void **state)
+{
+    static const char head[] = "GET /healthz HTT";
+    struct timeval soon = { .tv_sec = 5 };
+    int fds[100];
+    char byte;
+
+    (void)state;
+    for (size_t i = 0; i < NELEM(fds); i++) {
+        fds[i] = kit_dial();
+        kit_send(fds[i], head, i % 2 ? sizeof head - 1 : 0);
+    }
+    for (int k = 0; k < 3; k++)
+        kit_expect(ASK("GET /healthz", ""), 200);
+    setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
+    assert_int_equal(recv(fds[0], &byte, 1, 0), 0);     /* the oldest */
+    assert_int_equal(recv(fds[99], &byte, 1, MSG_DONTWAIT), -1);
+    for (size_t i = 0; i < NELEM(fds); i++)
+        close(fds[i]);
 }
 
 static int
@@ -341,6 +370,7 @@ main(void)
         T(wrong_paths_methods_and_types_are_told_apart), T(a_refused_reload_says_why),
         T(clients_that_leave_at_any_moment_leave_nothing_behind),
         T(slow_heads_and_bodies_get_408_and_a_hundred_and_first_connection_503),
+        T(connections_that_ask_for_nothing_give_way_to_one_that_does),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
