@@ -98,7 +98,8 @@ unsigned key_template_needs(const struct key_template *t);
 /* Does the text begin with "/", "http://" or "https://"? Then it names a path or URL, and every
  * value is written as a path has it; else what it gives is a tag, whatever that looks like. */
 bool key_template_is_path(const struct key_template *t);
-/* Calls each(arg, text) for every value: an array gives several; at most 256 in all. Returns how
+/* Calls each(arg, text) for every value: an array gives several, and so does a field whose name
+ * ends in [], one for each word between commas and white space; at most 256 in all. Returns how
  * many, 0 when a placeholder found nothing (nothing is called), -1 when what it needs was not
  * to be had (no response, no body, no JSON, memory out). Values are taken literally, never cut.
  * A parameter or field that is absent comes first: then nothing else is looked at, and it is 0. */

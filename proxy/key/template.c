@@ -28,6 +28,7 @@ struct piece {
     enum piece_kind  kind;
     bool             in_host;           /* of a URL: before its path */
     bool             in_query;          /* of a path: behind its '?' */
+    bool             words;             /* of a field: each word is a value */
     struct slice     text;              /* TEXT itself; else the name */
     struct json_path path;              /* of a body */
 };
@@ -123,6 +124,21 @@ compile_body(struct piece *piece, enum piece_kind kind, struct slice inside, str
     return 0;
 }
 
+/* "x-name", or "x-name[]" for each word of it. */
+static int
+compile_field(struct piece *piece, struct slice inside, struct err *e)
+{
+    struct slice *name = &piece->text;
+
+    if (name->n > 2 && memcmp(name->p + name->n - 2, "[]", 2) == 0) {
+        piece->words = true;
+        name->n -= 2;
+    }
+    return http_is_token(*name) ? 0 : err_set(e, 0, "malformed placeholder {%.*s}; a field name is "
+        "letters, digits and dashes, with [] behind it for each word of the field",
+        SLICE_ARG(inside));
+}
+
 static int
 compile_placeholder(struct piece *piece, struct slice inside, const char *const *params,
     size_t nparams, struct err *e)
@@ -154,10 +170,8 @@ compile_placeholder(struct piece *piece, struct slice inside, const char *const 
         piece->text.n -= named[i].prefix.n;
         if (piece->kind == PARAM && !is_param(piece->text, params, nparams))
             break;
-        if ((piece->kind == FIELD || piece->kind == RESPONSE_FIELD) && !http_is_token(piece->text))
-            return err_set(e, 0, "malformed placeholder {%.*s}; a field name is letters, digits "
-                "and dashes", SLICE_ARG(inside));
-        return 0;
+        return piece->kind == FIELD || piece->kind == RESPONSE_FIELD ?
+            compile_field(piece, inside, e) : 0;
     }
     return unknown(inside, params, nparams, e);
 }
@@ -393,6 +407,20 @@ gather_query(struct gathering *g, const struct piece *piece)
     }
 }
 
+/* What stands between commas and white space, as the lists of tags that origins send: both are in
+ * use (Surrogate-Key: a b; Cache-Tag: a,b). */
+static void
+add_words(struct gathering *g, const struct piece *piece, struct slice list)
+{
+    for (size_t i = 0, from = 0; i <= list.n; i++) {
+        if (i < list.n && list.p[i] != ',' && list.p[i] != ' ' && list.p[i] != '\t')
+            continue;
+        if (i > from)
+            add_value(g, piece, (struct slice){ list.p + from, i - from });
+        from = i + 1;
+    }
+}
+
 /* All lines are one value, joined by ", " (RFC 9110 5.3). */
 static void
 gather_field(struct gathering *g, const struct piece *piece, const struct http_head *h)
@@ -407,7 +435,9 @@ gather_field(struct gathering *g, const struct piece *piece, const struct http_h
             buf_add(&g->plain, ", ", 2);
         buf_adds(&g->plain, h->fields[i].value);
     }
-    if (lines > 0)
+    if (lines > 0 && piece->words)
+        add_words(g, piece, buf_slice(&g->plain));
+    else if (lines > 0)
         add_value(g, piece, buf_slice(&g->plain));
 }
 

@@ -156,3 +156,19 @@ def test_groups_that_are_not_understood_purge_nothing(origin, weir, what):
     r = w.api("POST", "/purge", what)
     assert r.status == 400 and r.json()["not_understood"]
     assert fresh(w, "/a")
+
+
+def test_a_list_of_tags_in_a_field_is_a_tag_for_each_word_and_need_not_reach_clients(origin, weir):
+    for path, keys in (("/1", "a b"), ("/2", "b,c"), ("/3", "ab")):
+        origin.on(path, headers=[("Cache-Control", "max-age=60"), ("Surrogate-Key", keys)], body=b"x")
+    w = weir(routes=[{"path": "/**", "tags": ["{response.header.surrogate-key[]}"],
+                      "response": {"remove": ["Surrogate-Key"], "set": {"Cache-Control": "no-store"}}}])
+    for path in "/1", "/2", "/3":
+        stored(w, path)                 # by what the origin sent
+        got = w.get(path)
+        assert got.header("Surrogate-Key") is None and got.header("Cache-Control") == "no-store"
+        assert got.cache_status.ttl > 50
+    for tag, objects in (("a", 1), ("b", 2), ("c", 1), ("ab", 1), ("a b", 0)):
+        assert w.purge(tags=[tag], dry_run=True)["objects"] == objects, tag
+    w.purge(tags=["b"])
+    assert [fresh(w, path) for path in ("/1", "/2", "/3")] == [False, False, True]

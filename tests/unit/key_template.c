@@ -61,6 +61,12 @@ static const struct template_case {
     { "t:{header.x-tenant}", "t:acme, corp", 1, NULL, NULL },       /* lines joined */
     { "t:{request.header.x-tenant}", "t:acme, corp", 1, NULL, NULL },
     { "{header.x-none}", "", 0, NULL, NULL },
+    { "t:{header.x-tenant[]}", "t:acme|t:corp", 2, NULL, NULL },    /* each word */
+    { "{response.header.surrogate-key[]}", "a|b;c|d", 3, NULL, NULL },
+    { "{response.header.surrogate-key}", "a  b;c,, d, ,", 1, NULL, NULL },
+    { "/{response.header.surrogate-key[]}", "/a|/b;c|/d", 3, NULL, NULL },
+    { "{response.header.x-empty[]}", "", 0, NULL, NULL },
+    { "{header.x-none[]}", "", 0, NULL, NULL },
     { "{header.x-none}:{id}", "", 0, NULL, NULL },
     { "{response.header.location}", "/r/7", 1, NULL, NULL },
     { "{response.header.x}", "", 0, NULL, NULL },
@@ -126,7 +132,8 @@ expand(const char *text, const char *request_body, const char *response_body)
     struct http_head request = { .cap = 8, .fields = fields[0] };
     struct http_head response = { .cap = 8, .fields = fields[1] };
     static const char rq[] = "X-Tenant: acme\r\nX-Path: a/b?c=d&e\r\nx-tenant: corp\r\n";
-    static const char rs[] = "Location: /r/7\r\n";
+    static const char rs[] = "Location: /r/7\r\nSurrogate-Key: a  b;c,, d\r\nX-Empty: ,\r\n"
+        "Surrogate-Key: ,\r\n";
     struct slice values[] = { SLICE("a%2Fb"), SLICE("S%C3%A3o") };
     struct key_params path = { params, values, 2 };
     struct key_facts f = { .request = &request, .response = &response, .path = &path,
@@ -263,6 +270,7 @@ static const struct { const char *text, *says; } bad[] = {
     { "{response.bdy.x}", "{response.body.NAME}" }, { "{query.}", "unknown" },
     { "{header.}", "unknown" }, { "{di}", "did you mean {id}" }, { "{hxyt}", "known are {id}" },
     { "{header.a b}", "malformed" }, { "{response.header.a:b}", "malformed" },
+    { "{header.[]}", "malformed" }, { "{header.a[].b}", "malformed" },
     { "{request.body.}", "unknown" }, { "{request.body.a..b}", "malformed" },
     { "{request.body.a[0]}", "malformed" },
     { "{request.body.a[}", "malformed" },
