@@ -512,6 +512,7 @@ class Origin:
         self.arrived = threading.Condition()
         self.gates = []
         self.socks = set()
+        self.newest = None                       # whom it accepted last
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind(("127.0.0.1", port or free_port()))
@@ -570,11 +571,12 @@ class Origin:
     def _accept(self):
         while not self.stopping:
             try:
-                sock, _ = self.listener.accept()
+                sock, peer = self.listener.accept()
             except OSError:
                 return
             self.connections += 1
             self.socks.add(sock)
+            self.newest = peer
             threading.Thread(target=self._serve, args=(sock, self.connections), daemon=True).start()
 
     def _read(self, wire, conn):
@@ -625,6 +627,14 @@ class Origin:
         finally:
             self.socks.discard(sock)
             sock.close()
+
+    def idle(self):
+        """Waits until no connection is open: whatever was sent by who is gone has been read. They are
+        accepted in their order, so none waits for that any more when one of ours was."""
+        if not self.stopping:
+            with socket.create_connection(("127.0.0.1", self.port), TIMEOUT) as mine:
+                eventually(lambda: self.newest == mine.getsockname(), message="nothing is accepted")
+        eventually(lambda: not self.socks, message="connections stayed open")
 
     def kill_connections(self):
         for sock in list(self.socks):
