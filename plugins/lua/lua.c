@@ -68,7 +68,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
 {
     struct plugin *p = calloc(1, sizeof *p);
 
-    host = h;
+    if (host == NULL)                   /* at a reload others read it */
+        host = h;
     if (p == NULL)
         return memory_is_out(self);
     p->file = values[0].text.p;
