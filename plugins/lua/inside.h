@@ -44,6 +44,7 @@ struct state {
     lua_Alloc alloc;                    /* LuaJIT's own */
     void *alloc_arg;
     size_t used, most;                  /* bytes */
+    size_t given;                       /* bytes that this call gave Weir to keep, about */
     bool refused, late;                 /* the call went over a limit, and ends */
     const char *stack;                  /* the thread's, where the call began */
     uint64_t look_ns, cpu_ns;           /* when to look at the thread's clock; what it said first */

@@ -14,6 +14,19 @@
 
 struct kept { struct kept *next; size_t name_n, n; char bytes[]; };     /* the name, the text */
 
+#define GIVEN_FOR 64                    /* bytes that Weir keeps of a thing besides its texts */
+
+/* Weir may copy it into the request's memory, which is not the state's: it counts as that does. */
+static void
+give(lua_State *L, struct state *s, size_t n)
+{
+    s->given += n + GIVEN_FOR;
+    s->refused = s->refused || s->given > s->script->memory;
+    if (s->refused)
+        luaL_error(L, "not enough memory");
+}
+
+/* Of a function of r, with its arguments on the stack. */
 static struct state *
 call_of(lua_State *L)
 {
@@ -21,6 +34,8 @@ call_of(lua_State *L)
 
     if (lua_touserdata(L, 1) != s->object)
         luaL_error(L, "a function of r is called with a colon, as r:field(\"Accept\")");
+    for (int i = lua_gettop(L); i > 1; i--)
+        give(L, s, lua_type(L, i) == LUA_TSTRING ? lua_objlen(L, i) : 0);
     return s;
 }
 
@@ -117,8 +132,10 @@ static int
 param(lua_State *L)
 {
     struct state *s = call_of(L);
+    struct weir_text value = host->param(s->request, luaL_checkstring(L, 2));
 
-    return push_text(L, host->param(s->request, luaL_checkstring(L, 2)));
+    give(L, s, value.n);                /* decoded for this */
+    return push_text(L, value);
 }
 
 /* Of the route's `args`. */
@@ -307,7 +324,7 @@ static const struct known { const char *name; int what; bool number; } knowns[] 
 static int
 index_request(lua_State *L)
 {
-    struct state *s = call_of(L);
+    struct state *s = state_of(L);
     const struct known *k;
     int64_t n;
 

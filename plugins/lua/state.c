@@ -7,7 +7,7 @@
  *          into a new environment, the hook's function is called, and all of it is dropped. So
  *          there is nothing by which a request could reach another: no global, no upvalue, no
  *          table survives a call, and what does (libraries, texts, compiled code) cannot be
- *          changed. The price is that the top of a script runs each time; it should define
+ *          changed, but for where the row of random numbers stands. The price is that the top of a script runs each time; it should define
  *          functions and little else.
  *          Others keep a script's globals for all requests of a worker, and warn of what leaks
  *          (OpenResty, Envoy, HAProxy), and limit nothing (OpenResty, Envoy, Traffic Server) or
@@ -114,13 +114,20 @@ on_count(lua_State *L, lua_Debug *ar)
     check_limits(L, 0);
 }
 
+static void
+limit_memory(struct state *s)
+{
+    s->most = s->script->memory > s->used ? s->script->memory : s->used;
+}
+
 /* For what comes until limits_end. */
 static void
 limits_begin(struct state *s)
 {
     s->refused = s->late = false;
+    s->given = 0;
     s->stack = __builtin_frame_address(0);
-    s->most = s->script->memory > s->used ? s->script->memory : s->used;
+    limit_memory(s);
     s->cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     s->look_ns = clock_ns(CLOCK_MONOTONIC) + s->script->time_ns;
     lua_sethook(s->L, on_count, LUA_MASKCOUNT, INSTRUCTIONS);
@@ -292,7 +299,7 @@ state_new(struct script *script, char *why)
     s->used = (size_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(L, LUA_GCCOUNTB, 0);
     s->alloc = lua_getallocf(L, &s->alloc_arg);
     lua_setallocf(L, allocate, s);
-    s->most = script->memory;
+    limit_memory(s);
     if (lua_cpcall(L, make, NULL) != 0) {
         say(s, why);
         state_free(s);

@@ -32,7 +32,7 @@ hear(void *arg, const struct plugin_complaint *c)
 
 /* False: it complained. */
 static bool
-open_script(struct running *s, const char *script, uint64_t time_ms)
+open_script_with(struct running *s, const char *script, uint64_t time_ms, size_t memory)
 {
     bool open;
     int fd;
@@ -44,7 +44,7 @@ open_script(struct running *s, const char *script, uint64_t time_ms)
     close(fd);
     s->options[0].text = (struct weir_text){ s->file, strlen(s->file) };
     s->options[1].number = time_ms;
-    s->options[2].number = MEMORY;
+    s->options[2].number = memory;
     s->uses = calloc(1, sizeof *s->uses + sizeof s->uses->at[0]);
     s->plugin = plugin_open(table, s->options, false, 1000, hear, NULL);
     open = s->plugin != NULL &&
@@ -55,6 +55,12 @@ open_script(struct running *s, const char *script, uint64_t time_ms)
     }
     unlink(s->file);
     return open;
+}
+
+static bool
+open_script(struct running *s, const char *script, uint64_t time_ms)
+{
+    return open_script_with(s, script, time_ms, MEMORY);
 }
 
 static void
@@ -139,6 +145,8 @@ what_goes_over_a_limit_has_failed_and_the_next_call_has_not(void **unused)
         "local t = {} for i = 1, 4e4 do t[i] = -i end while true do table.sort(t) end",
         "local t = {} for i = 1, 500 do t[i] = i % 7 end"
             " table.sort(t, function() while true do end end)",
+        "while true do r:keep('k', ('x'):rep(1000)) end",
+        "while true do pcall(r.set_field, r, 'X-A', ('x'):rep(1000)) end",
         "string.format('%s', ('x'):rep(1e7))",
         "string.char(unpack({}, 1, 1e7))",
         "error({})",
@@ -183,6 +191,34 @@ the_top_of_a_script_has_the_same_limits(void **unused)
     assert_false(open_script(&s, "local s = 'x' while true do s = s .. s end", 1000));
     assert_non_null(strstr(complaint, ": needs more than its 2048 KiB of memory"));
     close_script(&s);
+}
+
+static void
+memory_may_end_at_any_place(void **unused)
+{
+    static const char script[] = "local t = {1, 2, a = 'b'} function request(r) "
+        "for i = 1, 40 do t[#t + 1] = ('k' .. i):gsub('%d', '<%0>') t['x' .. i] = {i} end "
+        "table.sort({3, 1, 2}) r:keep('a', table.concat(t, ','):rep(20)) "
+        "r:answer(200, nil, ('%s'):format(r:kept('a'):upper():sub(1, 5))) end";
+    unsigned refused = 0, failed = 0, well = 0;
+
+    (void)unused;
+    for (size_t memory = 20000; memory < 120000; memory += 151) {
+        struct running s;
+
+        if (open_script_with(&s, script, 1000, memory)) {
+            const char *answer = ask(&s, "c");
+
+            *(strcmp(answer, "failed") == 0 ? &failed : &well) += 1;
+            if (strcmp(answer, "failed") != 0)
+                assert_string_equal(answer, "1,2,K");
+            ask(&s, "c");
+        } else {
+            refused++;
+        }
+        close_script(&s);
+    }
+    assert_true(refused > 0 && failed > 0 && well > 0);
 }
 
 static void
@@ -332,6 +368,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_goes_over_a_limit_has_failed_and_the_next_call_has_not),
         cmocka_unit_test(the_top_of_a_script_has_the_same_limits),
+        cmocka_unit_test(memory_may_end_at_any_place),
         cmocka_unit_test(many_calls_leave_no_garbage_for_the_next),
         cmocka_unit_test(a_script_sees_nothing_that_leaves_its_call),
         cmocka_unit_test(nothing_of_one_call_reaches_the_next),
