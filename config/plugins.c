@@ -138,6 +138,20 @@ hand_over(struct load *l, const struct option *o, const void *field, struct weir
     }
 }
 
+/* 60/m and 1/s are the same number, and not the same to people. */
+static void
+as_written(struct load *l, const struct weir_option *o, const struct node *v,
+    struct weir_value *out)
+{
+    struct slice s = slice_of(o->def);
+
+    if (v != NULL && v->type == NODE_SCALAR) {
+        s = pool_slice(l->c->pool, v->text);
+        l->no_memory |= s.p == NULL;
+    }
+    out->text = (struct weir_text){ s.p, s.n };
+}
+
 /* Judges the mapping `map` (NULL: absent) by a plugin's table. NULL: there were problems. where:
  * of what misses an option. */
 static struct plugin_values *
@@ -172,6 +186,8 @@ values_read(struct load *l, const struct weir_option *from, const struct node *m
         if (from[i].kind == WEIR_WORD)
             judge_word(l, &from[i], v, at);
         hand_over(l, &pv->table.at[i], pv->base + i * SLOT, &pv->values[i]);
+        if (from[i].kind == WEIR_RATE)
+            as_written(l, &from[i], v, &pv->values[i]);
         pv->values[i].given = v != NULL;
         pv->values[i].set = v != NULL || or_empty(from[i].def)[0] != '\0';
     }

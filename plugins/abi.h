@@ -143,7 +143,8 @@ enum weir_kind {                        /* what a person writes, and what of wei
     WEIR_COUNT = 1,                     /* 42                     number */
     WEIR_SIZE,                          /* 64KiB                  number: bytes */
     WEIR_DURATION,                      /* 5s, 1h                 number: milliseconds */
-    WEIR_RATE,                          /* 500/s, 10/m            number: microseconds for each */
+    WEIR_RATE,                          /* 500/s, 10/m            number: microseconds for each;
+                                           text: as it was written */
     WEIR_BOOL,                          /* true                   number: 0 or 1 */
     WEIR_TEXT,                          /* any text               text */
     WEIR_FILE,                          /* a path                 text */
