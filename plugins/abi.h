@@ -227,7 +227,8 @@ enum weir_fact {                        /* texts; which hooks have them, if not 
     WEIR_PATH,                          /* normalised, still percent-encoded; */
     WEIR_QUERY,                         /* ... behind '?'; .p NULL: there is none */
     WEIR_ROUTE,                         /* its name */
-    WEIR_CLIENT,                        /* address; not response, store, delivered */
+    WEIR_CLIENT,                        /* address, by X-Forwarded-For where that is from proxies in
+                                           `trust`; not response, store, delivered */
     WEIR_REQUEST_ID,                    /* likewise */
     WEIR_KEY,                           /* key and later: the URL and, behind a NUL, its parts */
     WEIR_BODY,                          /* store */

@@ -432,37 +432,34 @@ route_open(void *plugin, struct weir_self *self, const char *name,
     return 0;
 }
 
-#define RATE_MEANING \
-    "Requests that are let in in the long run, as 10/s, 100/m or 1000/h: tokens come one by one, at " \
-    "even times."
-#define BURST_MEANING \
-    "Requests that are let in at once after a pause; the number of the rate unless said."
-#define KEY_MEANING \
-    "Who has a bucket: each client (its address, of IPv6 the /64), route, host, header:NAME (as the " \
-    "plugins before this one leave it) or param:NAME of the path; of several, each combination. " \
-    "Who lacks the field or parameter is told apart by its address."
-#define DRY_RUN_MEANING "Counts what it would refuse, and refuses nothing."
-
 static const struct weir_option options[] = {
-    { "rate", WEIR_RATE, 0, NULL, NULL, NULL, NULL, RATE_MEANING
-      " Of all routes that say nothing of their own, which share their buckets." },
-    { "burst", WEIR_COUNT, 0, NULL, "1", "1000000", NULL, BURST_MEANING },
-    { "key", WEIR_TEXTS, 0, "client", NULL, NULL, NULL, KEY_MEANING },
-    { "dry_run", WEIR_BOOL, 0, "false", NULL, NULL, NULL, DRY_RUN_MEANING },
+    { "rate", WEIR_RATE, 0, NULL, NULL, NULL, NULL,
+      "Requests that are let in in the long run: 10/s, 100/m, 1000/h. They come free one by one, at "
+      "even times." },
+    { "burst", WEIR_COUNT, 0, NULL, "1", "1000000", NULL,
+      "Requests that are let in at once after a pause; the number of the rate unless said." },
+    { "key", WEIR_TEXTS, 0, "client", NULL, NULL, NULL,
+      "Who has a bucket of their own: each client (its address, of IPv6 the /64), route, host, "
+      "header:NAME or param:NAME of the path; of several, each combination. Who lacks the field is "
+      "told apart by the address." },
+    { "dry_run", WEIR_BOOL, 0, "false", NULL, NULL, NULL,
+      "Counts what it would refuse, and refuses nothing." },
     { "fields", WEIR_BOOL, 0, "true", NULL, NULL, NULL,
       "Answers have RateLimit and RateLimit-Policy." },
     { "shared", WEIR_BOOL, 0, "true", NULL, NULL, NULL,
-      "Limits are of all instances together where `cache.redis` is configured." },
+      "Limits are of all instances together where cache.redis is configured." },
     { "buckets", WEIR_COUNT, 0, "100000", "1000", "10000000", NULL,
-      "Buckets that are remembered at most, of 64 bytes each; at a restart alone." },
+      "Buckets that are remembered at most, of 64 bytes each. Another number needs a restart." },
     { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL },
 };
 
 static const struct weir_option route_options[] = {
-    { "rate", WEIR_RATE, 0, NULL, NULL, NULL, NULL, RATE_MEANING },
-    { "burst", WEIR_COUNT, 0, NULL, "1", "1000000", NULL, BURST_MEANING },
-    { "key", WEIR_TEXTS, 0, NULL, NULL, NULL, NULL, KEY_MEANING },
-    { "dry_run", WEIR_BOOL, 0, NULL, NULL, NULL, NULL, DRY_RUN_MEANING },
+    { "rate", WEIR_RATE, 0, NULL, NULL, NULL, NULL,
+      "In place of the plugin's. With a rate, burst or key of its own a route has its own buckets; "
+      "the others share theirs." },
+    { "burst", WEIR_COUNT, 0, NULL, "1", "1000000", NULL, "In place of the plugin's." },
+    { "key", WEIR_TEXTS, 0, NULL, NULL, NULL, NULL, "In place of the plugin's." },
+    { "dry_run", WEIR_BOOL, 0, NULL, NULL, NULL, NULL, "In place of the plugin's." },
     { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL },
 };
 

@@ -71,6 +71,9 @@ bool  conn_https(const struct conn *c);
 bool  conn_peer_in(const struct conn *c, const struct conf_networks *n);
 /* Is the client, by the PROXY protocol where it came through that? */
 bool  conn_client_in(const struct conn *c, const struct conf_networks *n);
+/* Of an address in X-Forwarded-For: the same, and *member without brackets and port. False: it is
+ * no address. */
+bool  conn_forwarded_in(struct slice *member, const struct conf_networks *n, bool *in);
 /* The client's address as text, "192.0.2.1" or "2001:db8::1" (by the PROXY protocol when it came
  * through it). */
 struct slice conn_client(const struct conn *c);

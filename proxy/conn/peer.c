@@ -51,6 +51,38 @@ conn_client_in(const struct conn *c, const struct conf_networks *n)
     return in_networks(&c->asker, n);
 }
 
+/* Without the brackets of an IPv6 address, and without a port. */
+static struct slice
+bare_address(struct slice s)
+{
+    const char *colon = memchr(s.p, ':', s.n), *end = memchr(s.p, ']', s.n);
+
+    if (s.n > 0 && s.p[0] == '[' && end != NULL)
+        return (struct slice){ s.p + 1, (size_t)(end - s.p) - 1 };
+    if (colon != NULL && memchr(colon + 1, ':', s.n - (size_t)(colon + 1 - s.p)) == NULL)
+        s.n = (size_t)(colon - s.p);
+    return s;
+}
+
+bool
+conn_forwarded_in(struct slice *member, const struct conf_networks *n, bool *in)
+{
+    struct sockaddr_storage sa = { .ss_family = AF_UNSPEC };
+    struct slice s = bare_address(*member);
+    char text[INET6_ADDRSTRLEN] = "";
+
+    if (s.n == 0 || s.n >= sizeof text)
+        return false;
+    memcpy(text, s.p, s.n);
+    if (inet_pton(AF_INET, text, &((struct sockaddr_in *)(void *)&sa)->sin_addr) == 1)
+        sa.ss_family = AF_INET;
+    else if (inet_pton(AF_INET6, text, &((struct sockaddr_in6 *)(void *)&sa)->sin6_addr) == 1)
+        sa.ss_family = AF_INET6;
+    *member = s;
+    *in = in_networks(&sa, n);
+    return sa.ss_family != AF_UNSPEC;
+}
+
 struct slice
 conn_client(const struct conn *c)
 {

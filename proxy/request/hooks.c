@@ -21,6 +21,26 @@ wake(void *request)
     req_run(request);
 }
 
+/* For whom the proxies in front ask, as far as they are trusted: of the addresses in
+ * X-Forwarded-For the last that is none of theirs. What stands before anybody may have written. */
+static struct slice
+client_behind(const struct request *r)
+{
+    const struct conf_networks *trust = &conn_listener(r->conn)->trust;
+    struct slice member, client = r->client;
+    struct http_list it = { 0 };
+    bool in;
+
+    if (!http_has(r->head, HF_X_FORWARDED_FOR) || !conn_client_in(r->conn, trust))
+        return client;
+    while (http_list_next(r->head, HF_X_FORWARDED_FOR, &it, &member))
+        if (!conn_forwarded_in(&member, trust, &in))
+            client = r->client;
+        else if (!in || client.p == r->client.p)
+            client = member;
+    return client;
+}
+
 bool
 hooks_begin(struct request *r)
 {
@@ -40,7 +60,7 @@ hooks_begin(struct request *r)
     w->host = r->host;
     w->path = r->path;
     w->query = r->query;
-    w->client = r->client;
+    w->client = client_behind(r);
     w->id = r->id;
     w->route = r->match.route->name;
     w->head[WEIR_OF_REQUEST] = r->head;

@@ -46,7 +46,8 @@ def test_the_package_holds_what_its_control_files_speak_of(package, tmp_path):
     weir = str(tmp_path / "usr/bin/weir")
     assert said(weir, "check", "-c", str(tmp_path / "etc/weir/weir.yaml"))
     # by its name alone: where plugins are follows the program
-    assert "json_tags" in said(weir, "reference", "json_tags")
+    for name in ("json_tags", "api_key", "jwt", "rate_limit"):
+        assert "The plugin " + name in said(weir, "reference", name)
     for so in tmp_path.rglob("lua.so"):
         assert "libluajit" in control and "`memory`" in said(weir, "reference", "lua"), so
 

@@ -474,7 +474,7 @@ def shipped(name):
     return os.path.join(os.path.dirname(weir_binary()), "plugins", name + ".so")
 
 
-@pytest.mark.parametrize("name", ["json_tags", "api_key", "jwt", "lua"])
+@pytest.mark.parametrize("name", ["json_tags", "api_key", "jwt", "rate_limit", "lua"])
 def test_the_readme_of_a_shipped_plugin_has_its_options(name):
     if name == "lua" and not os.path.exists(shipped(name)):
         pytest.skip("built without LuaJIT")
