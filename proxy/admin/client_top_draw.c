@@ -1,6 +1,7 @@
 /*
- * The screen of `weir top`: totals, tiers and journal, the table of routes × outcomes, origins, and
- * the keys. What does not fit is left out: columns from the right, origins before routes.
+ * The screen of `weir top`: totals, tiers and journal, the table of routes × outcomes, what stands
+ * below it (client_top_below.c), and the keys. What does not fit is left out: columns from the
+ * right, what is below before routes.
  */
 #include <curses.h>
 #include <stdlib.h>
@@ -16,9 +17,8 @@ struct row {
     double        rate, hits;           /* hits: of its route, -1: no read */
 };
 
-/* At most `width` columns of UTF-8; what would not stand in one is '?'. */
-static void
-put(int y, int x, int width, const char *text)
+void
+top_put(int y, int x, int width, const char *text)
 {
     mbstate_t state = { 0 };
     wchar_t w;
@@ -44,8 +44,8 @@ put(int y, int x, int width, const char *text)
     }
 }
 
-static void __attribute__((format(printf, 2, 3)))
-line(int y, const char *format, ...)
+void
+top_line(int y, const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -54,7 +54,7 @@ line(int y, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     if (y < LINES)
-        put(y, 0, COLS, text);
+        top_put(y, 0, COLS, text);
 }
 
 /* ---- above ----------------------------------------------------------------------------------- */
@@ -71,7 +71,7 @@ draw_title(const struct top *t)
     double up = client_number(t->doc, "uptime_s");
 
     attron(A_BOLD);
-    line(0, "weir %s  %s  up %.0f:%02d:%02d  last %s%s", client_text(t->doc, "version"),
+    top_line(0, "weir %s  %s  up %.0f:%02d:%02d  last %s%s", client_text(t->doc, "version"),
         t->client.base, up / 3600 - (int)up % 3600 / 3600.0, (int)up / 60 % 60, (int)up % 60,
         t->window, t->paused ? "  PAUSED" : "");
     attroff(A_BOLD);
@@ -92,7 +92,7 @@ draw_totals(const struct top *t)
     if (json_is_number(rate))
         snprintf(hits, sizeof hits, "%.1f %%", 100 * json_number_value(rate));
     g = json_object_get(t->doc, "gauges");
-    line(1, "%.1f requests/s  hits %s  errors %.1f/s  clients %.0f  origins %.0f, %.0f busy, "
+    top_line(1, "%.1f requests/s  hits %s  errors %.1f/s  clients %.0f  origins %.0f, %.0f busy, "
         "%.0f waiting", all, hits, rate_of(outcomes, "error", t->window),
         client_number(g, "client_connections"), client_number(g, "origin_connections"),
         client_number(g, "origin_busy"), client_number(g, "pool_waiting"));
@@ -123,7 +123,7 @@ draw_tiers(const struct top *t)
     if (redis != NULL && n < sizeof text)
         snprintf(text + n, sizeof text - n, "  redis %s", tier_word(redis)[0] != '\0' ?
             tier_word(redis) + 1 : "ok");
-    line(2, "%s", text);
+    top_line(2, "%s", text);
 }
 
 static void
@@ -132,9 +132,9 @@ draw_journal(const struct top *t)
     const json_t *w = json_object_get(t->doc, "writes");
 
     if (w == NULL)
-        line(3, "no journal");
+        top_line(3, "no journal");
     else
-        line(3, "journal %.0f pending, oldest %.1f s, %.0f delivering, %.0f dead%s",
+        top_line(3, "journal %.0f pending, oldest %.1f s, %.0f delivering, %.0f dead%s",
             client_number(w, "pending"), client_number(w, "oldest_ms") / 1000,
             client_number(w, "delivering"), client_number(w, "dead"),
             json_is_true(json_object_get(w, "takes")) ? "" : "  TAKES NO MORE");
@@ -245,7 +245,7 @@ put_cell(int y, int x, int width, const char *text)     /* to the right of its w
 {
     int n = (int)strlen(text);
 
-    put(y, n < width ? x + width - n : x + 1, width - 1, text);
+    top_put(y, n < width ? x + width - n : x + 1, width - 1, text);
 }
 
 static void
@@ -254,7 +254,7 @@ draw_cell(int y, int x, size_t column, const struct row *r)
     char text[32];
 
     if (column == 0) {
-        put(y, x, columns[0].width, r->outcome);
+        top_put(y, x, columns[0].width, r->outcome);
         return;
     }
     if (column == 1)
@@ -275,15 +275,15 @@ draw_header(const struct top *t, int y, const char *name)
     size_t n = fit_columns(&width);
 
     attron(A_REVERSE);
-    line(y, "%*s", COLS, "");
-    put(y, 0, width, name);
+    top_line(y, "%*s", COLS, "");
+    top_put(y, 0, width, name);
     for (size_t i = 0, x = (size_t)width + 1; i < n; x += (size_t)columns[i++].width) {
         bool sorted = columns[i].sort == (int)t->sort;
 
         if (sorted)
             attron(A_BOLD | A_UNDERLINE);
         if (i == 0)
-            put(y, (int)x, columns[i].width, columns[i].title);
+            top_put(y, (int)x, columns[i].width, columns[i].title);
         else
             put_cell(y, (int)x, columns[i].width, columns[i].title);
         if (sorted)
@@ -309,70 +309,11 @@ draw_routes(struct top *t, int y, int end)
     for (size_t i = t->first; i < n && y < end; i++, y++) {
         int x = width + 1;
 
-        put(y, 0, width, rows[i].route);
+        top_put(y, 0, width, rows[i].route);
         for (size_t c = 0; c < shown; x += columns[c++].width)
             draw_cell(y, x, c, &rows[i]);
     }
     free(rows);
-}
-
-/* ---- origins --------------------------------------------------------------------------------- */
-
-static const json_t *
-origin_figures(const struct top *t, const char *origin, const char *server, const char *what)
-{
-    json_t *origins = json_object_get(t->doc, "origins");
-    char name[512];
-
-    snprintf(name, sizeof name, "%s/%s", origin, server);
-    for (size_t i = 0; i < json_array_size(origins); i++) {
-        json_t *o = json_array_get(origins, i);
-
-        if (strcmp(client_text(o, "name"), name) == 0)
-            return json_object_get(json_object_get(o, what), t->window);
-    }
-    return NULL;
-}
-
-static void
-draw_origin(const struct top *t, int y, const json_t *p)
-{
-    const char *origin = client_text(p, "origin"), *server = client_text(p, "server");
-    const json_t *total = origin_figures(t, origin, server, "total");
-    const json_t *first = origin_figures(t, origin, server, "first_byte");
-    char p50[16], p99[16], name[512], text[160], state[32] = "ok";
-    int n;
-
-    client_ms(json_object_get(first, "p50_us"), p50);
-    client_ms(json_object_get(first, "p99_us"), p99);
-    if (client_number(p, "ejected") > 0)
-        strcpy(state, "OUT");
-    else if (client_number(p, "failures") > 0)
-        snprintf(state, sizeof state, "%.0f failed", client_number(p, "failures"));
-    n = snprintf(text, sizeof text, " %-9s %8.1f %5.0f %5.0f %5.0f %8s %7s", state,
-        client_number(total, "rate"), client_number(p, "connections"), client_number(p, "busy"),
-        client_number(p, "waiting"), p50, p99);
-    snprintf(name, sizeof name, "%s %s", origin, server);
-    put(y, 0, COLS - n, name);
-    put(y, COLS > n ? COLS - n : 12, COLS > n ? n : COLS - 12, text);
-}
-
-static void
-draw_origins(const struct top *t, int y, int end)
-{
-    static const char titles[] = " STATE       RATE/s  CONN  BUSY  WAIT FIRST ms     P99";
-    json_t *pools = json_object_get(t->doc, "pools");
-    int n = (int)sizeof titles - 1;
-
-    if (y >= end)
-        return;
-    attron(A_REVERSE);
-    line(y, "%*s", COLS, "");
-    put(y, 0, COLS, "ORIGIN");
-    put(y, COLS > n ? COLS - n : 12, COLS > n ? n : COLS - 12, titles);
-    attroff(A_REVERSE);
-    for (size_t i = 0; i < json_array_size(pools) && ++y < end; i++)
-        draw_origin(t, y, json_array_get(pools, i));
 }
 
 /* ---- below ----------------------------------------------------------------------------------- */
@@ -381,14 +322,14 @@ static void
 draw_keys(const struct top *t, int y)
 {
     if (t->typing) {
-        line(y, "filter: %s_  (return keeps it, escape clears it)", t->filter);
+        top_line(y, "filter: %s_  (return keeps it, escape clears it)", t->filter);
         return;
     }
     attron(t->news[0] != '\0' ? A_BOLD : A_DIM);
     if (t->news[0] != '\0')
-        line(y, "%s", t->news);
+        top_line(y, "%s", t->news);
     else
-        line(y, "q quit  s sort:%s  r %s  / filter%s%s  p pause  w window  %zu rows",
+        top_line(y, "q quit  s sort:%s  r %s  / filter%s%s  p pause  w window  v view  %zu rows",
             top_sorts[t->sort], t->backwards ? "backwards" : "reverse",
             t->filter[0] != '\0' ? ":" : "", t->filter, t->rows);
     attroff(A_BOLD | A_DIM);
@@ -397,10 +338,10 @@ draw_keys(const struct top *t, int y)
 void
 top_draw(struct top *t)
 {
-    int pools = (int)json_array_size(json_object_get(t->doc, "pools"));
     int room = LINES - LINES_ABOVE - 3;         /* but for both headers and the keys */
-    int origins = room < 4 ? 0 : pools < room / 3 ? pools : room / 3;
-    int end = LINES - 1 - (origins > 0 ? origins + 1 : 0);
+    int most = t->view == VIEW_ORIGINS ? room / 3 : room / 2, rows = top_below_rows(t);
+    int below = room < 4 ? 0 : rows < most ? rows : most;
+    int end = LINES - 1 - (below > 0 ? below + 1 : 0);
 
     erase();
     if (!t->connected)
@@ -410,8 +351,8 @@ top_draw(struct top *t)
     draw_tiers(t);
     draw_journal(t);
     draw_routes(t, LINES_ABOVE, end);
-    if (origins > 0)
-        draw_origins(t, end, LINES - 1);
+    if (below > 0)
+        top_below(t, end, LINES - 1);
     attroff(A_DIM);
     draw_keys(t, LINES - 1);
     refresh();
