@@ -7,14 +7,15 @@
  *          into a new environment, the hook's function is called, and all of it is dropped. So
  *          there is nothing by which a request could reach another: no global, no upvalue, no
  *          table survives a call, and what does (libraries, texts, compiled code) cannot be
- *          changed, but for where the row of random numbers stands. The price is that the top of a script runs each time; it should define
- *          functions and little else.
- *          Others keep a script's globals for all requests of a worker, and warn of what leaks
- *          (OpenResty, Envoy, HAProxy), and limit nothing (OpenResty, Envoy, Traffic Server) or
- *          neither time in C functions nor one call's memory (HAProxy). Here what a script keeps for
- *          later hooks of its request is r:keep(), and what for all is a counter.
- * Limits   time: of the thread's CPU, so that a busy machine is no script's fault. It is looked at each
- *          INSTRUCTIONS of them, and inside of what runs long in C: patterns, rep, sort. That takes
+ *          changed, but for where the row of random numbers stands. The price is that the top of a
+ *          script runs each time; it should define functions and little else.
+ *          Others keep a script's globals for all requests of a worker (OpenResty, Envoy, HAProxy),
+ *          so that what somebody forgot to make local leaks. They limit nothing (OpenResty, Envoy,
+ *          Traffic Server), or neither the time of functions in C nor the memory of one call
+ *          (HAProxy). Here what a script keeps for later hooks of its request is r:keep(), and what
+ *          for all is a counter.
+ * Limits   time: of the thread's CPU, so that a busy machine is no script's fault. It is looked at
+ *          after so many instructions, and inside of what runs long in C: patterns, rep, sort. That takes
  *          LuaJIT's interpreter: compiled code calls no hook. It also keeps pages from being
  *          writable and executable, which the systemd unit forbids. A single instruction on long
  *          texts is not cut short; how long they can be, the memory says.
