@@ -26,8 +26,8 @@
 static const char usage_text[] =
     "usage: weir top [--window 10s|1m|5m] [--sort rate|hits|p50|p99|max|name] [--filter TEXT]\n"
     "Keys: q ends; s sorts by the next column, r the other way round; / filters routes and\n"
-    "outcomes; p pauses; w takes the next window; v shows origins, the slowest requests or the last\n"
-    "purges; up, down, page up, page down, home scroll.\n"
+    "outcomes; p pauses; w takes the next window; v shows origins, the slowest requests or the\n"
+    "last purges; up, down, page up, page down, home scroll.\n"
     "It takes --admin URL (default " DEFAULT_ADMIN "), --token-file FILE and --timeout SECONDS\n"
     "(30).\n";
 

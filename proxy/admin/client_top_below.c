@@ -1,6 +1,6 @@
 /*
- * What stands below the routes on the screen of `weir top`, one of three by the key `v`: origins and
- * their state, the slowest requests, the last purges.
+ * What stands below the routes on the screen of `weir top`, one of three by the key `v`: origins
+ * and their state, the slowest requests, the last purges.
  */
 #include <curses.h>
 
