@@ -40,6 +40,15 @@ wants_html(const struct http_head *h)
     return false;
 }
 
+static bool
+takes_gzip(const struct http_head *h)
+{
+    unsigned weight[SEM_CODINGS];
+
+    sem_codings(h, weight);
+    return weight[SEM_GZIP] > 0 && weight[SEM_GZIP] >= weight[SEM_IDENTITY];
+}
+
 bool
 dashboard_is_page(const struct http_head *h)
 {
@@ -61,7 +70,8 @@ handle_dashboard(struct admin_request *r)
             continue;
         r->type = type_of(name);
         r->policy = policy;
-        buf_add(&r->out, dashboard_files[i].bytes, dashboard_files[i].n);
+        r->gzip = takes_gzip(r->head);
+        buf_add(&r->out, dashboard_files[i].bytes[r->gzip], dashboard_files[i].n[r->gzip]);
         return;
     }
     admin_problem(r, 404, "the dashboard has no such file");

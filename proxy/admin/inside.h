@@ -25,6 +25,7 @@ struct admin_request {
     unsigned                status;     /* filled by the handler: 200 unless it says otherwise */
     const char             *type;       /* ... application/json unless ... */
     const char             *policy;     /* Content-Security-Policy, or NULL */
+    bool                    gzip;       /* that is the body's content coding */
     char                    allow[32];  /* for 405; else empty */
     bool                    challenge;  /* for 401 */
     struct buf              out;        /* the reply's body */

@@ -52,6 +52,8 @@ admin_reply_head(const struct admin_request *r, bool close, struct buf *b)
     if (r->policy != NULL)
         buf_printf(b, "Content-Security-Policy: %s\r\nReferrer-Policy: no-referrer\r\n",
             r->policy);
+    if (r->gzip)
+        buf_addz(b, "Content-Encoding: gzip\r\n");
     if (r->allow[0] != '\0')
         buf_printf(b, "Allow: %s\r\n", r->allow);
     if (r->challenge)

@@ -82,6 +82,8 @@ def test_a_purge_is_counted_first_by_keyboard_alone(origin, weir, page):
     page.press("Tab")
     assert page.focused() == "purge-soft"
     page.press("Tab")
+    assert page.focused() == "purge-erase"
+    page.press("Tab")
     page.press("Enter")
     page.see("#purge-result", "A purge would take 1 response.")
     page.press("Tab")
@@ -91,6 +93,20 @@ def test_a_purge_is_counted_first_by_keyboard_alone(origin, weir, page):
     assert w.get("/b").cache_status.hit and not w.get("/a").cache_status.hit
     page.see("#purges-table", "tag t:a, tag t:none")
     assert page.js("document.querySelector('#purge-go').disabled")
+
+    # to be erased is counted likewise, and is no soft purge
+    w.get("/a")
+    page.js("document.querySelector('#purge-soft').checked = true")
+    page.click("#purge-erase")
+    assert not page.js("document.querySelector('#purge-soft').checked")
+    page.click("#purge-form .primary")
+    page.see("#purge-go", "Erase 1 response")
+    page.click("#purge-go")
+    page.see("#purge-result", "Erased 1 response.")
+    page.see("#purges-table", "erased")
+    page.click("#purge-soft")
+    assert not page.js("document.querySelector('#purge-erase').checked")
+    page.click("#purge-soft")
 
     # what was not counted cannot be purged
     page.focus("#purge-values")
@@ -168,7 +184,7 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(origin, weir, tmp
         assert at["ring"] == "solid" and at["seen"], at
         seen.append(at["name"])
     order = ["Skip to the routes", "Overview", "Writes", "window=1m", "pause", "quantile=p99_us", "filter", "grid",
-             "Route", "Bytes/s", "purge-kind", "purge-values", "purge-soft", "Dry run", "explain-method", "explain-url",
+             "Route", "Bytes/s", "purge-kind", "purge-values", "purge-soft", "purge-erase", "Dry run", "explain-method", "explain-url",
              "explain-fields", "letters-state"]
     assert [at for at in seen if at in order] == order, seen
 

@@ -1,5 +1,6 @@
 """The operators' port of a whole process: figures, explanations, purges, the shell, Prometheus."""
 import contextlib
+import gzip
 import json
 import shutil
 import subprocess
@@ -296,6 +297,13 @@ def test_the_page_needs_no_token_and_all_else_does(weir, tmp_path):
     policy = page.header("Content-Security-Policy")
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert w.api("GET", "/dashboard/index.html").body == page.body
+    for accept, coded in (("gzip, br", True), ("gzip;q=0", False), ("identity, gzip;q=0.5", False)):
+        got = w.api("GET", "/dashboard/index.html", headers=[("Accept-Encoding", accept)])
+        assert got.header("Content-Encoding") == ("gzip" if coded else None), accept
+        assert (gzip.decompress(got.body) if coded else got.body) == page.body
+        assert not coded or len(got.body) < len(page.body) / 2
+    got = w.api("GET", "/dashboard/nothing.js", headers=[("Accept-Encoding", "gzip")])
+    assert got.status == 404 and got.header("Content-Encoding") is None
     assert w.api("GET", "/dashboard/nothing.js").status == 404
     for target in "/", "/stats", "/stats/stream", "/stats/history", "/writes", "/dashboardx/a":
         assert w.api("GET", target).status == 401, target

@@ -11,9 +11,9 @@ let counted = null;                     // the request whose dry run is shown
 
 function question() {
   const kind = $('purge-kind').value;
-  const soft = $('purge-soft').checked;
+  const soft = $('purge-soft').checked, erase = $('purge-erase').checked;
   const values = $('purge-values').value.split('\n').map((v) => v.trim()).filter(Boolean);
-  return { [kind]: kind === 'all' ? true : values, soft };
+  return { [kind]: kind === 'all' ? true : values, ...(erase ? { erase } : { soft }) };
 }
 
 function say(...children) {
@@ -50,7 +50,8 @@ function refused(doc) {
 
 async function dryRun() {
   const ask = question();
-  const { status, doc } = await api('POST', '/purge', { ...ask, dry_run: true });
+  const { erase, ...what } = ask;
+  const { status, doc } = await api('POST', '/purge', { ...what, dry_run: true });
   if (JSON.stringify(ask) !== JSON.stringify(question())) return;       // changed meanwhile
   if (status !== 200) {
     say(...refused(doc));
@@ -58,7 +59,7 @@ async function dryRun() {
   }
   counted = ask;
   say(...results(doc, `A purge would take ${responses(doc.objects)}.`));
-  $('purge-go').textContent = `Purge ${responses(doc.objects)}`;
+  $('purge-go').textContent = `${erase ? 'Erase' : 'Purge'} ${responses(doc.objects)}`;
   $('purge-go').disabled = false;
 }
 
@@ -78,13 +79,14 @@ async function spread(doc) {
 async function purge() {
   const ask = counted;
   $('purge-go').disabled = true;
+  if (ask.erase) say(h('p', {}, 'Erasing…'));
   const { status, doc } = await api('POST', '/purge', ask);
   if (status !== 200 && status !== 202) {
     say(...refused(doc));
     return;
   }
   forget();
-  say(...results(doc, `Purged ${responses(doc.objects)}.`),
+  say(...results(doc, `${doc.erased ? 'Erased' : 'Purged'} ${responses(doc.objects)}.`),
     h('p', { id: 'purge-spread', class: 'quiet' }, doc.done
       ? (doc.instances > 1 ? `Applied by all ${doc.instances} instances.` : '')
       : `In force here; not yet applied by ${(doc.missing ?? []).join(', ') || 'other instances'}.`));
@@ -94,6 +96,10 @@ async function purge() {
 export function purgeForm(complain) {
   const guarded = (what) => () => what().catch((e) => complain('The purge could not be sent: ' + e.message));
   $('purge-form').addEventListener('submit', (e) => { e.preventDefault(); guarded(dryRun)(); });
+  // What is kept to be validated cannot be erased.
+  for (const [one, other] of [['purge-soft', 'purge-erase'], ['purge-erase', 'purge-soft']]) {
+    $(one).addEventListener('input', () => { if ($(one).checked) $(other).checked = false; });
+  }
   $('purge-form').addEventListener('input', forget);
   $('purge-go').addEventListener('click', guarded(purge));
 }
