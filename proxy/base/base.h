@@ -64,10 +64,19 @@ slice_ieq(struct slice a, struct slice b)
     return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
 }
 
-bool slice_starts(struct slice s, struct slice prefix);
 /* Bytes of the control that it begins with, which a terminal would obey: one of C0 or DEL, or one
  * of C1 in UTF-8. 0: it begins with none. */
-size_t slice_control(struct slice s);
+static inline size_t
+slice_control(struct slice s)
+{
+    const unsigned char *p = (const unsigned char *)s.p;
+
+    if (s.n > 0 && (p[0] < 0x20 || p[0] == 0x7f))
+        return 1;
+    return s.n > 1 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0 ? 2 : 0;
+}
+
+bool slice_starts(struct slice s, struct slice prefix);
 struct slice slice_trim(struct slice s);            /* without SP and HTAB at both ends */
 
 /* The part of *rest before the next `sep`; *rest moves behind it. False when *rest is used up

@@ -9,16 +9,6 @@ slice_starts(struct slice s, struct slice prefix)
     return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
 }
 
-size_t
-slice_control(struct slice s)
-{
-    const unsigned char *p = (const unsigned char *)s.p;
-
-    if (s.n > 0 && (p[0] < 0x20 || p[0] == 0x7f))
-        return 1;
-    return s.n > 1 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0 ? 2 : 0;
-}
-
 struct slice
 slice_trim(struct slice s)
 {
