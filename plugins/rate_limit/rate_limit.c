@@ -218,7 +218,8 @@ request(void *plugin, void *route, struct weir_request *r)
     id_of(its, r, id);
     waits = decide(buckets_lock(buckets, id, now_us, &evicted), &its->limit, r, shared, &v, &ask);
     buckets_unlock(buckets, id);
-    host->count(evictions, (uint64_t)evicted);
+    if (evicted)
+        host->count(evictions, 1);
     if (ask != NULL)
         shared_send(ask, p->self);
     if (waits) {

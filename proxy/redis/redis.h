@@ -1,5 +1,5 @@
 /*
- * redis -- one client for tier, bus and journal: one server, Sentinel or Cluster.
+ * redis -- one client for tier, bus, journal and plugins: one server, Sentinel or Cluster.
  *
  * Model    hiredis formats commands and reads replies; sockets, TLS, time-outs and topology are
  *          ours. Each loop has its own connections to each server, on which commands are pipelined;

@@ -122,6 +122,7 @@ a_limit_that_becomes_smaller_keeps_nobody_out_for_longer_than_it_says(void **sta
 /* ---- several that share one ------------------------------------------------------------------- */
 
 #define INSTANCES 4
+#define MANY      40                      /* more than can hold a tenth each */
 
 /* What the script in shared.c does. */
 static struct portion
@@ -139,7 +140,7 @@ shared_take(int64_t *full_us, const struct limit *l, uint32_t want, uint32_t bac
         n == 0 ? l->each_us - room : 0 };
 }
 
-struct fleet { struct bucket at[INSTANCES]; int64_t full_us; unsigned asks, let_in, refused; };
+struct fleet { struct bucket at[MANY]; int64_t full_us; unsigned asks, let_in, refused; };
 
 static void
 fleet_ask(struct fleet *f, struct bucket *b, const struct limit *l, uint32_t waiting, int64_t now)
@@ -211,8 +212,10 @@ after_a_pause_one_instance_lets_in_no_more_than_a_burst(void **state)
         for (int i = 0; i < 150; i++)
             fleet_request(&f, 0, &l, now);
         assert_int_equal(f.let_in, 100);
-        for (int i = 0; i < 63; i++)    /* a part of a portion is left over each time */
-            fleet_request(&f, 0, &l, now += 10000);
+        now += 10000000;
+        for (int i = 0; i < 18; i++)
+            fleet_request(&f, 0, &l, now);
+        assert_true(f.at[0].held > 0);  /* which lapses */
         now += 10000000;
     }
 }
@@ -228,6 +231,26 @@ who_stays_below_the_rate_is_never_refused_however_it_is_spread(void **state)
     for (int i = 0; i < 5000; i++)
         fleet_request(&f, (unsigned)any(INSTANCES), &l, now += 110000);
     assert_int_equal(f.refused, 0);
+    for (int i = 0; i < 3000; i++) {    /* some here, then some there: what is left over is not lost */
+        unsigned who = (unsigned)any(MANY / 2), n = 1 + (unsigned)any(12);
+
+        for (unsigned k = 0; k < n; k++)
+            fleet_request(&f, who, &l, now);
+        now += n * 115000;
+    }
+    assert_true(f.refused < 10);
+}
+
+static void
+who_comes_once_to_each_instance_takes_one_token_of_each(void **state)
+{
+    const struct limit l = { 1000000000, 400 };
+    struct fleet f = { .full_us = 0 };
+
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++)
+        assert_true(fleet_request(&f, i, &l, START_US));
+    assert_int_equal(f.at[MANY - 1].left, 400 - MANY);
 }
 
 static void
@@ -396,6 +419,7 @@ main(void)
         cmocka_unit_test(instances_let_in_together_what_one_would_within_a_tenth_for_each),
         cmocka_unit_test(after_a_pause_one_instance_lets_in_no_more_than_a_burst),
         cmocka_unit_test(who_stays_below_the_rate_is_never_refused_however_it_is_spread),
+        cmocka_unit_test(who_comes_once_to_each_instance_takes_one_token_of_each),
         cmocka_unit_test(few_requests_of_a_busy_key_ask_and_few_that_are_refused),
         cmocka_unit_test(those_that_waited_in_vain_are_asked_for_at_once),
         cmocka_unit_test(a_table_forgets_full_buckets_first_and_never_grows),
