@@ -345,7 +345,7 @@ static const struct { const char *name; bool alone; int (*run)(struct process *,
 int
 main(int argc, char **argv)
 {
-    struct process p = { 0 };
+    struct process p = { .argv = argv, .channel = -1 };
     struct buf text = { 0 };
     struct nearest near;
     int rc;

@@ -6,7 +6,7 @@
  *          journal, in write/.
  * Not here what a start builds and a stop takes down (start.c), and the command line (main.c).
  */
-#include "process.h"
+#include "takeover.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -141,11 +141,18 @@ take_next(struct process *p, struct buf *text)
 static int
 reload(void *arg, struct buf *text)
 {
+    struct process *p = arg;
     struct slice rest, line;
     int rc;
 
+    if (upgrade_under_way(p)) {
+        buf_addz(text, "an upgrade is under way, which reads the configuration too\n");
+        COUNT(reload_failures);
+        log_error("reload refused: %.*s", (int)text->n, text->p);
+        return -1;
+    }
     service_notify("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)now_us());
-    rc = take_next(arg, text);
+    rc = take_next(p, text);
     rest = buf_slice(text);
     while (slice_cut(&rest, '\n', &line))
         if (line.n > 0)
@@ -185,11 +192,38 @@ on_reopen(evutil_socket_t sig, short what, void *arg)
 }
 
 static void
+on_upgrade(evutil_socket_t sig, short what, void *arg)
+{
+    (void)sig;
+    (void)what;
+    upgrade_begin(arg);
+}
+
+void
+process_drain(struct process *p)
+{
+    p->drain_until_us = now_us() + p->conf->drain_ms * 1000 + 1;
+    front_drain(p->front);
+    timer_set(&p->tick, 10000);
+}
+
+void
+process_terminate(struct process *p)
+{
+    service_notify("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld",
+        (long long)(p->conf->drain_ms * 1000 + CUT_US + AFTER_DRAIN_US));
+    front_hold(p->front, CONN_TAKES);
+    process_drain(p);
+}
+
+static void
 on_terminate(evutil_socket_t sig, short what, void *arg)
 {
     struct process *p = arg;
 
     (void)what;
+    if (upgrade_cancel(p))
+        return;
     if (p->drain_until_us != 0) {
         p->hurried = true;
         p->drain_until_us = 1;
@@ -198,11 +232,7 @@ on_terminate(evutil_socket_t sig, short what, void *arg)
     }
     log_info("%s: draining, for %lld ms at most", sig == SIGINT ? "SIGINT" : "SIGTERM",
         (long long)p->conf->drain_ms);
-    service_notify("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld",
-        (long long)(p->conf->drain_ms * 1000 + CUT_US + AFTER_DRAIN_US));
-    p->drain_until_us = now_us() + p->conf->drain_ms * 1000 + 1;
-    front_drain(p->front);
-    timer_set(&p->tick, 10000);
+    process_terminate(p);
 }
 
 /* Draining: are all answers sent, and all fetches that fill the cache done? When time is up the
@@ -212,7 +242,7 @@ drain_step(struct process *p)
 {
     bool sent = p->writes == NULL || writes_drain(p->writes);
     bool done = front_drain(p->front) && sent && stats_gauge(GAUGE_flights_now) == 0 &&
-        tracer_drain(p->tracer);
+        tracer_drain(p->tracer) && (p->channel == -1 || !upgrade_under_way(p));
     int64_t now = now_us();
 
     if (done || (p->cut_until_us != 0 && now >= p->cut_until_us)) {
@@ -329,6 +359,7 @@ process_run(struct process *p)
     const struct admin_process asks = { .table = present_table, .reload = reload,
         .ready = is_ready, .arg = p };
     struct config_report report = { 0 };
+    bool takes_over = takeover_begin(p);
 
     p->conf = process_load(p, &report);
     config_report_print(&report, p->file != NULL ? p->file : "command line", stderr);
@@ -342,12 +373,16 @@ process_run(struct process *p)
     watch(p, SIGINT, on_terminate);
     watch(p, SIGHUP, on_reload);
     watch(p, SIGUSR1, on_reopen);
+    watch(p, SIGUSR2, on_upgrade);
     if (timer_init(&p->tick, p->admin_loop, on_tick, p) == -1 ||
         timer_set(&p->tick, 1000000) == -1)
         log_fatal("out of memory");
-    service_notify("READY=1\nSTATUS=serving");
+    if (takes_over)                     /* who ran tells the service manager */
+        takeover_serve(p);
+    else
+        service_notify("READY=1\nSTATUS=serving");
     loop_run(p->admin_loop);
     process_stop(p);
     log_info("stopped");
-    return 0;
+    return p->exit_code;
 }

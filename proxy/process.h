@@ -1,4 +1,4 @@
-/* The process: what it is made of, and who may end it. Private to main.c, process.c, start.c. */
+/* The process: what it is made of, and who may end it. Private to the files beside it. */
 #ifndef WEIR_PROCESS_H
 #define WEIR_PROCESS_H
 
@@ -25,13 +25,19 @@ struct process {
     struct buf      overrides;          /* configuration made of flags */
     struct timer    tick;
     struct watchdog *watchdog;          /* NULL: no service manager watches */
-    struct event   *signals[4];
+    struct event   *signals[5];
     size_t          nsignals;
     int64_t         drain_until_us;     /* 0: not draining */
     bool            hurried;            /* a second signal ended the wait */
     int64_t         cut_until_us;       /* 0: not cutting what is left */
     unsigned        ticks;
     bool            started;
+    int             exit_code;
+    char          **argv;               /* of the whole command */
+    struct upgrade *upgrade;            /* owned; NULL: there never was one */
+    unsigned        upgrades;           /* that led to this process */
+    int             channel;            /* to the process that is taken over from; -1: none */
+    struct event   *taking;             /* owned: its connections come */
 };
 
 struct site;
@@ -41,6 +47,8 @@ int  process_run(struct process *p);                /* until it has drained; the
 /* What its flags or its file say. NULL: *r says why not. */
 struct conf *process_load(const struct process *p, struct config_report *r);
 void process_block_signals(void);
+void process_terminate(struct process *p);          /* drains, and ends */
+void process_drain(struct process *p);
 void process_apply_log(const struct conf *c);
 void process_writes_follow(struct process *p, struct site *s);
 

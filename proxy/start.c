@@ -12,12 +12,12 @@
 #include "fill/fill.h"
 #include "front/front.h"
 #include "plugin/plugin.h"
-#include "process.h"
 #include "purge/purge.h"
 #include "redis/redis.h"
 #include "request/request.h"
 #include "stats/stats.h"
 #include "store/store.h"
+#include "takeover.h"
 #include "upstream/upstream.h"
 #include "write/write.h"
 
@@ -45,8 +45,8 @@ make_loops(struct process *p)
         log_fatal("%s", e.text);
 }
 
-/* That of the loops, for the tier; the purge bus has its own. NULL: none is configured. */
-static struct redis *
+/* That of the loops, for the tier; the purge bus has its own. */
+static void
 open_redis(struct process *p)
 {
     struct pool *pool = pool_new();
@@ -62,7 +62,6 @@ open_redis(struct process *p)
     if (asked == -1)
         log_fatal("%s", e.text);
     pool_free(&pool);
-    return p->redis;
 }
 
 /* Before workers run. */
@@ -74,30 +73,11 @@ lend_redis(const struct process *p)
         .timeout_ms = p->conf->redis_timeout_ms });
 }
 
-/* Before there are other threads that purge: the tiers hear of every one. */
-static void
-open_tiers(struct process *p)
+/* What can fail of itself: nothing is held yet that one process alone may have. */
+static struct site *
+build(struct process *p, const struct admin_process *asks)
 {
-    const struct conf *c = p->conf;
-    const struct tier_options o = { .disk_path = c->cache_disk_path,
-        .disk_size = c->cache_disk_size, .disk_max_object = c->cache_disk_max_object,
-        .redis = open_redis(p), .loops = p->loops, .nloops = p->nloops + process_has_journal(p),
-        .redis_prefix = c->redis.prefix, .redis_min_ttl_ms = c->redis_min_ttl_ms,
-        .redis_max_ttl_ms = c->redis_max_ttl_ms, .redis_max_object = c->redis_max_object,
-        .redis_timeout_ms = c->redis_timeout_ms };
-    struct err e = { 0 };
-
-    p->tiers = tiers_open(&o, p->store, &e);
-    if (p->tiers == NULL && e.text[0] != '\0')
-        log_fatal("%s", e.text);
-}
-
-void
-process_start(struct process *p, const struct admin_process *asks)
-{
-    struct admin_process ap = *asks;
-    struct buf where = { 0 };
-    struct site *site;
+    struct site *site = NULL;
     struct err e = { 0 };
 
     if (stats_init(&e) == -1)
@@ -112,26 +92,63 @@ process_start(struct process *p, const struct admin_process *asks)
     p->store = p->upstream != NULL ?
         store_new(p->conf->cache_memory, (unsigned)p->conf->cache_variants, &e) : NULL;
     if (p->store != NULL) {
-        open_tiers(p);
+        open_redis(p);
         lend_redis(p);
+        site = site_new(p->conf, p->upstream, &e);
     }
-    p->bus = p->store != NULL ? bus_open(p->conf, p->store, &e) : NULL;
-    if (p->store != NULL && p->bus == NULL && e.text[0] != '\0')
+    if (site == NULL || (p->channel != -1 && p->conf->journal_path != NULL &&
+        writes_check(p->conf->journal_path, &e) == -1))
         log_fatal("%s", e.text);
-    p->fills = p->store != NULL ? fills_new(p->store, p->tiers, &e) : NULL;
-    site = p->fills != NULL ? site_new(p->conf, p->upstream, &e) : NULL;
-    if (site == NULL)
+    p->admin = admin_start(p->admin_loop, p->conf, asks, &e);
+    if (p->admin == NULL || service_sockets_taken(&e) == -1)
         log_fatal("%s", e.text);
-    if (process_has_journal(p)) {
-        p->writes = writes_open(p->conf, p->loops[p->nloops], p->store, p->fills, p->bus, &e);
-        if (p->writes == NULL && e.code != EROFS)
-            log_fatal("%s", e.text);
-        if (p->writes == NULL)          /* a disk that failed: reads go on */
-            log_error("%s; writes that need the journal are refused until it is opened by a start",
-                e.text);
-        else
-            process_writes_follow(p, site);
-    }
+    return site;
+}
+
+/* Before there are other threads that purge: the tiers hear of every one. */
+static void
+open_tiers(struct process *p)
+{
+    const struct conf *c = p->conf;
+    const struct tier_options o = { .disk_path = c->cache_disk_path,
+        .disk_size = c->cache_disk_size, .disk_max_object = c->cache_disk_max_object,
+        .redis = p->redis, .loops = p->loops, .nloops = p->nloops + process_has_journal(p),
+        .redis_prefix = c->redis.prefix, .redis_min_ttl_ms = c->redis_min_ttl_ms,
+        .redis_max_ttl_ms = c->redis_max_ttl_ms, .redis_max_object = c->redis_max_object,
+        .redis_timeout_ms = c->redis_timeout_ms };
+    struct err e = { 0 };
+
+    p->tiers = tiers_open(&o, p->store, &e);
+    if (p->tiers == NULL && e.text[0] != '\0')
+        log_fatal("%s", e.text);
+    p->bus = bus_open(c, p->store, &e);
+    if (p->bus == NULL && e.text[0] != '\0')
+        log_fatal("%s", e.text);
+}
+
+static void
+open_journal(struct process *p, struct site *site)
+{
+    struct err e = { 0 };
+
+    if (!process_has_journal(p))
+        return;
+    p->writes = writes_open(p->conf, p->loops[p->nloops], p->store, p->fills, p->bus, &e);
+    if (p->writes == NULL && e.code != EROFS)
+        log_fatal("%s", e.text);
+    if (p->writes == NULL)              /* a disk that failed: reads go on */
+        log_error("%s; writes that need the journal are refused until it is opened by a start",
+            e.text);
+    else
+        process_writes_follow(p, site);
+}
+
+static void
+serve(struct process *p, const struct admin_process *asks, struct site *site)
+{
+    struct admin_process ap = *asks;
+    struct err e = { 0 };
+
     if (p->conf->trace_to != NULL && (p->tracer = tracer_open(p->conf,
         site_origins(site)[p->conf->trace_to - p->conf->origins], p->loops[0], &e)) == NULL)
         log_fatal("%s", e.text);
@@ -141,16 +158,28 @@ process_start(struct process *p, const struct admin_process *asks)
     ap.tiers = p->tiers;
     ap.writes = p->writes;
     ap.bus = p->bus;
-    p->admin = admin_start(p->admin_loop, p->conf, &ap, &e);
-    if (p->admin == NULL)
-        log_fatal("%s", e.text);
-    if (service_sockets_taken(&e) == -1)
-        log_fatal("%s", e.text);
+    admin_answer_from(p->admin, &ap);
     process_apply_log(p->conf);
     if (front_start(p->front, &e) == -1)
         log_fatal("%s", e.text);
     /* without a journal that is open nobody runs the write loop */
     p->watchdog = watchdog_new(p->loops, p->nloops + (p->writes != NULL));
+}
+
+void
+process_start(struct process *p, const struct admin_process *asks)
+{
+    struct site *site = build(p, asks);
+    struct buf where = { 0 };
+    struct err e = { 0 };
+
+    takeover_wait(p);
+    open_tiers(p);
+    p->fills = fills_new(p->store, p->tiers, &e);
+    if (p->fills == NULL)
+        log_fatal("%s", e.text);
+    open_journal(p, site);
+    serve(p, asks, site);
     front_addresses(p->front, &where);
     buf_addc(&where, '\0');
     log_info("weir " WEIR_VERSION ": %s, admin %s, %zu workers", where.failed ? "" : where.p,
@@ -164,6 +193,8 @@ void
 process_stop(struct process *p)
 {
     front_stop(p->front);
+    upgrade_free(p);
+    takeover_end(p);
     while (p->nsignals > 0)
         event_free(p->signals[--p->nsignals]);
     admin_stop(&p->admin);

@@ -35,6 +35,13 @@ struct admin_process {
 struct admin *admin_start(struct loop *l, const struct conf *c, const struct admin_process *p,
     struct err *e);
 void admin_reconfigure(struct admin *a, const struct conf *c); /* token and hosts, after a reload */
+/* From now on it answers from p: at start some of it may not be there yet. Before the loop runs. */
+void admin_answer_from(struct admin *a, const struct admin_process *p);
+/* on: accepts nobody until it is called with false. True when no answer is under way; streams do
+ * not count. */
+bool admin_hold(struct admin *a, bool on);
+/* Its listening sockets, at most two; borrowed. The count. */
+size_t admin_sockets(const struct admin *a, int fds[2]);
 void admin_stop(struct admin **ap);
 /* host:port in use, for the log ("127.0.0.1:8081"); NULL when off. */
 const char *admin_address(const struct admin *a);

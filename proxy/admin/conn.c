@@ -36,6 +36,7 @@
 #define LINGER_US   (5 * SECOND)
 #define BEAT_US     (15 * SECOND)
 #define READ_SIZE   16384
+#define FIRST_US    (SECOND / 2)        /* who has just connected is about to ask */
 #define STREAM_MAX  (1u << 20)          /* of a stream that its reader has not taken */
 
 static const struct http_limits limits = { .head = 16384, .uri = 8192, .fields = 64 };
@@ -57,6 +58,8 @@ struct conn {
     bool                stream;         /* the present reply is one */
     bool                reading;        /* the read event is added */
     bool                waited;         /* the head's time is running */
+    bool                asked;          /* a request was read, ever */
+    int64_t             since_us;       /* when it was accepted */
     unsigned            busy;           /* callbacks of ours on the stack: free later */
     enum phase          phase;
     struct buf          in;             /* read, not yet taken */
@@ -390,7 +393,7 @@ read_head(struct conn *c)
     }
     if (!c->waited)
         timer_set(&c->timer, HEAD_US);
-    c->waited = true;
+    c->waited = c->asked = true;
     c->head = (struct http_head){ .cap = NELEM(c->fields), .fields = c->fields };
     n = http_parse_request(c->in.p, c->in.n, &limits, &c->head, &fault);
     if (n == 0)
@@ -600,7 +603,8 @@ conn_open(struct admin *a, evhtp_connection_t *ev, bool probe)
         send(ev->sock, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
         return -1;
     }
-    *c = (struct conn){ .magic = CONN_MAGIC, .a = a, .ev = ev, .probe = probe, .next = a->conns };
+    *c = (struct conn){ .magic = CONN_MAGIC, .a = a, .ev = ev, .probe = probe, .next = a->conns,
+        .since_us = now_us() };
     c->read = event_new(loop_base(a->loop), ev->sock, EV_READ | EV_PERSIST, on_readable, c);
     if (c->read == NULL || timer_init(&c->timer, a->loop, on_timer, c) != 0) {
         conn_free(c);
@@ -631,4 +635,16 @@ conn_close_all(struct admin *a)
         drop(c);
         leave(c);
     }
+}
+
+bool
+conn_any_busy(const struct admin *a)
+{
+    int64_t now = now_us();
+
+    for (const struct conn *c = a->conns; c != NULL; c = c->next)
+        if (c->phase == BODY || c->phase == WAIT || c->phase == REPLY || c->waited ||
+            (!c->asked && now - c->since_us < FIRST_US))
+            return true;
+    return false;
 }

@@ -106,6 +106,8 @@ int admin_query_value(struct slice s, struct buf *out);
 /* The segment that stands where the endpoint's path has `{id}`. */
 struct slice admin_path_id(const struct admin_request *r);
 
+bool conn_any_busy(const struct admin *a);          /* a reply is awaited; streams do not count */
+
 /* ---- replies that come later (conn.c) -------------------------------------------------------- */
 
 struct conn;

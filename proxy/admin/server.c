@@ -265,6 +265,41 @@ admin_reconfigure(struct admin *a, const struct conf *c)
 }
 
 void
+admin_answer_from(struct admin *a, const struct admin_process *p)
+{
+    CHECK(a, ADMIN_MAGIC);
+    a->process = *p;
+}
+
+bool
+admin_hold(struct admin *a, bool on)
+{
+    CHECK(a, ADMIN_MAGIC);
+    for (size_t i = 0; i < NELEM(a->listeners); i++) {
+        if (a->listeners[i] == NULL)
+            continue;
+        timer_clear(&a->listeners[i]->rest);
+        if (on)
+            evconnlistener_disable(a->listeners[i]->htp->server);
+        else
+            evconnlistener_enable(a->listeners[i]->htp->server);
+    }
+    return !conn_any_busy(a);
+}
+
+size_t
+admin_sockets(const struct admin *a, int fds[2])
+{
+    size_t n = 0;
+
+    CHECK(a, ADMIN_MAGIC);
+    for (size_t i = 0; i < NELEM(a->listeners); i++)
+        if (a->listeners[i] != NULL)
+            fds[n++] = evconnlistener_get_fd(a->listeners[i]->htp->server);
+    return n;
+}
+
+void
 admin_stop(struct admin **ap)
 {
     struct admin *a = *ap;

@@ -223,8 +223,12 @@ void timer_fini(struct timer *t);                   /* fine on a zeroed one */
 
 /* NAME=VALUE lines as sd_notify(3) has them; nothing where no manager asked (NOTIFY_SOCKET). */
 void service_notify(const char *fmt, ...) PRINTF(1, 2);
+void service_mute(void);                /* nothing is told any more: another process speaks */
+/* Before the next: instead of the manager's sockets there are those whose numbers, with a blank
+ * between two, are in fds; and what the manager told the parent is told to us. -1 with *e. */
+int  service_inherit(struct slice fds, struct err *e);
 /* A socket that the manager opened for us (LISTEN_FDS) and that listens on this address: the
- * caller's from now on, non-blocking. -1: there is none. */
+ * caller's from now on, non-blocking. -1: there is none, or no further one. */
 struct sockaddr;
 int  service_socket(const struct sockaddr *a);
 /* 0; or -1 with *e, naming a socket of the manager's that nobody took: its clients would wait for

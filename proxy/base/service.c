@@ -7,6 +7,7 @@
  *          would bring four further libraries into a process that faces the network.
  *          The watchdog is told that we are well when every loop has answered since the last time:
  *          one that hangs is then found and not only a process that is gone.
+ *          A process that takes over from one that runs has its sockets instead (service_inherit).
  * Threads  the main thread alone, but for the watchdog's messages, which run on their loops.
  * Not here what is told when (main.c), and which addresses are wanted (front/, admin/).
  */
@@ -23,7 +24,9 @@
 #include <unistd.h>
 
 #define FIRST_FD 3                      /* SD_LISTEN_FDS_START */
-#define FDS_MAX  256
+#define FDS_MAX  4096
+
+static bool muted;                      /* another process speaks for the service now */
 
 /* ---- telling --------------------------------------------------------------------------------- */
 
@@ -38,7 +41,7 @@ service_notify(const char *fmt, ...)
     char line[512];
     int fd;
 
-    if (n < 2 || n >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
+    if (muted || n < 2 || n >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
         return;
     memcpy(to.sun_path, path, n);
     if (path[0] == '@')                 /* the abstract namespace */
@@ -55,9 +58,16 @@ service_notify(const char *fmt, ...)
         close(fd);
 }
 
+void
+service_mute(void)
+{
+    muted = true;
+}
+
 /* ---- sockets --------------------------------------------------------------------------------- */
 
 static bool taken[FDS_MAX];
+static int inherited[FDS_MAX], ninherited = -1;        /* -1: not from a process that runs */
 
 /* How many there are for this process; not for a parent that left its environment to us. */
 static int
@@ -66,10 +76,37 @@ sockets(void)
     const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
     uint64_t p, n;
 
+    if (ninherited != -1)
+        return ninherited;
     if (pid == NULL || fds == NULL || !slice_u64(slice_of(pid), &p) || p != (uint64_t)getpid() ||
         !slice_u64(slice_of(fds), &n))
         return 0;
     return n < FDS_MAX ? (int)n : FDS_MAX;
+}
+
+static int
+socket_at(int i)
+{
+    return ninherited != -1 ? inherited[i] : FIRST_FD + i;
+}
+
+int
+service_inherit(struct slice fds, struct err *e)
+{
+    struct slice word;
+    char pid[24];
+    uint64_t fd;
+
+    ninherited = 0;
+    while (slice_cut(&fds, ' ', &word)) {
+        if (!slice_u64(word, &fd) || fd > INT32_MAX || ninherited == FDS_MAX)
+            return err_set(e, 0, "no list of at most %d sockets", FDS_MAX);
+        inherited[ninherited++] = (int)fd;
+    }
+    snprintf(pid, sizeof pid, "%ld", (long)getpid());
+    if (getenv("WATCHDOG_PID") != NULL)
+        setenv("WATCHDOG_PID", pid, 1);
+    return 0;
 }
 
 static bool
@@ -105,7 +142,7 @@ service_socket(const struct sockaddr *a)
     struct sockaddr_storage at;
 
     for (int i = 0, n = sockets(); i < n; i++) {
-        int fd = FIRST_FD + i;
+        int fd = socket_at(i);
 
         if (taken[i] || !listens(fd, &at) || !same_address(a, (struct sockaddr *)&at))
             continue;
@@ -123,21 +160,21 @@ service_sockets_taken(struct err *e)
     struct sockaddr_storage at;
     const struct sockaddr_in *v4 = (const void *)&at;
     const struct sockaddr_in6 *v6 = (const void *)&at;
+    const char *by = ninherited != -1 ? "the process that runs" : "the service manager";
     char host[INET6_ADDRSTRLEN] = "";
 
     for (int i = 0, n = sockets(); i < n; i++) {
         if (taken[i])
             continue;
-        if (!listens(FIRST_FD + i, &at) ||
+        if (!listens(socket_at(i), &at) ||
             (at.ss_family != AF_INET && at.ss_family != AF_INET6))
-            return err_set(e, 0, "socket %d of the service manager does not listen on TCP",
-                FIRST_FD + i);
+            return err_set(e, 0, "socket %d of %s does not listen on TCP", socket_at(i), by);
         inet_ntop(at.ss_family, at.ss_family == AF_INET ? (const void *)&v4->sin_addr :
             (const void *)&v6->sin6_addr, host, sizeof host);
         return err_set(e, 0, at.ss_family == AF_INET ?
-            "the service manager listens on %s:%u, and no `listen` of the configuration is that" :
-            "the service manager listens on [%s]:%u, and no `listen` of the configuration is that",
-            host, ntohs(at.ss_family == AF_INET ? v4->sin_port : v6->sin6_port));
+            "%s listens on %s:%u, and no `listen` of the configuration is that" :
+            "%s listens on [%s]:%u, and no `listen` of the configuration is that", by, host,
+            ntohs(at.ss_family == AF_INET ? v4->sin_port : v6->sin6_port));
     }
     return 0;
 }

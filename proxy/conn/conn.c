@@ -211,6 +211,11 @@ end_idle_tunnel(struct conn *c)
 void
 conn_expired(struct conn *c)
 {
+    if (c->worker->hold != CONN_TAKES && (c->wait == WAIT_HEAD || c->wait == WAIT_IDLE)) {
+        conn_progress(c);               /* it is not the client that is waited for */
+        conn_rearm(c, now_us());
+        return;
+    }
     c->depth++;
     switch (c->broken ? WAIT_SEND : (enum conn_wait)c->wait) {
     case WAIT_SEND:

@@ -46,6 +46,29 @@ bool conn_worker_drain(struct conn_worker *w);
 void conn_worker_cut(struct conn_worker *w);
 size_t conn_worker_count(const struct conn_worker *w);
 
+/* What is done with a request that comes: it is taken, or it waits in its connection, unread, where
+ * it is unsafe, or whatever it is. Those that are under way go on. */
+enum conn_hold { CONN_TAKES, CONN_HOLDS_WRITES, CONN_HOLDS };
+void conn_worker_hold(struct conn_worker *w, enum conn_hold what);
+
+/* A connection between two requests, for another process to go on with. */
+#define CONN_REST_MAX (64 * 1024)
+struct conn_place {
+    int         fd;
+    bool        began;                  /* its PROXY header, where one must come, was read */
+    unsigned    listener;
+    uint64_t    requests;               /* that it has had */
+    struct sockaddr_storage peer, asker;
+    struct slice rest;                  /* read, not yet taken; CONN_REST_MAX at most */
+};
+/* Gives away all that are between two requests. give: 0: it has it, the descriptor is closed here;
+ * 1: not now; -1: it cannot have it. True when no connection is left, of any kind. */
+bool conn_worker_give(struct conn_worker *w, int (*give)(void *arg, const struct conn_place *p),
+    void *arg);
+/* As conn_new. */
+int  conn_take(struct conn_worker *w, const struct conn_place *p, struct conf *conf,
+    atomic_uint *slot);
+
 /* Takes fd. conf: a reference is taken; listener: index in it. slot, the listener's count of
  * connections, is decremented when the connection ends. -1: memory out (fd is closed, slot
  * decremented). */

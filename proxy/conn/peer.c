@@ -99,3 +99,16 @@ peer_name(struct conn *c)
         c->client[0] = '\0';
     c->client_n = (uint8_t)strlen(c->client);
 }
+
+void
+peer_asks(struct conn *c, const struct sockaddr_storage *sa)
+{
+    c->asker = *sa;
+    if (sa->ss_family == AF_UNSPEC)
+        return;                         /* the connection's own address is shown, but not trusted */
+    inet_ntop(sa->ss_family, sa->ss_family == AF_INET ?
+        (const void *)&((const struct sockaddr_in *)(const void *)sa)->sin_addr :
+        (const void *)&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, c->client,
+        sizeof c->client);
+    c->client_n = (uint8_t)strlen(c->client);
+}

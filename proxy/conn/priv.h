@@ -4,7 +4,7 @@
 
 #include "conn/conn.h"
 
-#define READ_BUFFER (64 * 1024)
+#define READ_BUFFER CONN_REST_MAX
 #define WHEEL_SLOTS 1024            /* of WHEEL_US: a minute; longer deadlines go round again */
 #define WHEEL_US    50000
 
@@ -70,6 +70,7 @@ struct conn_worker {
     struct conn    *conns;
     size_t          count;
     bool            draining;
+    uint8_t         hold;               /* enum conn_hold */
     int64_t         now_us;             /* when the bytes at hand were read */
     struct timer    tick;
     int64_t         wheel_us;           /* time of the slot that the wheel stands at */
@@ -122,5 +123,6 @@ void conn_on_writable(int fd, short what, void *arg);
 
 /* peer.c */
 void peer_name(struct conn *c);         /* c->client, from c->peer */
+void peer_asks(struct conn *c, const struct sockaddr_storage *sa);     /* c->asker, by its word */
 
 #endif

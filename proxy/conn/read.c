@@ -9,8 +9,6 @@
  */
 #include "conn/priv.h"
 
-#include <arpa/inet.h>
-
 #include "stats/stats.h"
 
 #define REST_MAX   READ_BUFFER          /* bytes kept of a client that is ahead of us */
@@ -79,15 +77,8 @@ take_proxy_header(struct conn *c, struct slice *data)
     data->p += n;
     data->n -= (size_t)n;
     c->state = CONN_HEAD;
-    if (len == 0)
-        return;
-    c->asker = sa;
-    if (sa.ss_family == AF_UNSPEC)
-        return;                         /* the connection's own address is shown, but not trusted */
-    inet_ntop(sa.ss_family, sa.ss_family == AF_INET ?
-        (void *)&((struct sockaddr_in *)(void *)&sa)->sin_addr :
-        (void *)&((struct sockaddr_in6 *)(void *)&sa)->sin6_addr, c->client, sizeof c->client);
-    c->client_n = (uint8_t)strlen(c->client);
+    if (len > 0)
+        peer_asks(c, &sa);
 }
 
 /* The head at the front of data, if it is whole. */
@@ -108,7 +99,8 @@ take_head(struct conn *c, struct slice *data)
     h->fields = w->fields;
     h->cap = (uint16_t)limits.fields;
     n = http_parse_request(data->p, data->n, &limits, h, &fault);
-    if (n == 0)
+    if (n == 0 || (UNLIKELY(w->hold != CONN_TAKES) && n > 0 &&
+        (w->hold == CONN_HOLDS || !http_method_safe(h->method))))
         return;
     COUNT(requests);
     c->requests++;
@@ -219,6 +211,13 @@ process(struct conn *c, struct slice *data)
     } while (!c->dead && data->n > 0 && data->n + (size_t)c->state * READ_BUFFER * 4 != before);
 }
 
+/* What it has asked waits, and not for more of it. */
+static bool
+held(const struct conn *c)
+{
+    return c->worker->hold != CONN_TAKES && conn_rest(c) > 0;
+}
+
 /* After bytes were taken: read on or not, and when is it too late. The client's end of stream,
  * once all it sent was taken. */
 static void
@@ -232,8 +231,9 @@ settle(struct conn *c, int64_t now)
         conn_refuse_peer(c, "a part of a PROXY header");
         return;
     }
-    if (c->half_closed && ((waiting && conn_queued(c) == 0) || c->state == CONN_LINGER ||
-        (c->state == CONN_BUSY && !c->body_done && conn_rest(c) == 0 && c->body_on))) {
+    if (c->half_closed && ((waiting && conn_queued(c) == 0 && !held(c)) ||
+        c->state == CONN_LINGER || (c->state == CONN_BUSY && !c->body_done &&
+        conn_rest(c) == 0 && c->body_on))) {
         conn_gone(c);
         return;
     }

@@ -2,7 +2,9 @@
  * The connections of one worker thread: taking new ones, turning them away, and ending all.
  *
  * Model    a connection belongs to its worker's loop from the start to the end. Drain ends those
- *          that have nothing under way; cut ends all.
+ *          that have nothing under way; cut ends all. Instead of being ended, one between two
+ *          requests may be given to another process, with what was read of the next: its client
+ *          sees nothing of it.
  * Threads  the worker's own.
  */
 #include "conn/priv.h"
@@ -143,6 +145,64 @@ conn_worker_drain(struct conn_worker *w)
             conn_kill(c);
     }
     return w->count == 0;
+}
+
+static bool
+between(const struct conn *c)
+{
+    return (c->state == CONN_HEAD || c->state == CONN_PROXY) && conn_queued(c) == 0;
+}
+
+void
+conn_worker_hold(struct conn_worker *w, enum conn_hold what)
+{
+    bool less = what < w->hold;
+
+    w->hold = (uint8_t)what;
+    for (struct conn *c = w->conns; less && c != NULL; c = c->next)
+        if (between(c) && conn_rest(c) > 0)
+            conn_kick(c);
+}
+
+bool
+conn_worker_give(struct conn_worker *w, int (*give)(void *arg, const struct conn_place *p),
+    void *arg)
+{
+    for (struct conn *c = w->conns, *next; c != NULL; c = next) {
+        const struct conn_place p = { .fd = c->fd, .began = c->state == CONN_HEAD,
+            .listener = c->listener, .requests = c->requests, .peer = c->peer, .asker = c->asker,
+            .rest = { c->in.p + c->in_at, conn_rest(c) } };
+
+        next = c->next;
+        if (between(c) && !c->broken && give(arg, &p) != 1)
+            conn_kill(c);
+    }
+    return w->count == 0;
+}
+
+int
+conn_take(struct conn_worker *w, const struct conn_place *p, struct conf *conf, atomic_uint *slot)
+{
+    struct conn *c = new_conn(w, p->fd, (const struct sockaddr *)&p->peer, sizeof p->peer, conf,
+        p->listener, slot);
+
+    if (c == NULL)
+        return -1;
+    c->requests = p->requests;
+    if (p->began)
+        c->state = CONN_HEAD;
+    if (memcmp(&p->asker, &p->peer, sizeof p->peer) != 0)
+        peer_asks(c, &p->asker);
+    if (p->rest.n == 0)
+        return 0;
+    buf_adds(&c->in, p->rest);
+    if (c->in.failed) {
+        conn_kill(c);
+        return -1;
+    }
+    conn_rearm(c, now_us());
+    conn_kick(c);
+    return 0;
 }
 
 void

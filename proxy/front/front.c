@@ -19,6 +19,7 @@ front_open(struct conf *c, struct loop *const *loops, size_t n, struct err *e)
         goto oom;
     f->magic = FRONT_MAGIC;
     pthread_mutex_init(&f->mtx, NULL);
+    atomic_store(&f->channel, -1);
     f->conf = conf_ref(c);
     f->nlisteners = c->nlisteners;
     f->counts = calloc(c->nlisteners + 1, sizeof *f->counts);
@@ -34,11 +35,6 @@ front_open(struct conf *c, struct loop *const *loops, size_t n, struct err *e)
         w->front = f;
         w->loop = loops[i];
         w->spare = -1;
-        w->listeners = calloc(c->nlisteners + 1, sizeof *w->listeners);
-        if (w->listeners == NULL)
-            goto oom;
-        for (size_t k = 0; k < c->nlisteners; k++)
-            w->listeners[k].fd = -1;
     }
     if (listen_open(f, e) == 0)
         return f;
@@ -74,8 +70,10 @@ front_start(struct front *f, struct err *e)
         int rc;
 
         w->conns = conn_worker_new(w->loop, &request_events);
-        if (w->conns == NULL || listen_start(w) == -1)
+        if (w->conns == NULL)
             return err_set(e, ENOMEM, "out of memory");
+        if (listen_start(w, e) == -1)
+            return -1;
         rc = pthread_create(&w->thread, NULL, work, w);
         if (rc != 0)
             return err_set(e, rc, "worker thread: %s", strerror(rc));
@@ -99,6 +97,50 @@ front_reconfigure(struct front *f, struct conf *c)
     conf_unref(&was);
 }
 
+/* ---- holding --------------------------------------------------------------------------------- */
+
+static void
+run_hold(struct loop_msg *m)
+{
+    struct worker *w = CONTAINER(m, struct worker, hold);
+    struct front *f = w->front;
+    unsigned holds;
+    int what;
+
+    atomic_store(&w->hold_posted, false);
+    holds = atomic_load(&f->holds);
+    what = atomic_load(&f->holding);
+    listen_pause(w, what == CONN_HOLDS);
+    conn_worker_hold(w->conns, (enum conn_hold)what);
+    atomic_store(&w->held, holds);
+}
+
+void
+front_hold(struct front *f, enum conn_hold what)
+{
+    atomic_store(&f->holding, (int)what);
+    atomic_fetch_add(&f->holds, 1);
+    for (size_t i = 0; i < f->nworkers; i++) {
+        struct worker *w = &f->workers[i];
+
+        if (atomic_exchange(&w->hold_posted, true))
+            continue;
+        w->hold.run = run_hold;
+        loop_post(w->loop, &w->hold);
+    }
+}
+
+bool
+front_held(struct front *f)
+{
+    for (size_t i = 0; i < f->nworkers; i++)
+        if (atomic_load(&f->workers[i].held) != atomic_load(&f->holds))
+            return false;
+    return true;
+}
+
+/* ---- draining -------------------------------------------------------------------------------- */
+
 static void
 run_drain(struct loop_msg *m)
 {
@@ -106,7 +148,8 @@ run_drain(struct loop_msg *m)
 
     listen_close(w);
     request_worker_drain();
-    atomic_store(&w->drained, conn_worker_drain(w->conns));
+    atomic_store(&w->drained, atomic_load(&w->front->channel) == -1 ?
+        conn_worker_drain(w->conns) : handover_give(w));
     atomic_store(&w->drain_posted, false);
 }
 
@@ -171,8 +214,7 @@ front_free(struct front **fp)
     if (f == NULL)
         return;
     for (size_t i = 0; i < f->nworkers; i++) {
-        if (f->workers[i].listeners != NULL)
-            listen_close(&f->workers[i]);
+        listen_close(&f->workers[i]);
         if (f->workers[i].conns != NULL)
             conn_worker_free(&f->workers[i].conns);
         free(f->workers[i].listeners);
@@ -204,4 +246,12 @@ front_addresses(const struct front *f, struct buf *b)
             buf_printf(b, "%s[%s]:%u", b->n > 0 ? " " : "", text, ntohs(in6->sin6_port));
         }
     }
+}
+
+void
+front_sockets(const struct front *f, struct buf *b)
+{
+    for (size_t i = 0; i < f->nworkers; i++)
+        for (size_t k = 0; k < f->workers[i].nlisteners; k++)
+            buf_printf(b, "%s%d", b->n > 0 ? " " : "", f->workers[i].listeners[k].fd);
 }

@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "config/conf.h"
+#include "conn/conn.h"
 
 struct front;
 
@@ -23,6 +24,19 @@ int  front_start(struct front *f, struct err *e);
 /* Limits, time-outs and trust of new connections, after a reload; its addresses are the same
  * (config_take_over). */
 void front_reconfigure(struct front *f, struct conf *c);
+/* What becomes of requests that come (conn_worker_hold); while all are held nobody is accepted. */
+void front_hold(struct front *f, enum conn_hold what);
+/* Does every worker know of the last front_hold? What began before it has been begun then. */
+bool front_held(struct front *f);
+/* From the next front_drain on, connections between two requests go through this socket to the
+ * process at its other end instead of being closed; it is the caller's. */
+void front_give(struct front *f, int channel);
+/* The other end: takes what is there. false: nothing more will come. On one thread. */
+bool front_take(struct front *f, int channel);
+/* How many were given. */
+uint64_t front_given(const struct front *f);
+/* All listening sockets, with a blank between two. */
+void front_sockets(const struct front *f, struct buf *b);
 /* Stops accepting, closes idle connections; the others end after their answer. Call again to see:
  * true when none is left. */
 bool front_drain(struct front *f);

@@ -4,7 +4,8 @@
  * An address is what it says: [::] is IPv6 alone, whatever the system's default, so that 0.0.0.0
  * can stand beside it. A second server on our port is found by binding once without SO_REUSEPORT.
  * A socket that the service manager opened for an address is taken as it is, and shared by the
- * workers: only who opened it could open more beside it.
+ * workers: only who opened it could open more beside it. Those of a process that is taken over from
+ * are all taken, however many workers there are: who waits in one would be reset by its end.
  * At the connection limit a client is told 503 and when to come back. When file descriptors run
  * out, one that is kept in spare is given up to accept, to say the same and to close, so that
  * clients are not left hanging, and the listener rests a little.
@@ -20,6 +21,7 @@
 #include "front/priv.h"
 #include "stats/stats.h"
 
+#define BACKLOG         4096
 #define ACCEPTS_AT_ONCE 64              /* then other connections get their turn */
 #define REST_US         100000
 #define OVER_LIMIT      1024            /* connections beyond the limit that are told so */
@@ -72,31 +74,79 @@ try_alone(const struct conf_address *a, struct err *e)
     return rc;
 }
 
-/* given: the manager's socket, or -1. */
 static int
-open_one(struct front *f, size_t worker, size_t index, int given, struct err *e)
+bind_failed(const struct conf_address *a, struct err *e)
 {
-    const struct conf_address *a = &f->conf->listeners[index].address;
-    struct listener *l = &f->workers[worker].listeners[index];
-    int fd = given == -1 ? new_socket(a, true) :
-        worker == 0 ? given : fcntl(given, F_DUPFD_CLOEXEC, 0);
+    return err_set(e, errno, "listen on %s: %s%s", a->text, strerror(errno), remedy(errno));
+}
 
-    if (worker == 0) {
-        memcpy(&f->bound[index], &a->sa, sizeof a->sa);
-        f->bound_n[index] = a->len;
-    }
-    if (fd == -1 || (given == -1 &&
-        (bind(fd, (struct sockaddr *)&f->bound[index], f->bound_n[index]) == -1 ||
-        listen(fd, 4096) == -1)) ||
+/* Takes fd, -1 with errno too. */
+static int
+add(struct worker *w, size_t index, int fd, bool mute, struct err *e)
+{
+    struct front *f = w->front;
+    struct listener *more;
+
+    if (fd == -1 ||
         getsockname(fd, (struct sockaddr *)&f->bound[index], &f->bound_n[index]) == -1) {
-        err_set(e, errno, "listen on %s: %s%s", a->text, strerror(errno), remedy(errno));
-        if (fd != -1)
-            close(fd);
-        return -1;
+        bind_failed(&f->conf->listeners[index].address, e);
+        goto fail;
     }
-    l->worker = &f->workers[worker];
-    l->index = (unsigned)index;
-    l->fd = fd;
+    more = realloc(w->listeners, (w->nlisteners + 1) * sizeof *more);
+    if (more == NULL) {
+        err_set(e, ENOMEM, "out of memory");
+        goto fail;
+    }
+    w->listeners = more;
+    w->listeners[w->nlisteners++] = (struct listener){ .worker = w, .index = (unsigned)index,
+        .fd = fd, .mute = mute };
+    return 0;
+
+fail:
+    if (fd != -1)
+        close(fd);
+    return -1;
+}
+
+/* Another one where others listen already, by SO_REUSEPORT. -1 with errno. */
+static int
+another(struct front *f, size_t index, bool mute)
+{
+    int fd = new_socket(&f->conf->listeners[index].address, true);
+
+    if (fd == -1 || (bind(fd, (struct sockaddr *)&f->bound[index], f->bound_n[index]) == 0 &&
+        (mute || listen(fd, BACKLOG) == 0)))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static bool
+is_shared(int fd)
+{
+    int on = 0;
+    socklen_t n = sizeof on;
+
+    return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, &n) == 0 && on != 0;
+}
+
+/* A worker takes every n-th of what was given; those that get none have another where its opener
+ * lets us, or share one. Until it listens nothing is queued on it: that could be lost again. */
+static int
+open_given(struct front *f, size_t index, int fd, struct err *e)
+{
+    const struct sockaddr *sa = (const struct sockaddr *)&f->conf->listeners[index].address.sa;
+    bool shared = is_shared(fd);
+    int first = fd;
+    size_t n = 0;
+
+    for (; fd != -1; fd = service_socket(sa))
+        if (add(&f->workers[n++ % f->nworkers], index, fd, false, e) == -1)
+            return -1;
+    for (; n < f->nworkers; n++)
+        if (add(&f->workers[n], index, shared ? another(f, index, true) :
+            fcntl(first, F_DUPFD_CLOEXEC, 0), shared, e) == -1)
+            return -1;
     return 0;
 }
 
@@ -109,10 +159,17 @@ listen_open(struct front *f, struct err *e)
 
         if (a->off)
             continue;
-        if (given == -1 && try_alone(a, e) == -1)
+        memcpy(&f->bound[i], &a->sa, sizeof a->sa);
+        f->bound_n[i] = a->len;
+        if (given != -1) {
+            if (open_given(f, i, given, e) == -1)
+                return -1;
+            continue;
+        }
+        if (try_alone(a, e) == -1)
             return -1;
         for (size_t w = 0; w < f->nworkers; w++)
-            if (open_one(f, w, i, given, e) == -1)
+            if (add(&f->workers[w], i, another(f, i, false), false, e) == -1)
                 return -1;
     }
     return 0;
@@ -125,8 +182,7 @@ on_rested(void *arg)
 {
     struct listener *l = arg;
 
-    if (l->fd != -1)
-        event_add(l->ev, NULL);
+    event_add(l->ev, NULL);
 }
 
 /* No file descriptor left: whoever waits is told 503 with the spare one's help, and we rest. */
@@ -207,36 +263,46 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 }
 
 int
-listen_start(struct worker *w)
+listen_start(struct worker *w, struct err *e)
 {
     w->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    for (size_t i = 0; i < w->front->nlisteners; i++) {
+    for (size_t i = 0; i < w->nlisteners; i++) {
         struct listener *l = &w->listeners[i];
 
-        if (l->fd == -1)
-            continue;
+        if (l->mute && listen(l->fd, BACKLOG) == -1)
+            return bind_failed(&w->front->conf->listeners[l->index].address, e);
         l->ev = event_new(loop_base(w->loop), l->fd, EV_READ | EV_PERSIST, on_acceptable, l);
         if (l->ev == NULL || timer_init(&l->rest, w->loop, on_rested, l) == -1 ||
             event_add(l->ev, NULL) == -1)
-            return -1;
+            return err_set(e, ENOMEM, "out of memory");
     }
     return 0;
 }
 
 void
+listen_pause(struct worker *w, bool on)
+{
+    for (size_t i = 0; i < w->nlisteners; i++) {
+        timer_clear(&w->listeners[i].rest);
+        if (on)
+            event_del(w->listeners[i].ev);
+        else
+            event_add(w->listeners[i].ev, NULL);
+    }
+}
+
+void
 listen_close(struct worker *w)
 {
-    for (size_t i = 0; i < w->front->nlisteners; i++) {
+    for (size_t i = 0; i < w->nlisteners; i++) {
         struct listener *l = &w->listeners[i];
 
         if (l->ev != NULL)
             event_free(l->ev);
-        l->ev = NULL;
         timer_fini(&l->rest);
-        if (l->fd != -1)
-            close(l->fd);
-        l->fd = -1;
+        close(l->fd);
     }
+    w->nlisteners = 0;
     if (w->spare != -1)
         close(w->spare);
     w->spare = -1;

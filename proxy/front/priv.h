@@ -10,10 +10,11 @@
 
 struct worker;
 
-struct listener {                       /* of one worker, for one address */
+struct listener {                       /* of one worker, for one address; there may be several */
     struct worker *worker;
     unsigned       index;               /* in conf->listeners */
     int            fd;                  /* -1: closed */
+    bool           mute;                /* bound beside those of a process that runs; to listen */
     struct event  *ev;
     struct timer   rest;                /* after file descriptors ran out */
 };
@@ -25,9 +26,12 @@ struct worker {
     bool           started;
     struct conn_worker *conns;          /* its own thread's */
     struct listener *listeners;
+    size_t         nlisteners;
     int            spare;               /* a file descriptor to give up when there are no others */
-    struct loop_msg drain, cut;
+    struct loop_msg drain, cut, hold;
     atomic_bool    drain_posted, drained;
+    atomic_uint    held;                /* front->holds, as far as it knows */
+    atomic_bool    hold_posted;
 };
 
 struct front {
@@ -40,11 +44,20 @@ struct front {
     atomic_uint   *counts;              /* connections of each listener, over all workers */
     struct sockaddr_storage *bound;     /* the address of each, its port known */
     socklen_t     *bound_n;
+    atomic_int     holding;             /* enum conn_hold */
+    atomic_uint    holds;               /* calls of front_hold */
+    atomic_int     channel;             /* -1: connections are not given away */
+    atomic_uint_least64_t given;
+    size_t         turn;                /* the worker that takes the next */
 };
 
 /* listen.c */
 int  listen_open(struct front *f, struct err *e);
-int  listen_start(struct worker *w);
+int  listen_start(struct worker *w, struct err *e);
 void listen_close(struct worker *w);
+void listen_pause(struct worker *w, bool on);
+
+/* handover.c */
+bool handover_give(struct worker *w);   /* as conn_worker_give */
 
 #endif

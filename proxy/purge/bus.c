@@ -526,6 +526,31 @@ run_end(struct loop_msg *m)
     buf_free(&live);
 }
 
+static void
+run_yield(struct loop_msg *m)
+{
+    struct bus *b = CONTAINER(m, struct bus, yield);
+
+    pthread_mutex_lock(&b->mtx);
+    b->yielded = true;
+    pthread_cond_broadcast(&b->cond);
+    pthread_mutex_unlock(&b->mtx);
+}
+
+void
+bus_yield(struct bus *b)
+{
+    if (b == NULL)
+        return;
+    CHECK(b, BUS_MAGIC);
+    b->yield.run = run_yield;
+    loop_post(b->loop, &b->yield);
+    pthread_mutex_lock(&b->mtx);
+    while (!b->yielded)
+        pthread_cond_wait(&b->cond, &b->mtx);
+    pthread_mutex_unlock(&b->mtx);
+}
+
 void
 bus_close(struct bus **bp)
 {

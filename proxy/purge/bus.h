@@ -164,6 +164,8 @@ struct bus {
     struct store_position at;           /* applied up to here */
     uint64_t         count;             /* entries ever added to the stream, up to `at` */
     int              saved_fd;          /* owned; -1: there is no disk tier */
+    bool             yielded;           /* ... any more; written under mtx */
+    struct loop_msg  yield;
     struct store_position saved;
     bool             suspect;           /* the reader failed: not read on before a round looked */
     struct redis_ask *read;

@@ -38,7 +38,7 @@ saved_put(struct bus *b)
     static struct log_limit limit;
     char line[FILE_N + 1];
 
-    if (b->saved_fd == -1 || !b->begun || store_position_cmp(b->at, b->saved) == 0)
+    if (b->saved_fd == -1 || b->yielded || !b->begun || store_position_cmp(b->at, b->saved) == 0)
         return;
     put(b, line);
     if (pwrite(b->saved_fd, line, FILE_N, 0) != FILE_N)

@@ -58,6 +58,9 @@ struct conf;
 /* Before other threads use s. NULL with e->code 0: no Redis is configured. Waits until the bus has
  * caught up, or has found that Redis cannot be asked; a second at most. */
 struct bus *bus_open(const struct conf *c, struct store *s, struct err *e);
+/* How far this process has applied is from now on not what the disk tier has: another has that.
+ * Waits until the bus's thread knows; NULL is fine. */
+void bus_yield(struct bus *b);
 /* After nothing purges any more; before store_free. Takes yours, leaves NULL; NULL is fine. */
 void bus_close(struct bus **bp);
 

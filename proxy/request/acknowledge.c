@@ -86,6 +86,7 @@ write_status(struct request *r)
             "becomes of it is for operators to say", SLICE("Allow: GET, HEAD\r\n"));
     if (w == NULL)
         return write_no_memory(r);
+    req_bind(r);
     w->step = STEP_LOOK;
     w->ask = write_look(req_writes(), conn_loop(r->conn), id, true, write_heard, r);
     return w->ask != NULL ? REQ_WRITE : write_no_memory(r);

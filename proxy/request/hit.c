@@ -135,8 +135,9 @@ plain(const struct conn *c, const struct http_head *h)
 static bool
 maybe_pending(const struct request_worker *w, const struct target *t)
 {
-    return w->shared->writes != NULL &&
-        write_maybe_pending(w->shared->writes, write_path_hash(t->host, t->path));
+    struct writes *all = rcu_load(&w->shared->writes);
+
+    return all != NULL && write_maybe_pending(all, write_path_hash(t->host, t->path));
 }
 
 bool

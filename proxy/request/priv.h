@@ -91,6 +91,7 @@ struct request {
                                            was, of those that are presumed so */
     struct sem_request rq;
     bool               https, unsafe;
+    bool               bound;           /* counted by request_bound */
 
     /* HOOKS, DELIVER */
     struct weir_request *plugins;       /* in the pool: as the route's plugins see it; NULL: none
@@ -173,6 +174,7 @@ struct request {
 /* request.c */
 void req_run(struct request *r);        /* advances until a handler must wait */
 void req_post(void *request);           /* req_run, later, from the loop */
+void req_bind(struct request *r);       /* request_bound counts it, until `enter` sees its end */
 /* A reference to site is taken; inside a read section, or with one at hand. */
 struct request *req_new(struct conn *c, const struct http_head *h, struct slice bytes,
     struct site *site);

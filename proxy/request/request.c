@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "request/worker.h"
+#include "request/writing.h"
 
 #define LINE_KEPT 4096                  /* of a request that is refused before its head was whole */
 
@@ -54,7 +55,7 @@ req_tiers(void)
 struct writes *
 req_writes(void)
 {
-    return shared.writes;
+    return rcu_load(&shared.writes);
 }
 
 struct tracer *
@@ -84,6 +85,30 @@ step(struct request *r, const char *name, int64_t now)
     (s->name == name ? s : &r->trail[TRAIL_MAX - 1])->us += us;
 }
 
+void
+req_bind(struct request *r)
+{
+    if (r->bound)
+        return;
+    r->bound = true;
+    atomic_fetch_add(&shared.bound, 1);
+}
+
+/* With what is behind it, is it done with the journal, and with what it changes? */
+static bool
+is_free(const struct request *r, enum req_state to)
+{
+    switch (to) {
+    case REQ_LOOKUP:
+    case REQ_FORWARD:
+        return http_method_safe(r->head->method);
+    case REQ_DELIVER:
+        return r->writing == NULL || r->writing->claim[0] == '\0';
+    default:
+        return to == REQ_DONE;
+    }
+}
+
 static void                             /* the only writer of r->state */
 enter(struct request *r, enum req_state to)
 {
@@ -96,6 +121,10 @@ enter(struct request *r, enum req_state to)
     } else {
         stats_state(r->state, (uint64_t)(now - r->since_us));
         step(r, table[r->state].name, now);
+    }
+    if (r->bound && is_free(r, to)) {
+        r->bound = false;
+        atomic_fetch_sub(&shared.bound, 1);
     }
     log_debug("%s -> %s", table[r->state].name, table[to].name);
     r->state = (uint8_t)to;
@@ -502,6 +531,19 @@ request_init(struct store *s, struct tiers *t, struct fills *f, struct writes *w
     shared.tracer = tr;
     for (unsigned i = 0; i < REQ_WAIT; i++)
         stats_state_name(i, table[i].name);
+}
+
+unsigned
+request_bound(void)
+{
+    return atomic_load(&shared.bound);
+}
+
+void
+request_unbind(void)
+{
+    assert(request_bound() == 0);
+    rcu_store(&shared.writes, NULL);
 }
 
 void

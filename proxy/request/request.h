@@ -42,6 +42,13 @@ void request_site_set(struct site *s);
 struct site *request_site(void);           /* the present one: a reference, NULL before the first */
 void request_site_clear(void);                       /* at the end, when all workers have stopped */
 
+/* How many requests are under way that need the journal, or are to change what is stored: unsafe
+ * ones until their answer is on its way, and reads that may have to see what is pending. Any
+ * thread. */
+unsigned request_bound(void);
+/* There is no journal any more. When nothing is bound, and nothing begins that would be. */
+void request_unbind(void);
+
 /* On each worker's own thread. */
 int  request_worker_start(struct loop *l);
 /* Writes that went on without their client are given up, and no more do: what they would purge ends

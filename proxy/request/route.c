@@ -158,6 +158,8 @@ do_route(struct request *r)
 
     r->outcome = OUTCOME_PASS;
     req_introduce(r);
+    if (!http_method_safe(r->head->method))
+        req_bind(r);
     if ((r->head->flags & HTTP_HTTPS) != 0 && !r->https)
         return req_problem(r, 421, "an https target on a connection without TLS");
     if (read_target(r) == -1)
@@ -177,6 +179,8 @@ do_route(struct request *r)
         return write_status(r);
     if (route_match(r->site->table, r->route_host, r->path, r->head, &r->match) == NULL)
         return req_problem(r, 404, "no route takes this host, path and method");
+    if (r->match.route->conf->policy == POLICY_WRITE_BACK)
+        req_bind(r);
     if (route_rewrite(r) == -1 || !hooks_begin(r) || route_key(r) == -1)
         return req_problem_retry(r, 503, "out of memory", 1);
     return r->plugins != NULL ? REQ_HOOKS : route_ask(r);

@@ -8,7 +8,9 @@ struct request_shared {                 /* of the process */
     struct store *store;                /* borrowed */
     struct tiers *tiers;                /* borrowed; NULL: memory is all there is */
     struct fills *fills;                /* borrowed */
-    struct writes *writes;              /* borrowed; NULL without a journal */
+    struct writes *writes;              /* borrowed; NULL without a journal, and when another
+                                           process has it; by RCU */
+    atomic_uint   bound;                /* request_bound */
     struct tracer *tracer;              /* borrowed; NULL: no traces are made */
     struct site  *site;                 /* published by RCU; owned reference */
 };

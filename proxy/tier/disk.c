@@ -209,7 +209,8 @@ on_purge(void *arg, const struct store_purge *p, uint64_t seq)
     struct disk *d = arg;
 
     pthread_mutex_lock(&d->mtx);
-    ring_put(&d->ring, &e);
+    if (!d->yielded)
+        ring_put(&d->ring, &e);
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->mtx);
 }
@@ -221,7 +222,8 @@ disk_drop_later(struct disk *d, const struct object *o)
     struct ring_entry e = disk_drop(o, &variant);
 
     pthread_mutex_lock(&d->mtx);
-    ring_put(&d->ring, &e);
+    if (!d->yielded)
+        ring_put(&d->ring, &e);
     disk_cell(d, e.id)->told++;
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->mtx);
@@ -319,6 +321,25 @@ close_files(struct disk *d)
         disk_file_close(&d->readers[i].db, d->readers[i].st, READER_N);
     disk_file_close(&d->db, d->st, WRITER_N);
     ring_close(&d->ring, whole);
+    d->ring.head = NULL;
+}
+
+static void
+end(struct disk *d)
+{
+    stop_threads(d);
+    pthread_mutex_lock(&d->mtx);
+    d->yielded = true;
+    pthread_mutex_unlock(&d->mtx);
+    if (d->ring.head != NULL)
+        close_files(d);
+}
+
+void
+disk_yield(struct disk *d)
+{
+    end(d);
+    disk_read_end(d);
 }
 
 void
@@ -329,9 +350,8 @@ disk_close(struct disk **dp)
     *dp = NULL;
     if (d == NULL)
         return;
-    stop_threads(d);
-    if (d->ring.head != NULL)
-        close_files(d);
+    if (!d->yielded)
+        end(d);
     for (struct disk_ask *a = d->asks, *older; a != NULL; a = older) {
         older = a->older;
         disk_ask_free(a);
@@ -370,7 +390,8 @@ queue_put(struct disk *d, struct object *o, uint64_t key, uint64_t bytes)
     *p = (struct disk_put){ .o = object_ref(o), .bytes = bytes + sizeof *p, .key = key,
         .noted = index_may_have(&d->index, key) };
     pthread_mutex_lock(&d->mtx);
-    if ((room = !atomic_load(&d->failing) && d->queued + p->bytes <= queue_limit(d))) {
+    room = !d->yielded && !atomic_load(&d->failing) && d->queued + p->bytes <= queue_limit(d);
+    if (room) {
         d->queued += p->bytes;
         disk_cell(d, key)->told += p->noted;
         *d->puts_end = p;

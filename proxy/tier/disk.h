@@ -222,6 +222,7 @@ struct disk {
     uint32_t         spent[DISK_SPENT];
     unsigned         nspent;
     bool             stop, damaged;     /* damaged: a reader met it */
+    bool             yielded;           /* the files are closed: nothing is queued nor noted */
     struct disk_cell cells[DISK_CELLS];
 
     _Atomic uint64_t applied;           /* purges up to it are in the file */
@@ -263,6 +264,7 @@ disk_cell(struct disk *d, uint64_t key)
 }
 
 struct disk *disk_open(const struct tier_options *o, struct store *s, struct err *e);
+void disk_yield(struct disk *d);
 void disk_close(struct disk **dp);
 void disk_put(struct disk *d, struct object *o);
 void disk_drop_later(struct disk *d, const struct object *o);   /* notes it in the ring */
@@ -296,6 +298,7 @@ struct ring_entry disk_drop(const struct object *o, uint64_t *variant);
 /* disk_read.c */
 void disk_set(struct disk *d, atomic_bool *what, bool to);  /* and readers look again */
 void *disk_read(void *arg);
+void disk_read_end(struct disk *d);         /* when no reader runs: who waits is told so */
 void disk_ask_free(struct disk_ask *a);     /* on its loop, or when that has stopped */
 /* As tier_get: NULL: it has nothing. */
 struct disk_ask *disk_get(struct disk *d, struct loop *l, const struct key *k,

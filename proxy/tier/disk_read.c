@@ -301,10 +301,10 @@ queue_ask(struct disk *d, struct disk_ask *a)
     for (first = *at; first != NULL; first = first->beside)
         if (first->key.hash == a->key.hash && slice_eq(first->key.bytes, a->key.bytes))
             break;
-    room = first != NULL || d->nreads < DISK_ASKS;
+    room = !d->asks_stop && (first != NULL || d->nreads < DISK_ASKS);
     if (room)
         list_ask(d, a);
-    if (first != NULL) {
+    if (room && first != NULL) {
         a->others = first->others;
         first->others = a;
     } else if (room) {
@@ -425,4 +425,20 @@ disk_read(void *arg)
     }
     rcu_leave_thread();
     return NULL;
+}
+
+void
+disk_read_end(struct disk *d)
+{
+    struct disk_ask *a, *next;
+
+    pthread_mutex_lock(&d->asks_mtx);
+    a = d->waiting;
+    d->waiting = NULL;
+    d->waiting_end = &d->waiting;
+    pthread_mutex_unlock(&d->asks_mtx);
+    for (; a != NULL; a = next) {
+        next = a->next;
+        answered(d, a);
+    }
 }

@@ -124,6 +124,13 @@ tiers_close(struct tiers **tp)
     free(t);
 }
 
+void
+tiers_yield(struct tiers *t)
+{
+    if (t != NULL && t->disk != NULL)
+        disk_yield(t->disk);
+}
+
 /* ---- asking --------------------------------------------------------------------------------- */
 
 static void

@@ -42,6 +42,11 @@ struct tiers *tiers_open(const struct tier_options *o, struct store *s, struct e
  * does not get it. NULL is fine. */
 void tiers_close(struct tiers **tp);
 
+/* The disk is another process's from now on: what waits is written out, the files are closed. What
+ * goes on here finds nothing there, and leaves nothing. Any thread that does not ask; before
+ * tiers_close, once. NULL is fine. */
+void tiers_yield(struct tiers *t);
+
 enum tier_answer {
     TIER_NONE,                          /* nothing was found, or not in time */
     TIER_FOUND,                         /* something was promoted: look up again */

@@ -200,7 +200,7 @@ looks_expire(struct writes *w)
     if (w->looking != NULL && journal_shared(w->j))
         look_again(w, now);
     while ((a = *at) != NULL) {
-        if (a->until_us <= now) {
+        if (a->until_us <= now || atomic_load(&w->holding)) {
             *at = a->looking;
             ask_answer(a, WRITE_OK, "");
         } else {

@@ -43,6 +43,8 @@ struct writes {
     pthread_t       thread;
     bool            running;            /* the thread */
     atomic_bool     draining, closing, pumping;
+    atomic_bool     holding, hold_posted;       /* writes_hold */
+    struct loop_msg hold;
     atomic_uint     under_way;          /* deliveries */
     _Atomic uint32_t *filter;           /* FILTER_N, owned; written by the write loop */
     uint32_t       *by;                 /* FILTER_N, owned; the write loop's */

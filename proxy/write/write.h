@@ -53,6 +53,9 @@ void writes_site(struct writes *w, struct route_table *t, struct origin *const *
     struct slice via);
 /* No further delivery begins; those under way may end. True when none is under way. Any thread. */
 bool writes_drain(struct writes *w);
+/* No delivery begins while it holds, and no reader is kept waiting for one; what is accepted is
+ * kept. True when none is under way. on false: as before. Any thread. */
+bool writes_hold(struct writes *w, bool on);
 /* Stops the threads; what is under way counts as sent without an answer. When no other loop runs
  * any more. NULL is fine. */
 void writes_close(struct writes **wp);

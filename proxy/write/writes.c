@@ -373,7 +373,8 @@ run_pump(struct loop_msg *m)
 
     w->pump_posted = false;
     atomic_store(&w->pumping, true);            /* before `draining` is read: writes_drain */
-    delivers = w->site.table != NULL && !w->paused && !atomic_load(&w->draining);
+    delivers = w->site.table != NULL && !w->paused && !atomic_load(&w->draining) &&
+        !atomic_load(&w->holding);
     looks_expire(w);
     if (delivers)
         for (unsigned i = 0; i < PUMP_MAX; i++) {
@@ -643,6 +644,33 @@ writes_open(const struct conf *c, struct loop *l, struct store *s, struct fills 
     return w;
 }
 
+static void
+run_hold(struct loop_msg *m)
+{
+    struct writes *w = CONTAINER(m, struct writes, hold);
+
+    atomic_store(&w->hold_posted, false);
+    writes_pump(w);
+}
+
+static bool
+is_still(struct writes *w)
+{
+    return !atomic_load(&w->pumping) && atomic_load(&w->under_way) == 0;
+}
+
+bool
+writes_hold(struct writes *w, bool on)
+{
+    CHECK(w, WRITES_MAGIC);
+    atomic_store(&w->holding, on);
+    if (!atomic_exchange(&w->hold_posted, true)) {
+        w->hold.run = run_hold;
+        loop_post(w->loop, &w->hold);
+    }
+    return is_still(w);
+}
+
 /* A pump that is not seen here sees `draining`; what one that has ended began is under way. */
 bool
 writes_drain(struct writes *w)
@@ -650,7 +678,7 @@ writes_drain(struct writes *w)
     CHECK(w, WRITES_MAGIC);
     if (!atomic_exchange(&w->draining, true))
         journal_leave(w->j);
-    return !atomic_load(&w->pumping) && atomic_load(&w->under_way) == 0;
+    return is_still(w);
 }
 
 static void

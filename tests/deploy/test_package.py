@@ -192,7 +192,11 @@ def test_it_is_installed_started_upgraded_removed_and_purged(machine, build, tmp
     m.good("dpkg", "-i", "/newer.deb")
     assert m.good("dpkg-query", "-W", "-f", "${Version}", "weir") == "0.99.0"
     eventually(m.serves)
-    assert m.shows("MainPID") != main and conf.read_text() == kept
+    eventually(lambda: m.shows("MainPID") not in (main, "0"))
+    assert conf.read_text() == kept
+    assert "upgrade: process %s serves" % m.shows("MainPID") in m.good(
+        "journalctl", "--no-pager", "-o", "cat", "-u", "weir")
+    assert m.shows("NRestarts") == "1"
 
     # ports of systemd's: the first connection starts it
     m.good("systemctl", "stop", "weir")

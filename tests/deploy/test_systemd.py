@@ -171,6 +171,26 @@ def test_clients_wait_while_it_restarts_on_sockets_of_the_manager(origin, weir):
             assert c.response().body == b"hello"
 
 
+def test_an_upgrade_names_the_successor_which_has_the_sockets_of_the_manager(origin, weir, tmp_path):
+    manager = Manager(tmp_path)
+    origin.on("/a", body=b"hello")
+    port, admin = free_port(), free_port()
+    with ports_of_a_manager(port, admin) as given:
+        w = weir(yaml=at(port, admin), wait=False, **given, env={
+            "NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "1000000"})
+        w.port, w.admin = port, admin
+        manager.until("READY=1")
+        with w.client() as c:
+            assert c.get("/a").body == b"hello"
+            was = w.upgrade()
+            assert c.get("/a").body == b"hello"
+        assert manager.until("MAINPID=%d" % w.pid)["STATUS"] == "serving"
+        manager.until("WATCHDOG=1")                             # the new one's
+        assert was.wait(harness.TIMEOUT) == 0
+        assert w.stop() == 0
+        assert manager.until("STOPPING=1")
+
+
 def test_a_socket_that_the_configuration_does_not_name_is_an_error(weir):
     port = free_port()
     with ports_of_a_manager(port) as given:

@@ -71,6 +71,7 @@ stops what is left, and fails the test on a crash, a non-zero status or a saniti
 w.kill() is a crash of ours; after either, w.start() begins again on the same ports and files.
 """
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -90,6 +91,9 @@ SLOW = 5.0 if os.environ.get("WEIR_SANITIZE") else 1.0     # sanitizers take the
 TIMEOUT = 10.0 * SLOW
 
 BODILESS = {204, 304}
+
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)      # whom a Weir leaves behind is ours
 
 
 def weir_binary():
@@ -672,11 +676,42 @@ def configuration(port, admin_port, origin_url, **keys):
     return yaml_module.safe_dump(conf, sort_keys=False)
 
 
+class Successor:
+    """A process that another one has started, and left to us at its end: as subprocess.Popen."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode = pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:           # not ours yet
+                return None
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout=TIMEOUT):
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("process %d" % self.pid, timeout)
+            time.sleep(0.005)
+        return self.returncode
+
+    def send_signal(self, sig):
+        os.kill(self.pid, sig)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 class Weir:
     """A Weir process; started and ready when the constructor returns."""
 
     def __init__(self, origin_url=None, yaml=None, args=None, env=None, wait=True, directory=None,
-                 under=(), pass_fds=(), **keys):
+                 under=(), pass_fds=(), program=None, **keys):
         self.pass_fds = pass_fds
         self.directory = directory or tempfile.mkdtemp(prefix="weir-test-")
         self.port, self.admin = free_port(), free_port()
@@ -687,7 +722,7 @@ class Weir:
         self.stderr = os.path.join(self.directory, "stderr")
         self.config = os.path.join(self.directory, "weir.yaml")
         self.write_config(yaml, **keys)
-        command = [weir_binary()] + (args if args is not None else ["run", "-c", self.config])
+        command = [program or weir_binary()] + (args if args is not None else ["run", "-c", self.config])
         # ThreadSanitizer sleeps for a second at the end, for threads that are left: none of ours is.
         self.environment = {**os.environ, "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1",
                             "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -697,7 +732,7 @@ class Weir:
 
     def start(self, wait=True):
         """Begins it; after stop() or kill() again, on the same ports and files."""
-        self.status = None
+        self.status, self.upgrades = None, 0
         with open(self.stderr, "ab") as err:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
@@ -822,6 +857,25 @@ class Weir:
     def cli(self, *args, env=None, stdin=None):
         """Another command of the binary, such as cli("purge", "--admin", w.admin_url, "--all")."""
         return run_cli(*args, env=env, stdin=stdin)
+
+    def upgrade(self):
+        """SIGUSR2; w.process is the new one when it serves, and what is returned the old one."""
+        self.process.send_signal(signal.SIGUSR2)
+        return self.upgraded()
+
+    def upgraded(self, failures=0):
+        """The same, after the signal. failures: that were seen before."""
+        served = []
+
+        def serves():
+            served[:] = re.findall(r"upgrade: process (\d+) serves", self.log())
+            assert self.log().count("upgrade failed") == failures, self.log()
+            return len(served) > self.upgrades
+        eventually(serves, timeout=3 * TIMEOUT)
+        was, self.process = self.process, Successor(int(served[self.upgrades]))
+        self.upgrades += 1
+        self.pid = self.process.pid
+        return was
 
     def reload(self):
         """SIGHUP; the caller awaits the effect."""
