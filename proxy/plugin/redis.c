@@ -5,8 +5,8 @@
  *          there and then; one of any other thread is posted to the first loop. Those under way
  *          stand in a list, so that each ends by one call, whatever becomes of Weir: by its reply,
  *          or by plugin_redis_end.
- * Threads  redis_ask: any. The list and what is asked: under mtx, which is not held while plugins
- *          are called.
+ * Threads  redis_ask: any. The list: under mtx, which is not held while plugins are called or Redis
+ *          is. The rest is written while no loop runs.
  */
 #include "plugin/inside.h"
 
@@ -15,8 +15,6 @@
 #include <sys/queue.h>
 
 #include "redis/redis.h"
-
-#define ARGS_MAX 64
 
 struct ask {
     struct loop_msg msg;                /* of one that is posted */
@@ -61,6 +59,14 @@ reply_of(const struct redis_reply *r, struct pool *p)
 }
 
 static void
+take_out(struct ask *a)
+{
+    pthread_mutex_lock(&all.mtx);
+    TAILQ_REMOVE(&all.asks, a, at);
+    pthread_mutex_unlock(&all.mtx);
+}
+
+static void
 on_reply(void *arg, enum redis_cause cause, const struct redis_reply *r)
 {
     struct ask *a = arg;
@@ -68,9 +74,7 @@ on_reply(void *arg, enum redis_cause cause, const struct redis_reply *r)
     struct weir_reply *reply = p != NULL ? reply_of(r, p) : NULL;
 
     (void)cause;                        /* of an error reply, the text says it too */
-    pthread_mutex_lock(&all.mtx);
-    TAILQ_REMOVE(&all.asks, a, at);
-    pthread_mutex_unlock(&all.mtx);
+    take_out(a);
     if (a->replied != NULL)
         a->replied(a->arg, reply);
     pool_free(&p);
@@ -141,44 +145,37 @@ runs_here(void)
     return i < all.to.nloops;
 }
 
-/* Under mtx. */
-static bool
-begin(struct ask *a)
-{
-    TAILQ_INSERT_TAIL(&all.asks, a, at);
-    if (!runs_here()) {
-        a->msg.run = on_posted;
-        loop_post(all.to.loops[0], &a->msg);
-        return true;
-    }
-    if (send_it(a, all.to.redis))
-        return true;
-    TAILQ_REMOVE(&all.asks, a, at);
-    return false;
-}
-
 int
 redis_ask(struct plugin *p, const struct weir_text *argv, size_t argc, size_t key, int64_t ms,
     weir_replied *replied, void *arg)
 {
     struct ask *a = NULL;
-    bool begun = false;
+    bool here = false;
 
     if (argc == 0)
         return p->has_redis ? 0 : -1;
-    if (key >= argc || argc > ARGS_MAX || ms < 0)
+    if (key >= argc || ms < 0 || ms > INT32_MAX)
         return -1;
     pthread_mutex_lock(&all.mtx);
     if (all.to.redis != NULL && (a = ask_new(p, argv, argc, key)) != NULL) {
         a->replied = replied;
         a->arg = arg;
-        a->until_us = now_us() + (ms > 0 && ms < INT64_MAX / 2000 ? ms : all.to.timeout_ms) * 1000;
-        begun = begin(a);
+        a->until_us = now_us() + (ms > 0 ? ms : all.to.timeout_ms) * 1000;
+        TAILQ_INSERT_TAIL(&all.asks, a, at);
+        here = runs_here();
+        if (!here) {
+            a->msg.run = on_posted;
+            loop_post(all.to.loops[0], &a->msg);
+        }
     }
     pthread_mutex_unlock(&all.mtx);
-    if (!begun)
-        free(a);
-    return begun ? 0 : -1;
+    if (a == NULL)
+        return -1;
+    if (!here || send_it(a, all.to.redis))
+        return 0;                       /* elsewhere it may be over by now */
+    take_out(a);
+    free(a);
+    return -1;
 }
 
 /* ---- coming and going ------------------------------------------------------------------------ */
@@ -198,11 +195,15 @@ redis_is_configured(void)
 void
 plugin_redis_begin(const struct plugin_redis *r)
 {
+    char *prefix = r->redis != NULL ? strdup(r->prefix) : NULL;
+
     assert(all.to.redis == NULL && TAILQ_EMPTY(&all.asks));
-    if (r->redis == NULL || (all.prefix = strdup(r->prefix)) == NULL)
+    if (prefix == NULL)
         return;
+    pthread_mutex_lock(&all.mtx);
     all.to = *r;
-    all.to.prefix = all.prefix;
+    all.to.prefix = all.prefix = prefix;
+    pthread_mutex_unlock(&all.mtx);
 }
 
 void
