@@ -364,6 +364,7 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->home = l;
     f->pool = pool;
     f->mode = w->mode;
+    f->asked_in = w->asked_in;
     f->sent = w->sent;
     f->part_only = w->part_only;
     f->route = w->match->route;
@@ -525,6 +526,12 @@ fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w)
 
     if (join_or_make(fs, l, w, NULL, &f) == STARTED)
         flight_take_off(f);
+}
+
+struct fill_span
+fill_span(const struct fill *r)
+{
+    return r->flight != NULL ? r->flight->asked_in : (struct fill_span){ 0, 0, 0 };
 }
 
 const char *

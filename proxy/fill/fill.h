@@ -68,6 +68,9 @@ enum {
  * starter has closed: then it is not published. */
 struct fill_gate { bool (*enter)(void *arg); void (*leave)(void *arg); void *arg; };
 
+/* The span of a trace in which the origin is asked, for those who join; span 0: there is none. */
+struct fill_span { uint64_t hi, lo, span; };
+
 struct fill_want {
     enum fill_mode mode;
     struct route_table *table;              /* a reference is taken */
@@ -102,6 +105,7 @@ struct fill_want {
     struct slice upgrade;
     bool expect;
     bool once;                  /* as exchange_request has it; PRIVATE */
+    struct fill_span asked_in;
     /* Appends the field lines for the origin; called only when a fetch starts. */
     void (*fields)(void *arg, struct buf *b);
     void *fields_arg;
@@ -116,6 +120,8 @@ struct fill_want {
  * fill_look says FILL_AGAIN from the start. NULL: memory out, or none to join (join_only). */
 struct fill *fill_open(struct fills *fs, struct loop *l, const struct fill_want *w,
     void (*on_change)(void *arg), void *arg, bool *collapsed);
+/* That of who started the flight. */
+struct fill_span fill_span(const struct fill *f);
 /* Starts one that nobody waits for (revalidation behind a stale answer), unless one is under way
  * or has just landed. */
 void fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w);

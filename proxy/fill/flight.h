@@ -66,6 +66,7 @@ struct flight {
     const struct route *route;
     struct route_match match;
     enum fill_mode mode;
+    struct fill_span asked_in;
     enum fill_field (*sent)(const struct route *route, struct slice name);
     struct key    key;                  /* bytes in the pool */
     struct key    together;             /* likewise; where it stands in the table */

@@ -53,6 +53,13 @@ take_off(struct request *r)
     }
     r->interim_sent = 0;                /* of another's, if there was one before */
     r->fill = fill_open(req_fills(), conn_loop(r->conn), &w, req_post, r, &r->collapsed);
+    if (r->fill != NULL && r->collapsed) {
+        struct fill_span s = fill_span(r->fill);
+
+        r->trace.link.hi = s.hi;
+        r->trace.link.lo = s.lo;
+        r->trace.link.span = s.span;
+    }
     return r->fill != NULL ? 0 : -1;
 }
 

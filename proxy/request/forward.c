@@ -254,6 +254,8 @@ request_want(struct request *r, enum fill_mode mode, struct fill_want *w)
         .via = r->site->hop, .fields = forward_fields, .fields_arg = r,
         .sent = sent, .tags = r->plugins != NULL ? r->plugins->tags.first : NULL,
     };
+    if (r->trace.sampled)
+        w->asked_in = (struct fill_span){ r->trace.hi, r->trace.lo, r->trace.client };
     if (r->rq.content && r->state != REQ_FORWARD) {
         w->body = r->head->framing == HTTP_NO_BODY ? HTTP_NO_BODY : HTTP_LENGTH;
         w->length = r->content.n;

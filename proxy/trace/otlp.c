@@ -76,6 +76,11 @@ put_request(struct buf *b, const struct trace *t, struct slice tracestate,
     buf_json(b, shortened(a->route, TEXT_MAX));
     buf_addc(b, '"');
     put_times(b, SERVER, start_ns, a->us);
+    if (t->link.span != 0) {
+        buf_addz(b, ",\"links\":[");
+        put_ids(b, &(struct trace){ .hi = t->link.hi, .lo = t->link.lo }, t->link.span, 0);
+        buf_addz(b, "}]");
+    }
     buf_printf(b, ",\"attributes\":[{\"key\":\"weir.outcome\",\"value\":{\"stringValue\":\"%s\"}}",
         stats_outcome_names[a->outcome]);
     put_text(b, "http.request.method", a->method);

@@ -28,6 +28,7 @@ struct trace {
     uint64_t span;                      /* its own; 0: it is in no trace */
     uint64_t client;                    /* of what it asks an origin */
     bool     sampled;
+    struct { uint64_t hi, lo, span; } link;     /* another's that it waited for; span 0: none */
 };
 
 /* A traceparent of version 00, or what a later one has in common with it; fills ids, parent and

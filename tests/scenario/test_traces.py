@@ -18,7 +18,7 @@ class Span:
 
     def __init__(self, o):
         assert set(o) <= {"traceId", "spanId", "parentSpanId", "traceState", "name", "kind", "attributes",
-                          "startTimeUnixNano", "endTimeUnixNano", "status"}, o
+                          "startTimeUnixNano", "endTimeUnixNano", "status", "links"}, o
         assert re.fullmatch("[0-9a-f]{32}", o["traceId"]) and re.fullmatch("[0-9a-f]{16}", o["spanId"])
         self.trace, self.id, self.parent = o["traceId"], o["spanId"], o.get("parentSpanId")
         assert self.parent is None or re.fullmatch("[0-9a-f]{16}", self.parent)
@@ -32,6 +32,7 @@ class Span:
             self.attributes[a["key"]] = int(value) if kind == "intValue" else value
         assert len(self.attributes) == len(o.get("attributes", []))
         self.failed = o.get("status", {}).get("code") == 2
+        self.links = [(link["traceId"], link["spanId"]) for link in o.get("links", [])]
 
 
 class Collector:
@@ -128,6 +129,29 @@ def test_hits_are_traced_and_who_samples_is_the_parent(origin, weir, collector):
     assert seen.header("traceparent") == "00-%s-%s-01" % (root.trace, asked.id)
     assert seen.header("tracestate") is None and seen.header("baggage") == "c=d"
     assert root.trace != TRACE and root.state is None
+
+
+def test_who_waited_for_anothers_fetch_is_linked_to_its_span(origin, weir, collector):
+    gate = origin.gate()
+    origin.on("/a", lambda req, conn: (gate.wait(), conn.respond(200, [("Cache-Control", "max-age=60")], b"a")))
+    w = tracing(weir, origin, collector, "0%", routes=[{"path": "/**", "name": "a"}])
+
+    def ask(client, trace):
+        client.start("GET", "/a", [("traceparent", "00-%s-%s-%s" % (trace, PARENT, "00" if trace[0] == "c" else "01"))])
+    with w.client() as first, w.client() as second, w.client() as third:
+        ask(first, "a" * 32)
+        origin.wait("/a")
+        ask(second, "b" * 32)
+        ask(third, "c" * 32)                            # is not told itself
+        eventually(lambda: w.metric("weir_collapsed_total") == 2)
+        gate.set()
+        assert [c.response().body for c in (first, second, third)] == [b"a"] * 3
+    eventually(lambda: len([s for s in collector.spans if s.kind == SERVER]) == 2)
+    spans = {(s.trace[0], s.kind): s for s in collector.spans if s.kind != INTERNAL}
+    assert spans["b", SERVER].attributes["weir.outcome"] == "collapsed"
+    assert spans["b", SERVER].links == [("a" * 32, spans["a", CLIENT].id)]
+    assert spans["a", SERVER].links == [] and ("b", CLIENT) not in spans
+    assert spans["a", CLIENT].id in origin.last("/a").header("traceparent")
 
 
 def test_what_the_collector_cannot_take_now_it_gets_later(origin, weir, collector):
