@@ -1,20 +1,13 @@
 """Fixtures of the crash tests: those of the scenarios, with a journal and a ledger of what came."""
-import importlib.util
 import os
 import sys
 
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SCENARIO = os.path.join(HERE, "..", "scenario")
-sys.path[:0] = [HERE, SCENARIO]
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "scenario")]
 
-spec = importlib.util.spec_from_file_location(
-    "scenario_fixtures", os.path.join(SCENARIO, "conftest.py"))
-scenario_fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(scenario_fixtures)
-origin, origins, weir, redis = (
-    getattr(scenario_fixtures, name) for name in ("origin", "origins", "weir", "redis"))
+from fixtures import origin, origins, redis, weir  # noqa: E402, F401
 
 import harness  # noqa: E402
 import kit  # noqa: E402

@@ -1,19 +1,13 @@
 """Fixtures of the deployment tests: those of the scenarios, and Weir installed below a directory."""
-import importlib.util
 import os
 import sys
 
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SCENARIO = os.path.join(HERE, "..", "scenario")
-sys.path[:0] = [HERE, SCENARIO]
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "scenario")]
 
-spec = importlib.util.spec_from_file_location(
-    "scenario_fixtures", os.path.join(SCENARIO, "conftest.py"))
-scenario_fixtures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(scenario_fixtures)
-origin, weir, redis = (getattr(scenario_fixtures, name) for name in ("origin", "weir", "redis"))
+from fixtures import origin, redis, weir  # noqa: E402, F401
 
 from tools import SOURCE, said  # noqa: E402
 

@@ -3,7 +3,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import urllib.request
 
 import pytest
 import yaml
@@ -54,6 +56,70 @@ def test_weir_takes_the_configurations(tmp_path):
     probe = re.search(r'"health", "--admin", "http://127.0.0.1:(\d+)"', image)[1]
     for name in ("weir.yaml", "compose-weir.yaml"):
         assert yaml.safe_load(open(os.path.join(FOLDER, name)))["probe"]["listen"] == "0.0.0.0:" + probe
+
+
+def test_the_composition_works_as_processes(redis, tmp_path):
+    """No runtime of containers: what the services run, with the names that they find one another by replaced."""
+    need("prometheus"), need("redis-server")
+    with open(os.path.join(FOLDER, "compose.yaml")) as f:
+        services = yaml.safe_load(f)["services"]
+    port = {name: harness.free_port() for name in ("8000", "8080", "8081", "8082", "9090")}
+    token = open(os.path.join(FOLDER, "demo-token")).read().strip()
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "token").chmod(0o400)
+
+    def local(name, **also):
+        text = open(os.path.join(FOLDER, name)).read()
+        for was, now in {"redis://redis:6379": redis.url, "http://origin:8000": "http://127.0.0.1:" + str(port["8000"]),
+                         "0.0.0.0:8080": "127.0.0.1:%d" % port["8080"], "0.0.0.0:8081": "127.0.0.1:%d" % port["8081"],
+                         "0.0.0.0:8082": "127.0.0.1:%d" % port["8082"], "weir:8081": "127.0.0.1:%d" % port["8081"],
+                         "/etc/weir/token": str(tmp_path / "token"), "/etc/prometheus/token": str(tmp_path / "token"),
+                         "/etc/prometheus/weir.rules.yml": os.path.join(DEPLOY, "prometheus", "weir.rules.yml"),
+                         "/var/lib/weir": str(tmp_path), "interval: 5s": "interval: 1s", **also}.items():
+            text = text.replace(was, now)
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+    [mount] = services["origin"]["volumes"]
+    source, target = mount.split(":")[:2]
+    of_origin = [os.path.join(FOLDER, source) if a == target else a.replace("/tmp", str(tmp_path))
+                 for a in services["origin"]["command"]] + ["--port", str(port["8000"])]
+    options = services["redis"]["command"][1:]      # each is one that Redis knows
+    for name, value in zip(options[::2], options[1::2]):
+        assert redis.call("CONFIG", "SET", name.removeprefix("--"), value) == "OK", name
+    log = open(tmp_path / "log", "wb")
+    running = [subprocess.Popen(command, stdout=log, stderr=log) for command in (
+        of_origin, [harness.weir_binary(), "run", "-c", local("compose-weir.yaml")],
+        ["prometheus", "--config.file=" + local("prometheus.yml"), "--storage.tsdb.path=%s" % (tmp_path / "tsdb"),
+         "--web.listen-address=127.0.0.1:%d" % port["9090"]])]
+    try:
+        health = ["health", "--admin", "http://127.0.0.1:%d" % port["8082"]]
+        eventually(lambda: harness.run_cli(*health).returncode == 0 and port_open(port["8000"]))
+        with harness.Client(port["8080"]) as c:
+            assert c.get("/api/cities").status == 200 and c.get("/api/cities").cache_status.hit
+        with harness.Client(port["8081"], host="weir:8081") as c:       # as Prometheus calls it
+            assert c.get("/metrics").status == 401
+            assert c.get("/metrics", [("Authorization", "Bearer " + token)]).status == 200
+        eventually(lambda: ("weir_requests_total", "weir") in scraped(port["9090"]), timeout=30)
+    finally:
+        for process in running:
+            process.terminate()
+        assert [process.wait(30) for process in running][1] == 0
+        log.close()
+
+
+def port_open(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def scraped(port):
+    query = "http://127.0.0.1:%d/api/v1/query?query=weir_requests_total" % port
+    try:
+        with urllib.request.urlopen(query, timeout=harness.TIMEOUT) as answer:
+            return {(s["metric"]["__name__"], s["metric"]["job"]) for s in json.load(answer)["data"]["result"]}
+    except OSError:                                 # it is starting
+        return set()
 
 
 @pytest.mark.slow
