@@ -29,22 +29,39 @@ static const enum kind kinds[] = {
     [WEIR_WORD] = K_STRING, [WEIR_TEXTS] = K_STRINGS,
 };
 
-/* The file of a plugin by its name: where plugins are, as seen from the program. */
+static bool
+is_there(struct buf *b)
+{
+    char path[PATH_MAX];
+
+    return snprintf(path, sizeof path, "%.*s", SLICE_ARG(buf_slice(b))) < (int)sizeof path &&
+        access(path, F_OK) == 0;
+}
+
+/* The file of a plugin by its name: where plugins are, as seen from the program; in a tree where it
+ * was built, and not installed, `plugins` beside it. */
 static void
 add_installed(struct buf *b, const char *name)
 {
     const char *dir = WEIR_PLUGIN_DIR;
     char program[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", program, sizeof program);
+    struct buf built = { 0 };
 
     while (n > 0 && program[--n] != '/')
         ;                               /* its directory */
+    buf_printf(&built, "%.*s/plugins/%s.so", n > 0 ? (int)n : 0, program, name);
     while (n > 0 && strncmp(dir, "../", 3) == 0) {
         dir += 3;
         while (program[--n] != '/')
             ;
     }
     buf_printf(b, "%.*s/%s/%s.so", n > 0 ? (int)n : 0, program, dir, name);
+    if (!is_there(b) && is_there(&built)) {
+        b->n = 0;
+        buf_adds(b, buf_slice(&built));
+    }
+    buf_free(&built);
 }
 
 /* ---- tables ------------------------------------------------------------------------------- */

@@ -121,9 +121,11 @@ type_key(struct top *t, int key)
         t->typing = false;
     else if (key == 27)
         t->typing = false, t->filter[0] = '\0';
-    else if ((key == KEY_BACKSPACE || key == 127 || key == 8) && n > 0)
-        t->filter[n - 1] = '\0';
-    else if (key >= 0x20 && key < 0x7f && n + 1 < sizeof t->filter)
+    else if (key == KEY_BACKSPACE || key == 127 || key == 8) {
+        while (n > 0 && ((unsigned char)t->filter[n - 1] & 0xc0) == 0x80)
+            n--;                        /* all of a character in UTF-8 */
+        t->filter[n > 0 ? n - 1 : 0] = '\0';
+    } else if (key >= 0x20 && key <= 0xff && n + 1 < sizeof t->filter)
         t->filter[n] = (char)key, t->filter[n + 1] = '\0';
 }
 

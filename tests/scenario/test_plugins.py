@@ -135,6 +135,8 @@ def test_the_reference_lists_a_plugins_options_and_the_configuration_hides_its_s
     assert got.returncode == 0
     assert "| `greeting` | string | `hello` |  | reload | What an answer of its own says. |" in got.stdout
     assert "| `limit` | count | `5` | 1 – 10 | reload | A number. |" in got.stdout
+    built = subprocess.run([weir_binary(), "reference", "json_tags"], capture_output=True, text=True)
+    assert "| `pointers` |" in built.stdout, built.stderr       # beside a program that is not installed
     w = weir(**with_probe(probe, options={"secret": "hush-hush", "mode": "two"}))
     config = w.api("GET", "/config").body.decode()
     assert "hush" not in config and 'mode: "two"' in config and 'stamp: "s1"' in config
