@@ -109,6 +109,12 @@ config_reference(FILE *out)
         "are called in this order. A plugin's own options\nstand below `options`, and those of a "
         "route in the route's `plugins: {NAME: {...}}`, or `{NAME: true}` where\nit needs none. "
         "`weir reference NAME` (or its file) lists them.", &table_plugin);
+    fputs("\nThese come with Weir:\n\n| plugin | what it does | its options |\n|---|---|---|\n",
+        out);
+#define SHIPPED(name, meaning) \
+    fputs("| `" #name "` | " meaning " | `weir reference " #name "` |\n", out);
+#include "config/schema/shipped.def"
+#undef SHIPPED
     reference_table(out, "routes", "A list. The most specific route takes a request, whatever the "
         "order: exact host, then\n`*.` hosts, then any; then segment by segment literal text, "
         "`{name}` or `*`, `**`; then a method list\nbefore none; then more `headers` before fewer. "

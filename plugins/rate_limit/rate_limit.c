@@ -215,6 +215,8 @@ request(void *plugin, void *route, struct weir_request *r)
     struct verdict v;
     struct ask *ask;
 
+    if (host->number(r, WEIR_EXPLAINED) == 1)
+        return WEIR_NEXT;               /* nobody sent it: it costs nobody anything */
     id_of(its, r, id);
     waits = decide(buckets_lock(buckets, id, now_us, &evicted), &its->limit, r, shared, &v, &ask);
     buckets_unlock(buckets, id);

@@ -487,6 +487,18 @@ def test_the_readme_of_a_shipped_plugin_has_its_options(name):
     assert rows and [row for row in rows if row not in readme] == []
 
 
+def test_the_reference_names_all_shipped_plugins():
+    def reference(*of):
+        return subprocess.run([weir_binary(), "reference", *of], capture_output=True, text=True, check=True).stdout
+    folder = os.path.join(os.path.dirname(SOURCE), "..", "..", "plugins")
+    names = sorted(n for n in os.listdir(folder) if os.path.isdir(os.path.join(folder, n)))
+    rows = [line for line in reference().splitlines() if "| `weir reference " in line]
+    assert sorted(row.split("`")[1] for row in rows) == names
+    for n in names:
+        if os.path.exists(shipped(n)):                  # lua is there where LuaJIT is
+            assert "| `%s` | %s | `weir reference %s` |" % (n, reference(shipped(n)).splitlines()[2], n) in rows
+
+
 # ---- json_tags -----------------------------------------------------------------------------------
 
 def json_tags():

@@ -66,6 +66,8 @@ def test_routes_share_the_plugins_limit_unless_they_have_their_own(origin, weir)
     origin.on("*", body=b"x", headers=FRESH)
     w = weir(**limited(("/own", {"rate": "100/h", "burst": 1}), ("/burst", {"burst": 3}), ("/try", {
         "dry_run": True, "rate": "1/h"}), ("/free", False), ("/plain", {}), ("/**", True), rate="2/h"))
+    explained = w.api("GET", "/explain?url=http://%s/own" % w.host).json()          # takes none of it
+    assert explained["plugins"]["asked"] == ["rate_limit"] and explained["verdict"]["outcome"] == "miss"
     assert statuses(w, 2, "/own") == [200, 429]
     assert items(w.get("/burst"), "RateLimit-Policy") == {'the "/burst"': {"q": 3, "w": 5400}}
     assert statuses(w, 1, "/plain") + statuses(w, 2, "/x") == [200, 200, 429]
