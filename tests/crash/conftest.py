@@ -7,7 +7,7 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "scenario")]
 
-from fixtures import origin, origins, redis, weir  # noqa: E402, F401
+from fixtures import origin, origins, redis, sentinel, weir  # noqa: E402, F401
 
 import harness  # noqa: E402
 import kit  # noqa: E402

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import kit
-from harness import Redis, SLOW, Sentinel, eventually
+from harness import SLOW, eventually
 
 LEASE = 1.0 * SLOW
 ROUNDS = 40 if SLOW == 1.0 else 6
@@ -161,42 +161,32 @@ def test_what_a_fleet_acknowledges_is_delivered_in_order_where_cables_are_cut_on
     judge(writers, instances, ledger, fences)
 
 
-def test_what_a_fail_over_lost_is_counted_and_the_rest_is_delivered(redis, weir, ledger, tmp_path):
+def test_what_a_fail_over_lost_is_counted_and_the_rest_is_delivered(redis, sentinel, weir, ledger):
     """The replica stands still while writes are acknowledged, then takes the master's place."""
-    directories = [tmp_path / name for name in ("replica", "sentinel")]
-    for d in directories:
-        d.mkdir()
-    replica = Redis(str(directories[0]), "--replicaof", "127.0.0.1", str(redis.port))
-    eventually(lambda: "master_link_status:up" in replica.call("INFO", "replication"))
-    sentinel = Sentinel(str(directories[1]), "writes", redis.port)
-    try:
-        w, = start(weir, [sentinel.url], {"concurrency": 1}, sentinel={"master": "writes"})
-        held = threading.Event()
+    replica = sentinel.replica
+    w, = start(weir, [sentinel.url], {"concurrency": 1}, sentinel={"master": "main"})
+    held = threading.Event()
 
-        def hold(delivery):
-            held.wait()
-        ledger.mood = hold
-        kept = [w.post("/kept/%d" % i, b"{}") for i in range(10)]
-        assert {r.status for r in kept} == {202}
-        eventually(lambda: replica.call("INFO", "replication").count("slave_repl_offset:%d" % int(
-            redis.call("ROLE")[1])) == 1)
-        replica.pause()
-        redis.call("CLIENT", "KILL", "TYPE", "replica")        # or the kernel would keep them for it
-        lost = [w.post("/lost/%d" % i, b"{}") for i in range(7)]
-        assert {r.status for r in lost} == {202}
-        redis.kill()
-        replica.resume()
-        held.set()
-        eventually(lambda: stats(w)["lost"] > 0, timeout=30 * SLOW)
-        eventually(lambda: ledger.count() >= 10 and stats(w)["pending"] == 0, timeout=30 * SLOW)
-        delivered = {d.path for d in ledger.taken()}
-        assert delivered >= {"/kept/%d" % i for i in range(10)}
-        missing = sum("/lost/%d" % i not in delivered for i in range(7))
-        assert missing <= stats(w)["lost"] <= 7 and w.log_has("lost")
-        print("%d of 7 were lost, %d counted" % (missing, stats(w)["lost"]))
-        assert eventually(lambda: w.post("/after", b"{}").status == 202, timeout=30 * SLOW)
-        eventually(lambda: ledger.count("/after") == 1, timeout=30 * SLOW)
-    finally:
-        w.stop()
-        for server in (sentinel, replica):
-            server.end()
+    def hold(delivery):
+        held.wait()
+    ledger.mood = hold
+    kept = [w.post("/kept/%d" % i, b"{}") for i in range(10)]
+    assert {r.status for r in kept} == {202}
+    eventually(lambda: replica.call("INFO", "replication").count("slave_repl_offset:%d" % int(
+        redis.call("ROLE")[1])) == 1)
+    replica.pause()
+    redis.call("CLIENT", "KILL", "TYPE", "replica")        # or the kernel would keep them for it
+    lost = [w.post("/lost/%d" % i, b"{}") for i in range(7)]
+    assert {r.status for r in lost} == {202}
+    redis.kill()
+    replica.resume()
+    held.set()
+    eventually(lambda: stats(w)["lost"] > 0, timeout=30 * SLOW)
+    eventually(lambda: ledger.count() >= 10 and stats(w)["pending"] == 0, timeout=30 * SLOW)
+    delivered = {d.path for d in ledger.taken()}
+    assert delivered >= {"/kept/%d" % i for i in range(10)}
+    missing = sum("/lost/%d" % i not in delivered for i in range(7))
+    assert missing <= stats(w)["lost"] <= 7 and w.log_has("lost")
+    print("%d of 7 were lost, %d counted" % (missing, stats(w)["lost"]))
+    assert eventually(lambda: w.post("/after", b"{}").status == 202, timeout=30 * SLOW)
+    eventually(lambda: ledger.count("/after") == 1, timeout=30 * SLOW)

@@ -3,4 +3,4 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fixtures import origin, origins, redis, weir  # noqa: E402, F401
+from fixtures import origin, origins, redis, sentinel, weir  # noqa: E402, F401

@@ -46,6 +46,21 @@ def redis(tmp_path):
 
 
 @pytest.fixture
+def sentinel(redis, tmp_path):
+    """A sentinel that calls `redis` "main", and sentinel.replica, which has all that it has."""
+    directories = [tmp_path / name for name in ("replica", "sentinel")]
+    for d in directories:
+        d.mkdir()
+    replica = harness.Redis(str(directories[0]), "--replicaof", "127.0.0.1", str(redis.port))
+    harness.eventually(lambda: "master_link_status:up" in replica.call("INFO", "replication"))
+    server = harness.Sentinel(str(directories[1]), "main", redis.port)
+    server.replica = replica
+    yield server
+    server.end()
+    replica.end()
+
+
+@pytest.fixture
 def weir(origin, tmp_path):
     """A factory: weir(**configuration) starts Weir in front of `origin` and waits until it is ready.
     Where WEIR_JOURNAL=redis a journal is in Redis in place of a file."""

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import eventually, Redis, Sentinel, SLOW
+from harness import eventually, Redis, SLOW
 
 HOST = [("Host", "shop.test")]
 LEASE = 2                               # seconds; short, so that its end can be awaited
@@ -475,42 +475,33 @@ def test_bytes_are_erased_before_the_others_are_waited_for(weir, origin, redis, 
         instances[1].purge(all=True, wait=-1)
 
 
-def test_a_fail_over_by_sentinels_leaves_nothing_unsaid(weir, origin, redis, tmp_path):
+def test_a_fail_over_by_sentinels_leaves_nothing_unsaid(redis, sentinel, weir, origin):
     """The replica has all that the master had: nothing is in doubt behind it."""
-    directories = [tmp_path / name for name in ("replica", "sentinel")]
-    for d in directories:
-        d.mkdir()
-    replica = Redis(str(directories[0]), "--replicaof", "127.0.0.1", str(redis.port))
-    eventually(lambda: "master_link_status:up" in replica.call("INFO", "replication"))
-    sentinel = Sentinel(str(directories[1]), "cache", redis.port)
-    try:
-        # One worker each: every worker finds the master for itself.
-        instances = [weir(workers=1, cache={"redis": {"url": [sentinel.url], "lease": "2s",
-                                           "sentinel": {"master": "cache"}}}) for _ in range(2)]
-        fresh(origin, "/a", "/b", "/c0", "/c1", "/d")
-        for i, w in enumerate(instances):
-            get(w, "/c%d" % i)
-            eventually(lambda w=w: w.metric("weir_redis_stores_total") == 1)
-        purge(instances[0], tags=["other"])
-        eventually(lambda: replica.call("XLEN", "weir:purges") == 1)
-        warm(instances, "/a", "/b")
-        redis.kill()
-        purge(instances[1], 202, url="http://shop.test/b", wait=0)
-        eventually(lambda: all(has(w, "/a") and not has(w, "/b") for w in instances),
-                   timeout=20 * SLOW)
-        assert replica.call("ROLE")[0] == "master"
-        assert not any(w.log_has("Redis lost") for w in instances)
-        # The tier has what it had, and one fetches for all.
-        only = ("Cache-Control", "only-if-cached")
-        for i, w in enumerate(instances):
-            r = eventually(lambda: (r := get(w, "/c%d" % (1 - i), only)).status == 200 and r)
-            assert r.cache_status.detail == "REDIS"
-        instances[0].parallel(8, lambda i: get(instances[i % 2], "/d"))
-        assert origin.count("/d") == 1
-        purge(instances[0], all=True)
-    finally:
-        sentinel.kill()
-        replica.kill()
+    replica = sentinel.replica
+    # One worker each: every worker finds the master for itself.
+    instances = [weir(workers=1, cache={"redis": {"url": [sentinel.url], "lease": "2s",
+                                       "sentinel": {"master": "main"}}}) for _ in range(2)]
+    fresh(origin, "/a", "/b", "/c0", "/c1", "/d")
+    for i, w in enumerate(instances):
+        get(w, "/c%d" % i)
+        eventually(lambda w=w: w.metric("weir_redis_stores_total") == 1)
+    purge(instances[0], tags=["other"])
+    eventually(lambda: replica.call("XLEN", "weir:purges") == 1)
+    warm(instances, "/a", "/b")
+    redis.kill()
+    purge(instances[1], 202, url="http://shop.test/b", wait=0)
+    eventually(lambda: all(has(w, "/a") and not has(w, "/b") for w in instances),
+               timeout=20 * SLOW)
+    assert replica.call("ROLE")[0] == "master"
+    assert not any(w.log_has("Redis lost") for w in instances)
+    # The tier has what it had, and one fetches for all.
+    only = ("Cache-Control", "only-if-cached")
+    for i, w in enumerate(instances):
+        r = eventually(lambda: (r := get(w, "/c%d" % (1 - i), only)).status == 200 and r)
+        assert r.cache_status.detail == "REDIS"
+    instances[0].parallel(8, lambda i: get(instances[i % 2], "/d"))
+    assert origin.count("/d") == 1
+    purge(instances[0], all=True)
 
 
 def test_keys_of_a_cluster_need_not_be_on_one_server(weir, origin, tmp_path):
