@@ -15,11 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <openssl/sha.h>
 
 #include "plugins/abi.h"
+#include "plugins/watched.h"
 
 #define LINE_MAX_N 512
 
@@ -28,12 +28,10 @@ struct keys { struct entry *at; size_t n; };
 
 struct plugin {
     struct weir_self *self;
-    const char *file, *field;           /* the configuration's */
+    struct watched file;                /* main thread */
+    const char *field;                  /* the configuration's */
     pthread_rwlock_t lock;
     struct keys keys;                   /* under lock; sorted by hash */
-    struct timespec changed;            /* of the file, as it was read last; main thread */
-    off_t size;
-    ino_t inode;
 };
 
 struct route { int scope_name; const char *forward; const struct weir_text *allow; size_t nallow; };
@@ -142,23 +140,6 @@ read_keys(const char *file, struct keys *k, char *why)
     return 0;
 }
 
-/* Has it changed since the last look? */
-static int
-has_changed(struct plugin *p)
-{
-    struct stat st;
-
-    if (stat(p->file, &st) == -1)
-        return 0;                       /* being replaced: the next look finds it */
-    if (st.st_mtim.tv_sec == p->changed.tv_sec && st.st_mtim.tv_nsec == p->changed.tv_nsec &&
-        st.st_size == p->size && st.st_ino == p->inode)
-        return 0;
-    p->changed = st.st_mtim;
-    p->size = st.st_size;
-    p->inode = st.st_ino;
-    return 1;
-}
-
 static void
 tick(void *plugin)
 {
@@ -166,11 +147,11 @@ tick(void *plugin)
     struct keys next = { NULL, 0 }, was;
     char why[256], text[512];
 
-    if (!has_changed(p))
+    if (!watched_changed(&p->file))
         return;
-    if (read_keys(p->file, &next, why) == -1) {
+    if (read_keys(p->file.path, &next, why) == -1) {
         host->count(bad_files, 1);
-        snprintf(text, sizeof text, "%.200s %s; the keys stay as they were", p->file, why);
+        snprintf(text, sizeof text, "%.200s %s; the keys stay as they were", p->file.path, why);
         host->log(p->self, WEIR_LOG_ERROR, text);
         return;
     }
@@ -264,7 +245,7 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
         return -1;
     }
     p->self = self;
-    p->file = values[0].text.p;
+    p->file.path = values[0].text.p;
     p->field = values[1].text.p;
     refused = h->counter(self, "api_key_refused", "Requests without a key that is known and allowed.");
     reloads = h->counter(self, "api_key_reloads", "Times that a changed file of keys was taken.");
@@ -274,9 +255,9 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
         free(p);
         return -1;
     }
-    has_changed(p);
-    if (read_keys(p->file, &p->keys, why) == -1) {
-        snprintf(text, sizeof text, "%.200s %s", p->file, why);
+    watched_changed(&p->file);
+    if (read_keys(p->file.path, &p->keys, why) == -1) {
+        snprintf(text, sizeof text, "%.200s %s", p->file.path, why);
         h->complain(self, "file", text);
         free(p);
         return -1;

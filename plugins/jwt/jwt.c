@@ -16,26 +16,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "plugins/abi.h"
 #include "plugins/jwt/jwt.h"
+#include "plugins/watched.h"
 
 #define TOKEN_MAX 8192
 
 struct plugin {
     struct weir_self *self;
-    const char *file;                   /* these are the configuration's */
-    struct weir_text issuer;            /* .p NULL: any */
+    struct watched file;                /* main thread */
+    struct weir_text issuer;            /* these are the configuration's; .p NULL: any */
     const struct weir_text *audience, *algorithms;
     size_t naudience, nalgorithms;
     double leeway_s;
     pthread_rwlock_t lock;
     struct keys keys;                   /* under lock */
-    struct timespec changed;            /* of the file, as it was read last; main thread */
-    off_t size;
-    ino_t inode;
 };
 
 struct route {
@@ -303,22 +300,6 @@ request(void *plugin, void *route, struct weir_request *r)
 
 /* ---- the file of keys ------------------------------------------------------------------------- */
 
-static int
-has_changed(struct plugin *p)
-{
-    struct stat st;
-
-    if (stat(p->file, &st) == -1)
-        return 0;                       /* being replaced: the next look finds it */
-    if (st.st_mtim.tv_sec == p->changed.tv_sec && st.st_mtim.tv_nsec == p->changed.tv_nsec &&
-        st.st_size == p->size && st.st_ino == p->inode)
-        return 0;
-    p->changed = st.st_mtim;
-    p->size = st.st_size;
-    p->inode = st.st_ino;
-    return 1;
-}
-
 static void
 tick(void *plugin)
 {
@@ -326,11 +307,11 @@ tick(void *plugin)
     struct plugin *p = plugin;
     char why[WHY_MAX], text[512];
 
-    if (!has_changed(p))
+    if (!watched_changed(&p->file))
         return;
-    if (keys_read(p->file, &next, why) == -1) {
+    if (keys_read(p->file.path, &next, why) == -1) {
         host->count(bad_files, 1);
-        snprintf(text, sizeof text, "%.200s %s; the keys stay as they were", p->file, why);
+        snprintf(text, sizeof text, "%.200s %s; the keys stay as they were", p->file.path, why);
         host->log(p->self, WEIR_LOG_ERROR, text);
         return;
     }
@@ -358,7 +339,7 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
         h->complain(self, NULL, "out of memory");
         return -1;
     }
-    *p = (struct plugin){ .self = self, .file = values[0].text.p, .issuer = values[1].text,
+    *p = (struct plugin){ .self = self, .file = { .path = values[0].text.p }, .issuer = values[1].text,
         .audience = values[2].texts, .naudience = values[2].ntexts,
         .algorithms = values[3].texts, .nalgorithms = values[3].ntexts,
         .leeway_s = (double)values[4].number / 1000 };
@@ -373,9 +354,9 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
             free(p);
             return -1;
         }
-    has_changed(p);
-    if (keys_read(p->file, &p->keys, why) == -1) {
-        snprintf(text, sizeof text, "%.200s %s", p->file, why);
+    watched_changed(&p->file);
+    if (keys_read(p->file.path, &p->keys, why) == -1) {
+        snprintf(text, sizeof text, "%.200s %s", p->file.path, why);
         h->complain(self, "jwks_file", text);
         free(p);
         return -1;
