@@ -253,6 +253,12 @@ conn_on_request(evhtp_request_t *q, void *arg)
     c->gone = NULL;
     c->stream = false;
     c->endpoint->handle(&r);
+    if (c->gone != NULL && c->stream && c->head.method == HTTP_HEAD) {
+        c->gone(c->gone_arg);           /* RFC 9110 9.3.2: no content, and so no event */
+        c->gone = NULL;
+        c->close = true;
+        r.type = "text/event-stream";
+    }
     if (c->gone != NULL) {
         c->later = q;
         wait(c);

@@ -245,6 +245,17 @@ def events(w, target, headers=()):
                     yield json.loads(line[6:])
 
 
+def test_head_of_a_stream_is_its_head_alone(weir, tmp_path):
+    w = weir(journal={"path": str(tmp_path / "journal")}, routes=[{"path": "/**", "policy": "write-back"}])
+    for target in "/stats/stream?windows=10s", "/log/stream", "/writes/stream":
+        with harness.Client(w.admin) as c:
+            c.start("HEAD", target)
+            head = c.wire.until(b"\r\n\r\n", "a head")
+            assert b" 200 " in head and b"text/event-stream" in head
+            assert c.closed(), target
+    assert len(json.loads(w.api("GET", "/stats").body)["routes"]) == 0
+
+
 def test_the_figures_come_each_second_and_have_a_past(origin, weir):
     w = weir(routes=[{"path": "/a"}, {"path": "/**"}])
     warm(origin, w)
