@@ -108,6 +108,7 @@ def test_a_bucket_is_for_each_combination_of_its_key(origin, weir):
     assert [get("/s1/1", ("X-Tenant", "a")), get("/s1/2", ("X-Tenant", "a"))] == [200, 429]
     assert [get("/s2/1", ("X-Tenant", "a")), get("/s1/1", ("X-Tenant", "b"))] == [200, 200]
     assert [get("/s1/1"), get("/s1/1"), get("/s2/1")] == [200, 429, 200]            # by its address
+    assert w.api("GET", "/explain?url=http://one/h").status == 200                  # is nobody's request
     assert [get("/h", ("Host", "one")), get("/h", ("Host", "two")), get("/h", ("Host", "one"))] == [200, 200, 429]
 
 
@@ -228,7 +229,7 @@ def test_without_redis_each_instance_limits_by_itself_and_it_comes_back(origin, 
 
 def test_a_redis_that_hangs_or_refuses_costs_no_answer(origin, fleet, redis):
     origin.on("/a", body=b"a", headers=FRESH)
-    w, = fleet(1, {"rate": "40/h"}, timeout="50ms")
+    w, = fleet(1, {"rate": "40/h"}, timeout="200ms")
     assert statuses(w, 2) == [200] * 2
     redis.pause()
     assert statuses(w, 45) == [200] * 38 + [429] * 7
@@ -236,10 +237,8 @@ def test_a_redis_that_hangs_or_refuses_costs_no_answer(origin, fleet, redis):
     eventually(lambda: (w.get("/a"), w.log_has("limits are shared"))[1])
     before = shared_buckets(redis)
     origin.on("/other", body=b"a", headers=FRESH)
-    w.get("/other")
-    key, = set(shared_buckets(redis)) - set(before)
+    key, = eventually(lambda: w.get("/other") and set(shared_buckets(redis)) - set(before))
     redis.call("DEL", key)
     redis.call("LPUSH", key, "not ours")
     assert statuses(w, 3, "/other") == [200] * 3
-    eventually(lambda: w.log_has("Redis does not answer: "))
-    assert "WRONGTYPE" in w.log()
+    eventually(lambda: w.log_has("Redis does not answer: WRONGTYPE"))
