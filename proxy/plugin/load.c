@@ -42,7 +42,8 @@ judge(const struct weir_plugin *t, const char *file, const char *name, struct er
     if (t->abi != WEIR_ABI)
         return err_set(e, 0, "%s is of plugin ABI %u, and this is ABI %u; a build of it for this "
             "version", file, t->abi, (unsigned)WEIR_ABI);
-    if (t->size < sizeof *t || t->name == NULL || t->open == NULL || !figures_name(t->name))
+    /* `done` is the last of the first version: who was built for that goes on to be taken. */
+    if (!WEIR_HAS(t, done) || t->name == NULL || t->open == NULL || !figures_name(t->name))
         return err_set(e, 0, "%s is no whole plugin: its table has no size, no name or no open()",
             file);
     if (name != NULL && strcmp(name, t->name) != 0)
