@@ -57,7 +57,7 @@ print_text(const char *z)
     struct buf b = { 0 };
 
     client_plain(&b, z);
-    fwrite(b.p, 1, b.n, stdout);
+    printf("%.*s", SLICE_ARG(buf_slice(&b)));
     buf_free(&b);
 }
 
