@@ -110,6 +110,8 @@ def test_a_request_is_a_tree_of_spans_in_its_parents_trace(origin, weir, collect
     w.request("PUT", "/back", [("traceparent", SAMPLED)], b"x")
     root, below = collector.tree("PUT back")
     assert "write" in [s.name for s in below] and root.attributes["weir.outcome"] == "accepted"
+    eventually(lambda: origin.count("/back") == 1)      # the delivery is told of to the origin alone
+    assert re.fullmatch("00-%s-[0-9a-f]{16}-01" % TRACE, origin.last("/back").header("traceparent"))
     assert b"s3cret" not in collector.text
 
 
