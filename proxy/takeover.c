@@ -80,13 +80,12 @@ takeover_begin(struct process *p)
     return true;
 }
 
-static void
+static bool
 say(struct process *p, enum takeover_word word)
 {
     const struct takeover_message m = { word, 0 };
 
-    if (send(p->channel, &m, sizeof m, MSG_NOSIGNAL) != sizeof m)
-        log_fatal("upgrade: the process that runs is gone: %s", strerror(errno));
+    return send(p->channel, &m, sizeof m, MSG_NOSIGNAL) == sizeof m;
 }
 
 void
@@ -97,7 +96,8 @@ takeover_wait(struct process *p)
 
     if (p->channel == -1)
         return;
-    say(p, TAKEOVER_READY);
+    if (!say(p, TAKEOVER_READY))
+        log_fatal("upgrade: the process that runs is gone: %s", strerror(errno));
     while ((n = recv(p->channel, &m, sizeof m, 0)) == -1 && errno == EINTR)
         continue;
     if (n != sizeof m || m.word != TAKEOVER_GO)
@@ -136,5 +136,8 @@ takeover_serve(struct process *p)
         p);
     if (p->taking == NULL || event_add(p->taking, NULL) == -1)
         log_fatal("out of memory");
-    say(p, TAKEOVER_SERVES);
+    if (!say(p, TAKEOVER_SERVES)) {
+        log_warn("upgrade: the process that was taken over from is gone");
+        takeover_end(p);
+    }
 }

@@ -127,8 +127,9 @@ def test_nobody_is_refused_and_nothing_is_lost_while_one_process_follows_another
     assert w.get("/hit").status == 200
     load = Load(kept(w, "/hit"), new(w, "/hit"), misses(w), through(w, seen), back(w, accepted))
     load.more()
+    text = open(w.config).read()
     for workers in (3, 1):
-        w.write_config(**whole(tmp_path, workers=workers))
+        w.write_config(yaml=text.replace("workers: 2", "workers: %d" % workers))
         load.more()
         was = w.upgrade()
         load.more()
@@ -367,3 +368,35 @@ def test_who_came_through_a_proxy_is_known_to_the_next_process(origin, weir):
         assert c.get("/who").body.endswith(b"192.0.2.7")
         silent.send(b"PROXY TCP4 192.0.2.8 192.0.2.1 40000 80\r\n")
         assert silent.get("/who").body.endswith(b"192.0.2.8")
+
+
+def test_what_another_instance_purges_while_one_follows_another_is_not_found(
+        store, weir, redis, tmp_path):
+    shared = {"url": redis.url, "lease": "2s"}
+    host = [("Host", "shop.test")]
+    a, b = (weir(cache={"memory": "16MiB", "redis": shared, "disk": {
+        "path": str(tmp_path / name), "size": "64MiB"}}) for name in ("disk-a", "disk-b"))
+    eventually(lambda: a.stats()["bus"]["lease"] == b.stats()["bus"]["lease"] == "held")
+    for n in range(1, 61):
+        assert a.get("/miss/%d" % n, host).status == 200
+    eventually(lambda: a.metric("weir_disk_stores_total") >= 60)
+    purged = []
+
+    def purges():
+        for n in range(1, 60):
+            purged.append((n, b.purge(url="http://shop.test/miss/%d" % n)))
+            yield
+    load = Load(purges())
+    load.more()
+    was = a.upgrade()
+    for t in load.threads:
+        t.join()
+    assert not load.errors, load.errors
+    for n, answer in purged:
+        eventually(lambda answer=answer: answer["done"] or
+                   b.api("GET", "/purge/" + answer["id"]).json()["done"])
+        a.get("/miss/%d" % n, host)
+        assert store.count("/miss/%d" % n) == 2, n
+    a.get("/miss/60", host)
+    assert store.count("/miss/60") == 1
+    assert was.wait(harness.TIMEOUT) == 0
