@@ -98,6 +98,7 @@ service_inherit(struct slice fds, struct err *e)
     uint64_t fd;
 
     ninherited = 0;
+    memset(taken, 0, sizeof taken);
     while (slice_cut(&fds, ' ', &word)) {
         if (!slice_u64(word, &fd) || fd > INT32_MAX || ninherited == FDS_MAX)
             return err_set(e, 0, "no list of at most %d sockets", FDS_MAX);

@@ -201,6 +201,40 @@ sockets_are_taken_by_address_once_and_none_is_forgotten(void **state)
     manager = -1;
 }
 
+static void
+a_process_that_takes_over_has_the_sockets_of_the_other_and_is_watched_as_it_was(void **state)
+{
+    struct sockaddr_storage one, two, three;
+    struct loop *none = NULL;
+    struct watchdog *w;
+    struct err e;
+
+    (void)state;
+    close(manager);
+    manager = -1;
+    setenv("LISTEN_FDS", "1", 1);       /* left by the other, as is the next */
+    setenv("LISTEN_PID", "1", 1);
+    setenv("WATCHDOG_USEC", "1000000", 1);
+    setenv("WATCHDOG_PID", "1", 1);
+    one = listen_at(20, AF_INET, true);
+    two = listen_at(22, AF_INET, true);
+    three = listen_at(24, AF_INET, true);
+    assert_int_equal(service_inherit(SLICE("20 x"), &e), -1);
+    assert_int_equal(service_inherit(SLICE("20 22"), &e), 0);
+    assert_int_equal(service_socket((struct sockaddr *)&three), -1);
+    assert_int_equal(service_socket((struct sockaddr *)&two), 22);
+    assert_true(fcntl(22, F_GETFD) & FD_CLOEXEC);
+    assert_int_equal(service_sockets_taken(&e), -1);
+    assert_non_null(strstr(e.text, "the process that runs listens on 127.0.0.1:"));
+    assert_int_equal(service_socket((struct sockaddr *)&one), 20);
+    assert_int_equal(service_sockets_taken(&e), 0);
+    w = watchdog_new(&none, 0);
+    assert_non_null(w);
+    watchdog_free(&w);
+    for (int fd = 20; fd <= 24; fd += 2)
+        close(fd);
+}
+
 int
 main(void)
 {
@@ -213,6 +247,9 @@ main(void)
             a_watchdog_that_is_not_asked_for_or_another_process_s_is_none, setup, teardown),
         cmocka_unit_test_setup_teardown(
             sockets_are_taken_by_address_once_and_none_is_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(    /* the last: there is no way back */
+            a_process_that_takes_over_has_the_sockets_of_the_other_and_is_watched_as_it_was,
+            setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
