@@ -191,7 +191,7 @@ def test_what_began_before_ends_where_it_began(origin, weir):
         assert waits.response().body == b"late"
         assert was.wait(harness.TIMEOUT) == 0
         assert down.get("/a").body == b"a" and waits.get("/a").body == b"a"     # by the new one
-    assert w.metric("weir_client_connections") == 0
+    eventually(lambda: w.metric("weir_client_connections") == 0)
     assert not w.log_has("cut")
 
 
