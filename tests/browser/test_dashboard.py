@@ -33,7 +33,7 @@ def test_what_happens_is_seen_while_it_happens(origin, weir, redis, tmp_path, pa
     origin.on("/api/a", body=b"x" * 100, headers=FRESH)
     origin.on("/slow", body=b"y", headers=[("Cache-Control", "no-store")])
     w = weir(cache={"memory": "16MiB", "disk": {"path": str(tmp_path / "disk"), "size": "16MiB"}, "redis": {"url": redis.url}},
-             routes=[{"path": "/api/{id}"}, {"path": "/**"}])
+             routes=[{"path": "/api/{id}"}, {"path": "/long", "name": "x" * 200}, {"path": "/**"}])
     opened(page, w)
     page.see("#routes", "No request in this time.")
     for _ in range(4):
@@ -45,6 +45,10 @@ def test_what_happens_is_seen_while_it_happens(origin, weir, redis, tmp_path, pa
     assert row(page, "/api/{id}")[2] == "75.0 %"
     w.get("/slow?why")
     page.see("#slowest-table", "/slow?why")
+    long = "[...document.querySelectorAll('#slowest-table td.short')].find((td) => td.title.startsWith('xxx'))"
+    w.get("/long")                      # a route's name of any length leaves the request its room
+    page.until("Boolean(%s)" % long)
+    assert page.js(long + ".offsetWidth") < page.js(long + ".previousElementSibling.offsetWidth")
     page.see("#origins-table", origin.url)
     assert page.text("#origins-table tbody td.good") == "up"
     tiers = page.text("#tiers-table")

@@ -66,7 +66,7 @@ export class Table {
         const said = c.cell(row, td);
         if (said !== undefined) {
           text(td, said);
-          if (c.class?.includes('fill')) td.title = said;
+          if (/fill|short/.test(c.class)) td.title = said;
         }
       });
     });

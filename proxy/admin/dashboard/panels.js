@@ -173,7 +173,7 @@ export class Slowest {
         td.outcome = r.outcome;
       } },
       { title: 'Request', class: 'mono fill', cell: (r) => `${r.method} ${r.url}` },
-      { title: 'Route', cell: (r) => r.route ?? '–' },
+      { title: 'Route', class: 'short', cell: (r) => r.route ?? '–' },
       { title: 'Where the time went', cell: (r) => steps(r.steps) },
     ], 'None yet.');
   }
