@@ -232,6 +232,16 @@ request(void *plugin, void *route, struct weir_request *r)
 
 /* ---- open and close --------------------------------------------------------------------------- */
 
+/* Once: at a reload hooks read them. */
+static void
+name_counters(const struct weir_host *h, struct weir_self *self)
+{
+    host = h;
+    refused = h->counter(self, "api_key_refused", "Requests without a key that is known and allowed.");
+    reloads = h->counter(self, "api_key_reloads", "Times that a changed file of keys was taken.");
+    bad_files = h->counter(self, "api_key_bad_files", "Times that a changed file was not taken.");
+}
+
 static int
 open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir_value *values,
     void **out)
@@ -239,7 +249,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
     struct plugin *p = calloc(1, sizeof *p);
     char why[256], text[512];
 
-    host = h;
+    if (host == NULL)
+        name_counters(h, self);
     if (p == NULL) {
         h->complain(self, NULL, "out of memory");
         return -1;
@@ -247,9 +258,6 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
     p->self = self;
     p->file.path = values[0].text.p;
     p->field = values[1].text.p;
-    refused = h->counter(self, "api_key_refused", "Requests without a key that is known and allowed.");
-    reloads = h->counter(self, "api_key_reloads", "Times that a changed file of keys was taken.");
-    bad_files = h->counter(self, "api_key_bad_files", "Times that a changed file was not taken.");
     if (!h->may_set(WEIR_OF_REQUEST, p->field)) {
         h->complain(self, "field", "is no name of a request field that a plugin may take away");
         free(p);

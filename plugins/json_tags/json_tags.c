@@ -445,6 +445,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
 {
     (void)values;
     (void)out;
+    if (host != NULL)                   /* at a reload hooks read them */
+        return 0;
     host = h;
     no_json = h->counter(self, "json_tags_no_json", "Responses that were no JSON, or too long.");
     untagged = h->counter(self, "json_tags_unstored",

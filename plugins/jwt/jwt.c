@@ -327,6 +327,17 @@ tick(void *plugin)
 
 /* ---- open and close --------------------------------------------------------------------------- */
 
+/* Once: at a reload hooks read them. */
+static void
+name_figures(const struct weir_host *h, struct weir_self *self)
+{
+    host = h;
+    refused = h->counter(self, "jwt_refused", "Requests without a token that holds.");
+    reloads = h->counter(self, "jwt_reloads", "Times that a changed file of keys was taken.");
+    bad_files = h->counter(self, "jwt_bad_files", "Times that a changed file was not taken.");
+    verifying = h->timer(self, "jwt_verify", "Of each verification of a signature.");
+}
+
 static int
 open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir_value *values,
     void **out)
@@ -334,7 +345,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
     struct plugin *p = calloc(1, sizeof *p);
     char why[WHY_MAX], text[512];
 
-    host = h;
+    if (host == NULL)
+        name_figures(h, self);
     if (p == NULL) {
         h->complain(self, NULL, "out of memory");
         return -1;
@@ -343,10 +355,6 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
         .audience = values[2].texts, .naudience = values[2].ntexts,
         .algorithms = values[3].texts, .nalgorithms = values[3].ntexts,
         .leeway_s = (double)values[4].number / 1000 };
-    refused = h->counter(self, "jwt_refused", "Requests without a token that holds.");
-    reloads = h->counter(self, "jwt_reloads", "Times that a changed file of keys was taken.");
-    bad_files = h->counter(self, "jwt_bad_files", "Times that a changed file was not taken.");
-    verifying = h->timer(self, "jwt_verify", "Of each verification of a signature.");
     for (size_t i = 0; i < p->nalgorithms; i++)
         if (algorithm_find(p->algorithms[i].p) == NULL) {
             h->complain(self, "algorithms", "has one that is not known; HS256, RS256, ES256, their "

@@ -356,9 +356,11 @@ open_buckets(const struct plugin *p)
     return 0;
 }
 
+/* Once: at a reload hooks read them. */
 static void
 name_counters(const struct weir_host *h, struct weir_self *self)
 {
+    host = h;
     allowed = h->counter(self, "rate_limit_allowed", "Requests within their limit.");
     refused = h->counter(self, "rate_limit_refused", "Requests that got 429.");
     dry_refused = h->counter(self, "rate_limit_dry_run",
@@ -379,8 +381,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
     struct route trial = { .parts = NULL };
     int rc = 0;
 
-    host = h;
-    name_counters(h, self);
+    if (host == NULL)
+        name_counters(h, self);
     if (p != NULL)
         *p = (struct plugin){ self, values, values[SHARED].number && has_redis,
             (int)values[FIELDS].number };

@@ -364,7 +364,11 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
 {
     struct probe *p;
 
-    host = h;
+    if (host == NULL) {                 /* at a reload hooks read them */
+        host = h;
+        calls = h->counter(self, "probe_calls", "Calls of the probe.");
+        naps = h->timer(self, "probe_nap", "Naps of the probe.");
+    }
     if (memcmp(values[0].text.p, "bad", 3) == 0) {
         h->complain(self, "greeting", "is bad; a good one");
         return -1;
@@ -373,8 +377,6 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
     p->self = self;
     p->greeting = values[0].text;
     p->refuse_route = (int)values[1].number;
-    calls = h->counter(self, "probe_calls", "Calls of the probe.");
-    naps = h->timer(self, "probe_nap", "Naps of the probe.");
     h->log(self, WEIR_LOG_INFO, !WEIR_HAS(h, redis) || h->redis(self, NULL, 0, 0, 0, NULL, NULL) == -1 ?
         "opened" : "opened, there is a Redis");
     *out = p;

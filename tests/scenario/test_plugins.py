@@ -558,6 +558,27 @@ def test_json_tags_store_no_parts(origin, weir):
         assert w.api("POST", "/purge", {"tags": ["user:7"]}).json()["objects"] == 1
 
 
+def test_a_reload_while_shipped_plugins_run(origin, weir, tmp_path):
+    """What is theirs in all configurations is set once: ThreadSanitizer says so otherwise."""
+    origin.on("*", body=b"no JSON", headers=FRESH)
+    keys, jwks = tmp_path / "keys", tmp_path / "jwks"
+    keys.write_text(hashed(("k1", "one")))
+    jwks.write_text('{"keys": [{"kty": "oct", "k": "%s"}]}' % ("c3Nz" * 20))
+    names = ["api_key", "jwt", "json_tags", "rate_limit"]
+    options = {"api_key": {"file": str(keys)}, "jwt": {"jwks_file": str(jwks)}, "rate_limit": {"rate": "1/h"}}
+    w = weir(workers=2, plugins=[{"name": n, "file": shipped(n), "options": options.get(n, {})} for n in names],
+             routes=[{"path": "/%s/{id}" % n, "plugins": {n: {"pointers": ["/id"]} if n == "json_tags" else True}}
+                     for n in names])
+
+    def ask(i):
+        return {(n, w.get("/%s/%d-%d" % (n, i, k)).status) for k in range(8) for n in names}
+    reloads = [lambda: w.parallel(2, ask), lambda: [w.api("POST", "/reload").status for _ in range(4)]]
+    asked, reloaded = w.parallel(2, lambda i: reloads[i]())
+    assert reloaded == [200] * 4
+    assert set().union(*asked) == {("api_key", 401), ("jwt", 401), ("json_tags", 200), ("rate_limit", 200), ("rate_limit", 429)}
+    assert metric(w, "weir_plugin_api_key_refused_total") == metric(w, "weir_plugin_jwt_refused_total") == metric(w, "weir_plugin_json_tags_no_json_total") == 16
+
+
 # ---- api_key -------------------------------------------------------------------------------------
 
 def hashed(*keys):
