@@ -4,8 +4,8 @@
  * Model    those of LuaJIT run in one C call, in which nothing looks at the clock: a pattern such as
  *          ".-.-.-x" takes minutes for a field of a few kilobytes. So they are done here. A pattern
  *          is first made a list of items; then it is tried, with backtracking, and each so many
- *          tries the time is looked at. What is malformed is an error before anything is tried.
- *          A `^` in gmatch stands for itself, as in 5.1.
+ *          tries, or bytes that one looks through, the time is looked at. What is malformed is an
+ *          error before anything is tried. A `^` in gmatch stands for itself, as in 5.1.
  */
 #include <ctype.h>
 #include <string.h>
@@ -16,6 +16,8 @@
 #define DEPTH_MAX    200                /* of items that can be taken back */
 #define ITEMS_LOCAL  48                 /* of a pattern that needs no memory */
 #define TRIES        1024               /* between two looks at the clock: some microseconds */
+#define SET_PART     8                  /* bytes of a set that take as long as a try, ... */
+#define COPY_PART    256                /* ... and of what is compared or copied */
 
 enum kind { IT_CHAR, IT_ANY, IT_CLASS, IT_SET, /* one byte; may have a suffix */
     IT_BALANCE, IT_FRONTIER, IT_OPEN, IT_CLOSE, IT_POSITION, IT_AGAIN, IT_END, IT_STOP };
@@ -35,7 +37,8 @@ struct match {
     lua_State *L;
     const char *start, *end;            /* of the subject */
     const struct item *items;
-    unsigned depth, tries, ncaptures;
+    unsigned depth, ncaptures;
+    size_t tries;                       /* since the last look at the clock */
     struct capture captures[CAPTURES_MAX];
 };
 
@@ -161,10 +164,19 @@ read_pattern(lua_State *L, const char *p, size_t n, struct item *items)
 /* ---- trying ----------------------------------------------------------------------------------- */
 
 static void
+count_bytes(struct match *m, size_t n)
+{
+    m->tries += n;
+    if (m->tries < TRIES)
+        return;
+    m->tries = 0;
+    check_limits(m->L, 1);
+}
+
+static void
 count_try(struct match *m)
 {
-    if (++m->tries % TRIES == 0)
-        check_limits(m->L, 1);
+    count_bytes(m, 1);
 }
 
 static bool
@@ -190,11 +202,12 @@ is_of_class(unsigned char c, unsigned char class)
 }
 
 static bool
-is_in_set(const struct item *it, unsigned char c)
+is_in_set(struct match *m, const struct item *it, unsigned char c)
 {
     const char *p = it->set;
     bool not = *p == '^', in = false;
 
+    count_bytes(m, (size_t)(it->set_end - p) / SET_PART);
     for (p += not; p < it->set_end && !in; p++) {
         if (*p == '%' && it->set_end - p > 1) {
             in = is_of_class(c, (unsigned char)*++p);
@@ -217,7 +230,7 @@ fits(struct match *m, const struct item *it, const char *s)
     switch (it->kind) {
     case IT_ANY:   return true;
     case IT_CLASS: return is_of_class((unsigned char)*s, it->c);
-    case IT_SET:   return is_in_set(it, (unsigned char)*s);
+    case IT_SET:   return is_in_set(m, it, (unsigned char)*s);
     default:       return (unsigned char)*s == it->c;
     }
 }
@@ -289,20 +302,22 @@ balanced(struct match *m, const char *s, const struct item *it)
 }
 
 static bool
-is_frontier(const struct match *m, const char *s, const struct item *it)
+is_frontier(struct match *m, const char *s, const struct item *it)
 {
-    return !is_in_set(it, s == m->start ? 0 : (unsigned char)s[-1]) &&
-        is_in_set(it, s == m->end ? 0 : (unsigned char)*s);
+    return !is_in_set(m, it, s == m->start ? 0 : (unsigned char)s[-1]) &&
+        is_in_set(m, it, s == m->end ? 0 : (unsigned char)*s);
 }
 
 /* Behind what a capture holds, if that stands here. */
 static const char *
-again(const struct match *m, const char *s, const struct item *it)
+again(struct match *m, const char *s, const struct item *it)
 {
     const struct capture *c = &m->captures[it->c];
 
-    return c->n >= 0 && m->end - s >= c->n && memcmp(s, c->at, (size_t)c->n) == 0 ? s + c->n :
-        NULL;
+    if (c->n < 0 || m->end - s < c->n)
+        return NULL;
+    count_bytes(m, (size_t)c->n / COPY_PART);
+    return memcmp(s, c->at, (size_t)c->n) == 0 ? s + c->n : NULL;
 }
 
 /* Where items from here on end; NULL: they do not match. */
@@ -508,6 +523,7 @@ add_text(struct match *m, luaL_Buffer *b, const char *s, const char *end)
     const char *t = lua_tolstring(m->L, 3, &n), *t_end = t + n;
 
     for (; t < t_end; t++) {
+        count_try(m);
         if (*t != '%' || t_end - t < 2) {
             luaL_addchar(b, *t);
         } else if (!isdigit((unsigned char)*++t)) {

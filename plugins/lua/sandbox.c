@@ -64,12 +64,19 @@ string_rep(lua_State *L)
     return 1;
 }
 
-/* As of sort without one; but each time is a place to look at the clock. */
+/* Upvalue: what compares; nil: `<`. Each time is a place to look at the clock, which a function in C
+ * such as rawequal is not. */
 static int
 is_less(lua_State *L)
 {
-    lua_pushboolean(L, lua_lessthan(L, 1, 2));
     check_limits(L, 1);
+    if (lua_isnil(L, lua_upvalueindex(1))) {
+        lua_pushboolean(L, lua_lessthan(L, 1, 2));
+        return 1;
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, 2, 1);
     return 1;
 }
 
@@ -79,12 +86,11 @@ table_sort(lua_State *L)
 {
     check_limits(L, 1);
     luaL_checktype(L, 1, LUA_TTABLE);
-    if (lua_isnoneornil(L, 2)) {
-        lua_settop(L, 1);
-        lua_pushcfunction(L, is_less);
-    }
-    luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_settop(L, 2);
+    if (!lua_isnil(L, 2))
+        luaL_checktype(L, 2, LUA_TFUNCTION);
+    if (lua_isnil(L, 2) || lua_iscfunction(L, 2))
+        lua_pushcclosure(L, is_less, 1);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
     lua_call(L, 2, 0);
