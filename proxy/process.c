@@ -9,7 +9,6 @@
 #include "takeover.h"
 
 #include <event2/event.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -342,6 +341,15 @@ process_block_signals(void)
     sigaction(SIGXFSZ, &ignore, NULL);
 }
 
+void
+process_late_signals(sigset_t *late)
+{
+    sigemptyset(late);
+    sigaddset(late, SIGHUP);
+    sigaddset(late, SIGUSR1);
+    sigaddset(late, SIGUSR2);
+}
+
 static void
 watch(struct process *p, int sig, event_callback_fn run)
 {
@@ -359,8 +367,12 @@ process_run(struct process *p)
     const struct admin_process asks = { .table = present_table, .reload = reload,
         .ready = is_ready, .arg = p };
     struct config_report report = { 0 };
-    bool takes_over = takeover_begin(p);
+    sigset_t late;
+    bool takes_over;
 
+    process_late_signals(&late);
+    pthread_sigmask(SIG_BLOCK, &late, NULL);
+    takes_over = takeover_begin(p);
     p->conf = process_load(p, &report);
     config_report_print(&report, p->file != NULL ? p->file : "command line", stderr);
     config_report_free(&report);
@@ -374,6 +386,7 @@ process_run(struct process *p)
     watch(p, SIGHUP, on_reload);
     watch(p, SIGUSR1, on_reopen);
     watch(p, SIGUSR2, on_upgrade);
+    pthread_sigmask(SIG_UNBLOCK, &late, NULL);
     if (timer_init(&p->tick, p->admin_loop, on_tick, p) == -1 ||
         timer_set(&p->tick, 1000000) == -1)
         log_fatal("out of memory");

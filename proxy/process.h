@@ -2,6 +2,8 @@
 #ifndef WEIR_PROCESS_H
 #define WEIR_PROCESS_H
 
+#include <signal.h>
+
 #include "admin/admin.h"
 #include "base/base.h"
 #include "config/config.h"
@@ -47,6 +49,8 @@ int  process_run(struct process *p);                /* until it has drained; the
 /* What its flags or its file say. NULL: *r says why not. */
 struct conf *process_load(const struct process *p, struct config_report *r);
 void process_block_signals(void);
+/* SIGHUP, SIGUSR1 and SIGUSR2 wait while a process starts: they would end it. */
+void process_late_signals(sigset_t *late);
 void process_terminate(struct process *p);          /* drains, and ends */
 void process_drain(struct process *p);
 void process_apply_log(const struct conf *c);

@@ -26,7 +26,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,18 +89,25 @@ static int
 run_file(struct process *p, const char *file, int channel, struct slice sockets, char **env)
 {
     posix_spawn_file_actions_t keep;
+    posix_spawnattr_t attr;
     struct slice word;
+    sigset_t late;
     uint64_t fd;
     int rc = posix_spawn_file_actions_init(&keep);
 
     if (rc != 0)
         return rc;
+    process_late_signals(&late);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigmask(&attr, &late);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
     rc = posix_spawn_file_actions_adddup2(&keep, channel, channel);
     while (rc == 0 && slice_cut(&sockets, ' ', &word))
         if (slice_u64(word, &fd))
             rc = posix_spawn_file_actions_adddup2(&keep, (int)fd, (int)fd);
     if (rc == 0)
-        rc = posix_spawnp(&p->upgrade->child, file, &keep, NULL, p->argv, env);
+        rc = posix_spawnp(&p->upgrade->child, file, &keep, &attr, p->argv, env);
+    posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&keep);
     return rc;
 }
@@ -228,8 +234,15 @@ try_self(struct process *p, bool ends)
     char how[64];
 
     bury(u, ends, how, sizeof how);
+    u->stage = NONE;
+    timer_clear(&u->step);
+    if (u->terminate) {
+        log_info("SIGTERM: the new process %s, and this one ends", how);
+        process_terminate(p);
+        return;
+    }
     COUNT(upgrade_failures);
-    if (!u->terminate && !u->again) {
+    if (!u->again) {
         u->again = true;
         log_error("upgrade failed: the new process %s after it was handed over to; the program of "
             "this one is started to go on", how);
@@ -238,7 +251,6 @@ try_self(struct process *p, bool ends)
         snprintf(how, sizeof how, "cannot be started: %.40s", e.text);
     }
     log_error("upgrade failed: the process that was to go on %s; this one ends", how);
-    u->stage = NONE;
     p->exit_code = 1;
     process_terminate(p);
 }
@@ -277,6 +289,7 @@ go(struct process *p)
         request_unbind();
         if (p->writes != NULL)
             writes_drain(p->writes);
+        watchdog_only(p->watchdog, p->nloops);
         writes_close(&p->writes);
         bus_yield(p->bus);
         tiers_yield(p->tiers);
@@ -417,6 +430,11 @@ upgrade_cancel(struct process *p)
     if (!upgrade_under_way(p) || u->stage == DONE)
         return false;
     if (u->stage == GOING || u->again) {
+        if (u->terminate)
+            kill(u->child, SIGKILL);
+        else
+            log_info("SIGTERM: when process %ld serves, both drain; a second one does not wait for "
+                "that", (long)u->child);
         u->terminate = true;
         return true;
     }

@@ -240,6 +240,13 @@ watchdog_tick(struct watchdog *w)
 }
 
 void
+watchdog_only(struct watchdog *w, size_t n)
+{
+    if (w != NULL && n < w->n)
+        w->n = n;
+}
+
+void
 watchdog_free(struct watchdog **wp)
 {
     free(*wp);

@@ -1,6 +1,9 @@
 """A new process takes over from one that runs: nobody is refused, and nothing is lost or stale."""
+import contextlib
 import os
+import re
 import signal
+import socket
 import threading
 
 import pytest
@@ -331,6 +334,52 @@ def test_sigterm_ends_an_upgrade_and_both(store, weir, tmp_path, program):
     eventually(lambda: w.log_has("an upgrade is under way already"))
     assert w.stop() == 0
     assert w.log_has("upgrade failed: SIGTERM came before the new process was handed over to")
+
+
+HANGS = TAKES_AND_ENDS.replace("sys.exit(7)", "print('has it', file=sys.stderr, flush=True)\nsignal.pause()") \
+    .replace("import os", "import os, signal")
+
+
+def test_sigterm_when_it_was_handed_over_to_one_that_does_not_serve(store, weir, tmp_path, program):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(harness.TIMEOUT)
+        w = weir(program=str(program), env={"NOTIFY_SOCKET": str(tmp_path / "notify"),
+                                            "WATCHDOG_USEC": "1000"}, **whole(tmp_path))
+        replace(program, HANGS)
+        w.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: w.log_has("has it"))
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while manager.recv(512):
+                pass
+        manager.settimeout(harness.TIMEOUT)
+        for _ in range(2):                              # though nobody runs the journal's loop
+            assert manager.recv(512) == b"WATCHDOG=1"
+        w.process.send_signal(signal.SIGTERM)
+        eventually(lambda: w.log_has("both drain"))
+        w.process.send_signal(signal.SIGTERM)
+        assert w.process.wait(harness.TIMEOUT) == 0
+    assert w.log_has("SIGTERM: the new process was ended by signal 9, and this one ends")
+
+
+@pytest.mark.parametrize("sig", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_comes_while_a_process_starts_does_not_end_it(store, weir, tmp_path, sig):
+    gate = store.gate()
+    store.on("/slow", lambda req, conn: (gate.wait(), conn.respond(status=204)))
+    w = weir(**whole(tmp_path))
+    with w.client() as writes:
+        writes.start("PUT", "/slow", [("Content-Length", "0")])
+        store.wait("/slow")
+        w.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: w.log_has("is ready; 1 writes"))
+        os.kill(int(re.search(r"process (\d+) is ready", w.log()).group(1)), sig)
+        gate.set()
+        assert writes.response().status == 204
+        assert w.upgraded().wait(harness.TIMEOUT) == 0
+        if sig == signal.SIGUSR2:
+            assert w.upgraded().wait(harness.TIMEOUT) == 0
+        assert w.get("/hit").status == 200
 
 
 def test_what_was_purged_before_and_while_one_follows_another_is_not_found(store, weir, tmp_path):

@@ -104,6 +104,12 @@ the_watchdog_is_fed_while_every_loop_answers_and_not_otherwise(void **state)
     loop_run(loops[1]);
     watchdog_tick(w);
     assert_string_equal(told(), "WATCHDOG=1");
+    loop_stop(loops[0]);
+    loop_run(loops[0]);
+    watchdog_only(w, 1);
+    watchdog_tick(w);
+    assert_string_equal(told(), "WATCHDOG=1");      /* the other one is not run any more */
+    watchdog_only(NULL, 1);
     loop_free(&loops[0]);
     loop_free(&loops[1]);
     watchdog_free(&w);
