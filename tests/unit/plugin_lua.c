@@ -144,8 +144,7 @@ what_goes_over_a_limit_has_failed_and_the_next_call_has_not(void **unused)
             " local x = setmetatable({}, m) return ('a'):gsub('a', x)",
         "local t = {} for i = 1, 4e4 do t[i] = -i end while true do table.sort(t) end",
         "local t = {} for i = 1, 1e5 do t[i] = i % 7 end table.sort(t, rawequal)",
-        "local s = ('x'):rep(400) s:find('[' .. ('a'):rep(3e5) .. ']')",
-        "local s = ('x'):rep(400) s:find('%f[' .. ('a'):rep(3e5) .. ']')",
+        "local s = ('x'):rep(900) s:find('%f[' .. ('a'):rep(4e4) .. ']')",
         "local s = ('x'):rep(300) s:gsub('y*', ('%0'):rep(3e5))",
         "local t = {} for i = 1, 500 do t[i] = i % 7 end"
             " table.sort(t, function() while true do end end)",
