@@ -172,7 +172,8 @@ refuse(struct weir_request *r, unsigned status, const char *detail)
 {
     static const char challenge[] = "ApiKey realm=\"api\"";
 
-    host->count(refused, 1);
+    if (host->number(r, WEIR_EXPLAINED) != 1)
+        host->count(refused, 1);
     if (status == 401)
         host->set_field(r, WEIR_OF_RESPONSE, "WWW-Authenticate",
             (struct weir_text){ challenge, sizeof challenge - 1 });

@@ -250,7 +250,8 @@ apply(struct weir_request *r, const struct route *its, const json_t *claims)
 static int
 refuse(struct weir_request *r, unsigned status, const char *why, int invalid)
 {
-    host->count(refused, 1);
+    if (host->number(r, WEIR_EXPLAINED) != 1)
+        host->count(refused, 1);
     host->set_field(r, WEIR_OF_RESPONSE, "WWW-Authenticate", text_of(status == 403 ?
         "Bearer error=\"insufficient_scope\"" : invalid ? "Bearer error=\"invalid_token\"" :
         "Bearer"));

@@ -293,7 +293,8 @@ count(lua_State *L)
     if (c == NULL)
         return luaL_error(L, "no counter of that name: weir.counter(\"%s\", \"What it counts.\") at "
             "the top of the script makes it", name);
-    host->count(c->counter, (uint64_t)n);
+    if (host->number(s->request, WEIR_EXPLAINED) != 1)  /* nobody sent that */
+        host->count(c->counter, (uint64_t)n);
     return 0;
 }
 

@@ -197,4 +197,5 @@ def test_the_scripts_of_the_readme(origin, weir, with_lua):
     assert w.get("/m").body == b"m"
     no = w.request("POST", "/m", [], b"x")
     assert (no.status, no.header("Retry-After"), no.json()["detail"]) == (503, "3600", "maintenance until 9999-01-01")
+    assert w.api("GET", "/explain?method=POST&url=http://%s/m" % w.host).json()["plugins"]["asked"] == ["lua"]
     assert metric(w, "weir_plugin_lua_maintenance_total") == 1

@@ -576,6 +576,8 @@ def test_a_reload_while_shipped_plugins_run(origin, weir, tmp_path):
     asked, reloaded = w.parallel(2, lambda i: reloads[i]())
     assert reloaded == [200] * 4
     assert set().union(*asked) == {("api_key", 401), ("jwt", 401), ("json_tags", 200), ("rate_limit", 200), ("rate_limit", 429)}
+    for n in names:                                                     # is nobody's request
+        assert w.api("GET", "/explain?url=http://%s/%s/1" % (w.host, n)).status == 200
     assert metric(w, "weir_plugin_api_key_refused_total") == metric(w, "weir_plugin_jwt_refused_total") == metric(w, "weir_plugin_json_tags_no_json_total") == 16
 
 
