@@ -30,7 +30,8 @@ def package(build, tmp_path_factory):
 
 def test_the_package_holds_what_its_control_files_speak_of(package, tmp_path):
     said("dpkg-deb", "-R", package, str(tmp_path))
-    for path in ("usr/bin/weir", "usr/share/man/man1/weir.1", "usr/share/doc/weir/copyright",
+    for path in ("usr/bin/weir", "usr/share/man/man1/weir.1",
+                 "usr/share/man/man5/weir.yaml.5", "usr/share/doc/weir/copyright",
                  "usr/share/doc/weir/examples/all-options.yaml", "usr/lib/systemd/system/weir.service",
                  "usr/lib/systemd/system/weir.socket"):
         assert (tmp_path / path).is_file(), path
@@ -50,6 +51,17 @@ def test_the_package_holds_what_its_control_files_speak_of(package, tmp_path):
         assert "The plugin " + name in said(weir, "reference", name)
     for so in tmp_path.rglob("lua.so"):
         assert "libluajit" in control and "`memory`" in said(weir, "reference", "lua"), so
+
+
+def test_the_manual_has_every_option_of_the_reference(package, tmp_path):
+    said("dpkg-deb", "-R", package, str(tmp_path))
+    page = (tmp_path / "usr/share/man/man5/weir.yaml.5").read_text()
+    with open(os.path.join(DEPLOY, "../config/REFERENCE.md")) as f:
+        options = re.findall(r"^\| `([^`]+)` \|", f.read(), re.M)
+    assert len(options) > 100
+    for option in options:
+        assert ".TP\n\\fB" + option.replace("-", "\\-") + "\\fR\n" in page, option
+    assert "\\|" not in page and "`" not in page
 
 
 def test_elsewhere_than_in_usr_the_unit_names_the_paths_of_the_prefix(build, tmp_path):
