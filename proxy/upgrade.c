@@ -10,8 +10,8 @@
  *          the same wait, in their connections and in the listeners' queues, until the successor
  *          serves.
  *          DONE: connections between two requests go to the successor as they are; answers,
- *          tunnels and event streams under way end here, within `drain`, out of memory and from
- *          origins: what they began with is not younger than what they will be told.
+ *          tunnels and event streams under way end here, within `drain`. They began before the
+ *          successor answered anything, so that nothing that they are told is too old for them.
  * Back     until GO nothing was given up: FAILED undoes the hold. After it the successor's failure
  *          is answered by starting this very program (/proc/self/exe), once.
  * Peers    nginx leaves it to a person to see whether the new processes work, and to bring the old
@@ -36,9 +36,11 @@
 #include "front/front.h"
 #include "request/request.h"
 #include "stats/stats.h"
+#include "store/store.h"
 
 #define START_US    60000000            /* for a successor to be ready, or to open the files */
 #define PATIENCE_US 5000000
+#define PATIENCE_MIN_US 250000
 #define STEP_US     2000
 #define BURY_US     1000000
 #define QUEUED_MAX  (1 << 20)           /* bytes that the disk tier writes out while all wait */
@@ -306,7 +308,8 @@ patience_us(const struct process *p)
 {
     int64_t drain_us = p->conf->drain_ms * 1000;
 
-    return drain_us < PATIENCE_US ? drain_us : PATIENCE_US;
+    return drain_us < PATIENCE_MIN_US ? PATIENCE_MIN_US :
+        drain_us < PATIENCE_US ? drain_us : PATIENCE_US;
 }
 
 static void
@@ -368,6 +371,7 @@ on_serves(struct process *p)
         kill(u->child, SIGTERM);
     front_give(p->front, u->channel);
     process_drain(p);
+    store_clear(p->store);              /* the successor's memory fills */
 }
 
 static void

@@ -309,6 +309,14 @@ evict_one(struct store *s)
     return false;
 }
 
+void
+store_clear(struct store *s)
+{
+    CHECK(s, STORE_MAGIC);
+    while (evict_one(s))
+        continue;
+}
+
 /* What waits for readers is gone within milliseconds, so it does not evict; but it is resident, so
  * past a bound nothing more is stored until it is gone. */
 bool

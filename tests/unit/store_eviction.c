@@ -64,6 +64,21 @@ what_is_asked_for_survives_a_scan(void **state)
 }
 
 static void
+nothing_is_left_of_what_is_cleared(void **state)
+{
+    struct store_figures f;
+
+    put_n(*state, "http://h/%d", 0, 100, 1000);
+    assert_int_equal(count(*state, "http://h/%d", 0, 50), 50);      /* visited: not spared */
+    store_clear(*state);
+    store_figures(*state, &f);
+    assert_int_equal(f.objects, 0);
+    assert_int_equal(count(*state, "http://h/%d", 0, 100), 0);
+    put_n(*state, "http://h/%d", 0, 10, 1000);
+    assert_int_equal(count(*state, "http://h/%d", 0, 10), 10);
+}
+
+static void
 what_comes_back_soon_enters_the_main_queue(void **state)
 {
     struct shard *sh = &((struct store *)*state)->shards[0];
@@ -192,6 +207,7 @@ main(void)
     const struct CMUnitTest eviction[] = {
         SMALL(the_limit_holds_whatever_comes),
         SMALL(what_is_asked_for_survives_a_scan),
+        SMALL(nothing_is_left_of_what_is_cleared),
         SMALL(what_comes_back_soon_enters_the_main_queue),
         SMALL(what_somebody_still_reads_counts_against_the_limit),
         SMALL(marks_are_evicted_like_objects),
