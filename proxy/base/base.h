@@ -239,7 +239,7 @@ int  service_sockets_taken(struct err *e);
  * answered since the last. */
 struct watchdog;
 struct watchdog *watchdog_new(struct loop *const *loops, size_t n);
-void watchdog_only(struct watchdog *w, size_t n);  /* the first n: nobody runs the others any more */
+void watchdog_only(struct watchdog *w, size_t n);   /* the first n: nobody runs the others now */
 void watchdog_tick(struct watchdog *w);
 void watchdog_free(struct watchdog **wp);
 
