@@ -37,9 +37,11 @@ struct plugin {
     struct weir_self *self;
     const struct weir_value *values;    /* the configuration's */
     int shared, fields;
+    struct route *routes;               /* with buckets of their own, the oldest first */
 };
 
 struct route {
+    struct route *next;
     struct limit limit;
     int dry_run;
     struct part *parts;                 /* owned */
@@ -309,9 +311,22 @@ name_policy(struct route *its, const char *name)
         (unsigned long long)seconds(its->limit.each_us * its->limit.burst));
 }
 
+/* Routes without a name have that of their path: one for each method, say. The second's is another,
+ * and the same after a reload. */
+static void
+own_scope(struct plugin *p, struct route *its)
+{
+    struct route **at = &p->routes;
+
+    for (; *at != NULL; at = &(*at)->next)
+        if (memcmp((*at)->scope, its->scope, sizeof its->scope) == 0)
+            SHA256(its->scope, sizeof its->scope, its->scope);
+    *at = its;
+}
+
 /* What the route says itself goes before what the plugin's options say. */
 static int
-route_of(const struct plugin *p, struct weir_self *self, const char *name,
+route_of(struct plugin *p, struct weir_self *self, const char *name,
     const struct weir_value *values, struct route *its)
 {
     const struct weir_value *of[OF_BOTH];
@@ -332,6 +347,8 @@ route_of(const struct plugin *p, struct weir_self *self, const char *name,
         its->limit.burst = burst_of(of[RATE]);
     its->dry_run = (int)of[DRY_RUN]->number;
     SHA256((const unsigned char *)name, own ? strlen(name) : 0, its->scope);
+    if (own)
+        own_scope(p, its);
     name_policy(its, own ? name : "default");
     return parts_of(of[KEY], its, self);
 }
@@ -385,7 +402,7 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
         name_counters(h, self);
     if (p != NULL)
         *p = (struct plugin){ self, values, values[SHARED].number && has_redis,
-            (int)values[FIELDS].number };
+            (int)values[FIELDS].number, NULL };
     if (p == NULL || open_buckets(p) == -1) {
         h->complain(self, NULL, "out of memory");
         rc = -1;
@@ -412,9 +429,13 @@ close_plugin(void *plugin)
 static void
 route_close(void *plugin, void *route)
 {
-    struct route *its = route;
+    struct plugin *p = plugin;
+    struct route *its = route, **at = &p->routes;
 
-    (void)plugin;
+    while (*at != NULL && *at != its)
+        at = &(*at)->next;
+    if (*at != NULL)
+        *at = its->next;
     free(its->parts);
     free(its);
 }

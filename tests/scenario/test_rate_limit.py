@@ -80,6 +80,22 @@ def test_routes_share_the_plugins_limit_unless_they_have_their_own(origin, weir)
     assert count(w, "dry_run") == 3
 
 
+def test_routes_of_one_path_have_buckets_of_their_own_also_without_a_name(origin, weir):
+    origin.on("*", body=b"x", headers=FRESH)
+    plugins = limited()["plugins"]
+
+    def routes(writes, reads):
+        return [{"path": "/**", "methods": methods, "plugins": {"rate_limit": {"rate": rate}}}
+                for methods, rate in ((["POST"], writes), (["GET"], reads))]
+    w = weir(plugins=plugins, routes=routes("1/h", "100/h"))
+    assert statuses(w, 3) == [200] * 3
+    assert [w.request("POST", "/a", [], b"").status for _ in range(2)] == [200, 429]
+    assert statuses(w, 3) == [200] * 3
+    w.write_config(plugins=plugins, routes=routes("1/h", "1/h"))
+    assert w.api("POST", "/reload").status == 200
+    assert statuses(w, 1) == [429] and w.request("POST", "/a", [], b"").status == 429
+
+
 def test_each_client_is_told_apart_by_its_address_as_trusted_proxies_tell_it(origin, weir):
     origin.on("/a", body=b"a", headers=FRESH)
     w = weir(**limited(("/**", {"rate": "1/h"}), fields=False))
