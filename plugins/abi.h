@@ -35,8 +35,8 @@
  *   hooks         below. They are named after the states of a request.
  *   tick()        about once a second, on the main thread, for the configuration in force: to look
  *                 whether a file has changed, say. Requests are not stopped for it.
- *   close()       after the last hook of that configuration. When it returns, no ticket of it may
- *                 be resumed any more.
+ *   close()       after the last hook of that configuration, of which no request waits any more.
+ *                 Tickets of those that have gone may be resumed later: nothing follows.
  *
  * Hooks, in the order of a request's life
  *   request    its head was read, its route is known. May change its fields, add parts to its cache
