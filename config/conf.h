@@ -64,7 +64,7 @@ struct conf_urls {
     KIND(BOOL,        bool,                    "true or false")                                \
     KIND(STRING,      const char *,            "text")                                         \
     KIND(TOKEN,       const char *,            "a word of letters, digits and - _ .")          \
-    KIND(FILE,        const char *,            "a file's path")                                \
+    KIND(FILE,        const char *,            "a file's path, from where weir runs")       \
     KIND(PATH,        const char *,            "a path that starts with /")                    \
     KIND(HOST,        const char *,            "a host name with an optional port")            \
     KIND(ADDRESS,     struct conf_address,     "ADDRESS:PORT, or off")                         \

@@ -213,12 +213,12 @@ process_stop(struct process *p)
     store_free(&p->store);
     rcu_drain();
     stats_access_flush();
+    conf_unref(&p->conf);               /* plugins end: until then they may wake a request's loop */
     for (size_t i = 0; i <= p->nloops; i++)
         loop_free(&p->loops[i]);
     loop_free(&p->admin_loop);
     watchdog_free(&p->watchdog);
     free(p->loops);
-    conf_unref(&p->conf);
     buf_free(&p->overrides);
     stats_fini();
 }
