@@ -23,6 +23,7 @@
 #include "write/write.h"
 
 #define CUT_US       1000000            /* for requests that are cut to end in order */
+#define CLEAR_STEP   5000               /* objects: some milliseconds, in which all else waits */
 #define AFTER_DRAIN_US 10000000         /* to close journal and tiers; told to a service manager */
 
 /* ---- configuration --------------------------------------------------------------------------- */
@@ -240,8 +241,9 @@ static void
 drain_step(struct process *p)
 {
     bool sent = p->writes == NULL || writes_drain(p->writes);
+    bool upgraded = upgrade_under_way(p);
     bool done = front_drain(p->front) && sent && stats_gauge(GAUGE_flights_now) == 0 &&
-        tracer_drain(p->tracer) && (p->channel == -1 || !upgrade_under_way(p));
+        tracer_drain(p->tracer) && (p->channel == -1 || !upgraded);
     int64_t now = now_us();
 
     if (done || (p->cut_until_us != 0 && now >= p->cut_until_us)) {
@@ -257,6 +259,8 @@ drain_step(struct process *p)
         fills_stop(p->fills);
         p->cut_until_us = now + CUT_US;
     }
+    if (upgraded)                       /* the successor's memory fills */
+        store_clear(p->store, CLEAR_STEP);
     timer_set(&p->tick, p->cut_until_us != 0 ? 2000 : 20000);
 }
 

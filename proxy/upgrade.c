@@ -36,7 +36,6 @@
 #include "front/front.h"
 #include "request/request.h"
 #include "stats/stats.h"
-#include "store/store.h"
 
 #define START_US    60000000            /* for a successor to be ready, or to open the files */
 #define PATIENCE_US 5000000
@@ -371,7 +370,6 @@ on_serves(struct process *p)
         kill(u->child, SIGTERM);
     front_give(p->front, u->channel);
     process_drain(p);
-    store_clear(p->store);              /* the successor's memory fills */
 }
 
 static void

@@ -309,12 +309,13 @@ evict_one(struct store *s)
     return false;
 }
 
-void
-store_clear(struct store *s)
+bool
+store_clear(struct store *s, unsigned n)
 {
     CHECK(s, STORE_MAGIC);
-    while (evict_one(s))
-        continue;
+    while (n > 0 && evict_one(s))
+        n--;
+    return n > 0;
 }
 
 /* What waits for readers is gone within milliseconds, so it does not evict; but it is resident, so

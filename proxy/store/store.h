@@ -132,9 +132,9 @@ struct store;
 struct store *store_new(int64_t memory_bytes, unsigned variants, struct err *e);
 void store_free(struct store **sp);                 /* when nobody uses it any more */
 void store_variants_max(struct store *s, unsigned n);
-/* Evicts all that is there: nobody will ask for it any more. Tiers below keep what they have. Any
- * thread. */
-void store_clear(struct store *s);
+/* Evicts n objects: nobody will ask for what is there any more. Tiers below keep what they have.
+ * True when none is left. Any thread. */
+bool store_clear(struct store *s, unsigned n);
 
 enum store_answer {
     STORE_MISS,                     /* nothing under this key (Cache-Status: uri-miss) */

@@ -70,7 +70,10 @@ nothing_is_left_of_what_is_cleared(void **state)
 
     put_n(*state, "http://h/%d", 0, 100, 1000);
     assert_int_equal(count(*state, "http://h/%d", 0, 50), 50);      /* visited: not spared */
-    store_clear(*state);
+    assert_false(store_clear(*state, 60));
+    store_figures(*state, &f);
+    assert_int_equal(f.objects, 40);
+    assert_true(store_clear(*state, 60));
     store_figures(*state, &f);
     assert_int_equal(f.objects, 0);
     assert_int_equal(count(*state, "http://h/%d", 0, 100), 0);
