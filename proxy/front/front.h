@@ -33,8 +33,6 @@ bool front_held(struct front *f);
 void front_give(struct front *f, int channel);
 /* The other end: takes what is there. false: nothing more will come. On one thread. */
 bool front_take(struct front *f, int channel);
-/* How many were given. */
-uint64_t front_given(const struct front *f);
 /* All listening sockets, with a blank between two. */
 void front_sockets(const struct front *f, struct buf *b);
 /* Stops accepting, closes idle connections; the others end after their answer. Call again to see:

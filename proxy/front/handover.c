@@ -57,10 +57,8 @@ give(void *arg, const struct conn_place *p)
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(c), &p->fd, sizeof(int));
-    if (sendmsg(atomic_load(&f->channel), &m, MSG_DONTWAIT | MSG_NOSIGNAL) != -1) {
-        atomic_fetch_add(&f->given, 1);
+    if (sendmsg(atomic_load(&f->channel), &m, MSG_DONTWAIT | MSG_NOSIGNAL) != -1)
         return 0;
-    }
     return errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS || errno == EINTR ? 1 : -1;
 }
 
@@ -74,12 +72,6 @@ void
 front_give(struct front *f, int channel)
 {
     atomic_store(&f->channel, channel);
-}
-
-uint64_t
-front_given(const struct front *f)
-{
-    return atomic_load(&f->given);
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */

@@ -47,7 +47,6 @@ struct front {
     atomic_int     holding;             /* enum conn_hold */
     atomic_uint    holds;               /* calls of front_hold */
     atomic_int     channel;             /* -1: connections are not given away */
-    atomic_uint_least64_t given;
     size_t         turn;                /* the worker that takes the next */
 };
 
