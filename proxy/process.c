@@ -250,6 +250,8 @@ drain_step(struct process *p)
         loop_stop(p->admin_loop);
         return;
     }
+    if (p->cut_until_us == 0 && upgraded && upgrade_bereft(p))
+        p->drain_until_us = 1;
     if (p->cut_until_us == 0 && now >= p->drain_until_us) {
         log_warn("drain: %s, %lld connections and %lld fetches are cut",
             p->hurried ? "a second signal ends it" : "time is up",

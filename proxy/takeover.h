@@ -46,6 +46,7 @@ void upgrade_begin(struct process *p);              /* SIGUSR2 */
 bool upgrade_under_way(const struct process *p);
 /* SIGTERM: true when an upgrade that cannot be called off any more ends first. */
 bool upgrade_cancel(struct process *p);
+bool upgrade_bereft(const struct process *p);       /* the successor that served has failed */
 void upgrade_free(struct process *p);               /* when no worker runs */
 
 #endif

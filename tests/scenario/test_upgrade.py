@@ -336,6 +336,27 @@ def test_sigterm_ends_an_upgrade_and_both(store, weir, tmp_path, program):
     assert w.log_has("upgrade failed: SIGTERM came before the new process was handed over to")
 
 
+def test_a_new_process_that_is_killed_is_not_waited_for_where_a_manager_would_start_it(
+        origin, weir, tmp_path):
+    def long(req, conn):
+        conn.head(200, chunked=True)
+        conn.chunk(b"begun")
+        conn.sock.recv(1)
+    origin.on("/long", long)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        w = weir(env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        with w.client() as c:
+            c.start("GET", "/long")
+            c.wire.until(b"begun", "a beginning")
+            was = w.upgrade()
+            w.process.kill()
+            assert was.wait(harness.TIMEOUT) == 0
+        assert w.log_has("which served, was ended by signal 9; this one ends at once")
+        assert w.process.wait(harness.TIMEOUT) == -signal.SIGKILL       # to be seen by the manager
+        w.start()
+
+
 HANGS = TAKES_AND_ENDS.replace("sys.exit(7)", "print('has it', file=sys.stderr, flush=True)\nsignal.pause()") \
     .replace("import os", "import os, signal")
 
