@@ -444,8 +444,7 @@ upgrade_cancel(struct process *p)
     return false;
 }
 
-/* A manager learns of the end of a process that is not its child from the child's parent: when that
- * has ended too. */
+/* A manager learns of the end of a process that another one started when that one has ended too. */
 bool
 upgrade_bereft(const struct process *p)
 {
@@ -455,8 +454,8 @@ upgrade_bereft(const struct process *p)
         waitid(P_PID, (id_t)p->upgrade->child, &how, WEXITED | WNOHANG | WNOWAIT) == -1 ||
         how.si_pid == 0 || (how.si_code == CLD_EXITED && how.si_status == 0))
         return false;
-    log_error("upgrade: process %ld, which served, %s %d; this one ends at once, so that the service "
-        "manager hears of it and starts it anew", (long)p->upgrade->child,
+    log_error("upgrade: process %ld, which served, %s %d; this one ends at once, so that the "
+        "service manager hears of it and starts it anew", (long)p->upgrade->child,
         how.si_code == CLD_EXITED ? "ended with exit code" : "was ended by signal", how.si_status);
     return true;
 }
