@@ -82,8 +82,8 @@
  *     }
  *
  *   Another thread calls host->resume(ticket), once and for every ticket, and after that the same
- *   hook is called again, on the request's own thread. A client that has left meanwhile is safe: the
- *   ticket stays good until it is resumed, and then nothing follows. The request, and what
+ *   hook is called again, on the request's own thread. A client that has left meanwhile is safe:
+ *   the ticket stays good until it is resumed, and then nothing follows. The request, and what
  *   alloc() gave, may be gone before that; so what the other thread writes is its own, as
  *   `copy_of_it` here. One suspended for longer than the plugin's `timeout` counts as WEIR_FAILED.
  *   Hooks that may suspend: request, key, deliver.
@@ -97,8 +97,8 @@
  * Explanations
  *   `weir explain` asks what would become of a request, without sending it: request and key are
  *   called as for any other, and no other hook, on a thread of the admin port. There is no client
- *   then, and suspend() gives NULL: that somebody else has to be asked first is what is told. What a
- *   hook spends or counts for a request it leaves alone where WEIR_EXPLAINED is 1.
+ *   then, and suspend() gives NULL: that somebody else has to be asked first is what is told. What
+ *   a hook spends or counts for a request it leaves alone where WEIR_EXPLAINED is 1.
  *
  * Errors
  *   A hook that returns WEIR_FAILED, or what it may not, is counted; then `on_error` decides. fail
@@ -107,8 +107,8 @@
  *   had done before stays. A crash of a plugin is a crash of Weir.
  *
  * Figures
- *   Each hook's time: weir_plugin_hook_seconds{plugin,hook} in /metrics, "timers" in /stats. Errors:
- *   weir_plugin_errors_total{plugin,hook}. A plugin's own: counter() and timer().
+ *   Each hook's time: weir_plugin_hook_seconds{plugin,hook} in /metrics, "timers" in /stats.
+ *   Errors: weir_plugin_errors_total{plugin,hook}. A plugin's own: counter() and timer().
  */
 #ifndef WEIR_ABI_H
 #define WEIR_ABI_H
@@ -137,7 +137,7 @@ struct weir_timer;
  * hook's call, those of struct weir_value as long as the configuration. */
 struct weir_text { const char *p; size_t n; };
 
-/* ---- options ---------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 enum weir_kind {                        /* what a person writes, and what of weir_value has it */
     WEIR_COUNT = 1,                     /* 42                     number */
@@ -175,7 +175,7 @@ struct weir_value {
     size_t ntexts;
 };
 
-/* ---- the plugin ------------------------------------------------------------------------------- */
+/* ---- the plugin ------------------------------------------------------------------------------ */
 
 enum {                                  /* what a hook returns */
     WEIR_FAILED = -1,
@@ -211,7 +211,7 @@ __attribute__((visibility("default")))
 #endif
 extern const struct weir_plugin weir_plugin;    /* the one thing that a plugin exports */
 
-/* ---- what Weir does for it -------------------------------------------------------------------- */
+/* ---- what Weir does for it ------------------------------------------------------------------- */
 
 enum weir_hooks {                       /* bits for only() */
     WEIR_HOOK_REQUEST = 1, WEIR_HOOK_KEY = 2, WEIR_HOOK_RESPONSE = 4, WEIR_HOOK_STORE = 8,
@@ -333,8 +333,9 @@ struct weir_host {
     void *(*alloc)(struct weir_request *r, size_t n);
     /* A place of this plugin's own in this request, NULL at first. */
     void **(*slot)(struct weir_request *r);
-    /* NULL: memory is out, this hook may not, or it has done so already. Where the hook then returns
-     * anything but WEIR_SUSPENDED, nothing follows when the ticket is resumed, as it must be. */
+    /* NULL: memory is out, this hook may not, or it has done so already. Where the hook then
+     * returns anything but WEIR_SUSPENDED, nothing follows when the ticket is resumed, as it must
+     * be. */
     struct weir_ticket *(*suspend)(struct weir_request *r);
     void (*resume)(struct weir_ticket *t);      /* any thread, also before the hook has returned */
 
@@ -345,12 +346,12 @@ struct weir_host {
 
     /* ---- Redis: any thread, from open() to the end of close(); see WEIR_HAS ---- */
     /* Sends a command, of one key at most. argv[key] is that key, which is the plugin's own: Weir
-     * puts `cache.redis.prefix` and the plugin's name in front, and in a cluster finds the server by
-     * it. key 0: there is none. All is copied. Time counts from now; 0 milliseconds: as long as a
-     * request waits for Redis, `cache.redis.timeout`.
+     * puts `cache.redis.prefix` and the plugin's name in front, and in a cluster finds the server
+     * by it. key 0: there is none. All is copied. Time counts from now; 0 milliseconds: as long as
+     * a request waits for Redis, `cache.redis.timeout`.
      * 0: replied (may be NULL) is called, once: on a worker thread, or when Weir ends on the main
-     * thread, never from inside this call, and maybe after close(). -1: it is not: memory is out, or
-     * Redis is known not to answer, as it is in open(), before the first worker runs.
+     * thread, never from inside this call, and maybe after close(). -1: it is not: memory is out,
+     * or Redis is known not to answer, as it is in open(), before the first worker runs.
      * Without a command, argc 0, also in open(): 0 where one is configured, else -1. */
     int (*redis)(struct weir_self *self, const struct weir_text *argv, size_t argc, size_t key,
         int64_t milliseconds, weir_replied *replied, void *arg);

@@ -39,7 +39,7 @@ struct route { int scope_name; const char *forward; const struct weir_text *allo
 static const struct weir_host *host;
 static struct weir_counter *refused, *reloads, *bad_files;
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static int
 by_hash(const void *a, const void *b)
@@ -165,7 +165,7 @@ tick(void *plugin)
     host->log(p->self, WEIR_LOG_INFO, text);
 }
 
-/* ---- a request -------------------------------------------------------------------------------- */
+/* ---- a request ------------------------------------------------------------------------------- */
 
 static int
 refuse(struct weir_request *r, unsigned status, const char *detail)
@@ -231,14 +231,15 @@ request(void *plugin, void *route, struct weir_request *r)
     return WEIR_NEXT;
 }
 
-/* ---- open and close --------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 /* Once: at a reload hooks read them. */
 static void
 name_counters(const struct weir_host *h, struct weir_self *self)
 {
     host = h;
-    refused = h->counter(self, "api_key_refused", "Requests without a key that is known and allowed.");
+    refused = h->counter(self, "api_key_refused",
+        "Requests without a key that is known and allowed.");
     reloads = h->counter(self, "api_key_reloads", "Times that a changed file of keys was taken.");
     bad_files = h->counter(self, "api_key_bad_files", "Times that a changed file was not taken.");
 }

@@ -38,7 +38,7 @@ struct route {
 static const struct weir_host *host;
 static struct weir_counter *no_json, *untagged;
 
-/* ---- pointers --------------------------------------------------------------------------------- */
+/* ---- pointers -------------------------------------------------------------------------------- */
 
 static void
 pointer_free(struct pointer *p)
@@ -156,7 +156,7 @@ route_open(void *plugin, struct weir_self *self, const char *name,
     return 0;
 }
 
-/* ---- the walk --------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 struct walk {
     const char *p, *end;
@@ -456,8 +456,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
 
 static const struct weir_option route_options[] = {
     { "pointers", WEIR_TEXTS, WEIR_REQUIRED, NULL, NULL, NULL, NULL,
-      "JSON pointers (RFC 6901) into the body; `*` is any element or member, and what stands before "
-      "`#` is put in front of each value, as `user:#/items/*/id`. 64 at most." },
+      "JSON pointers (RFC 6901) into the body; `*` is any element or member, and what stands "
+      "before `#` is put in front of each value, as `user:#/items/*/id`. 64 at most." },
     { "required", WEIR_BOOL, 0, "false", NULL, NULL, NULL,
       "What gives no tag is not stored." },
     { NULL, 0, 0, NULL, NULL, NULL, NULL, NULL },

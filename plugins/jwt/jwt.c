@@ -51,7 +51,7 @@ text_of(const char *z)
     return (struct weir_text){ z, strlen(z) };
 }
 
-/* ---- the token -------------------------------------------------------------------------------- */
+/* ---- the token ------------------------------------------------------------------------------- */
 
 /* A part of the token as JSON; NULL: it is none. */
 static json_t *
@@ -154,7 +154,7 @@ claims_of(struct plugin *p, struct weir_text token, const char **why)
     return NULL;
 }
 
-/* ---- what its claims do ----------------------------------------------------------------------- */
+/* ---- what its claims do ---------------------------------------------------------------------- */
 
 /* Of a string, a number or a boolean, in the request's memory; .p NULL: it is none. */
 static struct weir_text
@@ -299,7 +299,7 @@ request(void *plugin, void *route, struct weir_request *r)
     return rc;
 }
 
-/* ---- the file of keys ------------------------------------------------------------------------- */
+/* ---- the file of keys ------------------------------------------------------------------------ */
 
 static void
 tick(void *plugin)
@@ -326,7 +326,7 @@ tick(void *plugin)
     host->log(p->self, WEIR_LOG_INFO, text);
 }
 
-/* ---- open and close --------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 /* Once: at a reload hooks read them. */
 static void
@@ -352,8 +352,8 @@ open_plugin(const struct weir_host *h, struct weir_self *self, const struct weir
         h->complain(self, NULL, "out of memory");
         return -1;
     }
-    *p = (struct plugin){ .self = self, .file = { .path = values[0].text.p }, .issuer = values[1].text,
-        .audience = values[2].texts, .naudience = values[2].ntexts,
+    *p = (struct plugin){ .self = self, .file = { .path = values[0].text.p },
+        .issuer = values[1].text, .audience = values[2].texts, .naudience = values[2].ntexts,
         .algorithms = values[3].texts, .nalgorithms = values[3].ntexts,
         .leeway_s = (double)values[4].number / 1000 };
     for (size_t i = 0; i < p->nalgorithms; i++)
@@ -414,8 +414,8 @@ route_open(void *plugin, struct weir_self *self, const char *name,
         if (equals != NULL && equals - r->forward[i].p <= 100)
             memcpy(field, r->forward[i].p, (size_t)(equals - r->forward[i].p));
         if (!host->may_set(WEIR_OF_REQUEST, field)) {
-            host->complain(self, "forward", "is not of the form FIELD=CLAIM, as X-Tenant=tenant, or "
-                "names a field that a plugin may not set");
+            host->complain(self, "forward", "is not of the form FIELD=CLAIM, as X-Tenant=tenant, "
+                "or names a field that a plugin may not set");
             free(r);
             return -1;
         }
@@ -446,9 +446,9 @@ static const struct weir_option options[] = {
 
 static const struct weir_option route_options[] = {
     { "key", WEIR_TEXTS, 0, NULL, NULL, NULL, NULL,
-      "Claims that answers depend on: those for whom all of them are the same share what is stored, "
-      "which may then be stored although the request has Authorization. A token without one of "
-      "them: 403." },
+      "Claims that answers depend on: those for whom all of them are the same share what is "
+      "stored, which may then be stored although the request has Authorization. A token without "
+      "one of them: 403." },
     { "tags", WEIR_TEXTS, 0, NULL, NULL, NULL, NULL,
       "Claims that are tags of what is stored, with a text in front of `#`, as `tenant:#tenant`." },
     { "forward", WEIR_TEXTS, 0, NULL, NULL, NULL, NULL,

@@ -47,7 +47,7 @@ algorithm_find(const char *name)
     return NULL;
 }
 
-/* ---- base64url (RFC 7515 2: without padding) -------------------------------------------------- */
+/* ---- base64url (RFC 7515 2: without padding) ------------------------------------------------- */
 
 static int
 digit(char c)
@@ -95,7 +95,7 @@ bytes_of(const json_t *jwk, const char *name, size_t *n)
     return out;
 }
 
-/* ---- keys ------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static EVP_PKEY *
 public_key(const char *type, OSSL_PARAM_BLD *build)
@@ -266,7 +266,7 @@ keys_read(const char *file, struct keys *ks, char *why)
     return -1;
 }
 
-/* ---- signatures ------------------------------------------------------------------------------- */
+/* ---- signatures ------------------------------------------------------------------------------ */
 
 static const EVP_MD *
 digest_of(const struct algorithm *a)

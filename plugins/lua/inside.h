@@ -14,7 +14,7 @@
 
 extern const struct weir_host *host;    /* lua.c; from the first open() on */
 
-/* ---- a script, and the states that run it ----------------------------------------------------- */
+/* ---- a script, and the states that run it ---------------------------------------------------- */
 
 struct named_counter { char *name; struct weir_counter *counter; struct named_counter *next; };
 
@@ -65,7 +65,8 @@ void script_close(struct script *s);
 /* Runs the function of this hook, a WEIR_HOOK_. What the hook returns. */
 int  script_call(const struct route *route, unsigned hook, struct weir_request *r);
 struct state *state_of(lua_State *L);
-/* Throws when the call's time is over, or the thread's stack too deep. level: of the script's function, as lua_getstack counts. */
+/* Throws when the call's time is over, or the thread's stack too deep. level: of the script's
+ * function, as lua_getstack counts. */
 void check_limits(lua_State *L, int level);
 
 #define WHY_MAX 512

@@ -1,10 +1,11 @@
 /*
  * lua -- scripts at every hook, within limits of time and memory.
  *
- * Model    a script defines functions that are named after hooks; those that it does not define cost
- *          nothing, also where a route could else be answered on the fastest path. Each route runs the
- *          plugin's script, or one of its own. How a call runs and what holds it in its limits is in
- *          state.c, what a script sees in sandbox.c, what it does to requests in request.c.
+ * Model    a script defines functions that are named after hooks; those that it does not define
+ *          cost nothing, also where a route could else be answered on the fastest path. Each route
+ *          runs the plugin's script, or one of its own. How a call runs and what holds it in its
+ *          limits is in state.c, what a script sees in sandbox.c, what it does to requests in
+ *          request.c.
  * Threads  as of all plugins: hooks on any worker.
  */
 #include <stdio.h>

@@ -1,11 +1,11 @@
 /*
  * Lua's patterns (reference manual 5.1, 5.4.1), within the time that a call has.
  *
- * Model    those of LuaJIT run in one C call, in which nothing looks at the clock: a pattern such as
- *          ".-.-.-x" takes minutes for a field of a few kilobytes. So they are done here. A pattern
- *          is first made a list of items; then it is tried, with backtracking, and each so many
- *          tries, or bytes that one looks through, the time is looked at. What is malformed is an
- *          error before anything is tried. A `^` in gmatch stands for itself, as in 5.1.
+ * Model    those of LuaJIT run in one C call, in which nothing looks at the clock: a pattern such
+ *          as ".-.-.-x" takes minutes for a field of a few kilobytes. So they are done here. A
+ *          pattern is first made a list of items; then it is tried, with backtracking, and each so
+ *          many tries, or bytes that one looks through, the time is looked at. What is malformed is
+ *          an error before anything is tried. A `^` in gmatch stands for itself, as in 5.1.
  */
 #include <ctype.h>
 #include <string.h>
@@ -42,7 +42,7 @@ struct match {
     struct capture captures[CAPTURES_MAX];
 };
 
-/* ---- a pattern as items ----------------------------------------------------------------------- */
+/* ---- a pattern as items ---------------------------------------------------------------------- */
 
 struct reader {
     lua_State *L;
@@ -161,7 +161,7 @@ read_pattern(lua_State *L, const char *p, size_t n, struct item *items)
     items[r.n] = (struct item){ .kind = IT_STOP };
 }
 
-/* ---- trying ----------------------------------------------------------------------------------- */
+/* ---- trying ---------------------------------------------------------------------------------- */
 
 static void
 count_bytes(struct match *m, size_t n)
@@ -358,7 +358,7 @@ try(struct match *m, const char *s, const struct item *it)
     return end;
 }
 
-/* ---- captures --------------------------------------------------------------------------------- */
+/* ---- captures -------------------------------------------------------------------------------- */
 
 /* The i-th; the whole match where the pattern has none. */
 static void
@@ -386,7 +386,7 @@ push_captures(struct match *m, const char *s, const char *end, bool whole)
     return (int)n;
 }
 
-/* ---- the four functions ----------------------------------------------------------------------- */
+/* ---- the four functions ---------------------------------------------------------------------- */
 
 /* Begins with the subject and the pattern at 1 and 2. local: for short patterns. True: it is held
  * at the beginning. */

@@ -2,9 +2,9 @@
  * r, by which a script knows a request and says what is to be done: the functions of struct
  * weir_host; and `weir`, what it has besides.
  *
- * Model    r is one object for all calls of a state, and means the request of the call that runs. What
- *          Weir refuses (a value that is malformed, a thing that this hook may not do) is an error
- *          of the script, with its line: nothing is left out in silence.
+ * Model    r is one object for all calls of a state, and means the request of the call that runs.
+ *          What Weir refuses (a value that is malformed, a thing that this hook may not do) is an
+ *          error of the script, with its line: nothing is left out in silence.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +65,7 @@ taken(lua_State *L, int rc, const char *what, const char *why)
     return rc < 0 ? luaL_error(L, "%s was not taken: %s", what, why) : 0;
 }
 
-/* ---- fields ----------------------------------------------------------------------------------- */
+/* ---- fields ---------------------------------------------------------------------------------- */
 
 static int
 get_field(lua_State *L, enum weir_which which)
@@ -126,7 +126,7 @@ all_fields(lua_State *L, enum weir_which which)
 FIELD_FUNCTIONS(, WEIR_OF_REQUEST)
 FIELD_FUNCTIONS(response_, WEIR_OF_RESPONSE)
 
-/* ---- what else is known ----------------------------------------------------------------------- */
+/* ---- what else is known ---------------------------------------------------------------------- */
 
 static int
 param(lua_State *L)
@@ -185,7 +185,7 @@ kept(lua_State *L)
         (struct weir_text){ NULL, 0 });
 }
 
-/* ---- what may be done ------------------------------------------------------------------------- */
+/* ---- what may be done ------------------------------------------------------------------------ */
 
 static int
 add_key(lua_State *L)
@@ -291,14 +291,14 @@ count(lua_State *L)
 
     luaL_argcheck(L, n >= 0 && n <= 1e15, 3, "0 or more");
     if (c == NULL)
-        return luaL_error(L, "no counter of that name: weir.counter(\"%s\", \"What it counts.\") at "
-            "the top of the script makes it", name);
+        return luaL_error(L, "no counter of that name: weir.counter(\"%s\", \"What it counts.\") "
+            "at the top of the script makes it", name);
     if (host->number(s->request, WEIR_EXPLAINED) != 1)  /* nobody sent that */
         host->count(c->counter, (uint64_t)n);
     return 0;
 }
 
-/* ---- r ---------------------------------------------------------------------------------------- */
+/* ---- r --------------------------------------------------------------------------------------- */
 
 static const luaL_Reg methods[] = {
     { "field", field }, { "fields", fields }, { "set_field", set_field },
@@ -311,8 +311,9 @@ static const luaL_Reg methods[] = {
 };
 
 static const struct known { const char *name; int what; bool number; } knowns[] = {
-    { "method", WEIR_METHOD, false }, { "scheme", WEIR_SCHEME, false }, { "host", WEIR_HOST, false },
-    { "path", WEIR_PATH, false }, { "query", WEIR_QUERY, false }, { "route", WEIR_ROUTE, false },
+    { "method", WEIR_METHOD, false }, { "scheme", WEIR_SCHEME, false },
+    { "host", WEIR_HOST, false }, { "path", WEIR_PATH, false },
+    { "query", WEIR_QUERY, false }, { "route", WEIR_ROUTE, false },
     { "client", WEIR_CLIENT, false }, { "id", WEIR_REQUEST_ID, false },
     { "key", WEIR_KEY, false }, { "body", WEIR_BODY, false },
     { "write_id", WEIR_WRITE_ID, false }, { "outcome", WEIR_OUTCOME, false },
@@ -364,7 +365,7 @@ request_push(lua_State *L)
     lua_setmetatable(L, -2);
 }
 
-/* ---- weir ------------------------------------------------------------------------------------- */
+/* ---- weir ------------------------------------------------------------------------------------ */
 
 /* Seconds since 1970, with fractions. */
 static int

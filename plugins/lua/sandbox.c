@@ -1,13 +1,13 @@
 /*
  * What a script sees.
  *
- * Model    nothing that leaves the process, runs bytecode, or can be changed for the next call: no io,
- *          package, require, load, debug, ffi, jit, coroutine, no environments, no bytecode. What
- *          Lua's own libraries have of the rest is picked by name, so that what a later LuaJIT adds is
- *          not there. A library is no table to a script but an object without a __newindex, which
- *          table.insert and rawset cannot write to either.
- *          pcall does not catch what ends a call: its limits. xpcall and coroutines are left out for
- *          that too: LuaJIT runs an error's handler with its hooks off, where nothing ends it.
+ * Model    nothing that leaves the process, runs bytecode, or can be changed for the next call: no
+ *          io, package, require, load, debug, ffi, jit, coroutine, no environments, no bytecode.
+ *          What Lua's own libraries have of the rest is picked by name, so that what a later LuaJIT
+ *          adds is not there. A library is no table to a script but an object without a __newindex,
+ *          which table.insert and rawset cannot write to either.
+ *          pcall does not catch what ends a call: its limits. xpcall and coroutines are left out
+ *          for that too: LuaJIT runs an error's handler with its hooks off, where nothing ends it.
  *          newproxy is left out for its __gc, which runs outside of calls.
  */
 #include <string.h>
@@ -18,7 +18,7 @@
 #define REP_CHUNK 65536                 /* bytes between two looks at the clock */
 #define REP_MAX   (1 << 30)             /* more than `memory` can be */
 
-/* ---- functions that are not Lua's ------------------------------------------------------------- */
+/* ---- functions that are not Lua's ------------------------------------------------------------ */
 
 static int
 protected_call(lua_State *L)
@@ -64,8 +64,8 @@ string_rep(lua_State *L)
     return 1;
 }
 
-/* Upvalue: what compares; nil: `<`. Each time is a place to look at the clock, which a function in C
- * such as rawequal is not. */
+/* Upvalue: what compares; nil: `<`. Each time is a place to look at the clock, which a function in
+ * C such as rawequal is not. */
 static int
 is_less(lua_State *L)
 {
@@ -97,20 +97,21 @@ table_sort(lua_State *L)
     return 0;
 }
 
-/* ---- libraries -------------------------------------------------------------------------------- */
+/* ---- libraries ------------------------------------------------------------------------------- */
 
-static const char *const base_names[] = { "assert", "error", "getmetatable", "ipairs", "next", "pairs",
-    "rawequal", "rawget", "rawset", "select", "setmetatable", "tonumber", "tostring", "type",
-    "unpack", NULL };
-static const char *const string_names[] = { "byte", "char", "format", "len", "lower", "reverse", "sub",
-    "upper", NULL };
+static const char *const base_names[] = { "assert", "error", "getmetatable", "ipairs", "next",
+    "pairs", "rawequal", "rawget", "rawset", "select", "setmetatable", "tonumber", "tostring",
+    "type", "unpack", NULL };
+static const char *const string_names[] = { "byte", "char", "format", "len", "lower", "reverse",
+    "sub", "upper", NULL };
 static const char *const table_names[] = { "concat", "insert", "remove", NULL };
-static const char *const math_names[] = { "abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh",
-    "deg", "exp", "floor", "fmod", "frexp", "huge", "ldexp", "log", "log10", "max", "min", "modf",
-    "pi", "pow", "rad", "random", "sin", "sinh", "sqrt", "tan", "tanh", NULL };
+static const char *const math_names[] = { "abs", "acos", "asin", "atan", "atan2", "ceil", "cos",
+    "cosh", "deg", "exp", "floor", "fmod", "frexp", "huge", "ldexp", "log", "log10",
+    "max", "min", "modf", "pi", "pow", "rad", "random", "sin", "sinh", "sqrt", "tan", "tanh",
+    NULL };
 static const char *const os_names[] = { "clock", "date", "difftime", "time", NULL };
-static const char *const bit_names[] = { "arshift", "band", "bnot", "bor", "bswap", "bxor", "lshift",
-    "rol", "ror", "rshift", "tobit", "tohex", NULL };
+static const char *const bit_names[] = { "arshift", "band", "bnot", "bor", "bswap", "bxor",
+    "lshift", "rol", "ror", "rshift", "tobit", "tohex", NULL };
 
 /* Of the library's table at the top: a table with these alone in its place. */
 static void

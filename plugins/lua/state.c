@@ -2,9 +2,9 @@
  * Scripts, and the states that run them.
  *
  * Model    a script's text is read with the configuration. A state is a lua_State with the compiled
- *          script; a call takes an idle one, or makes one, so that there are as many as workers have
- *          run it at once. Each call of a hook is a world of its own: the script runs from its top
- *          into a new environment, the hook's function is called, and all of it is dropped. So
+ *          script; a call takes an idle one, or makes one, so that there are as many as workers
+ *          have run it at once. Each call of a hook is a world of its own: the script runs from its
+ *          top into a new environment, the hook's function is called, and all of it is dropped. So
  *          there is nothing by which a request could reach another: no global, no upvalue, no
  *          table survives a call, and what does (libraries, texts, compiled code) cannot be
  *          changed, but for where the row of random numbers stands. The price is that the top of a
@@ -15,16 +15,16 @@
  *          (HAProxy). Here what a script keeps for later hooks of its request is r:keep(), and what
  *          for all is a counter.
  * Limits   time: of the thread's CPU, so that a busy machine is no script's fault. It is looked at
- *          after so many instructions, and inside of what runs long in C: patterns, rep, sort. That takes
- *          LuaJIT's interpreter: compiled code calls no hook. It also keeps pages from being
+ *          after so many instructions, and inside of what runs long in C: patterns, rep, sort. That
+ *          takes LuaJIT's interpreter: compiled code calls no hook. It also keeps pages from being
  *          writable and executable, which the systemd unit forbids. A single instruction on long
  *          texts is not cut short; how long they can be, the memory says.
  *          memory: of a state, counted around LuaJIT's own allocator, which knows where its
  *          pointers may lie. A call that begins with less than half of it free begins with a full
  *          collection.
- *          stack: a function in C that calls the script, which calls it, is bounded by LuaJIT through
- *          the script's stack alone, by when the thread's has long ended; so that is measured where
- *          time is.
+ *          stack: a function in C that calls the script, which calls it, is bounded by LuaJIT
+ *          through the script's stack alone, by when the thread's has long ended; so that is
+ *          measured where time is.
  *          What went over time or memory cannot be caught (sandbox.c), and the state is closed.
  * Threads  script_open and script_close: one. script_call: any; a state is of one at a time.
  * Not here waiting: a script has nothing to wait for, and no coroutine.
@@ -58,7 +58,7 @@ clock_ns(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* ---- limits ----------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static void *
 allocate(void *arg, void *p, size_t was, size_t n)
@@ -141,7 +141,7 @@ limits_end(struct state *s)
     s->most = SIZE_MAX;
 }
 
-/* ---- a call ----------------------------------------------------------------------------------- */
+/* ---- a call ---------------------------------------------------------------------------------- */
 
 /* The error at 1, with the script's line in front where it has none. */
 static int
@@ -246,7 +246,7 @@ state_run(struct state *s, int hook, char *why)
     return -1;
 }
 
-/* ---- states ----------------------------------------------------------------------------------- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 /* Leaves in the registry what AT_ says. Throws. */
 static int
@@ -343,7 +343,7 @@ state_give(struct state *s)
     pthread_mutex_unlock(&script->mtx);
 }
 
-/* ---- scripts ---------------------------------------------------------------------------------- */
+/* ---- scripts --------------------------------------------------------------------------------- */
 
 /* One line a second of each script. */
 static void
@@ -433,8 +433,8 @@ first_run(struct script *s, char *why)
         s->hooks = (unsigned)lua_tointeger(state->L, -1);
     state_give(state);
     if (rc == 0 && s->hooks == 0) {
-        snprintf(why, WHY_MAX, "%.100s defines none of request, key, response, store, deliver, accepted, "
-            "delivered, done", s->name);
+        snprintf(why, WHY_MAX, "%.100s defines none of request, key, response, store, deliver, "
+            "accepted, delivered, done", s->name);
         rc = -1;
     }
     return rc;

@@ -1,15 +1,15 @@
 /*
  * rate_limit/bucket.h -- token buckets, and the table of them. No clock of its own, no I/O.
  *
- * Model    a bucket is one moment: when it will be full again (the "theoretical arrival time" of the
- *          generic cell rate algorithm, ITU-T I.371). Each request moves it on by `each_us`, and
- *          is refused where that would be more than `burst` of them ahead of now. Integers alone;
- *          a bucket whose moment has come is full, and need not be remembered.
+ * Model    a bucket is one moment: when it will be full again (the "theoretical arrival time" of
+ *          the generic cell rate algorithm, ITU-T I.371). Each request moves it on by `each_us`,
+ *          and is refused where that would be more than `burst` of them ahead of now. Integers
+ *          alone; a bucket whose moment has come is full, and need not be remembered.
  *          Of a bucket that instances share in Redis, this one takes portions and spends them here.
  *          A portion is what was spent of the one before, doubled while they are used up, and at
  *          most a tenth of `burst` (one at least), so that is how much an instance holds back from
- *          the others, or may let through beyond the limit after they have used it all. What was not
- *          spent by the time that the shared one is full again lapses, and is given back.
+ *          the others, or may let through beyond the limit after they have used it all. What was
+ *          not spent by the time that the shared one is full again lapses, and is given back.
  * Threads  a bucket: who holds its lock.
  */
 #ifndef RATE_LIMIT_BUCKET_H

@@ -1,5 +1,6 @@
 /*
- * rate_limit -- lets in so many requests of each client, key or whatever else, and says 429 to more.
+ * rate_limit -- lets in so many requests of each client, key or whatever else, and says 429 to
+ * more.
  *
  * Model    a token bucket for each of whom `key` tells apart (bucket.h): `burst` requests at once,
  *          and `rate` in the long run. A request that is refused costs nothing, is told when to
@@ -64,7 +65,7 @@ clock_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* ---- who it is -------------------------------------------------------------------------------- */
+/* ---- who it is ------------------------------------------------------------------------------- */
 
 /* An IPv6 client has a whole /64 to choose addresses from. */
 static struct weir_text
@@ -98,7 +99,8 @@ value_of(const struct part *part, struct weir_request *r, struct in6_addr *room)
     return (struct weir_text){ NULL, 0 };
 }
 
-/* Hash of what was before, the kind, and the hash of the value: none can be put in place of others. */
+/* Hash of what was before, the kind, and the hash of the value: none can be put in place of
+ * others. */
 static void
 add_part(unsigned char *id, enum part_kind kind, struct weir_text value)
 {
@@ -129,7 +131,7 @@ id_of(const struct route *its, struct weir_request *r, unsigned char *id)
     }
 }
 
-/* ---- what is answered ------------------------------------------------------------------------- */
+/* ---- what is answered ------------------------------------------------------------------------ */
 
 static uint64_t
 seconds(int64_t us)                     /* whole ones, at least one */
@@ -182,7 +184,7 @@ answer(const struct plugin *p, const struct route *its, struct weir_request *r,
     return host->refuse(r, 429, text);
 }
 
-/* ---- a request -------------------------------------------------------------------------------- */
+/* ---- a request ------------------------------------------------------------------------------- */
 
 /* The bucket is locked. 1: the request waits, for *v is not known yet. */
 static int
@@ -243,7 +245,7 @@ tick(void *plugin)
     shared_tick(p->self);
 }
 
-/* ---- options ---------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 /* -1: it is none. */
 static int
@@ -353,7 +355,7 @@ route_of(struct plugin *p, struct weir_self *self, const char *name,
     return parts_of(of[KEY], its, self);
 }
 
-/* ---- open and close --------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 /* Once for the process. */
 static int
@@ -460,8 +462,8 @@ route_open(void *plugin, struct weir_self *self, const char *name,
 
 static const struct weir_option options[] = {
     { "rate", WEIR_RATE, 0, NULL, NULL, NULL, NULL,
-      "Requests that are let in in the long run: 10/s, 100/m, 1000/h. They come free one by one, at "
-      "even times." },
+      "Requests that are let in in the long run: 10/s, 100/m, 1000/h. They come free one by one, "
+      "at even times." },
     { "burst", WEIR_COUNT, 0, NULL, "1", "1000000", NULL,
       "Requests that are let in at once after a pause; the number of the rate unless said." },
     { "key", WEIR_TEXTS, 0, "client", NULL, NULL, NULL,
