@@ -296,7 +296,7 @@ go(struct process *p)
         tiers_yield(p->tiers);
     }
     u->stage = GOING;
-    u->deadline_us = now_us() + START_US;
+    u->deadline_us = u->again ? INT64_MAX : now_us() + START_US;        /* behind it is nobody */
     if (send(u->channel, &m, sizeof m, MSG_NOSIGNAL) != sizeof m)
         failed(p, NULL);
 }
