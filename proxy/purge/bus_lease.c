@@ -197,6 +197,10 @@ begin_anew(struct bus *b, bool lost)
     const struct round *r = &b->round;
     struct store_purged done;
 
+    if (lost)
+        (void)store_purge(b->store, &all_in_doubt, &done);
+    else
+        bus_purge_here(b, &all_in_doubt);
     COUNT(bus_gaps);
     log_warn("purge bus: %s (%llu were read, up to %llu-%llu; %llu were added, up to %llu-%llu); "
         "everything stored is validated before it is served again", lost ? "Redis lost purges that "
@@ -204,10 +208,6 @@ begin_anew(struct bus *b, bool lost)
         (unsigned long long)b->count, (unsigned long long)b->at.ms, (unsigned long long)b->at.n,
         (unsigned long long)r->added, (unsigned long long)r->last.ms,
         (unsigned long long)r->last.n);
-    if (lost)
-        (void)store_purge(b->store, &all_in_doubt, &done);
-    else
-        bus_purge_here(b, &all_in_doubt);
     begin_at(b, r->exists ? r->last : (struct store_position){ 0 }, r->exists ? r->added : 0);
     queue_again(&b->queue);
 }
