@@ -6,6 +6,22 @@
 
 #include <stdio.h>
 
+/* Those of a hash, whose names have a letter each; the reply has them in this order. */
+static bool
+read_fields(struct mover *m, unsigned part, const char *name, const char *letters,
+    mover_done *done, void *arg)
+{
+    struct move_call *c = mover_call(m, part, -1, done, arg);
+
+    if (c == NULL)
+        return false;
+    args_add(&c->g, SLICE("HMGET"));
+    mover_key(c, name);
+    for (const char *at = letters; *at != '\0'; at++)
+        args_add(&c->g, (struct slice){ at, 1 });
+    return mover_send(c);
+}
+
 /* ---- reading rows ---------------------------------------------------------------------------- */
 
 /* z, r, v, c, b, a. */
@@ -64,18 +80,10 @@ read_page(struct mover *m, unsigned part, uint64_t after)
 static bool
 read_row(struct mover *m, unsigned part, uint64_t *seq)
 {
-    static const char *const fields[] = { "z", "r", "v", "c", "b", "a" };
-    struct move_call *c = mover_call(m, part, -1, on_row, seq);
     char name[32];
 
-    if (c == NULL)
-        return false;
     snprintf(name, sizeof name, "w:%llu", (unsigned long long)*seq);
-    args_add(&c->g, SLICE("HMGET"));
-    mover_key(c, name);
-    for (size_t i = 0; i < NELEM(fields); i++)
-        args_add(&c->g, slice_of(fields[i]));
-    return mover_send(c);
+    return read_fields(m, part, name, "zrvcba", on_row, seq);
 }
 
 bool
@@ -167,19 +175,11 @@ read_keys(struct mover *m, unsigned part, size_t from, size_t *got)
 static bool
 read_key(struct mover *m, unsigned part, struct key_row *k)
 {
-    static const char *const fields[] = { "f", "q", "s", "t", "h", "y", "n" };
-    struct move_call *c = mover_call(m, part, -1, on_key, k);
     char name[40] = "i:", hex[33];
 
-    if (c == NULL)
-        return false;
     key_hex((const uint8_t *)k->h.p, hex);
     memcpy(name + 2, hex, 32);
-    args_add(&c->g, SLICE("HMGET"));
-    mover_key(c, name);
-    for (size_t i = 0; i < NELEM(fields); i++)
-        args_add(&c->g, slice_of(fields[i]));
-    return mover_send(c);
+    return read_fields(m, part, name, "fqsthyn", on_key, k);
 }
 
 bool

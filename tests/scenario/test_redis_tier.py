@@ -476,10 +476,11 @@ def test_a_redis_that_hangs_costs_its_time_out_and_then_nothing(origin, shared, 
         f.misses("timeout", 1)
         eventually(lambda: get(f.w, "/wait%d" % len(origin.requests)).status == 200
                    and failures(f.w, "open") > 0)
-        before = failures(f.w, "open")
+        before, waited = failures(f.w, "open"), failures(f.w, "timeout")
         for i in range(20):
             assert get(f.w, "/open%d" % i).status == 200
         assert failures(f.w, "open") >= before + 20         # none of them was sent, nor waited
+        assert failures(f.w, "timeout") < waited + 5        # what asks whether it is back
     finally:
         redis.resume()
 
