@@ -85,6 +85,10 @@ bool slice_cut(struct slice *rest, char sep, struct slice *part);
 
 /* Decimal digits only, no sign, no overflow: true and *out. */
 bool slice_u64(struct slice s, uint64_t *out);
+/* At most sixteen hexadecimal digits, lower case alone; and the n bytes that 2n of them say. False:
+ * s is anything else, and *out not to be used. */
+bool slice_hex(struct slice s, uint64_t *out);
+bool slice_hex_bytes(struct slice s, void *out, size_t n);
 
 /* Glob: `*` any run of bytes, `?` one byte, `\*`, `\?` and `\\` what is behind the backslash,
  * everything else itself. Linear time per star. */
@@ -178,6 +182,9 @@ void buf_json(struct buf *b, struct slice s);
 
 /* Writes v in decimal at p (room for 20) and returns its length; no NUL. */
 size_t put_u64(char *p, uint64_t v);
+/* Hexadecimal digits, lower case, of n bytes and of v (sixteen); what is behind them. No NUL. */
+char *put_hex_bytes(char *p, const void *bytes, size_t n);
+char *put_hex(char *p, uint64_t v);
 
 /* Cryptographically random bytes (getrandom). Never fails once the system is up. */
 void random_bytes(void *out, size_t n);

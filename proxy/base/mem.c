@@ -198,11 +198,8 @@ buf_addhex(struct buf *b, uint64_t v)
 {
     char *at = buf_reserve(b, 16);
 
-    if (at == NULL)
-        return;
-    for (int i = 0; i < 16; i++)
-        at[i] = "0123456789abcdef"[v >> (60 - 4 * i) & 15];
-    b->n += 16;
+    if (at != NULL)
+        b->n += (size_t)(put_hex(at, v) - at);
 }
 
 void

@@ -3,6 +3,8 @@
  */
 #include "base/base.h"
 
+#include <endian.h>
+
 bool
 slice_starts(struct slice s, struct slice prefix)
 {
@@ -120,4 +122,54 @@ put_u64(char *p, uint64_t v)
     for (size_t i = n; i-- > 0; v /= 10)
         p[i] = (char)('0' + v % 10);
     return n;
+}
+
+char *
+put_hex_bytes(char *p, const void *bytes, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *at = bytes;
+
+    for (size_t i = 0; i < n; i++) {
+        *p++ = digits[at[i] >> 4];
+        *p++ = digits[at[i] & 15];
+    }
+    return p;
+}
+
+char *
+put_hex(char *p, uint64_t v)
+{
+    uint64_t bytes = htobe64(v);
+
+    return put_hex_bytes(p, &bytes, sizeof bytes);
+}
+
+bool
+slice_hex(struct slice s, uint64_t *out)
+{
+    *out = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+
+        if ((c < '0' || c > '9') && (c < 'a' || c > 'f'))
+            return false;
+        *out = *out << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return s.n > 0 && s.n <= 16;
+}
+
+bool
+slice_hex_bytes(struct slice s, void *out, size_t n)
+{
+    uint64_t byte;
+
+    if (s.n != 2 * n)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (!slice_hex((struct slice){ s.p + 2 * i, 2 }, &byte))
+            return false;
+        ((uint8_t *)out)[i] = (uint8_t)byte;
+    }
+    return true;
 }

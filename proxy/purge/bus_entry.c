@@ -66,20 +66,6 @@ next(const struct redis_reply *fields, size_t *i, const char *name, struct slice
 }
 
 static bool
-read_hex(struct slice s, uint64_t *out)
-{
-    *out = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        const char *digits = "0123456789abcdef", *d = memchr(digits, s.p[i], 16);
-
-        if (d == NULL)
-            return false;
-        *out = *out << 4 | (uint64_t)(d - digits);
-    }
-    return s.n == 16;
-}
-
-static bool
 read_kind(struct slice s, enum store_purge_kind *out)
 {
     for (size_t i = 0; i < NELEM(kinds); i++)
@@ -103,7 +89,8 @@ bus_entry_read(const struct redis_reply *fields, struct bus_entry *out)
         !slice_u64(seq, &out->seq) || !next(fields, &i, "kind", &kind) ||
         !read_kind(kind, &p->kind))
         return -1;
-    if (p->kind == STORE_PURGE_ROUTE ? !next(fields, &i, "route", &id) || !read_hex(id, &p->id) :
+    if (p->kind == STORE_PURGE_ROUTE ?
+        !next(fields, &i, "route", &id) || id.n != 16 || !slice_hex(id, &p->id) :
         p->kind != STORE_PURGE_ALL && !next(fields, &i, "text", &p->text))
         return -1;
     /* The store takes a group's text apart at the NUL behind its origin. */

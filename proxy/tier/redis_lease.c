@@ -49,14 +49,10 @@ channel(struct rtier *r, char out[CHANNEL_MAX])
 static void
 make_token(struct rtier_token *t)
 {
-    static const char digits[] = "0123456789abcdef";
     unsigned char bytes[RTIER_TOKEN / 2];
 
     random_bytes(bytes, sizeof bytes);
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        t->text[2 * i] = digits[bytes[i] >> 4];
-        t->text[2 * i + 1] = digits[bytes[i] & 15];
-    }
+    put_hex_bytes(t->text, bytes, sizeof bytes);
 }
 
 struct redis_ask *

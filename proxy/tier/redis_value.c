@@ -22,13 +22,7 @@ static const char magic[8] = "WEIRVRY\001";
 static char *
 put_hash(char *at, XXH128_hash_t h)
 {
-    static const char digits[] = "0123456789abcdef";
-
-    for (int i = 0; i < 16; i++)
-        *at++ = digits[h.high64 >> (60 - 4 * i) & 15];
-    for (int i = 0; i < 16; i++)
-        *at++ = digits[h.low64 >> (60 - 4 * i) & 15];
-    return at;
+    return put_hex(put_hex(at, h.high64), h.low64);
 }
 
 void

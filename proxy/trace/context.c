@@ -3,32 +3,19 @@
  */
 #include "trace/inside.h"
 
-static bool
-read_hex(struct slice s, uint64_t *out)
-{
-    *out = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-
-        if ((c < '0' || c > '9') && (c < 'a' || c > 'f'))
-            return false;               /* 3.2.2.1: upper case is not valid */
-        *out = *out << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-    }
-    return true;
-}
-
+/* 3.2.2.1: upper case is not valid. */
 bool
 trace_read(struct slice v, struct trace *t)
 {
     uint64_t version, flags;
 
     if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-' ||
-        !read_hex((struct slice){ v.p, 2 }, &version) || version == 0xff ||
+        !slice_hex((struct slice){ v.p, 2 }, &version) || version == 0xff ||
         (version == 0 ? v.n != 55 : v.n > 55 && v.p[55] != '-') ||
-        !read_hex((struct slice){ v.p + 3, 16 }, &t->hi) ||
-        !read_hex((struct slice){ v.p + 19, 16 }, &t->lo) ||
-        !read_hex((struct slice){ v.p + 36, 16 }, &t->parent) ||
-        !read_hex((struct slice){ v.p + 53, 2 }, &flags))
+        !slice_hex((struct slice){ v.p + 3, 16 }, &t->hi) ||
+        !slice_hex((struct slice){ v.p + 19, 16 }, &t->lo) ||
+        !slice_hex((struct slice){ v.p + 36, 16 }, &t->parent) ||
+        !slice_hex((struct slice){ v.p + 53, 2 }, &flags))
         return false;
     t->sampled = flags & 1;
     return (t->hi != 0 || t->lo != 0) && t->parent != 0;    /* no id at all is no id */

@@ -384,7 +384,7 @@ tell_claim(struct writes *w, const char *id, enum journal_kind kind, unsigned st
     if (o == NULL)
         return;
     at = o->bytes;
-    if (!ident_unhex(id, o->op.key_hash)) {
+    if (!slice_hex_bytes(slice_of(id), o->op.key_hash, sizeof o->op.key_hash)) {
         wop_free(o);
         return;
     }

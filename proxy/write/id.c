@@ -39,26 +39,11 @@ crypt_block(const struct journal *j, bool encrypt, const uint64_t in[2], uint64_
 void
 journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1])
 {
-    static const char digits[] = "0123456789abcdef";
     bool fleet = journal_shared(j) || seq <= j->shared_upto;
     uint64_t in[2] = { htole64(seq), htole64(fleet ? OF_FLEET : OF_FILE) }, out[2] = { 0 };
 
     crypt_block(j, true, in, out);      /* without memory: the id of nothing, which nobody finds */
-    for (size_t i = 0; i < ID_BYTES; i++) {
-        uint8_t byte = ((const uint8_t *)out)[i];
-
-        id[2 * i] = digits[byte >> 4];
-        id[2 * i + 1] = digits[byte & 15];
-    }
-    id[WRITE_ID_N] = '\0';
-}
-
-static int
-digit(char c)                           /* lower case alone: an id has one spelling */
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    *put_hex_bytes(id, out, ID_BYTES) = '\0';
 }
 
 /* Of what a file gave: where it is now. That of no row where there is none. */
@@ -80,15 +65,8 @@ journal_id_seq(struct journal *j, struct slice id, uint64_t *seq)
 {
     uint64_t in[2], out[2], old;
 
-    if (id.n != WRITE_ID_N)
+    if (!slice_hex_bytes(id, in, ID_BYTES))     /* lower case alone: an id has one spelling */
         return false;
-    for (size_t i = 0; i < ID_BYTES; i++) {
-        int high = digit(id.p[2 * i]), low = digit(id.p[2 * i + 1]);
-
-        if (high < 0 || low < 0)
-            return false;
-        ((uint8_t *)in)[i] = (uint8_t)(high << 4 | low);
-    }
     if (!crypt_block(j, false, in, out) ||
         (le64toh(out[1]) != OF_FILE && le64toh(out[1]) != OF_FLEET))
         return false;

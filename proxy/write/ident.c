@@ -125,27 +125,7 @@ ident_key(struct writes *w, const struct write_request *r, struct slice url, uns
 void
 ident_hex(const uint8_t key[16], char id[WRITE_ID_N + 1])
 {
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < 16; i++) {
-        id[2 * i] = digits[key[i] >> 4];
-        id[2 * i + 1] = digits[key[i] & 15];
-    }
-    id[WRITE_ID_N] = '\0';
-}
-
-bool
-ident_unhex(const char *id, uint8_t key[16])
-{
-    for (size_t i = 0; i < WRITE_ID_N; i++) {
-        char c = id[i];
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-
-        if (v < 0)
-            return false;
-        key[i / 2] = (uint8_t)(i % 2 == 0 ? v << 4 : key[i / 2] | v);
-    }
-    return true;
+    *put_hex_bytes(id, key, 16) = '\0';
 }
 
 uint64_t

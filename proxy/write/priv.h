@@ -183,7 +183,6 @@ int  ident_key(struct writes *w, const struct write_request *r, struct slice url
     uint8_t key[16], uint8_t fingerprint[16]);
 /* A claim's id is its key's hash. */
 void ident_hex(const uint8_t key[16], char id[WRITE_ID_N + 1]);
-bool ident_unhex(const char *id, uint8_t key[16]);
 uint64_t ident_order(struct slice key);         /* c1 of what a template gave */
 
 /* ---- deliver.c ------------------------------------------------------------------------------- */

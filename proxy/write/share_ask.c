@@ -12,13 +12,7 @@
 struct slice
 key_hex(const uint8_t hash[16], char out[33])
 {
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < 16; i++) {
-        out[2 * i] = digits[hash[i] >> 4];
-        out[2 * i + 1] = digits[hash[i] & 15];
-    }
-    return (struct slice){ out, 32 };
+    return (struct slice){ out, (size_t)(put_hex_bytes(out, hash, 16) - out) };
 }
 
 static struct slice

@@ -127,20 +127,6 @@ on_key(struct mover *m, const struct redis_reply *r, void *arg)
         m->key(m->arg, k);
 }
 
-static bool
-unhex(struct slice s, uint8_t out[16])
-{
-    for (size_t i = 0; i < 32; i++) {
-        char c = i < s.n ? s.p[i] : 'x';
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-
-        if (v < 0)
-            return false;
-        out[i / 2] = (uint8_t)(i % 2 == 0 ? v << 4 : out[i / 2] | v);
-    }
-    return true;
-}
-
 static void
 on_key_page(struct mover *m, const struct redis_reply *r, void *arg)
 {
@@ -148,8 +134,9 @@ on_key_page(struct mover *m, const struct redis_reply *r, void *arg)
     *(size_t *)arg = r->type == REPLY_ARRAY ? r->n / 2 : 0;
     for (size_t i = 0; i + 1 < r->n && r->type == REPLY_ARRAY && m->nkeys < MOVER_PAGE; i += 2) {
         struct key_row *k = &m->keys[m->nkeys];
+        struct slice member = reply_text(r, i), hash;       /* HASH:BYTES */
 
-        if (!unhex(reply_text(r, i), m->hashes[m->nkeys]))
+        if (!slice_cut(&member, ':', &hash) || !slice_hex_bytes(hash, m->hashes[m->nkeys], 16))
             continue;
         *k = (struct key_row){ .h = { (const char *)m->hashes[m->nkeys], 16 },
             .expires_ms = (int64_t)reply_u64(r, i + 1) };

@@ -32,11 +32,9 @@ args_addu(struct share_args *g, uint64_t v)
 void
 args_addhex(struct share_args *g, uint64_t v)
 {
-    static const char digits[] = "0123456789abcdef";
     char *at = g->digits + g->used;
 
-    for (int i = 15; i >= 0; i--, v >>= 4)
-        at[i] = digits[v & 15];
+    put_hex(at, v);
     g->used += 16;
     args_add(g, (struct slice){ at, 16 });
 }
