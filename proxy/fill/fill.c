@@ -394,7 +394,6 @@ flight_new(struct fills *fs, struct loop *l, const struct fill_want *w)
     f->stamp = store_stamp(fs->store);
     atomic_init(&f->refs, 1);                       /* the exchange's */
     stats_gauge_add(GAUGE_flights_now, 1);
-    COUNT(flights);
     return f;
 }
 
@@ -525,7 +524,7 @@ fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w)
     struct flight *f;
 
     if (join_or_make(fs, l, w, NULL, &f) == STARTED)
-        flight_take_off(f);
+        flight_look_first(f);
 }
 
 struct fill_span

@@ -1,7 +1,10 @@
 /*
  * A flight: the fetch itself, on its home loop.
  *
- * Model    WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
+ * Model    what is stored and stale is served while it is fetched, by one of the instances that share
+ *          a Redis: such a flight looks there first, and waits there for who has the lease, which
+ *          no client does. Where something fresh comes of that, it ends.
+ *          WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
  *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
  *          table, so that who comes finds one or the other.
  * Not here what a response's head decides (response.c), a 304 (fresh.c), the way into the store
@@ -117,6 +120,7 @@ landed(struct flight *f)
     }
     timer_fini(&f->patience);
     exchange_cancel(&f->x);
+    tier_cancel(&f->ask);
     flight_unlist(f);
     flight_unref(&ref);
 }
@@ -154,6 +158,15 @@ flight_no_memory(struct flight *f)
     give_up(f, &no_memory);
 }
 
+/* What is asked for from now on is no older than this. */
+static void
+stamp(struct flight *f)
+{
+    pthread_mutex_lock(&flight_shard(f)->mtx);
+    f->stamp = store_stamp(f->fills->store);
+    pthread_mutex_unlock(&flight_shard(f)->mtx);
+}
+
 /* Asks once more, for the whole: the 304 was about something that we do not have any more, or what
  * is stored in part and what came do not belong together. */
 void
@@ -163,9 +176,7 @@ flight_ask_again(struct flight *f)
     object_unref(&f->stale);
     object_unref(&f->part);
     f->again = true;
-    pthread_mutex_lock(&flight_shard(f)->mtx);
-    f->stamp = store_stamp(f->fills->store);
-    pthread_mutex_unlock(&flight_shard(f)->mtx);
+    stamp(f);
     flight_take_off(f);
 }
 
@@ -262,7 +273,7 @@ abandoned(struct flight *f)
     none = f->readers == NULL && (f->mode == FILL_PRIVATE || atomic_load(&f->fills->stopping) ||
         (f->phase == FLIGHT_HEAD && !atomic_load(&f->storing)));
     pthread_mutex_unlock(&f->mtx);
-    if (!none || f->x == NULL)
+    if (!none)
         return false;
     landed(f);
     return true;
@@ -274,9 +285,9 @@ run_drain(struct loop_msg *m)
     struct flight *f = CONTAINER(m, struct flight, drain), *ref = f;
 
     atomic_store(&f->drain_posted, false);
-    if (f->x != NULL) {
+    if (f->x != NULL || f->ask != NULL) {
         list_orphan(f);                 /* before `stopping` is read: one of both sees the other */
-        if (!abandoned(f))
+        if (!abandoned(f) && f->x != NULL)
             flight_pace(f);
     }
     flight_unref(&ref);
@@ -411,6 +422,8 @@ flight_take_off(struct flight *f)
 
     if (f->again)
         x.fields.n = f->conditions_at;      /* they stand last */
+    else
+        COUNT(flights);
     f->request_ms = wall_ms();
     f->x = exchange_start(f->origin, f->home, &x, &events, f);
     if (f->x != NULL && f->content.p != NULL) {
@@ -421,6 +434,59 @@ flight_take_off(struct flight *f)
         return;
     fail(f, &no_memory);
     landed(f);
+}
+
+/* ---- before it takes off --------------------------------------------------------------------- */
+
+/* Has memory what need not be fetched any more? */
+static bool
+has_fresh(const struct flight *f)
+{
+    int64_t now = wall_ms();
+    struct object *o;
+    const char *why;
+    bool soft, fresh;
+
+    rcu_begin();
+    fresh = store_get(f->fills->store, &f->key, f->request, now, &o, &soft) == STORE_HIT &&
+        sem_use(&f->semantics, &o->meta, now, soft, &why) == SEM_FRESH;
+    rcu_end();
+    return fresh;
+}
+
+/* Where Redis fails, what is served meanwhile is what the route's `on_failure` wants served. */
+static void
+on_tier(void *arg, const struct tier_result *a)
+{
+    struct flight *f = arg;
+
+    CHECK(f, FLIGHT_MAGIC);
+    f->ask = NULL;
+    f->lease = a->lease;
+    if ((a->answer == TIER_FAILED && f->route->on_failure != ON_FAILURE_BYPASS) ||
+        (a->answer == TIER_FOUND && has_fresh(f))) {
+        flight_unlist(f);               /* nobody joins any more */
+        pthread_mutex_lock(&f->mtx);
+        response_release(f, FILL_AGAIN);
+        flight_wake(f);
+        pthread_mutex_unlock(&f->mtx);
+        landed(f);
+        return;
+    }
+    stamp(f);
+    flight_take_off(f);
+}
+
+void
+flight_look_first(struct flight *f)
+{
+    const struct tier_want w = { .key = &f->key, .request = f->request, .have_stale = true,
+        .lease = true, .done = on_tier, .arg = f };
+    struct tier_result none = { .by = TIER_REDIS };
+
+    f->ask = tier_get(f->fills->tiers, f->home, &w, &none.answer);
+    if (f->ask == NULL)
+        on_tier(f, &none);
 }
 
 void

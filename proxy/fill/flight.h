@@ -62,6 +62,7 @@ struct flight {
     struct route_table *table;          /* owned references */
     struct origin *origin;
     struct object *stale, *part;
+    struct tier_ask *ask;               /* home loop: before it takes off; NULL: none, or no more */
     struct tier_lease *lease;           /* owned; home loop: until no more is to be stored */
     const struct route *route;
     struct route_match match;
@@ -141,6 +142,7 @@ struct flight {
 /* flight.c */
 struct shard *flight_shard(const struct flight *f);
 void flight_take_off(struct flight *f);             /* home: sends the request */
+void flight_look_first(struct flight *f);           /* ... if no other instance has fetched it */
 void flight_ask_again(struct flight *f);            /* home: once more, for the whole */
 void flight_unref(struct flight **fp);
 void flight_list(struct flight *f);                 /* under its shard's mtx: into the table */
