@@ -6,7 +6,9 @@ end (one clock for all). Every URL has a version, which only grows; a change (a 
 through the data plane) makes that of some URLs at least so large before it is sent.
 
 What is demanded of each answer: it is of no older version than
-    at home       any change that the same instance had acknowledged before the answer's request began
+    at home       any change that the same instance had acknowledged before the answer's request began;
+                  after a restart, if there was no fault, of it or of Redis, when it did: purges that
+                  wait for Redis in a process that ends are lost
     everywhere    any change that was in force everywhere by then:
                   a purge that was answered 200, from its answer on;
                   one that was answered 202 because instances were missing, a lease later;
@@ -32,8 +34,9 @@ What is demanded of the fetches of a URL, whose response stays fresh: it is miss
 import bisect
 import collections
 
-Read = collections.namedtuple("Read", "instance url start end version kind")
-# life: the instance's number of starts; versions: {url: version}; outcome: DONE ...
+# life: the instance's number of starts
+Read = collections.namedtuple("Read", "instance url start end version kind life", defaults=[0])
+# versions: {url: version}; outcome: DONE ...
 Change = collections.namedtuple("Change", "what instance life versions start end outcome")
 # who: the instances, or REDIS, that it is done to, from its beginning until all was well again.
 Fault = collections.namedtuple("Fault", "what who start end")
@@ -101,10 +104,14 @@ def everywhere(change, reports, faults, lease, grace):
     if i < len(times):
         found.append(times[i])
     until = change.end + lease + grace
-    its = [f for f in faults if {change.instance, REDIS} & set(f.who)]
-    if change.outcome == WRITTEN and not overlap(its, change.start, until):
+    if change.outcome == WRITTEN and not overlap(its(faults, change.instance), change.start, until):
         found.append(until)
     return min(found, default=None)
+
+
+def its(faults, instance):
+    """Those that keep it from Redis."""
+    return [f for f in faults if {instance, REDIS} & set(f.who)]
 
 
 def overlap(faults, start, end):
@@ -126,13 +133,14 @@ def violations(history, lease, grace=GRACE):
     changes = [o for o in history if isinstance(o, Change) and o.outcome != UNKNOWN]
     faults = [o for o in history if isinstance(o, Fault)]
     reports = settled(changes, lease)
-    floors = collections.defaultdict(Floor)      # (instance, or None for all; url)
+    floors = collections.defaultdict(Floor)      # (instance, life; either None for all; url)
     for c in changes:
         since = everywhere(c, reports, faults, lease, grace)
+        stays = not overlap(its(faults, c.instance), c.start, c.end + grace)
         for url, version in c.versions.items():
-            floors[c.instance, url].add(c.end, version, c)
+            floors[c.instance, None if stays else c.life, url].add(c.end, version, c)
             if since is not None:
-                floors[None, url].add(since, version, c)
+                floors[None, None, url].add(since, version, c)
     for floor in floors.values():
         floor.seal()
     fetches = collections.defaultdict(list)
@@ -144,8 +152,8 @@ def violations(history, lease, grace=GRACE):
         if not isinstance(r, Read):
             continue
         due = [floors[key].at(start) for key, start in (
-            ((r.instance, r.url), r.start), ((None, r.url), asked(r, fetches, faults)))
-            if key in floors]
+            ((r.instance, None, r.url), r.start), ((r.instance, r.life, r.url), r.start),
+            ((None, None, r.url), asked(r, fetches, faults))) if key in floors]
         due = max((d for d in due if d is not None), key=lambda d: d[1], default=None)
         if due is not None and r.version < due[1]:
             found.append(Violation(r, due[2], due[0]))
@@ -164,7 +172,7 @@ def is_alone(fetch, reads, faults):
     """It was made without Redis, or may have been."""
     begin = min((r.start for r in reads if r.instance == fetch.instance
                  and r.start <= fetch.start <= r.end), default=fetch.start)
-    return overlap([f for f in faults if {fetch.instance, REDIS} & set(f.who)], begin, fetch.start)
+    return overlap(its(faults, fetch.instance), begin, fetch.start)
 
 
 def excesses(history, instances):

@@ -59,6 +59,16 @@ def test_at_home_a_purge_and_a_write_count_at_once():
     assert wrong(purge(UNKNOWN, 5.0), read(1, 9.0, "A")) == []
 
 
+def test_what_was_acknowledged_during_a_fault_counts_for_the_same_life_alone():
+    late = read(1, 9.0, "A")
+    for who in ("A", REDIS):
+        fault = Fault("killed", [who], 5.5, 8.0)
+        assert wrong(purge(WAITING, 5.0), fault, late) == [late]
+        assert wrong(purge(WAITING, 5.0), fault, late._replace(life=1)) == []
+    assert wrong(purge(WAITING, 5.0), Fault("killed", ["B"], 5.5, 8.0), late._replace(life=1)) != []
+    assert wrong(purge(WAITING, 5.0), Fault("killed", ["A"], 6.5, 8.0), late._replace(life=1)) != []
+
+
 def test_what_waits_counts_elsewhere_when_a_later_purge_of_the_same_life_does():
     late = read(1, 30.0)
     assert wrong(purge(WAITING, 5.0), late) == []
@@ -174,7 +184,7 @@ class Fleet:
         self.history.append(Read(self.name(i), url, start, time.monotonic(), int(r.body),
                                  "hit" if status.hit and not status.detail else
                                  "hit, " + status.detail if status.hit else COLLAPSED if status.collapsed
-                                 else "%s, %s" % (FETCHED, status.fwd)))
+                                 else "%s, %s" % (FETCHED, status.fwd), self.lives[i]))
         time.sleep(random.uniform(0, 0.03))
 
     def one_change(self, i, random):

@@ -495,6 +495,7 @@ def test_a_fail_over_by_sentinels_leaves_nothing_unsaid(redis, sentinel, weir, o
     assert replica.call("ROLE")[0] == "master"
     assert not any(w.log_has("Redis lost") for w in instances)
     # The tier has what it had, and one fetches for all.
+    eventually(lambda: all(w.stats()["bus"]["lease"] == "held" for w in instances))
     only = ("Cache-Control", "only-if-cached")
     for i, w in enumerate(instances):
         r = eventually(lambda: (r := get(w, "/c%d" % (1 - i), only)).status == 200 and r)

@@ -380,7 +380,7 @@ def read_whole(w, path="/big"):
 
 
 def test_a_reader_that_stands_still_is_let_go_when_others_wait_for_what_is_not_stored(origin, weir):
-    w = weir(workers=2)
+    w = weir(workers=2, listen={"timeout": {"send": "%gs" % (60 * SLOW)}})
     body = bytes(range(251)) * 40001            # 10 MB: beyond all that sockets hold
     gate = outgrown(origin, body)
     with w.client(rcvbuf=4096) as still:
@@ -390,7 +390,7 @@ def test_a_reader_that_stands_still_is_let_go_when_others_wait_for_what_is_not_s
         answers = w.parallel(3, lambda i: read_whole(w),
                              meanwhile=lambda: (collapsed(w, 3), gate.set()))
         assert all(a == body for a in answers)
-        assert time.monotonic() - began < 8 * SLOW  # not timeout.send
+        assert time.monotonic() - began < 30 * SLOW # not timeout.send
         assert w.metric("weir_readers_let_go_total") == 1
         with pytest.raises(Closed) as e:
             still.response()

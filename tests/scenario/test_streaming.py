@@ -128,7 +128,7 @@ def test_a_slow_origin_holds_the_uploading_client_back(origin, weir):
         conn.respond(body=b"%d" % len(req.body))
     handler.early = True
     origin.on("/up", handler)
-    w = weir(listen={"timeout": {"body": "150ms"}})            # not the client's fault: no 408
+    w = weir(listen={"timeout": {"body": "1s"}})               # not the client's fault: no 408
     w.get("/warm")
     before = w.rss()
     with w.client() as c:
@@ -136,7 +136,7 @@ def test_a_slow_origin_holds_the_uploading_client_back(origin, weir):
         sender = threading.Thread(target=c.send, args=(b"x" * (40 << 20),))
         sender.start()
         origin.wait("/up")
-        time.sleep(0.3)
+        time.sleep(1.3)
         assert sender.is_alive() and w.rss() - before < ROOM
         gate.set()
         assert c.response().body == b"%d" % (40 << 20)
