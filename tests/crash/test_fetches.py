@@ -17,7 +17,7 @@ from history import (ANSWERED, EXPIRED, FETCHED, GIVEN_UP, REDIS, Fault, Fetch, 
 LEASE = 2.0                             # of a fetch, in seconds
 ROUNDS = 10 if os.environ.get("WEIR_LONG") else 1               # each with every fault
 MISSES = 40                             # at least, behind each round
-ASK = 1.0                               # in seconds: how long Redis has for an answer
+ASK = 2.0                               # in seconds: how long Redis has for an answer
 INSTANCES = 3
 HOST = "shop.test"
 

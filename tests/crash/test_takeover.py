@@ -52,12 +52,14 @@ class Round:
     def said(self):
         return re.findall(r"this process goes on|upgrade: process \d+ serves", self.w.log())
 
-    def end(self, ledger):
+    def end(self, ledger, killed):
         new = eventually(lambda: self.said()[len(self.before):] or (self.w.process.poll() is not None and [""]))
         if new[-1] == "this process goes on":
             return
         self.w.process.wait()
         successor = Successor(int(new[-1].split()[2])) if new[-1] else None
+        if successor and successor.pid in killed:
+            successor.wait()
         if successor and successor.poll() is None:
             self.w.process, self.w.pid = successor, successor.pid
         else:
@@ -79,7 +81,7 @@ def test_an_upgrade_that_is_killed_at_any_moment_loses_no_write(ledger, back):
             w.process.wait()
         for pid in new:
             kill(pid)
-        this.end(ledger)
+        this.end(ledger, new)
     kit.finish(writers)
     kit.drained(writers, ledger)
     kit.judge(writers, ledger)
