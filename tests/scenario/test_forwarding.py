@@ -498,7 +498,7 @@ def test_a_half_closed_tunnel_in_which_nothing_moves_is_closed_too(origin, weir)
 
 def test_bytes_of_either_side_keep_a_tunnel_open(origin, weir):
     """For longer than its time-out; the others of the listener and of the origin have no say in it."""
-    heard, pause = threading.Semaphore(0), 0.1 * harness.SLOW
+    heard, pause = threading.Semaphore(0), 0.3 * min(harness.SLOW, 2)
 
     def handler(req, conn):
         conn.send(SWITCH)
