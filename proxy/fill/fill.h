@@ -123,8 +123,8 @@ struct fill *fill_open(struct fills *fs, struct loop *l, const struct fill_want 
 /* That of who started the flight. */
 struct fill_span fill_span(const struct fill *f);
 /* Starts one that nobody waits for (revalidation behind a stale answer), unless one is under way
- * or has just landed. Instances that share a Redis fetch once: those that come later take from there
- * what the first one brought. */
+ * or has just landed. Instances that share a Redis fetch once: those that come later take from
+ * there what the first one brought. */
 void fill_behind(struct fills *fs, struct loop *l, const struct fill_want *w);
 /* No on_change any more. A flight that can still be stored goes on without its reader. NULL is
  * fine. */

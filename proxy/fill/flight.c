@@ -1,9 +1,9 @@
 /*
  * A flight: the fetch itself, on its home loop.
  *
- * Model    what is stored and stale is served while it is fetched, by one of the instances that share
- *          a Redis: such a flight looks there first, and waits there for who has the lease, which
- *          no client does. Where something fresh comes of that, it ends.
+ * Model    what is stored and stale is served while it is fetched, by one of the instances that
+ *          share a Redis: such a flight looks there first, and waits there for who has the lease,
+ *          which no client does. Where something fresh comes of that, it ends.
  *          WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
  *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
  *          table, so that who comes finds one or the other.

@@ -61,6 +61,7 @@ on_added(void *arg, enum redis_cause cause, const struct redis_reply *r)
     queue_sent(&b->queue, o, added ? &at : NULL, b->at);
     if (added) {
         COUNT(bus_sent);
+        waiting_forget(b);
         asks_look(b);
         bus_pump(b);
     } else if (timer_set(&b->send_timer, SEND_RETRY_US) == -1) {
@@ -109,6 +110,7 @@ bus_pump(struct bus *b)
 static void
 on_send_timer(void *arg)
 {
+    (void)waiting_put(arg);
     bus_pump(arg);
 }
 
@@ -354,6 +356,7 @@ run_begin(struct loop_msg *m)
     struct bus *b = CONTAINER(m, struct bus, end);
 
     timer_init(&b->send_timer, b->loop, on_send_timer, b);
+    waiting_take(b);
     lease_begin(b);
 }
 
@@ -397,6 +400,7 @@ bus_free(struct bus *b)
     free(b->since);
     if (b->saved_fd != -1)
         close(b->saved_fd);
+    free(b->waiting);
     pthread_mutex_destroy(&b->mtx);
     pthread_cond_destroy(&b->cond);
     b->magic = 0;
@@ -508,7 +512,10 @@ run_end(struct loop_msg *m)
     struct buf live = { 0 };
     size_t waiting = queue_waiting(&b->queue);
 
-    if (waiting > 0)
+    if (waiting > 0 && waiting_put(b))
+        log_warn("purge bus: %zu purges did not reach Redis: they are kept in %s, and sent when "
+            "this instance starts again", waiting, b->waiting);
+    else if (waiting > 0)
         log_warn("purge bus: %zu purges end here: they did not reach Redis, and other instances do "
             "not hear of them", waiting);
     lease_end(b);
@@ -531,6 +538,7 @@ run_yield(struct loop_msg *m)
 {
     struct bus *b = CONTAINER(m, struct bus, yield);
 
+    (void)waiting_put(b);
     pthread_mutex_lock(&b->mtx);
     b->yielded = true;
     pthread_cond_broadcast(&b->cond);

@@ -6,7 +6,7 @@
  *   bus_queue.c   own purges on their way into the stream
  *   bus_lease.c   rounds: the lease, where the stream stands, whether it is still the same one
  *   bus_ask.c     who has applied a purge
- *   bus_saved.c   the position beside what is on disk
+ *   bus_saved.c   the position, and purges that wait, beside what is on disk
  */
 #ifndef WEIR_PURGE_BUS_H
 #define WEIR_PURGE_BUS_H
@@ -71,6 +71,7 @@ struct bus_queue {
     bool            owed_soft;
     size_t          unread;             /* ADDED */
     struct store_position added;        /* the last place that an own one was given */
+    uint64_t        came;               /* how often there was one more that is not in the stream */
 };
 
 void queue_init(struct bus_queue *q, struct store *s, size_t most, size_t most_bytes);
@@ -91,6 +92,9 @@ void queue_again(struct bus_queue *q);
  * later one. */
 bool queue_is_added(struct bus_queue *q, uint64_t seq, struct store_position *at);
 size_t queue_waiting(struct bus_queue *q);      /* not in the stream, as far as is known */
+/* Each of these, unless none came since *came was set; and sets it. */
+bool queue_each(struct bus_queue *q, uint64_t *came,
+    void (*each)(void *arg, const struct store_purge *p), void *arg);
 
 /* ---- the bus --------------------------------------------------------------------------------- */
 
@@ -167,6 +171,9 @@ struct bus {
     bool             yielded;           /* ... any more; written under mtx */
     struct loop_msg  yield;
     struct store_position saved;
+    char            *waiting;           /* owned: the file; NULL: there is no disk tier */
+    bool             kept;              /* it is there */
+    uint64_t         kept_came;         /* ... with all up to then */
     bool             suspect;           /* the reader failed: not read on before a round looked */
     struct redis_ask *read;
     struct redis_ask *ack;
@@ -206,6 +213,11 @@ void lease_read(struct bus *b);         /* b->at has moved */
 /* Beside the disk tier in that directory, which may be NULL. Before the thread runs. -1 with *e. */
 int  saved_open(struct bus *b, const char *directory, struct err *e);
 void saved_put(struct bus *b);
+/* Those of the process before are made once more, as own ones: on the bus's thread, first. */
+void waiting_take(struct bus *b);
+/* Own purges that are not in the stream. Are they where the next process finds them? */
+bool waiting_put(struct bus *b);
+void waiting_forget(struct bus *b);     /* unless there are any */
 
 void asks_look(struct bus *b);          /* own purges have got places */
 void asks_count(struct bus *b);         /* how many instances there are, for the figures */

@@ -106,6 +106,7 @@ owe(struct bus_queue *q, uint64_t first, uint64_t last, bool soft)
         q->owed_first = first;
     if (last > q->owed_last)
         q->owed_last = last;
+    q->came++;
 }
 
 static void
@@ -140,6 +141,7 @@ queue_add(struct bus_queue *q, const struct store_purge *p, uint64_t seq)
         o->purge.text.p = o->text;
         TAILQ_INSERT_TAIL(&q->list, o, at);
         wait_in(q, o);
+        q->came++;
         if (q->waiting > q->most || q->bytes > q->most_bytes)
             fold(q);
     }
@@ -242,6 +244,7 @@ queue_again(struct bus_queue *q)
         if (o->state == OWN_ADDED)
             wait_in(q, o);
     q->unread = 0;
+    q->came++;
     pthread_mutex_unlock(&q->mtx);
 }
 
@@ -275,4 +278,24 @@ queue_waiting(struct bus_queue *q)
         n += o->state != OWN_ADDED;
     pthread_mutex_unlock(&q->mtx);
     return n;
+}
+
+bool
+queue_each(struct bus_queue *q, uint64_t *came,
+    void (*each)(void *arg, const struct store_purge *p), void *arg)
+{
+    struct own *o;
+    bool new;
+
+    pthread_mutex_lock(&q->mtx);
+    new = q->came != *came;
+    *came = q->came;
+    if (new && q->owed_first != 0)
+        each(arg, &(struct store_purge){ .kind = STORE_PURGE_ALL, .soft = q->owed_soft });
+    if (new)
+        TAILQ_FOREACH(o, &q->list, at)
+            if (o->state != OWN_ADDED)
+                each(arg, &o->purge);
+    pthread_mutex_unlock(&q->mtx);
+    return new;
 }

@@ -8,7 +8,7 @@ through the data plane) makes that of some URLs at least so large before it is s
 What is demanded of each answer: it is of no older version than
     at home       any change that the same instance had acknowledged before the answer's request began;
                   after a restart, if there was no fault, of it or of Redis, when it did: purges that
-                  wait for Redis in a process that ends are lost
+                  wait for Redis in a process that ends may be lost
     everywhere    any change that was in force everywhere by then:
                   a purge that was answered 200, from its answer on;
                   one that was answered 202 because instances were missing, a lease later;

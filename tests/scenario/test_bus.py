@@ -389,6 +389,50 @@ def test_too_many_purges_that_wait_become_one_of_everything(fleet, origin, redis
     eventually(lambda: not has(instances[1], "/a"), timeout=10 * SLOW)
 
 
+@pytest.mark.parametrize("how", ["stop", "kill", "upgrade"])
+def test_purges_that_wait_for_redis_outlive_their_process(weir, origin, redis, tmp_path, how):
+    fresh(origin, "/a", "/b", "/c")
+    cache = {"redis": {"url": redis.url, "lease": "30s", "timeout": "1s"}}
+    other = weir(cache=cache)
+    w = weir(cache={**cache, "disk": {"path": str(tmp_path / "disk"), "size": "64MiB"}})
+    warm([other, w], "/a", "/b", "/c")
+    redis.kill()
+    purge(w, 202, url="http://shop.test/a", wait=0)
+    purge(w, 202, url="http://shop.test/b", soft=True, wait=0)
+    waiting = tmp_path / "disk" / "waiting"
+    if how != "stop":                           # there all is kept at the end
+        eventually(lambda: waiting.exists() and waiting.read_bytes().count(b"http://shop.test/") == 2)
+    if how == "upgrade":
+        assert w.upgrade().wait() == 0
+    else:
+        getattr(w, how)()
+        w.start()
+    assert w.log_has("2 purges that waited for Redis")
+    assert [has(other, p) for p in ("/a", "/b", "/c")] == [True, True, True]
+    redis.start()
+    eventually(lambda: not has(other, "/a") and not has(other, "/b"), timeout=20 * SLOW)
+    assert has(other, "/c")
+    eventually(lambda: not waiting.exists())
+    assert get(w, "/a").status == 200 and not has(w, "/b")
+
+
+def test_a_file_of_waiting_purges_that_is_not_whole_purges_everything(weir, origin, redis, tmp_path):
+    fresh(origin, "/a")
+    cache = {"redis": {"url": redis.url, "timeout": "1s"}}
+    other = weir(cache=cache)
+    w = weir(cache={**cache, "disk": {"path": str(tmp_path / "disk"), "size": "64MiB"}})
+    warm([other], "/a")
+    redis.kill()
+    purge(w, 202, tags=["t"], wait=0)
+    assert w.stop() == 0 and w.log_has("1 purges did not reach Redis: they are kept in")
+    waiting = tmp_path / "disk" / "waiting"
+    waiting.write_bytes(waiting.read_bytes()[:-1])
+    redis.start()
+    w.start()
+    assert w.log_has("waiting is not whole")
+    eventually(lambda: not has(other, "/a"), timeout=20 * SLOW)
+
+
 def test_a_start_without_redis_serves_and_catches_up(weir, origin, redis):
     redis.kill()
     fresh(origin, "/a")
