@@ -282,9 +282,8 @@ presume_vary(struct flight *f, struct slice vary)
     buf_free(&b);
 }
 
-/* Asks the origin whether the stored response still holds (RFC 9110 13.1, RFC 9111 4.3.1). */
-static void
-put_conditions(const struct object *o, struct buf *b)
+void
+flight_conditions(const struct object *o, struct buf *b)
 {
     char date[HTTP_DATE_LEN];
 
@@ -333,7 +332,7 @@ copy_want(struct flight *f, const struct fill_want *w)
         http_put_id(&b, HF_IF_RANGE, f->if_range);
     f->conditions_at = b.n;
     if (w->stale != NULL && !w->semantics.promised)
-        put_conditions(w->stale, &b);   /* else the answer were 412 (RFC 9110 13.1.2) */
+        flight_conditions(w->stale, &b);        /* else the answer were 412 (RFC 9110 13.1.2) */
     else if (w->part != NULL && part_ask(w->part, w->match->route->max_object, &b))
         f->part = w->part;
     f->send.fields = pool_slice(f->pool, buf_slice(&b));

@@ -1,15 +1,13 @@
 /*
  * A flight: the fetch itself, on its home loop.
  *
- * Model    what is stored and stale is served while it is fetched, by one of the instances that
- *          share a Redis: such a flight looks there first, and waits there for who has the lease,
- *          which no client does. Where something fresh comes of that, it ends.
- *          WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
+ * Model    WAITING until the response's head, then HEAD (body growing), OBJECT (a 304 freshened the
  *          stored one) or FAULT. Publication order: the store first, then the flight leaves the
  *          table, so that who comes finds one or the other.
  * Not here what a response's head decides (response.c), a 304 (fresh.c), the way into the store
  *          (publish.c), how fast a body that is not stored comes (pace.c), readers (fill.c),
- *          content codings (compress.c, decode.c).
+ *          what others may have brought before it takes off (first.c), content codings
+ *          (compress.c, decode.c).
  * Locks    f->mtx guards what readers see; the shard's mtx guards the table, vary/variant and
  *          apart. Order: shard, then flight. The body is read without any.
  */
@@ -108,9 +106,8 @@ flight_wake(struct flight *f)
             loop_post(r->loop, &r->msg);
 }
 
-/* The exchange is over, one way or another; drops its reference. */
-static void
-landed(struct flight *f)
+void
+flight_landed(struct flight *f)
 {
     struct flight *ref = f;
 
@@ -148,7 +145,7 @@ static void
 give_up(struct flight *f, const struct exchange_fault *fault)
 {
     fail(f, fault);
-    landed(f);
+    flight_landed(f);
 }
 
 void
@@ -158,9 +155,8 @@ flight_no_memory(struct flight *f)
     give_up(f, &no_memory);
 }
 
-/* What is asked for from now on is no older than this. */
-static void
-stamp(struct flight *f)
+void
+flight_stamp(struct flight *f)
 {
     pthread_mutex_lock(&flight_shard(f)->mtx);
     f->stamp = store_stamp(f->fills->store);
@@ -176,7 +172,7 @@ flight_ask_again(struct flight *f)
     object_unref(&f->stale);
     object_unref(&f->part);
     f->again = true;
-    stamp(f);
+    flight_stamp(f);
     flight_take_off(f);
 }
 
@@ -275,7 +271,7 @@ abandoned(struct flight *f)
     pthread_mutex_unlock(&f->mtx);
     if (!none)
         return false;
-    landed(f);
+    flight_landed(f);
     return true;
 }
 
@@ -370,7 +366,7 @@ on_fault(void *arg, const struct exchange_fault *fault)
     struct flight *f = arg;
 
     fail(f, fault);
-    landed(f);
+    flight_landed(f);
 }
 
 static void
@@ -381,7 +377,7 @@ on_end(void *arg, struct slice trailer)
 
     assert(f->phase != FLIGHT_WAITING);     /* on_head came first */
     if (f->phase == FLIGHT_OBJECT) {
-        landed(f);
+        flight_landed(f);
         return;
     }
     if (f->gunzip != NULL && !gunzip_whole(f->gunzip)) {
@@ -406,7 +402,7 @@ on_end(void *arg, struct slice trailer)
     f->view.trailer = trailer.p != NULL ? trailer : (struct slice){ NULL, 0 };
     flight_wake(f);
     pthread_mutex_unlock(&f->mtx);
-    landed(f);
+    flight_landed(f);
 }
 
 static const struct exchange_events events = {
@@ -433,60 +429,7 @@ flight_take_off(struct flight *f)
     if (f->x != NULL)
         return;
     fail(f, &no_memory);
-    landed(f);
-}
-
-/* ---- before it takes off --------------------------------------------------------------------- */
-
-/* Has memory what need not be fetched any more? */
-static bool
-has_fresh(const struct flight *f)
-{
-    int64_t now = wall_ms();
-    struct object *o;
-    const char *why;
-    bool soft, fresh;
-
-    rcu_begin();
-    fresh = store_get(f->fills->store, &f->key, f->request, now, &o, &soft) == STORE_HIT &&
-        sem_use(&f->semantics, &o->meta, now, soft, &why) == SEM_FRESH;
-    rcu_end();
-    return fresh;
-}
-
-/* Where Redis fails, what is served meanwhile is what the route's `on_failure` wants served. */
-static void
-on_tier(void *arg, const struct tier_result *a)
-{
-    struct flight *f = arg;
-
-    CHECK(f, FLIGHT_MAGIC);
-    f->ask = NULL;
-    f->lease = a->lease;
-    if ((a->answer == TIER_FAILED && f->route->on_failure != ON_FAILURE_BYPASS) ||
-        (a->answer == TIER_FOUND && has_fresh(f))) {
-        flight_unlist(f);               /* nobody joins any more */
-        pthread_mutex_lock(&f->mtx);
-        response_release(f, FILL_AGAIN);
-        flight_wake(f);
-        pthread_mutex_unlock(&f->mtx);
-        landed(f);
-        return;
-    }
-    stamp(f);
-    flight_take_off(f);
-}
-
-void
-flight_look_first(struct flight *f)
-{
-    const struct tier_want w = { .key = &f->key, .request = f->request, .have_stale = true,
-        .lease = true, .done = on_tier, .arg = f };
-    struct tier_result none = { .by = TIER_REDIS };
-
-    f->ask = tier_get(f->fills->tiers, f->home, &w, &none.answer);
-    if (f->ask == NULL)
-        on_tier(f, &none);
+    flight_landed(f);
 }
 
 void

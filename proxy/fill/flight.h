@@ -142,7 +142,8 @@ struct flight {
 /* flight.c */
 struct shard *flight_shard(const struct flight *f);
 void flight_take_off(struct flight *f);             /* home: sends the request */
-void flight_look_first(struct flight *f);           /* ... if no other instance has fetched it */
+void flight_landed(struct flight *f);               /* home: it is over; drops its reference */
+void flight_stamp(struct flight *f);                /* home: what it asks for is from now on */
 void flight_ask_again(struct flight *f);            /* home: once more, for the whole */
 void flight_unref(struct flight **fp);
 void flight_list(struct flight *f);                 /* under its shard's mtx: into the table */
@@ -150,6 +151,10 @@ void flight_unlist(struct flight *f);               /* home: nobody joins any mo
 void flight_wake(struct flight *f);                 /* under f->mtx: its readers */
 void flight_no_memory(struct flight *f);            /* home: counted, the exchange is given up */
 void flight_drain(struct flight *f);                /* any thread: a reader moved on or left */
+/* first.c: takes off, home, unless another instance has fetched it */
+void flight_look_first(struct flight *f);
+/* fill.c: asks the origin whether o still holds (RFC 9110 13.1, RFC 9111 4.3.1). */
+void flight_conditions(const struct object *o, struct buf *b);
 /* response.c: home */
 void response_head(struct flight *f, const struct http_head *h);
 void response_rest(struct flight *f, const struct http_head *h);    /* ... of f->part */

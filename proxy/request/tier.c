@@ -30,13 +30,23 @@ on_answer(void *arg, const struct tier_result *a)
     req_post(r);
 }
 
+static bool
+serves(void *arg, const struct sem_meta *m)
+{
+    const struct request *r = arg;
+    const char *why;
+    enum sem_use use = sem_use(&r->rq, m, wall_ms(), false, &why);
+
+    return use == SEM_STALE || use == SEM_STALE_REVALIDATE;
+}
+
 bool
 tier_begin(struct request *r, enum store_answer got, enum sem_use use)
 {
     bool hit = got == STORE_HIT, part = hit && use == SEM_PART, stale = hit && use == SEM_VALIDATE;
     const struct tier_want w = { .key = &r->key, .request = r->head, .have_stale = stale,
         .lease = !part && !r->rq.range && !(r->rq.cc.flags & CC_ONLY_IF_CACHED),
-        .done = on_answer, .arg = r };
+        .serves = serves, .done = on_answer, .arg = r };
     enum tier_answer now;
 
     if (r->asked || r->alone || (r->rq.cc.flags & CC_NO_CACHE) ||

@@ -137,9 +137,12 @@ struct rtier_ask {                      /* part of a tier_ask */
     const struct http_head *request;
     bool              lease, promoted;
     int64_t           until_us;
+    bool            (*serves)(void *arg, const struct sem_meta *m);
+    void             *arg;
     void            (*done)(struct rtier_ask *a, const struct tier_result *r);
 };
-/* On l's thread; a: key, request, lease and done are set. WAIT: done comes; else the answer. */
+/* On l's thread; a: key, request, lease, serves, arg and done are set. WAIT: done comes; else the
+ * answer. */
 enum tier_answer rtier_get(struct rtier *r, struct loop *l, struct rtier_ask *a);
 void rtier_cancel(struct rtier_ask *a);
 void rtier_side_end(struct rtier_side *side);   /* frees reads; nobody is told */
@@ -158,9 +161,11 @@ void rtier_deletes_end(struct rtier_side *side);        /* frees them */
 
 #define RTIER_TOKEN 32
 struct rtier_token { char text[RTIER_TOKEN]; };
-/* Asks for a lease; done's reply: 0 it is ours, with this token; -1 with unless_there: the value
- * is there; else for how many ms more it is another's. NULL: not asked. */
-struct redis_ask *rtier_lease_ask(struct rtier *r, const struct rtier_id *id, bool unless_there,
+#define RTIER_SEEN 16                   /* of a value: its magic and its checksum */
+/* Asks for a lease, where the value begins with `seen`, as it was read: "" where there was none.
+ * done's reply: 0 it is ours, with this token; -1: there is another value now; else for how many ms
+ * more it is another's. NULL: not asked. */
+struct redis_ask *rtier_lease_ask(struct rtier *r, const struct rtier_id *id, struct slice seen,
     struct rtier_token *token,
     void (*done)(void *arg, enum redis_cause, const struct redis_reply *), void *arg);
 #define RTIER_LEASE_MS INT64_C(2000)

@@ -3,7 +3,8 @@
  *
  * Model    a read asks for one value, on behalf of all of its loop who want the same. Under a key
  *          stands a response, or a marker; by this each of the asks goes on to the read of its own
- *          variant. What is fresh answers. What is not, and what is not there, is to be fetched:
+ *          variant. What is fresh answers, and what may be served stale, for who would serve it.
+ *          What is not, and what is not there, is to be fetched:
  *          the read asks for the lease, and either one of its asks gets it, or they wait until they
  *          hear that its holder is done, and look once more. They do so too when the lease ended
  *          without a word: then one of them gets the next. Where nothing was stored, or Redis
@@ -42,6 +43,8 @@ struct read {
     struct rtier_token token;           /* of the lease that is asked for */
     enum heard         heard;           /* since it asked for it */
     bool               promoted;        /* something, if only stale */
+    char               seen[RTIER_SEEN];        /* the beginning of what was read last */
+    size_t             seen_n;
     unsigned           rounds;
     uint32_t           told;            /* drops of its key, when it asked */
     char               text[];
@@ -189,7 +192,7 @@ on_lease(void *arg, enum redis_cause cause, const struct redis_reply *reply)
     if (cause != REDIS_OK || reply->type != REPLY_INTEGER) {
         if (cause == REDIS_TIMEOUT)     /* it may be ours now, or soon */
             rtier_lease_end(t, &r->id, &r->token, false);
-        answer(r, TIER_NONE, NULL);
+        answer(r, redis_usable(t->redis) ? TIER_NONE : TIER_FAILED, NULL);
     } else if (reply->integer == 0) {
         struct tier_lease *lease = NULL;
 
@@ -232,8 +235,9 @@ to_fetch(struct read *r, bool there)
     }
     r->heard = HEARD_NOTHING;
     enter(r, READ_LEASE);
-    if ((r->ask = rtier_lease_ask(t, &r->id, !there, &r->token, on_lease, r)) == NULL)
-        answer(r, TIER_NONE, NULL);
+    if ((r->ask = rtier_lease_ask(t, &r->id, (struct slice){ r->seen, r->seen_n },
+        &r->token, on_lease, r)) == NULL)
+        answer(r, redis_usable(t->redis) ? TIER_NONE : TIER_FAILED, NULL);
 }
 
 void
@@ -313,6 +317,19 @@ stays(struct read *r, struct object *o)
     return told == r->told;
 }
 
+/* Stale, it is all the same what these want, and what others wait for is not waited for by them. */
+static void
+serve(struct read *r, const struct sem_meta *m)
+{
+    for (struct rtier_ask *a = r->asks, *next; a != NULL; a = next) {
+        next = a->next;
+        if (a->serves == NULL || !a->serves(a->arg, m))
+            continue;
+        take_off(a);
+        tell(a, TIER_FOUND, NULL);
+    }
+}
+
 /* Puts it into memory. Is it fresh there now? */
 static bool
 promote(struct read *r, const struct value *v)
@@ -329,7 +346,10 @@ promote(struct read *r, const struct value *v)
     if ((put != STORE_STORED && put != STORE_OLDER) || (o != NULL && !stays(r, o)))
         return false;
     r->promoted = true;
-    return sem_age_ms(&v->meta, now) < v->meta.lifetime_ms;
+    if (sem_age_ms(&v->meta, now) < v->meta.lifetime_ms)
+        return true;
+    serve(r, &v->meta);
+    return false;
 }
 
 static void
@@ -364,6 +384,10 @@ on_value(void *arg, enum redis_cause cause, const struct redis_reply *reply)
     struct read *r = arg;
 
     r->ask = NULL;
+    r->seen_n = reply != NULL && reply->type == REPLY_STRING ? reply->text.n : 0;
+    r->seen_n = r->seen_n < RTIER_SEEN ? r->seen_n : RTIER_SEEN;
+    if (r->seen_n > 0)
+        memcpy(r->seen, reply->text.p, r->seen_n);
     if (cause != REDIS_OK)
         answer(r, TIER_FAILED, NULL);
     else if (reply->type == REPLY_STRING)
@@ -390,8 +414,10 @@ send_get(struct read *r, int64_t within_us)
 static void
 ask_value(struct read *r, int64_t within_us)
 {
-    if (send_get(r, within_us) != TIER_WAIT)
-        answer(r, TIER_NONE, NULL);
+    enum tier_answer now = send_get(r, within_us);
+
+    if (now != TIER_WAIT)
+        answer(r, now, NULL);
 }
 
 /* ---- asks ----------------------------------------------------------------------------------- */

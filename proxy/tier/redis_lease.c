@@ -5,9 +5,9 @@
  *          put, or is known not to be, the lease is removed, if it still is this one, and that is
  *          published on the one channel of the prefix: "+ID" when there is something to be read
  *          now, "-ID" when there is not. A process listens once, on its first loop, which passes
- *          it on to those that wait. Whether a value came is looked at in the same step in which
- *          the lease is taken, so no fetch begins behind one that has just ended. A holder that
- *          dies costs what is left of its lease.
+ *          it on to those that wait. Whether another value came is looked at in the same step in
+ *          which the lease is taken, so no fetch begins behind one that has just ended. A holder
+ *          that dies costs what is left of its lease.
  * Threads  tier_release, rtier_lease_*: loops of the tier's. rtier_listen: the first one.
  */
 #include "tier/redis.h"
@@ -25,8 +25,9 @@ struct tier_lease {
     bool               taken;           /* under the tier's mtx: its put ends it */
 };
 
+_Static_assert(RTIER_SEEN == 16, "the script has its last byte");
 static const char ask_script[] =
-    "if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 1 then return -1 end "
+    "if redis.call('GETRANGE', KEYS[2], 0, 15) ~= ARGV[3] then return -1 end "
     "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end "
     "return math.max(redis.call('PTTL', KEYS[1]), 1)";
 static const char end_script[] =
@@ -56,7 +57,7 @@ make_token(struct rtier_token *t)
 }
 
 struct redis_ask *
-rtier_lease_ask(struct rtier *r, const struct rtier_id *id, bool unless_there,
+rtier_lease_ask(struct rtier *r, const struct rtier_id *id, struct slice seen,
     struct rtier_token *token,
     void (*done)(void *arg, enum redis_cause, const struct redis_reply *), void *arg)
 {
@@ -65,7 +66,7 @@ rtier_lease_ask(struct rtier *r, const struct rtier_id *id, bool unless_there,
     const struct slice argv[] = { SLICE("EVAL"), { ask_script, sizeof ask_script - 1 }, SLICE("2"),
         rtier_name(r->prefix, RTIER_LEASE, id, &lease),
         rtier_name(r->prefix, RTIER_VALUE, id, &value), { token->text, RTIER_TOKEN },
-        { ms, put_u64(ms, (uint64_t)RTIER_LEASE_MS) }, unless_there ? SLICE("1") : SLICE("0") };
+        { ms, put_u64(ms, (uint64_t)RTIER_LEASE_MS) }, seen };
 
     make_token(token);
     return rtier_send(r, argv, NELEM(argv), argv[3], r->timeout_us, done, arg);

@@ -212,7 +212,7 @@ tier_get(struct tiers *t, struct loop *l, const struct tier_want *w, enum tier_a
     a->done = w->done;
     a->arg = w->arg;
     a->redis = (struct rtier_ask){ .key = w->key, .request = w->request, .lease = w->lease,
-        .done = on_redis };
+        .serves = w->serves, .arg = w->arg, .done = on_redis };
     list_ask(a);
     if (t->disk != NULL && !w->have_stale)
         a->disk = disk_get(t->disk, l, w->key, on_disk, a);

@@ -69,6 +69,9 @@ struct tier_want {
                                            tier_cancel */
     bool have_stale;                    /* memory has it, stale: a disk has nothing newer */
     bool lease;                         /* what is not found will be fetched, to be stored */
+    /* May what was found be served although it is not fresh? Then it is the answer. On l's thread;
+     * NULL: it may not. */
+    bool (*serves)(void *arg, const struct sem_meta *m);
     void (*done)(void *arg, const struct tier_result *r);
     void *arg;
 };

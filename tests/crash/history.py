@@ -7,8 +7,9 @@ through the data plane) makes that of some URLs at least so large before it is s
 
 What is demanded of each answer: it is of no older version than
     at home       any change that the same instance had acknowledged before the answer's request began;
-                  after a restart, if there was no fault, of it or of Redis, when it did: purges that
-                  wait for Redis in a process that ends may be lost
+                  after a restart, if there was no fault when it did: of Redis, and of the instance
+                  where it waited for Redis. Purges that wait when their process ends may be lost; with
+                  a disk tier only those of the last moment, so there a fault of Redis is none
     everywhere    any change that was in force everywhere by then:
                   a purge that was answered 200, from its answer on;
                   one that was answered 202 because instances were missing, a lease later;
@@ -128,17 +129,25 @@ def asked(read, fetches, faults):
     return start if overlap(faults, start, read.end) else read.start
 
 
-def violations(history, lease, grace=GRACE):
-    """The answers that are older than they may be."""
+def stays(change, faults, grace, disk):
+    """Does it outlive its process?"""
+    who = {REDIS} if change.outcome in (DONE, MISSING) else {REDIS, change.instance}
+    if disk:
+        who.remove(REDIS)
+    return not overlap([f for f in faults if who & set(f.who)], change.start, change.end + grace)
+
+
+def violations(history, lease, grace=GRACE, disks=()):
+    """The answers that are older than they may be. disks: the instances that have one."""
     changes = [o for o in history if isinstance(o, Change) and o.outcome != UNKNOWN]
     faults = [o for o in history if isinstance(o, Fault)]
     reports = settled(changes, lease)
     floors = collections.defaultdict(Floor)      # (instance, life; either None for all; url)
     for c in changes:
         since = everywhere(c, reports, faults, lease, grace)
-        stays = not overlap(its(faults, c.instance), c.start, c.end + grace)
+        life = None if stays(c, faults, grace, c.instance in disks) else c.life
         for url, version in c.versions.items():
-            floors[c.instance, None if stays else c.life, url].add(c.end, version, c)
+            floors[c.instance, life, url].add(c.end, version, c)
             if since is not None:
                 floors[None, None, url].add(since, version, c)
     for floor in floors.values():

@@ -59,14 +59,19 @@ def test_at_home_a_purge_and_a_write_count_at_once():
     assert wrong(purge(UNKNOWN, 5.0), read(1, 9.0, "A")) == []
 
 
-def test_what_was_acknowledged_during_a_fault_counts_for_the_same_life_alone():
-    late = read(1, 9.0, "A")
-    for who in ("A", REDIS):
-        fault = Fault("killed", [who], 5.5, 8.0)
-        assert wrong(purge(WAITING, 5.0), fault, late) == [late]
-        assert wrong(purge(WAITING, 5.0), fault, late._replace(life=1)) == []
-    assert wrong(purge(WAITING, 5.0), Fault("killed", ["B"], 5.5, 8.0), late._replace(life=1)) != []
-    assert wrong(purge(WAITING, 5.0), Fault("killed", ["A"], 6.5, 8.0), late._replace(life=1)) != []
+def test_what_may_not_be_in_redis_when_its_process_ends_counts_for_the_same_life_alone():
+    for who, outcome, counts, with_disk in (
+            ("A", WAITING, False, False), (REDIS, WAITING, False, True), ("B", WAITING, True, True),
+            ("A", WRITTEN, False, False), (REDIS, WRITTEN, False, True),
+            ("A", MISSING, True, True), (REDIS, MISSING, False, True)):
+        history = [purge(outcome, 5.0), Fault("killed", [who], 5.5, 8.0)]
+        late = read(1, 6.9, "A")
+        assert wrong(*history, late) == [late]
+        late = late._replace(life=1)
+        assert wrong(*history, late) == [late] * counts, (who, outcome)
+        assert [v.read for v in violations([*history, late], lease=2.0, disks="A")] == (
+            [late] * with_disk), (who, outcome)
+    assert wrong(purge(WAITING, 5.0), Fault("killed", ["A"], 6.5, 8.0), late) == [late]
 
 
 def test_what_waits_counts_elsewhere_when_a_later_purge_of_the_same_life_does():
@@ -251,6 +256,7 @@ def kill_instance(fleet, i):
     w = fleet.instances[i]
     fleet.lives[i] += 1                          # what is under way now is of neither life
     w.kill()
+    fleet.lives[i] += 1
     return w.start
 
 
@@ -321,7 +327,7 @@ def run(weir, origin, redis, net):
             t.join(30 * SLOW)
     for failure in fleet.failures:
         raise failure
-    found = violations(fleet.history, LEASE, grace=SLOW)
+    found = violations(fleet.history, LEASE, grace=SLOW, disks="BC")
     count = kinds(fleet.history)
     print(len(fleet.history), "operations:", count)
     assert not found, "%d answers are too old\n%s" % (

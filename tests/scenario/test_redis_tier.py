@@ -810,6 +810,60 @@ def test_what_another_instance_has_fetched_anew_is_not_fetched_again(origin, sha
     assert origin.count("/swr") == 2
 
 
+def test_who_may_be_served_stale_waits_for_no_other_instance(origin, shared):
+    a, b = shared(), shared()
+    gate = origin.gate()
+    versions = aging(origin, "/swr", [a])
+    kept(a, 1)
+    origin.on("/swr", lambda req, conn: (gate.wait(), versions(req, conn)))
+    assert get(a, "/swr").body == b"/swr v1"
+    origin.wait("/swr", 2)
+    r = get(b, "/swr")                  # it had nothing; the gate is shut
+    assert r.body == b"/swr v1" and r.cache_status.detail == "stale-while-revalidate"
+    eventually(lambda: b.metric("weir_redis_lease_waits_total") == 1)
+    gate.set()
+    eventually(lambda: get(b, "/swr").body == b"/swr v2")
+    assert origin.count("/swr") == 2
+    assert [w.metric("weir_redis_leases_total") for w in (a, b)] == [2, 0]
+
+
+def test_what_came_from_another_instance_and_is_stale_too_is_validated(origin, shared):
+    asked, tag = [], ("ETag", '"1"')
+
+    def answer(req, conn):
+        asked.append(req.header("If-None-Match"))
+        conn.respond(304 if asked[-1] else 200,
+                     [tag, ("Cache-Control", "max-age=1, stale-while-revalidate=600")],
+                     b"" if asked[-1] else b"body")
+    origin.on("/e", answer)
+    a, b = shared(min_ttl="100ms"), shared(min_ttl="100ms")
+
+    def once(w, n):
+        assert get(w, "/e").body == b"body"
+        kept(w, n)
+        end = time.monotonic() + 1.1
+        eventually(lambda: time.monotonic() > end)
+    once(a, 1)
+    once(b, 1)                          # takes it from there, stale, and validates it
+    once(a, 2)                          # finds what b has freshened, stale too by now
+    assert asked == [None, '"1"', '"1"']
+
+
+def test_a_fetch_does_not_begin_behind_one_that_has_just_ended(origin, shared):
+    n = 60
+    fleet = [shared() for _ in range(3)]
+    versions = Versions(origin, [("Cache-Control", "max-age=4, stale-while-revalidate=600")])
+    for w in fleet:
+        w.parallel(n, lambda i: get(w, "/u%d" % i))
+    end = time.monotonic() + 4.1
+    eventually(lambda: time.monotonic() > end)
+    versions.headers = [FRESH]
+    fleet[0].parallel(3 * n, lambda i: get(fleet[i % 3], "/u%d" % (i // 3)))
+    eventually(lambda: all(get(fleet[i % 3], "/u%d" % (i // 3)).body.endswith(b" v2")
+                           for i in range(3 * n)))
+    assert [origin.count("/u%d" % i) for i in range(n)] == [2] * n
+
+
 @pytest.mark.parametrize("on_failure, fetches", [("bypass", 2), ("stale", 1), ("shed", 1)])
 def test_what_is_served_stale_while_redis_fails_is_fetched_as_on_failure_says(
         origin, shared, redis, on_failure, fetches):
