@@ -2,7 +2,7 @@
  * Before a flight takes off that no client waits for: has another instance fetched it?
  *
  * Model    what is stored and stale is served while it is fetched anew, by one of the instances
- *          that share a Redis. Such a flight looks there, and waits there for who has the lease: its
+ *          that share a Redis. Such a flight looks there, and waits for who has the lease: its
  *          clients have their answers. Where memory has something fresh then, it ends; else it asks
  *          about what memory has by now.
  *          Where Redis fails, what is served meanwhile is what the route's `on_failure` wants

@@ -1,6 +1,7 @@
 """Writes in a fleet: three instances that share a journal in Redis. Whichever a client meets, a
 write is delivered once, in order, and known to all."""
 import functools
+import os
 import re
 import threading
 
@@ -77,6 +78,35 @@ def drained(*instances):
 def fence(r):
     token, part = re.fullmatch(r"(\d+);partition=(\d+)", r.header("X-Weir-Fence")).groups()
     return int(part), int(token)
+
+
+def test_the_user_of_redis_that_the_readme_makes_may_do_all_that_is_needed(
+        origin, weir, redis, tmp_path):
+    readme = os.path.join(os.path.dirname(__file__), "..", "..", "README.md")
+    with open(readme, encoding="utf-8") as f:
+        words = re.search(r"^ACL SETUSER weir on >SECRET (.*)$", f.read(), re.M)[1].split()
+    redis.call("ACL", "SETUSER", "weir", "on", ">hunter2", *words)
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o600)
+    server = {"url": redis.url, "username": "weir", "password_file": str(secret), "timeout": "1s"}
+    origin.on("*", body=b"old", headers=[("Cache-Control", "max-age=600")])
+    routes = [{"path": "/**", "policy": "write-back", "plugins": {"rate_limit": {"rate": "1000/s"}}}]
+    instances = [weir(cache={"redis": server}, journal={"redis": server},
+                      plugins=[{"name": "rate_limit"}], routes=routes) for _ in range(2)]
+    shared(instances)
+    for w in instances:
+        w.client = functools.partial(Client, w.port, HOST)
+        assert w.get("/a").body == b"old"
+    assert instances[1].get("/a").cache_status.hit and origin.count("/a") == 1
+    eventually(lambda: instances[0].metric("weir_redis_stores_total") >= 1)
+    for i in range(20):
+        assert instances[i % 2].request("PUT", "/w/%d" % (i % 3), (), b"%d" % i).status == 202
+    drained(*instances)
+    for erase in False, True:
+        r = instances[0].api("POST", "/purge", {"all": True, "wait": 8000, "erase": erase})
+        assert r.status == 200, r.body
+    assert redis.call("ACL", "LOG") == []
 
 
 # ---- delivery ---------------------------------------------------------------------------------
