@@ -47,11 +47,37 @@ spot_item(struct load *l, const struct node *section, const char *at, const char
     return s;
 }
 
+static bool
+is_default(struct load *l, const char *path)
+{
+    const struct option *o = option_find(&table_top, path);
+    struct buf b = { 0 };
+    bool is = o == NULL || (value_put(&b, o, l->c) && slice_eq(buf_slice(&b), slice_of(o->def)));
+
+    buf_free(&b);
+    return is;
+}
+
+bool
+section_is_said(struct load *l, const char *at)
+{
+    const struct node *n = tree_at(l->root, at);
+    bool said = false;
+
+    for (size_t i = 0; n != NULL && n->type == NODE_MAP && i < n->n; i++) {
+        const char *path = textf(l, "%s.%s", at, n->pairs[i].key->text.p);
+
+        said = said || !is_default(l, path) || section_is_said(l, path);
+    }
+    return said;
+}
+
 /* ---- files -------------------------------------------------------------------------------- */
 
 const char *
 token_read(struct load *l, const char *file, struct conf_where w, const char *path)
 {
+    const char *what = strstr(path, "password") != NULL ? "password" : "token";
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     char bytes[TOKEN_MAX + 1];
     struct stat st;
@@ -59,22 +85,22 @@ token_read(struct load *l, const char *file, struct conf_where w, const char *pa
     const char *out = NULL;
 
     if (n == -1) {
-        problem(l, w, path, "%s cannot be read: %s; a file with the token alone, "
-            "readable for weir's user", file, strerror(errno));
+        problem(l, w, path, "%s cannot be read: %s; a file with the %s alone, "
+            "readable for weir's user", file, strerror(errno), what);
         goto out;
     }
     while (n > 0 && (bytes[n - 1] == '\n' || bytes[n - 1] == '\r'))
         n--;
     for (ssize_t i = 0; i < n; i++) {
         if (bytes[i] <= ' ' || bytes[i] == 0x7f) {
-            problem(l, w, path, "%s holds more than a token; one line without spaces, ASCII alone",
-                file);
+            problem(l, w, path, "%s holds more than a %s; one line without spaces, ASCII alone",
+                file, what);
             goto out;
         }
     }
     if (n == 0 || n > TOKEN_MAX) {
-        problem(l, w, path, "%s is %s; a file with a token of 1..%d characters", file,
-            n == 0 ? "empty" : "too long", TOKEN_MAX);
+        problem(l, w, path, "%s is %s; a file with a %s of 1..%d characters", file,
+            n == 0 ? "empty" : "too long", what, TOKEN_MAX);
         goto out;
     }
     if (fstat(fd, &st) == 0 && (st.st_mode & 0007) != 0)
@@ -237,18 +263,6 @@ cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path)
     *max = most;
 }
 
-/* A configuration in force is told with all its options, also those that have no effect. */
-static bool
-is_default(struct load *l, const char *path)
-{
-    const struct option *o = option_find(&table_top, path);
-    struct buf b = { 0 };
-    bool is = value_put(&b, o, l->c) && slice_eq(buf_slice(&b), slice_of(o->def));
-
-    buf_free(&b);
-    return is;
-}
-
 /* What only permissions say is a warning, as above. */
 static void
 check_disk(struct load *l)
@@ -257,8 +271,7 @@ check_disk(struct load *l)
     const char *path = l->c->cache_disk_path;
     struct stat st;
 
-    if (path == NULL && !(is_default(l, "cache.disk.size") &&
-        is_default(l, "cache.disk.max_object")))
+    if (path == NULL && section_is_said(l, "cache.disk"))
         problem(l, spot_where(l->root, "cache.disk", nowhere), "cache.disk", "says not where; "
             "a directory, as `disk: {path: /var/lib/weir/cache, size: 1GiB}`");
     if (path == NULL || stat(path, &st) == -1)

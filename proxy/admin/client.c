@@ -292,8 +292,17 @@ run_purge(struct command *k)
     struct buf body = { 0 }, out = { 0 };
     int rc, n = k->all;
 
-    if (k->id != NULL)
+    for (size_t i = 0; i < NELEM(members); i++)
+        n += k->lists[i].n > 0;
+    if (k->id != NULL && n == 0 && !k->soft && !k->dry && !k->erase && k->origin.n == 0 &&
+        k->wait_ms == UINT64_MAX)
         return look_purge(k);
+    if (k->id != NULL || n == 0) {
+        fprintf(stderr, k->id != NULL ?
+            "weir purge: --id tells how far a purge is, and stands alone\n" :
+            "weir purge: say what: --url, --prefix, --pattern, --tag, --group, --route or --all\n");
+        return 2;
+    }
     buf_printf(&body, "{\"soft\": %s, \"dry_run\": %s, \"erase\": %s", k->soft ? "true" : "false",
         k->dry ? "true" : "false", k->erase ? "true" : "false");
     if (k->all)
@@ -301,21 +310,13 @@ run_purge(struct command *k)
     if (k->wait_ms != UINT64_MAX)
         buf_printf(&body, ", \"wait\": %llu", (unsigned long long)k->wait_ms);
     for (size_t i = 0; i < NELEM(members); i++)
-        if (k->lists[i].n > 0) {
+        if (k->lists[i].n > 0)
             buf_printf(&body, ", \"%s\": [%.*s]", members[i], SLICE_ARG(buf_slice(&k->lists[i])));
-            n++;
-        }
     if (k->origin.n > 0)
         buf_printf(&body, ", \"origin\": %.*s", SLICE_ARG(buf_slice(&k->origin)));
     buf_addz(&body, "}");
-    if (n == 0) {
-        fprintf(stderr,
-            "weir purge: say what: --url, --prefix, --pattern, --tag, --group, --route or --all\n");
-        rc = 2;
-    } else {
-        rc = finish_purge(k, client_exchange(&k->client, "POST", "/purge", buf_slice(&body),
-            &out), &out);
-    }
+    rc = client_exchange(&k->client, "POST", "/purge", buf_slice(&body), &out);
+    rc = finish_purge(k, rc, &out);
     buf_free(&body);
     buf_free(&out);
     return rc;

@@ -159,6 +159,8 @@ def test_who_has_not_applied_it_is_named_and_asked_for_later(fleet, origin):
             assert later["done"] is False and later["missing"] == [names[2]]
         out = instances[0].cli("purge", "--id", answer["id"], "--admin", instances[0].admin_url)
         assert out.returncode == 3 and names[2] in out.stdout
+        out = instances[0].cli("purge", "--id", answer["id"], "--tag", "t", "--admin", instances[0].admin_url)
+        assert out.returncode == 2 and "--id tells how far a purge is, and stands alone" in out.stderr
     finally:
         instances[2].resume()
     eventually(lambda: instances[1].api("GET", "/purge/" + answer["id"]).json()["done"])
