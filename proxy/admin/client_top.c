@@ -199,12 +199,12 @@ on_key(void *arg)
 static void
 note_again(struct top *t, const json_t *doc)
 {
-    double was = json_number_value(json_object_get(t->doc, "uptime_s"));
-    double now = json_number_value(json_object_get(doc, "uptime_s"));
+    json_int_t was = json_integer_value(json_object_get(t->doc, "start_ms"));
+    json_int_t now = json_integer_value(json_object_get(doc, "start_ms"));
 
     if (t->doc == NULL || t->connected)
         return;
-    snprintf(t->news, sizeof t->news, now < was ? "connected again: the server was restarted" :
+    snprintf(t->news, sizeof t->news, now != was ? "connected again: the server was restarted" :
         "connected again");
     t->news_until_us = now_us() + NEWS_US;
 }

@@ -1,7 +1,7 @@
 /*
  * GET /stats: everything, or what some windows have, as one JSON object.
  *
- *   {"version": "0.1.0", "now_ms": 1763..., "uptime_s": 42,
+ *   {"version": "0.1.0", "now_ms": 1763..., "start_ms": 1763..., "uptime_s": 42,
  *    "windows_s": {"10s": 10, "1m": 65, "5m": 305, "start": 3600},     what each really covers now
  *    "process": {"resident_bytes": n, "cpu_s": 1.25, "fds": n, "threads": n},
  *    "counters": {"requests": n, ...},  "gauges": {"cache_objects": n, ...},     as in metrics.def
@@ -336,8 +336,9 @@ stats_json(struct buf *b, unsigned windows)
     struct process p;
 
     process_read(&p);
-    buf_printf(b, "{\"version\": \"%s\", \"now_ms\": %lld, \"uptime_s\": %lld,\n", WEIR_VERSION,
-        (long long)now, (long long)((now - stats_start_wall_ms()) / 1000));
+    buf_printf(b, "{\"version\": \"%s\", \"now_ms\": %lld, \"start_ms\": %lld, "
+        "\"uptime_s\": %lld,\n", WEIR_VERSION, (long long)now, (long long)stats_start_wall_ms(),
+        (long long)((now - stats_start_wall_ms()) / 1000));
     buf_printf(b, "\"process\": {\"resident_bytes\": %llu, \"cpu_s\": %.3f, "
         "\"fds\": %llu, \"threads\": %llu}",
         (unsigned long long)p.resident_bytes, p.cpu_s, (unsigned long long)p.fds,
