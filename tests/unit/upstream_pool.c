@@ -337,7 +337,7 @@ a_server_that_fails_is_taken_out_probed_and_taken_back(void **state)
     script_start(&b, serve_by_step);
     kit_url(&k, "http", "127.0.0.1", b.port);
     k.conf.eject_errors = 3;
-    k.conf.eject_for_ms = 300;
+    k.conf.eject_for_ms = 1000;
     k.conf.retry_budget = 1.0;
     kit_open(&k);
     atomic_store(&a.step, 1);
@@ -345,16 +345,16 @@ a_server_that_fails_is_taken_out_probed_and_taken_back(void **state)
         shot_hello(&k, 0);
     assert_int_equal(atomic_load(&a.requests), 3);
     assert_true(stats_counter(STATS_origin_ejections) > 0);
-    nap_ms(320);                        /* one probe, which fails: out for twice as long */
+    nap_ms(1050);                        /* one probe, which fails: out for twice as long */
     for (int i = 0; i < 6; i++)
         shot_hello(&k, 0);
     assert_int_equal(atomic_load(&a.requests), 4);
-    nap_ms(320);
+    nap_ms(1050);
     shot_do(&s, &k, 0, "GET");
     shot_fini(&s);
     assert_int_equal(atomic_load(&a.requests), 4);
     atomic_store(&a.step, 0);
-    nap_ms(320);
+    nap_ms(1050);
     before = atomic_load(&a.requests);
     for (int i = 0; i < 10; i++)
         shot_hello(&k, 0);
