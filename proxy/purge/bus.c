@@ -7,7 +7,7 @@
  *          store_purge, in the stream's order. Applied ones are told as well: they are known by
  *          `applying`, and are not sent again. An own entry that is read is not applied again (what
  *          a write-through stored since would go), it only fixes where it stands.
- *          All that is read was applied before PREFIX{bus}live:ID says so, which is said at once.
+ *          All that is read was applied before others are told so, which is at once (lease_say).
  * Kept     entries live KEEP_MS and longer, unless there are a million of them: an instance that
  *          starts reads them all, so that it knows of purges which values that it finds elsewhere
  *          may have missed; one that was away for less catches up exactly.
@@ -44,8 +44,8 @@ bus_send(struct bus *b, const struct slice *argv, size_t argc, int64_t within_us
     struct redis_command c = { .argv = argv, .argc = argc, .within_us = within_us, .done = done,
         .arg = arg, .key = argc > 1 ? argv[1] : SLICE("") };
 
-    if (argc > 2 && slice_eq(argv[0], SLICE("XINFO")))
-        c.key = argv[2];
+    if (argc > 3 && slice_eq(argv[0], SLICE("EVAL")))
+        c.key = argv[3];
     return redis_send(b->redis, &c, NULL);
 }
 
@@ -179,41 +179,6 @@ apply(struct bus *b, struct store_position at, const struct redis_reply *fields)
     b->count++;
 }
 
-/* ---- what others may know -------------------------------------------------------------------- */
-
-static void say_position(struct bus *b);
-
-static void
-on_said(void *arg, enum redis_cause cause, const struct redis_reply *r)
-{
-    struct bus *b = arg;
-
-    (void)r;
-    b->ack = NULL;
-    if (cause == REDIS_OK && store_position_cmp(b->acked, b->at) != 0)
-        say_position(b);
-}
-
-/* Not without a lease: who has none is not waited for. */
-static void
-say_position(struct bus *b)
-{
-    char at[BUS_ID_MAX], lease[24];
-    struct buf live = { 0 };
-
-    if (b->held_until_us == 0 || b->ack != NULL)
-        return;
-    buf_addz(&live, b->live);
-    buf_addz(&live, b->id);
-    struct slice set[] = { SLICE("SET"), buf_slice(&live), bus_id_put(b->at, at), SLICE("PX"),
-        { lease, put_u64(lease, (uint64_t)b->lease_us / 1000) } };
-
-    b->acked = b->at;
-    if (!live.failed)
-        b->ack = bus_send(b, set, NELEM(set), BUS_WAIT_US, on_said, b);
-    buf_free(&live);
-}
-
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* [[stream, [[id, [name, value, ...]], ...]]] */
@@ -249,20 +214,22 @@ on_read(void *arg, enum redis_cause cause, const struct redis_reply *r)
         lease_reader_failed(b);
         return;
     }
+    b->deaf = false;
     bus_read_on(b);
     if (r->type != REPLY_NIL) {
-        say_position(b);
+        lease_say(b);
         saved_put(b);
         asks_look(b);
         bus_show(b);
-        lease_read(b);
     }
+    lease_read(b);
 }
 
 void
 bus_read_on(struct bus *b)
 {
-    int64_t block_ms = b->lease_us / 3 / 1000 < 1000 ? b->lease_us / 3 / 1000 : 1000;
+    int64_t third_ms = b->lease_us / 3 / 1000, block_ms = b->deaf ? 1 : third_ms < 1000 ? third_ms :
+        1000;                           /* deaf: a round waits for the answer */
     char from[BUS_ID_MAX], block[24];
     struct slice argv[] = { SLICE("XREAD"), SLICE("COUNT"), SLICE(READ_COUNT), SLICE("BLOCK"),
         { block, put_u64(block, (uint64_t)block_ms) }, SLICE("STREAMS"), slice_of(b->stream),
@@ -288,7 +255,7 @@ bus_read_stop(struct bus *b)
 void
 bus_show(struct bus *b)
 {
-    uint64_t added = b->round.added;
+    uint64_t added = b->round.seen.added;
 
     pthread_mutex_lock(&b->mtx);
     b->shown.held = b->held_until_us != 0;
@@ -395,9 +362,7 @@ bus_free(struct bus *b)
     loop_free(&b->loop);
     queue_fini(&b->queue);
     free(b->stream);
-    free(b->members);
-    free(b->live);
-    free(b->since);
+    free(b->leases);
     if (b->saved_fd != -1)
         close(b->saved_fd);
     free(b->waiting);
@@ -420,9 +385,7 @@ bus_new(const struct conf *c, struct store *s)
     b->lease_us = c->redis_lease_ms * 1000;
     b->serve = c->redis_lease_lost == LOST_SERVE;
     b->stream = joined(c->redis.prefix, "purges");
-    b->members = joined(c->redis.prefix, "{bus}instances");
-    b->live = joined(c->redis.prefix, "{bus}live:");
-    b->since = joined(c->redis.prefix, "{bus}since");
+    b->leases = joined(c->redis.prefix, "{bus}leases");
     b->kick.run = run_kick;
     make_id(b);
     queue_init(&b->queue, s, WAITING_MAX, WAITING_BYTES);
@@ -461,8 +424,7 @@ bus_open(const struct conf *c, struct store *s, struct err *e)
     struct bus *b = asked == 1 ? bus_new(c, s) : NULL;
 
     *e = asked == -1 ? *e : (struct err){ 0 };
-    if (p == NULL || (asked == 1 && (b == NULL || b->stream == NULL || b->members == NULL ||
-        b->live == NULL || b->since == NULL)))
+    if (p == NULL || (asked == 1 && (b == NULL || b->stream == NULL || b->leases == NULL)))
         err_set(e, ENOMEM, "purge bus: out of memory");
     else if (asked == 1 && saved_open(b, c->cache_disk_path, e) == 0 &&
         (b->loop = loop_new(0, e)) != NULL) {
@@ -509,7 +471,6 @@ static void
 run_end(struct loop_msg *m)
 {
     struct bus *b = CONTAINER(m, struct bus, end);
-    struct buf live = { 0 };
     size_t waiting = queue_waiting(&b->queue);
 
     if (waiting > 0 && waiting_put(b))
@@ -521,16 +482,12 @@ run_end(struct loop_msg *m)
     lease_end(b);
     asks_end(b);
     bus_read_stop(b);
-    redis_cancel(&b->ack);
-    buf_addz(&live, b->live);
-    buf_addz(&live, b->id);
     timer_fini(&b->send_timer);
-    if (live.failed || bus_send(b, (struct slice[]){ SLICE("DEL"), buf_slice(&live) }, 2,
+    if (bus_send(b, (struct slice[]){ SLICE("HDEL"), slice_of(b->leases), slice_of(b->id) }, 3,
         CLOSE_WAIT_US, on_left, b) == NULL ||
         timer_init(&b->send_timer, b->loop, on_left_late, b) == -1 ||
         timer_set(&b->send_timer, 2 * CLOSE_WAIT_US) == -1)
         loop_stop(b->loop);
-    buf_free(&live);
 }
 
 static void

@@ -114,35 +114,31 @@ struct bus_ask {
     struct store_position place;
     int64_t          until_us, pause_us;
     struct timer     timer;
-    struct member {
-        struct bus_ask *ask;
-        struct redis_ask *get;
-        bool live, has;
-        char id[96];
-    }               *members;           /* owned; others than this instance */
-    size_t           nmembers, outstanding;
-    struct redis_ask *list, *since;
-    bool             listed;
-    const char      *why;               /* NULL: Redis answered */
+    bool             look;              /* is there such an entry? */
+    struct redis_ask *ask;
+    struct buf       missing;           /* others, as JSON */
+    size_t           live;
     struct bus_answer answer;
     struct buf       json;
 };
 
 enum applying { APPLY_NOTHING, APPLY_ENTRY, APPLY_HERE };
 
+struct seen {                           /* of the stream */
+    bool             exists, present;   /* ... the entry that was asked for */
+    struct store_position last, oldest;
+    uint64_t         added, length;
+};
+
 struct round {                          /* bus_lease.c */
-    enum { ROUND_NONE, ROUND_TIME, ROUND_SET, ROUND_LOOK, ROUND_READ } step;
-    struct redis_ask *asks[3];
-    unsigned         outstanding;
-    bool             failed;
+    enum { ROUND_NONE, ROUND_LEASE, ROUND_LOOK, ROUND_READ } step;
+    struct redis_ask *ask;
+    bool             renew;             /* not behind one that failed */
     const char      *why;
-    int64_t          sent_us;           /* before the lease was set */
-    uint64_t         now_ms;            /* the server's clock, before that */
+    int64_t          sent_us;           /* the lease */
     struct store_position at;           /* the reader, when the stream was looked at */
     uint64_t         count;
-    bool             exists, present;   /* the stream; the entry at `at` */
-    struct store_position last, oldest; /* of the stream */
-    uint64_t         added, length;
+    struct seen      seen;
 };
 
 struct bus {
@@ -154,7 +150,7 @@ struct bus {
     pthread_t        thread;
     struct bus_queue queue;
     char             id[96];
-    char            *stream, *members, *live, *since;   /* owned: of keys; live: its beginning */
+    char            *stream, *leases;   /* owned: keys */
     int64_t          lease_us;
     bool             serve;             /* goes on serving without a lease */
     atomic_bool      kicked;
@@ -175,6 +171,7 @@ struct bus {
     bool             kept;              /* it is there */
     uint64_t         kept_came;         /* ... with all up to then */
     bool             suspect;           /* the reader failed: not read on before a round looked */
+    bool             deaf;              /* ... and had no answer since */
     struct redis_ask *read;
     struct redis_ask *ack;
     struct store_position acked;
@@ -183,8 +180,7 @@ struct bus {
     struct timer     round_timer, trust_timer, send_timer;
     int64_t          retry_us;          /* the next pause after a failure */
     int64_t          held_until_us;     /* the lease; 0: none */
-    uint64_t         since_ms;          /* since when this Redis has known of instances */
-    int64_t          complete_us;       /* from then on it knows all who hold a lease */
+    uint64_t         longest_ms;        /* lease of any instance that was seen */
     bool             held;              /* by this process, at any time */
     bool             lost;              /* it was said that the lease is lost */
     TAILQ_HEAD(, bus_ask) asks;
@@ -208,7 +204,15 @@ void bus_purge_here(struct bus *b, const struct store_purge *p);
 void lease_begin(struct bus *b);        /* the first round */
 void lease_end(struct bus *b);
 void lease_reader_failed(struct bus *b);
-void lease_read(struct bus *b);         /* b->at has moved */
+void lease_read(struct bus *b);         /* the reader had an answer; b->at may have moved */
+/* Others may know what was applied. Not without a lease: who has none is not waited for. */
+void lease_say(struct bus *b);
+
+/* Looks at the stream, and for the entry at that place. NULL: not sent. */
+struct redis_ask *stream_look(struct bus *b, struct store_position at, int64_t within_us,
+    void (*done)(void *arg, enum redis_cause cause, const struct redis_reply *r), void *arg);
+/* Its answer. -1: it is not understood. */
+int  stream_seen(const struct redis_reply *r, struct seen *out);
 
 /* Beside the disk tier in that directory, which may be NULL. Before the thread runs. -1 with *e. */
 int  saved_open(struct bus *b, const char *directory, struct err *e);
@@ -220,7 +224,6 @@ bool waiting_put(struct bus *b);
 void waiting_forget(struct bus *b);     /* unless there are any */
 
 void asks_look(struct bus *b);          /* own purges have got places */
-void asks_count(struct bus *b);         /* how many instances there are, for the figures */
 void asks_end(struct bus *b);
 void asks_free(struct bus *b);          /* when no loop runs any more */
 

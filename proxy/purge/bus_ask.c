@@ -1,13 +1,15 @@
 /*
  * Who has applied a purge.
  *
- * Model    once the purge has a place in the stream, those who hold a lease are listed, and what
- *          each says that it has applied (LIVE:ID) is read until all say the place or more,
- *          or the asker's time is over. Whoever's lease has ended is not waited for: it trusts
- *          nothing that it stored (bus_lease.c). Last it is made sure that all this came from a
- *          Redis that knows everybody (SINCE). At home it is in force before anybody asks.
+ * Model    once the purge has a place in the stream, LEASES (bus_lease.c) is read, in one look
+ *          together with the server's clock, until all whose lease has not ended say that they have
+ *          applied that place or more, or the asker's time is over. Whoever's lease has ended is
+ *          not waited for: it trusts nothing that it stored. What a Redis says that does not know
+ *          everybody yet ("since") is of no account. At home it is in force before anybody asks.
  *          An id is that of the entry, and any instance can tell of it; that of a purge which has
- *          no place yet is INSTANCE.SEQUENCE, and that instance alone can.
+ *          no place yet is INSTANCE.SEQUENCE, and that instance alone can. An id that was asked
+ *          for is one of an entry, or older than the oldest that the stream has kept; else it is
+ *          none.
  * Threads  made and answered on the asker's loop, worked on by the bus's.
  */
 #include "purge/bus.h"
@@ -17,7 +19,11 @@
 #define PAUSE_FIRST_US (1 * MS_US)
 #define PAUSE_MOST_US  (20 * MS_US)
 #define ANSWER_US      (200 * MS_US)    /* for Redis, when the asker's time is over already */
-#define MEMBERS_MAX    10000u
+
+/* LEASES. The server's clock and all that it has. */
+static const char who_script[] =
+    "local t = redis.call('TIME') "
+    "return {t[1], t[2], redis.call('HGETALL', KEYS[1])}";
 
 static void step(struct bus_ask *a);
 
@@ -30,7 +36,7 @@ ask_free(struct bus_ask *a)
     TAILQ_REMOVE(&a->b->all, a, in_all);
     pthread_mutex_unlock(&a->b->mtx);
     buf_free(&a->json);
-    free(a->members);
+    buf_free(&a->missing);
     a->magic = 0;
     free(a);
 }
@@ -49,10 +55,7 @@ run_answer(struct loop_msg *m)
 static void
 leave(struct bus_ask *a)
 {
-    redis_cancel(&a->list);
-    redis_cancel(&a->since);
-    for (size_t i = 0; i < a->nmembers; i++)
-        redis_cancel(&a->members[i].get);
+    redis_cancel(&a->ask);
     timer_fini(&a->timer);
     TAILQ_REMOVE(&a->b->asks, a, at);
 }
@@ -78,28 +81,11 @@ missing_here(const struct bus_ask *a)
 static void
 put_missing(struct bus_ask *a)
 {
-    const char *comma = "";
-    size_t live = 1;
-
-    for (size_t i = 0; i < a->nmembers; i++)
-        live += a->members[i].live;
-    buf_printf(&a->json, ", \"instances\": %zu, \"missing\": [", live);
-    if (missing_here(a)) {
-        buf_printf(&a->json, "\"%s\"", a->b->id);
-        comma = ", ";
-    }
-    for (size_t i = 0; i < a->nmembers; i++)
-        if (a->members[i].live && !a->members[i].has) {
-            buf_addz(&a->json, comma);
-            buf_addc(&a->json, '"');
-            buf_json(&a->json, slice_of(a->members[i].id));
-            buf_addc(&a->json, '"');
-            comma = ", ";
-        }
+    buf_printf(&a->json, ", \"instances\": %zu, \"missing\": [", a->live + 1);
+    if (missing_here(a))
+        buf_printf(&a->json, "\"%s\"%s", a->b->id, a->missing.n > 0 ? ", " : "");
+    buf_adds(&a->json, buf_slice(&a->missing));
     buf_addc(&a->json, ']');
-    pthread_mutex_lock(&a->b->mtx);
-    a->b->shown.instances = live;
-    pthread_mutex_unlock(&a->b->mtx);
 }
 
 static void
@@ -111,12 +97,8 @@ answer(struct bus_ask *a, enum bus_outcome outcome, const char *why)
     else
         buf_printf(&a->json, ", \"why\": \"%s\"", why);
     leave(a);
-    a->answer.outcome = a->json.failed ? BUS_NO_MEMORY : outcome;
+    a->answer.outcome = a->json.failed || a->missing.failed ? BUS_NO_MEMORY : outcome;
     a->answer.json = buf_slice(&a->json);
-    if (a->back == NULL) {              /* for the figures alone */
-        ask_free(a);
-        return;
-    }
     a->msg.run = run_answer;
     loop_post(a->back, &a->msg);
 }
@@ -131,16 +113,6 @@ within(const struct bus_ask *a)
     return left > ANSWER_US ? left : ANSWER_US;
 }
 
-static bool
-missing(const struct bus_ask *a)
-{
-    bool found = missing_here(a);
-
-    for (size_t i = 0; i < a->nmembers; i++)
-        found |= a->members[i].live && !a->members[i].has;
-    return found;
-}
-
 static void
 again(struct bus_ask *a)
 {
@@ -148,116 +120,105 @@ again(struct bus_ask *a)
     a->pause_us = a->pause_us * 2 < PAUSE_MOST_US ? a->pause_us * 2 : PAUSE_MOST_US;
 }
 
-/* It was asked after all else: what was lost before is seen here. */
+/* "END LEASE POSITION". */
+static bool
+lease_of(struct slice s, uint64_t *end_ms, struct store_position *at)
+{
+    struct slice end, lease;
+
+    return slice_cut(&s, ' ', &end) && slice_u64(end, end_ms) && slice_cut(&s, ' ', &lease) &&
+        bus_id_read(s, at) == 0;
+}
+
+/* One of LEASES. What is not understood is a lease of somebody who has applied nothing. */
 static void
-on_since(void *arg, enum redis_cause cause, const struct redis_reply *r)
+count(struct bus_ask *a, struct slice id, struct slice value, uint64_t now_ms)
+{
+    uint64_t end_ms = UINT64_MAX;
+    struct store_position at = { 0 };
+    bool read = lease_of(value, &end_ms, &at);
+
+    if (read && end_ms <= now_ms)
+        return;
+    a->live++;
+    if (read && store_position_cmp(at, a->place) >= 0)
+        return;
+    buf_addz(&a->missing, a->missing.n > 0 ? ", \"" : "\"");
+    buf_json(&a->missing, id);
+    buf_addc(&a->missing, '"');
+}
+
+/* -1: it is not understood. since_ms 0: there is no such hash. */
+static int
+read_leases(struct bus_ask *a, const struct redis_reply *r, uint64_t *now_ms, uint64_t *since_ms)
+{
+    uint64_t s, us;
+
+    a->live = a->missing.n = 0;
+    *since_ms = 0;
+    if (r->type != REPLY_ARRAY || r->n != 3 || !slice_u64(r->at[0]->text, &s) ||
+        !slice_u64(r->at[1]->text, &us) || r->at[2]->type != REPLY_ARRAY)
+        return -1;
+    *now_ms = s * 1000 + us / 1000;
+    for (size_t i = 0; i + 1 < r->at[2]->n; i += 2) {
+        struct slice name = r->at[2]->at[i]->text, value = r->at[2]->at[i + 1]->text;
+
+        if (slice_eq(name, SLICE("since")))
+            (void)slice_u64(value, since_ms);
+        else if (!slice_eq(name, slice_of(a->b->id)))
+            count(a, name, value, *now_ms);
+    }
+    return 0;
+}
+
+static void
+on_who(void *arg, enum redis_cause cause, const struct redis_reply *r)
 {
     struct bus_ask *a = arg;
-    uint64_t since;
+    bool late = now_us() >= a->until_us, missing, known;
+    uint64_t now_ms = 0, since_ms = 0;
 
-    a->since = NULL;
+    a->ask = NULL;
+    if (cause == REDIS_OK && read_leases(a, r, &now_ms, &since_ms) == -1)
+        cause = REDIS_PROTOCOL;
+    missing = a->missing.n > 0 || missing_here(a);
+    known = since_ms != 0 && since_ms + a->b->longest_ms <= now_ms;
     if (cause != REDIS_OK)
         answer(a, BUS_UNKNOWN, redis_cause_name(cause));
-    else if (r->type == REPLY_STRING && slice_u64(r->text, &since) && since == a->b->since_ms &&
-        now_us() >= a->b->complete_us)
-        answer(a, missing(a) ? BUS_MISSING : BUS_DONE, NULL);
-    else if (now_us() < a->until_us)
-        a->listed = false, again(a);
-    else
-        answer(a, BUS_UNKNOWN, "Redis has not known the instances for a lease yet");
-}
-
-static void
-all_in(struct bus_ask *a)
-{
-    struct slice get[] = { SLICE("GET"), slice_of(a->b->since) };
-
-    if (a->why != NULL) {
-        answer(a, BUS_UNKNOWN, a->why);
-    } else if (missing(a) && now_us() < a->until_us) {
+    else if (!late && (missing || !known))
         again(a);
-    } else if (a->back == NULL) {
-        answer(a, missing(a) ? BUS_MISSING : BUS_DONE, NULL);
-    } else {
-        a->since = bus_send(a->b, get, NELEM(get), within(a), on_since, a);
-        if (a->since == NULL)
-            answer(a, BUS_UNKNOWN, "Redis cannot be asked");
-    }
+    else if (!known)
+        answer(a, BUS_UNKNOWN, "Redis has not known the instances for a lease yet");
+    else
+        answer(a, missing ? BUS_MISSING : BUS_DONE, NULL);
 }
 
 static void
-on_live(void *arg, enum redis_cause cause, const struct redis_reply *r)
+ask_who(struct bus_ask *a)
 {
-    struct member *m = arg;
-    struct bus_ask *a = m->ask;
-    struct store_position at;
-
-    m->get = NULL;
-    if (cause != REDIS_OK) {
-        a->why = redis_cause_name(cause);
-    } else {
-        m->live = r->type == REPLY_STRING;
-        m->has = m->live && bus_id_read(r->text, &at) == 0 &&
-            store_position_cmp(at, a->place) >= 0;
-    }
-    if (--a->outstanding == 0)
-        all_in(a);
+    a->ask = bus_send(a->b, (struct slice[]){ SLICE("EVAL"), { who_script, sizeof who_script - 1 },
+        SLICE("1"), slice_of(a->b->leases) }, 4, within(a), on_who, a);
+    if (a->ask == NULL)
+        answer(a, BUS_UNKNOWN, "Redis cannot be asked");
 }
 
 static void
-look(struct bus_ask *a)
-{
-    struct buf key = { 0 };
-
-    a->outstanding = 1;
-    for (size_t i = 0; i < a->nmembers && a->why == NULL; i++) {
-        struct member *m = &a->members[i];
-
-        if (m->has)
-            continue;
-        key.n = 0;
-        buf_addz(&key, a->b->live);
-        buf_addz(&key, m->id);
-        m->get = key.failed ? NULL : bus_send(a->b, (struct slice[]){ SLICE("GET"),
-            buf_slice(&key) }, 2, within(a), on_live, m);
-        if (m->get != NULL)
-            a->outstanding++;
-        else
-            a->why = "Redis cannot be asked";
-    }
-    buf_free(&key);
-    if (--a->outstanding == 0)
-        all_in(a);
-}
-
-static void
-on_list(void *arg, enum redis_cause cause, const struct redis_reply *r)
+on_entry(void *arg, enum redis_cause cause, const struct redis_reply *r)
 {
     struct bus_ask *a = arg;
+    struct seen seen;
 
-    a->list = NULL;
-    if (cause != REDIS_OK || r->type != REPLY_ARRAY || r->n > MEMBERS_MAX) {
-        answer(a, BUS_UNKNOWN, redis_cause_name(cause == REDIS_OK ? REDIS_PROTOCOL : cause));
-        return;
-    }
-    free(a->members);
-    a->nmembers = 0;
-    a->members = calloc(r->n + 1, sizeof *a->members);
-    for (size_t i = 0; a->members != NULL && i < r->n; i++) {
-        struct member *m = &a->members[a->nmembers];
-
-        if (slice_eq(r->at[i]->text, slice_of(a->b->id)) ||
-            r->at[i]->text.n >= sizeof m->id)
-            continue;
-        m->ask = a;
-        memcpy(m->id, r->at[i]->text.p, r->at[i]->text.n);
-        a->nmembers++;
-    }
-    a->listed = a->members != NULL;
-    if (a->listed)
-        look(a);
+    a->ask = NULL;
+    a->look = false;
+    if (cause == REDIS_OK && stream_seen(r, &seen) == -1)
+        cause = REDIS_PROTOCOL;
+    if (cause != REDIS_OK)
+        answer(a, BUS_UNKNOWN, redis_cause_name(cause));
+    else if (store_position_cmp(a->place, seen.exists ? seen.last : a->b->at) > 0 ||
+        (seen.length > 0 && !seen.present && store_position_cmp(a->place, seen.oldest) > 0))
+        answer(a, BUS_NO_ID, "no purge has this id");
     else
-        answer(a, BUS_NO_MEMORY, "memory is out");
+        ask_who(a);
 }
 
 static void
@@ -272,14 +233,13 @@ step(struct bus_ask *a)
             timer_set(&a->timer, left);
         return;
     }
-    if (a->listed) {
-        look(a);
+    timer_clear(&a->timer);
+    if (!a->look) {
+        ask_who(a);
         return;
     }
-    timer_clear(&a->timer);
-    a->list = bus_send(a->b, (struct slice[]){ SLICE("ZRANGE"), slice_of(a->b->members),
-        SLICE("0"), SLICE("-1") }, 4, within(a), on_list, a);
-    if (a->list == NULL)
+    a->ask = stream_look(a->b, a->place, within(a), on_entry, a);
+    if (a->ask == NULL)
         answer(a, BUS_UNKNOWN, "Redis cannot be asked");
 }
 
@@ -371,7 +331,7 @@ bus_look(struct bus *b, struct loop *l, struct slice id,
     if (a == NULL)
         return NULL;
     if (bus_id_read(id, &a->place) == 0)
-        a->placed = true;
+        a->placed = a->look = true;
     else if (slice_starts(id, own) && id.n > own.n + 1 && id.p[own.n] == '.')
         a->by_seq = slice_u64((struct slice){ id.p + own.n + 1, id.n - own.n - 1 }, &a->seq) &&
             a->seq <= store_stamp(b->store);
@@ -390,17 +350,6 @@ bus_forget(struct bus_ask **ap)
         return;
     CHECK(a, BUS_ASK_MAGIC);
     a->done = NULL;
-}
-
-void
-asks_count(struct bus *b)
-{
-    struct bus_ask *a = ask_new(b, NULL, NULL, NULL);
-
-    if (a == NULL)
-        return;
-    a->by_seq = a->placed = true;
-    take_up(a);
 }
 
 void

@@ -2,28 +2,27 @@
  * Rounds: an instance's lease, and what it may conclude from it.
  *
  * Model    a round, each third of the lease:
- *            1. the server's clock is read (TIME);
- *            2. INSTANCES gets the instance, with that clock's time, then LIVE:ID is set to the
- *               position that was applied, to end after the lease (PX); SINCE is set to that time,
- *               unless it is there;
- *            3. once all are done, the stream is looked at: its last entry L, how many entries
+ *            1. the instance stands in LEASES with the end of its lease, by the server's clock, and
+ *               the position that was applied;
+ *            2. once that is answered, the stream is looked at: its last entry L, how many entries
  *               were ever added, and whether the entry that was applied last is still there;
- *            4. when everything up to L was applied, what is stored is trusted until the time at
- *               which 2 was sent plus the lease (a little less: clocks do not run alike).
- * Why      let an instance trust what it stored at time t, by a round whose step 2 was sent at s,
+ *            3. when everything up to L was applied, what is stored is trusted until the time at
+ *               which 1 was sent plus the lease (a little less: clocks do not run alike).
+ * Why      let an instance trust what it stored at time t, by a round whose step 1 was sent at s,
  *          and let a purge be in the stream that it has not applied. That purge came behind L, so
- *          after step 3, so after 2. Whoever made it lists the instances after that: it finds this
- *          one in INSTANCES, and its LIVE, set at s or later, ends no sooner than s +
- *          lease > t. So while t lies before that end the purge is said to be missing here, and
- *          when LIVE is gone, this instance trusts nothing: what it stored is in doubt
- *          (store_doubts), by the wall clock and without anybody's doing, even when the process
- *          was stopped. A purge is reported done only when no instance could serve what it
- *          took away.
+ *          after step 2, so after 1. Whoever made it reads LEASES after that: it finds this
+ *          instance there, with an end that is s + lease > t or later. So while t lies before that
+ *          end the purge is said to be missing here, and when it has passed, this instance trusts
+ *          nothing: what it stored is in doubt (store_doubts), by the wall clock and without
+ *          anybody's doing, even when the process was stopped. A purge is reported done only when
+ *          no instance could serve what it took away.
  *          In doubt everything goes on being stored and is validated at each use; so nothing is
  *          lost when the lease is there again: by then what was missed was applied, in order. A
  *          fetch that was under way when the lease ended is not joined any more.
- *          A reader that makes no progress holds up step 4, and no further round begins before: so
- *          LIVE ends as well, and nobody waits for an instance that cannot hear.
+ *          Behind a round that failed, or a reader that did, step 1 is left out until one has got
+ *          to its end and the reader has had an answer. A reader that makes no progress holds up
+ *          step 3, and no further round begins before. So the lease ends, and nobody waits for an
+ *          instance that cannot hear.
  * Same     is the stream still the one that was read? Entries are counted (entries-added of XINFO,
  *          which is kept over restarts and fail-overs): at the last entry our count is the
  *          stream's. If the applied entry is there, and the counts agree where they can be
@@ -36,23 +35,50 @@
  * Redis down for all: within the lease everybody serves from memory as before. Then, by
  *          `lease_lost`, each validates, or each goes on serving and purges work at home alone.
  *          Purges wait and are sent when Redis is back.
- * Since    a Redis that lost its data lost who is live as well: who held a lease then may trust
- *          what it stored to its end, and be in no list. So nobody is said to have applied a purge
- *          before SINCE is older than a lease (bus_ask.c): by then all are listed again, or
- *          trust nothing. The same holds for a Redis that is new.
- * Keys     INSTANCES, LIVE:ID and SINCE are PREFIX{bus}instances and so on: in a cluster they are
- *          of one slot, so that SINCE cannot outlive who is live. The stream, PREFIXpurges, may be
- *          lost without them: see "Same".
+ * Leases   LEASES is a hash, PREFIX{bus}leases: of each instance "END LEASE POSITION", in ms, and
+ *          "since": when the hash was made. It has no time to live, and who is in it is forgotten
+ *          by what an instance does alone (1 removes whose lease has ended), or as a whole: by a
+ *          Redis that lost its data, or that evicts keys of any kind. So who is live is never lost
+ *          without "since". Who held a lease then may trust what it stored to its end; nobody is
+ *          said to have applied a purge before "since" is older than a lease (bus_ask.c): by then
+ *          all are in the hash again, or trust nothing. The same holds for a Redis that is new.
+ *          Leases are to be of one length. One that is longer is remembered by who saw it, for
+ *          that: it may be held by an instance that the hash has lost.
+ *          The stream, PREFIXpurges, may be lost without all this: see "Same".
  * Threads  the bus's.
  */
 #include "purge/bus.h"
 
-#define MEMBER_KEPT_MS  (24 * 3600 * INT64_C(1000))     /* of an instance that was not seen since */
 #define ENTRIES_MAX     "1000000"       /* of the stream, about 100 MiB, however young they are */
 #define RETRY_FIRST_US  (50 * MS_US)
 #define RETRY_MOST_US   SECOND_US
 
 static void run_round(void *arg);
+
+/* LEASES; an instance, its lease, its position. How many are live, and the longest lease. */
+static const char lease_script[] =
+    "local t = redis.call('TIME') "
+    "local now = t[1] * 1000 + math.floor(t[2] / 1000) "
+    "redis.call('HSETNX', KEYS[1], 'since', now) "
+    "redis.call('HSET', KEYS[1], ARGV[1], now + ARGV[2] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3]) "
+    "local live, longest, all = 0, 0, redis.call('HGETALL', KEYS[1]) "
+    "for i = 1, #all, 2 do "
+    "if all[i] ~= 'since' then "
+    "local over, lease = string.match(all[i + 1], '^(%d+) (%d+) ') "
+    "if over and tonumber(over) > now then "
+    "live, longest = live + 1, math.max(longest, lease) "
+    "else redis.call('HDEL', KEYS[1], all[i]) end end end "
+    "return {live, longest}";
+/* LEASES; an instance, its position. */
+static const char say_script[] =
+    "local lease = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^%d+ %d+ ') "
+    "if lease then redis.call('HSET', KEYS[1], ARGV[1], lease .. ARGV[2]) end "
+    "return 0";
+/* The stream; an id. Nil: there is none, which is no failure. */
+static const char look_script[] =
+    "if redis.call('EXISTS', KEYS[1]) == 0 then return false end "
+    "return {redis.call('XINFO', 'STREAM', KEYS[1]), "
+    "redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])}";
 
 /* ---- trust ----------------------------------------------------------------------------------- */
 
@@ -123,9 +149,7 @@ pause_after_failure(struct bus *b)
 static void
 give_up(struct bus *b)
 {
-    for (size_t i = 0; i < NELEM(b->round.asks); i++)
-        redis_cancel(&b->round.asks[i]);
-    b->round.outstanding = 0;
+    b->round.renew = false;
     pthread_mutex_lock(&b->mtx);
     b->shown.tried = true;
     pthread_cond_broadcast(&b->cond);
@@ -133,18 +157,22 @@ give_up(struct bus *b)
     pause_after_failure(b);
 }
 
-/* Everything up to r.last is applied. */
+/* Everything up to what was seen of the stream is applied. */
 static void
 complete(struct bus *b)
 {
     saved_put(b);
+    if (!b->round.renew) {
+        b->round.renew = true;
+        next_round(b, 0);
+        return;
+    }
     b->retry_us = RETRY_FIRST_US;
     b->round.why = "it was not renewed in time";
     hold(b);
     next_round(b, b->round.sent_us + b->lease_us / 3 - now_us());
     bus_show(b);
     bus_pump(b);
-    asks_count(b);
 }
 
 /* ---- is it the same stream? ------------------------------------------------------------------ */
@@ -162,15 +190,16 @@ enum same { SAME, TRIMMED, LOST };
 static enum same
 compare(const struct round *r)
 {
-    uint64_t gone = r->added - r->length;       /* trimmed */
+    const struct seen *s = &r->seen;
+    uint64_t gone = s->added - s->length;       /* trimmed */
 
-    if (!r->exists)
+    if (!s->exists)
         return r->count == 0 ? SAME : LOST;
-    if (r->count > r->added || store_position_cmp(r->at, r->last) > 0)
+    if (r->count > s->added || store_position_cmp(r->at, s->last) > 0)
         return LOST;
-    if (store_position_cmp(r->at, r->last) == 0)
-        return r->count == r->added ? SAME : LOST;
-    if (r->present)
+    if (store_position_cmp(r->at, s->last) == 0)
+        return r->count == s->added ? SAME : LOST;
+    if (s->present)
         return SAME;
     if (r->count == gone)
         return SAME;
@@ -206,9 +235,9 @@ begin_anew(struct bus *b, bool lost)
         "everything stored is validated before it is served again", lost ? "Redis lost purges that "
         "it had taken" : "the stream does not reach back to where this instance was",
         (unsigned long long)b->count, (unsigned long long)b->at.ms, (unsigned long long)b->at.n,
-        (unsigned long long)r->added, (unsigned long long)r->last.ms,
-        (unsigned long long)r->last.n);
-    begin_at(b, r->exists ? r->last : (struct store_position){ 0 }, r->exists ? r->added : 0);
+        (unsigned long long)r->seen.added, (unsigned long long)r->seen.last.ms,
+        (unsigned long long)r->seen.last.n);
+    begin_at(b, r->seen.last, r->seen.added);
     queue_again(&b->queue);
 }
 
@@ -217,14 +246,11 @@ begin_anew(struct bus *b, bool lost)
 static void
 begin(struct bus *b)
 {
-    const struct round *r = &b->round;
+    const struct seen *s = &b->round.seen;
 
     if (b->saved_fd != -1)
         bus_purge_here(b, &all_in_doubt);
-    if (!r->exists)
-        begin_at(b, (struct store_position){ 0 }, 0);
-    else
-        begin_at(b, r->length > 0 ? before(r->oldest) : r->last, r->added - r->length);
+    begin_at(b, s->length > 0 ? before(s->oldest) : s->last, s->added - s->length);
 }
 
 static void
@@ -246,11 +272,12 @@ judge(struct bus *b)
 void
 lease_read(struct bus *b)
 {
-    struct round *r = &b->round;
+    const struct seen *s = &b->round.seen;
 
-    if (r->step != ROUND_READ || (r->exists && store_position_cmp(b->at, r->last) < 0))
+    if (b->round.step != ROUND_READ || b->deaf ||
+        (s->exists && store_position_cmp(b->at, s->last) < 0))
         return;
-    if (r->exists && store_position_cmp(b->at, r->last) == 0 && b->count != r->added) {
+    if (s->exists && store_position_cmp(b->at, s->last) == 0 && b->count != s->added) {
         begin_anew(b, true);            /* of another stream some entries were taken for ours */
         bus_read_on(b);
     }
@@ -259,30 +286,16 @@ lease_read(struct bus *b)
 
 /* ---- a round's commands ---------------------------------------------------------------------- */
 
-/* An answer came; false: it, or one before, was none of use, and when all are in it is given up. */
+/* An answer came; false: it is of no use, and the round is given up. */
 static bool
-came(struct bus *b, size_t i, enum redis_cause cause)
+came(struct bus *b, enum redis_cause cause)
 {
-    struct round *r = &b->round;
-
-    r->asks[i] = NULL;
-    r->outstanding--;
-    if (cause != REDIS_OK) {
-        r->failed = true;
-        r->why = redis_cause_name(cause);
-    }
-    if (r->outstanding == 0 && r->failed)
-        give_up(b);
-    return !r->failed;
-}
-
-static bool
-ask(struct bus *b, size_t i, const struct slice *argv, size_t argc,
-    void (*done)(void *arg, enum redis_cause cause, const struct redis_reply *r))
-{
-    b->round.asks[i] = bus_send(b, argv, argc, BUS_WAIT_US, done, b);
-    b->round.outstanding += b->round.asks[i] != NULL;
-    return b->round.asks[i] != NULL;
+    b->round.ask = NULL;
+    if (cause == REDIS_OK)
+        return true;
+    b->round.why = redis_cause_name(cause);
+    give_up(b);
+    return false;
 }
 
 static void
@@ -307,45 +320,55 @@ member_of(const struct redis_reply *map, const char *name)
     return NULL;
 }
 
-static void
-on_stream(void *arg, enum redis_cause cause, const struct redis_reply *reply)
+struct redis_ask *
+stream_look(struct bus *b, struct store_position at, int64_t within_us,
+    void (*done)(void *arg, enum redis_cause cause, const struct redis_reply *r), void *arg)
 {
-    struct bus *b = arg;
-    struct round *r = &b->round;
-    bool none = reply != NULL && reply->type == REPLY_ERROR &&
-        slice_starts(reply->text, SLICE("ERR no such key"));
-    const struct redis_reply *last, *added, *length, *first;
+    char id[BUS_ID_MAX];
+    struct slice argv[] = { SLICE("EVAL"), { look_script, sizeof look_script - 1 }, SLICE("1"),
+        slice_of(b->stream), bus_id_put(at, id) };
 
-    r->exists = !none;
-    if (!none && cause == REDIS_OK) {
-        last = member_of(reply, "last-generated-id");
-        added = member_of(reply, "entries-added");
-        length = member_of(reply, "length");
-        first = member_of(reply, "first-entry");
-        if (added == NULL || last == NULL || length == NULL || first == NULL ||
-            bus_id_read(last->text, &r->last) == -1 || (first->type == REPLY_ARRAY &&
-            (first->n < 1 || bus_id_read(first->at[0]->text, &r->oldest) == -1))) {
-            static struct log_limit limit;
+    return bus_send(b, argv, NELEM(argv), within_us, done, arg);
+}
 
-            log_limited(&limit, LOG_ERROR, "purge bus: what Redis tells of the stream is not "
-                "understood; Redis 7.0 or newer is needed");
-            cause = REDIS_OTHER;
-        } else {
-            r->added = number(added);
-            r->length = number(length) < r->added ? number(length) : r->added;
-        }
-    }
-    if (came(b, 0, none ? REDIS_OK : cause) && r->outstanding == 0)
-        judge(b);
+int
+stream_seen(const struct redis_reply *r, struct seen *out)
+{
+    const struct redis_reply *info, *range, *last, *added, *length, *first;
+
+    *out = (struct seen){ .exists = r->type != REPLY_NIL };
+    if (!out->exists)
+        return 0;
+    if (r->type != REPLY_ARRAY || r->n != 2)
+        return -1;
+    info = r->at[0];
+    range = r->at[1];
+    last = member_of(info, "last-generated-id");
+    added = member_of(info, "entries-added");
+    length = member_of(info, "length");
+    first = member_of(info, "first-entry");
+    if (added == NULL || last == NULL || length == NULL || first == NULL ||
+        bus_id_read(last->text, &out->last) == -1 || (first->type == REPLY_ARRAY &&
+        (first->n < 1 || bus_id_read(first->at[0]->text, &out->oldest) == -1)))
+        return -1;
+    out->present = range->type == REPLY_ARRAY && range->n > 0;
+    out->added = number(added);
+    out->length = number(length) < out->added ? number(length) : out->added;
+    return 0;
 }
 
 static void
-on_entry(void *arg, enum redis_cause cause, const struct redis_reply *reply)
+on_look(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 {
+    static struct log_limit limit;
     struct bus *b = arg;
 
-    b->round.present = cause == REDIS_OK && reply->type == REPLY_ARRAY && reply->n > 0;
-    if (came(b, 1, cause) && b->round.outstanding == 0)
+    if (cause == REDIS_OK && stream_seen(reply, &b->round.seen) == -1) {
+        log_limited(&limit, LOG_ERROR, "purge bus: what Redis tells of the stream is not "
+            "understood; Redis 7.0 or newer is needed");
+        cause = REDIS_OTHER;
+    }
+    if (came(b, cause))
         judge(b);
 }
 
@@ -353,114 +376,93 @@ static void
 look(struct bus *b)
 {
     struct round *r = &b->round;
-    char id[BUS_ID_MAX];
-    struct slice at = bus_id_put(b->at, id), stream = slice_of(b->stream);
-    struct slice info[] = { SLICE("XINFO"), SLICE("STREAM"), stream };
-    struct slice range[] = { SLICE("XRANGE"), stream, at, at };
 
     r->step = ROUND_LOOK;
     r->at = b->at;
     r->count = b->count;
-    r->exists = r->present = false;
-    r->last = r->oldest = (struct store_position){ 0 };
-    r->added = r->length = 0;
-    if (!ask(b, 0, info, NELEM(info), on_stream) || !ask(b, 1, range, NELEM(range), on_entry))
+    r->ask = stream_look(b, b->at, BUS_WAIT_US, on_look, b);
+    if (r->ask == NULL)
         not_sent(b);
 }
 
+/* Who is live, and whose lease is the longest. */
 static void
-on_set(struct bus *b, size_t i, enum redis_cause cause)
+note_leases(struct bus *b, uint64_t live, uint64_t longest)
 {
-    if (came(b, i, cause) && b->round.outstanding == 0)
-        look(b);
-}
-
-static void
-on_listed(void *arg, enum redis_cause cause, const struct redis_reply *reply)
-{
-    (void)reply;
-    on_set(arg, 0, cause);
+    if (longest > b->longest_ms) {
+        log_warn("purge bus: an instance has a lease of %llu ms, where others have one of %llu: "
+            "cache.redis.lease is to be the same at all", (unsigned long long)longest,
+            (unsigned long long)b->longest_ms);
+        b->longest_ms = longest;
+    }
+    pthread_mutex_lock(&b->mtx);
+    b->shown.instances = live;
+    pthread_mutex_unlock(&b->mtx);
 }
 
 static void
 on_leased(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 {
-    (void)reply;
-    on_set(arg, 1, cause);
-}
-
-/* The list of who is live is whole a lease after its first entry. */
-static void
-on_since(void *arg, enum redis_cause cause, const struct redis_reply *reply)
-{
     struct bus *b = arg;
-    uint64_t since = b->round.now_ms;
 
-    if (cause == REDIS_OK && reply->type != REPLY_NIL && (reply->type != REPLY_STRING ||
-        !slice_u64(reply->text, &since)))
+    if (cause == REDIS_OK && (reply->type != REPLY_ARRAY || reply->n != 2))
         cause = REDIS_PROTOCOL;
-    if (cause == REDIS_OK && since != b->since_ms) {
-        uint64_t age_ms = b->round.now_ms > since ? b->round.now_ms - since : 0;
-        int64_t left = b->lease_us / 1000 - (int64_t)(age_ms < MEMBER_KEPT_MS ? age_ms :
-            MEMBER_KEPT_MS);
-
-        b->since_ms = since;
-        b->complete_us = now_us() + (left > 0 ? left * MS_US : 0);
-    }
-    on_set(b, 2, cause);
-}
-
-static void
-on_time(void *arg, enum redis_cause cause, const struct redis_reply *reply)
-{
-    struct bus *b = arg;
-    uint64_t seconds = 0, us = 0;
-    char now[24], ms[24], old[24], at[BUS_ID_MAX], lease[24];
-    struct buf live = { 0 };
-
-    if (cause == REDIS_OK && (reply->type != REPLY_ARRAY || reply->n < 2 ||
-        !slice_u64(reply->at[0]->text, &seconds) || !slice_u64(reply->at[1]->text, &us)))
-        cause = REDIS_PROTOCOL;
-    if (!came(b, 0, cause))
+    if (!came(b, cause))
         return;
-    b->round.step = ROUND_SET;
-    b->round.sent_us = now_us();
-    b->round.now_ms = seconds * 1000 + us / 1000;
-    buf_addz(&live, b->live);
-    buf_addz(&live, b->id);
-    struct slice members = slice_of(b->members), id = slice_of(b->id);
-    struct slice list[] = { SLICE("ZADD"), members, { now, put_u64(now, seconds * 1000) }, id };
-    struct slice set[] = { SLICE("SET"), buf_slice(&live), bus_id_put(b->at, at), SLICE("PX"),
-        { lease, put_u64(lease, (uint64_t)b->lease_us / 1000) } };
-    struct slice trim[] = { SLICE("XTRIM"), slice_of(b->stream), SLICE("MAXLEN"), SLICE("~"),
-        SLICE(ENTRIES_MAX) };
-    struct slice since[] = { SLICE("SET"), slice_of(b->since), { ms, put_u64(ms, b->round.now_ms) },
-        SLICE("NX"), SLICE("GET") };
-    struct slice forget[] = { SLICE("ZREMRANGEBYSCORE"), members, SLICE("-inf"),
-        { old, put_u64(old, seconds * 1000 - MEMBER_KEPT_MS) } };
-
-    if (live.failed || !ask(b, 0, list, NELEM(list), on_listed) ||
-        !ask(b, 1, set, NELEM(set), on_leased) || !ask(b, 2, since, NELEM(since), on_since))
-        not_sent(b);
-    if (b->round.step == ROUND_SET) {
-        bus_send(b, forget, NELEM(forget), 0, NULL, NULL);
-        bus_send(b, trim, NELEM(trim), 0, NULL, NULL);
-    }
-    buf_free(&live);
+    note_leases(b, number(reply->at[0]), number(reply->at[1]));
+    look(b);
 }
 
 static void
 run_round(void *arg)
 {
     struct bus *b = arg;
-    struct slice time[] = { SLICE("TIME") };
+    char lease[24], at[BUS_ID_MAX];
+    struct slice argv[] = { SLICE("EVAL"), { lease_script, sizeof lease_script - 1 }, SLICE("1"),
+        slice_of(b->leases), slice_of(b->id),
+        { lease, put_u64(lease, (uint64_t)b->lease_us / 1000) }, bus_id_put(b->at, at) };
+    struct slice trim[] = { SLICE("XTRIM"), slice_of(b->stream), SLICE("MAXLEN"), SLICE("~"),
+        SLICE(ENTRIES_MAX) };
 
     if (b->round.step != ROUND_NONE)
         return;
-    b->round.step = ROUND_TIME;
-    b->round.failed = false;
-    if (!ask(b, 0, time, NELEM(time), on_time))
+    if (!b->round.renew) {
+        look(b);
+        return;
+    }
+    b->round.step = ROUND_LEASE;
+    b->round.sent_us = now_us();
+    b->round.ask = bus_send(b, argv, NELEM(argv), BUS_WAIT_US, on_leased, b);
+    if (b->round.ask == NULL)
         not_sent(b);
+    else
+        bus_send(b, trim, NELEM(trim), 0, NULL, NULL);
+}
+
+/* ---- how far it has applied, meanwhile ------------------------------------------------------- */
+
+static void
+on_said(void *arg, enum redis_cause cause, const struct redis_reply *r)
+{
+    struct bus *b = arg;
+
+    (void)r;
+    b->ack = NULL;
+    if (cause == REDIS_OK && store_position_cmp(b->acked, b->at) != 0)
+        lease_say(b);
+}
+
+void
+lease_say(struct bus *b)
+{
+    char at[BUS_ID_MAX];
+    struct slice argv[] = { SLICE("EVAL"), { say_script, sizeof say_script - 1 }, SLICE("1"),
+        slice_of(b->leases), slice_of(b->id), bus_id_put(b->at, at) };
+
+    if (b->held_until_us == 0 || b->ack != NULL)
+        return;
+    b->acked = b->at;
+    b->ack = bus_send(b, argv, NELEM(argv), BUS_WAIT_US, on_said, b);
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
@@ -468,10 +470,15 @@ run_round(void *arg)
 void
 lease_reader_failed(struct bus *b)
 {
-    b->suspect = true;
-    if (b->round.step == ROUND_READ)            /* it would wait for the reader */
+    struct round *r = &b->round;
+
+    b->suspect = b->deaf = true;
+    if (r->step != ROUND_READ && r->step != ROUND_NONE)
+        return;
+    r->renew = false;
+    if (r->step == ROUND_READ)          /* it would wait for the reader */
         pause_after_failure(b);
-    else if (b->round.step == ROUND_NONE)
+    else
         next_round(b, b->retry_us);
 }
 
@@ -479,7 +486,9 @@ void
 lease_begin(struct bus *b)
 {
     b->retry_us = RETRY_FIRST_US;
+    b->longest_ms = (uint64_t)b->lease_us / 1000;
     b->round.why = "Redis was not reached";
+    b->round.renew = true;
     b->lost = true;
     timer_init(&b->round_timer, b->loop, run_round, b);
     timer_init(&b->trust_timer, b->loop, on_lease_over, b);
@@ -491,8 +500,8 @@ lease_begin(struct bus *b)
 void
 lease_end(struct bus *b)
 {
-    for (size_t i = 0; i < NELEM(b->round.asks); i++)
-        redis_cancel(&b->round.asks[i]);
+    redis_cancel(&b->round.ask);
+    redis_cancel(&b->ack);
     timer_fini(&b->round_timer);
     timer_fini(&b->trust_timer);
 }

@@ -40,7 +40,7 @@ def redis(tmp_path):
     directory = tmp_path / "redis"
     directory.mkdir()
     server = harness.Redis(str(directory))
-    server.call("SET", "weir:{bus}since", "1")
+    server.call("HSET", "weir:{bus}leases", "since", "1")
     yield server
     server.end()
 

@@ -170,6 +170,85 @@ def test_who_has_not_applied_it_is_named_and_asked_for_later(fleet, origin):
     assert out.returncode == 0 and '"done": true' in out.stdout
 
 
+def test_a_fleet_that_has_never_purged_counts_no_failures_and_knows_no_purge(fleet, redis):
+    w, = fleet(1, lease="1s")
+
+    def known(place):
+        return w.api("GET", "/purge/" + place).status
+    assert [known("1-1"), known("9999999999999-0")] == [404, 404]
+    eventually(lambda: "cmdstat_xtrim:calls=3" in redis.call("INFO", "commandstats"))   # rounds
+    assert w.metric("weir_redis_failures_total") == 0
+    first, last = (purge(w, tags=["t"])["id"] for _ in range(2))
+    assert first != last and [known(first), known(last)] == [200, 200]
+    assert [known(place + "1") for place in (first, last)] == [404, 404]        # between, beyond
+    redis.call("XTRIM", "weir:purges", "MAXLEN", "1")
+    assert w.api("GET", "/purge/" + first).json()["done"] is True       # it may have been one
+
+
+def test_a_redis_that_evicts_has_no_purge_reported_as_done_that_an_instance_has_not_applied(
+        fleet, origin, redis):
+    here, away = instances = fleet(2, lease="60s")
+    fresh(origin, "/a")
+    purge(here, tags=["other"])
+    warm(instances, "/a")
+    name = away.stats()["bus"]["instance"]
+    keys = [k for k in redis.call("KEYS", "*") if "{bus}" in k]
+    away.pause()                        # it trusts what it has
+    try:
+        volatile = [k for k in keys if redis.call("PTTL", k) != -1]
+        if volatile:
+            redis.call("DEL", *volatile)
+        answer = purge(here, 202, url="http://shop.test/a", wait=0)
+        assert answer["missing"] == [name]
+        redis.call("DEL", *keys)
+        assert "for a lease" in here.api("GET", "/purge/" + answer["id"]).json()["why"]
+        eventually(lambda: redis.call("EXISTS", *keys) == 0 or holds(here))
+        assert here.api("GET", "/purge/" + answer["id"]).json()["done"] is False
+    finally:
+        away.resume()
+    eventually(lambda: not has(away, "/a"))
+
+
+def test_a_longer_lease_of_another_instance_is_remembered(fleet, origin, redis):
+    fresh(origin, "/a")
+    here, = fleet(1, lease="1s")
+    away, = fleet(1, lease="60s")
+    purge(here, tags=["other"])
+    warm([here, away], "/a")
+    eventually(lambda: here.log_has("an instance has a lease of 60000 ms"))
+    away.pause()
+    try:
+        redis.kill()
+        redis.start(empty=True)
+        purge(here, 202, url="http://shop.test/a", wait=0)
+        eventually(lambda: holds(here))
+        r = purge(here, 202, url="http://shop.test/a", wait=1500)
+        assert "for a lease" in r["why"]
+    finally:
+        away.resume()
+
+
+@pytest.mark.parametrize("command", ["xread", "xinfo"])
+def test_an_instance_that_may_not_hear_is_waited_for_no_longer_than_its_lease(
+        weir, origin, redis, tmp_path, command):
+    fresh(origin, "/a")
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o600)
+    redis.call("ACL", "SETUSER", "deaf", "on", ">hunter2", "~*", "&*", "+@all")
+    near, deaf = [weir(cache={"redis": {"url": redis.url, "lease": "1s", "min_ttl": "1h", **user}})
+                  for user in ({}, {"username": "deaf", "password_file": str(secret)})]
+    purge(near, tags=["other"])
+    warm([near, deaf], "/a")
+    redis.call("ACL", "SETUSER", "deaf", "-" + command)
+    eventually(lambda: not holds(deaf))
+    answer = purge(near, url="http://shop.test/a")
+    assert answer["instances"] == 1 and not has(deaf, "/a")
+    redis.call("ACL", "SETUSER", "deaf", "+" + command)
+    eventually(lambda: holds(deaf))
+    assert purge(near, tags=["other"])["instances"] == 2
+
+
 def test_the_end_of_an_instance_is_waited_for_no_longer_than_its_lease(fleet, origin):
     instances = fleet()
     instances[2].kill()
@@ -313,7 +392,7 @@ def test_a_redis_that_lost_who_is_live_has_no_purge_reported_as_done(fleet, orig
 
 
 def test_a_new_redis_knows_everybody_after_a_lease(fleet, redis):
-    redis.call("DEL", "weir:{bus}since")
+    redis.call("DEL", "weir:{bus}leases")
     w, = fleet(1)
     answer = purge(w, 202, tags=["t"], wait=200)
     assert "for a lease" in answer["why"]
@@ -565,8 +644,8 @@ def test_keys_of_a_cluster_need_not_be_on_one_server(weir, origin, tmp_path):
         eventually(lambda: all("cluster_state:ok" in s.call("CLUSTER", "INFO") and
                                "cluster_known_nodes:2" in s.call("CLUSTER", "INFO") for s in servers),
                    timeout=20 * SLOW)
-        slot = servers[0].call("CLUSTER", "KEYSLOT", "p:{bus}since")
-        servers[slot > 8191].call("SET", "p:{bus}since", "1")
+        slot = servers[0].call("CLUSTER", "KEYSLOT", "p:{bus}leases")
+        servers[slot > 8191].call("HSET", "p:{bus}leases", "since", "1")
         instances = [weir(cache={"redis": {"url": s.url, "cluster": True, "prefix": "p:"}})
                      for s in servers]
         fresh(origin, "/a")
@@ -611,12 +690,12 @@ def master_of(masters, key):
 def test_a_part_of_a_cluster_that_lost_who_is_live_has_no_purge_reported_as_done(
         fleet, origin, three_and_three):
     masters = [s for s in three_and_three if s.call("ROLE")[0] == "master"]
-    master_of(masters, "b:{bus}since").call("SET", "b:{bus}since", "1")     # it is not new
+    master_of(masters, "b:{bus}leases").call("HSET", "b:{bus}leases", "since", "1")     # it is not new
     here, away = instances = fleet(2, url=masters[0].url, cluster=True, prefix="b:", lease="60s")
     fresh(origin, "/a")
     assert purge(here, tags=["other"])["instances"] == 2
     warm(instances, "/a")
-    keeps, = (s for s in masters if any("instances" in k for k in s.call("KEYS", "b:*")))
+    keeps, = (s for s in masters if any("leases" in k for k in s.call("KEYS", "b:*")))
     away.pause()                        # it trusts what it has, and is in no list any more
     try:
         replicas = [s for s in three_and_three if s.call("ROLE")[:3] == ["slave", "127.0.0.1",
