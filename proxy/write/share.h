@@ -5,6 +5,7 @@
  * share_send.c  a script to its server
  * share_op.c    one operation: asked, asked again, answered
  * share_ask.c   ... its script's arguments
+ * share_wait.c  ... accepted when replicas have it
  * share_own.c   whose a partition is: leases, giving and taking
  * share_round.c rounds: who lives, what there is, what is renewed
  * share_news.c  what the owner hears: pages of what is pending, then the stream
@@ -23,6 +24,8 @@
  *            z seed of sums, r row as accepted, v what became of it, c content, b fields and body,
  *            a last answer, x the last operation of a verb
  *     p d e a    sorted sets: pending, dead, settled (by time), all of them
+ *     h      sorted set of those held until replicas have them, by when their time is out (by
+ *            Redis' clock); `inf` once it was, and they were told to the owner all the same
  *     k:HASH t:HASH      chains of pending ones: by c1, by c2
  *     i:KEY  idempotency key; x: sorted set of them with their bytes, by when their time is out
  *     o      the owner's name, which ends with its lease
@@ -37,9 +40,10 @@
 #include "redis/redis.h"
 #include "write/journal_priv.h"
 
-enum share_script { LUA_ACCEPT, LUA_CLAIM, LUA_CLAIM_END, LUA_CLAIM_RELEASE, LUA_UPDATE, LUA_TAKE,
-    LUA_PAGE, LUA_READ, LUA_LOOK, LUA_GIVE, LUA_PRUNE, LUA_EACH, LUA_NEXT, LUA_BEAT, LUA_LEAVE,
-    LUA_PAUSE, LUA_MARK, LUA_PUT, LUA_PUT_KEY, LUA_WIPE, LUA_LIVE, SHARE_SCRIPTS };
+enum share_script { LUA_ACCEPT, LUA_CLAIM, LUA_CLAIM_END, LUA_CLAIM_RELEASE, LUA_UPDATE,
+    LUA_RELEASE, LUA_TAKE, LUA_PAGE, LUA_READ, LUA_LOOK, LUA_GIVE, LUA_PRUNE, LUA_EACH, LUA_NEXT,
+    LUA_BEAT, LUA_LEAVE, LUA_PAUSE, LUA_MARK, LUA_PUT, LUA_PUT_KEY, LUA_WIPE, LUA_LIVE,
+    SHARE_SCRIPTS };
 extern const char *const share_lua[SHARE_SCRIPTS];
 
 #define SHARE_FLEET    JOURNAL_PARTS    /* in place of a partition: what is of all of them */
@@ -109,6 +113,7 @@ struct share_part {
     size_t   nacked;                    /* of them, in what is being asked */
 
     struct share_call *waiting, *flying;        /* for replicas: the next WAIT, the one sent */
+    uint64_t release;                   /* replicas have what is up to it; 0: Redis knows */
     int64_t  prune_us;                  /* what is to be let go is looked for then */
     uint64_t counter;                   /* the highest that we were told */
     char     owner[SHARE_NAME];         /* at the last look; "": nobody's */
@@ -130,6 +135,7 @@ struct share_call {
     unsigned tries;
     bool     unsure;                    /* an answer was lost: it may have been done */
     bool     undo;                      /* too few replicas have it */
+    bool     waited;                    /* for replicas of its key's first request */
     bool     yes;                       /* PEEK */
     unsigned left;                      /* PEEK: answers that are awaited */
     enum redis_cause cause;
@@ -271,7 +277,15 @@ void share_forget_orphans(struct share *s);
 void call_finish(struct share_call *c, enum journal_result result, const char *why);
 void call_give_up(struct share_call *c, enum redis_cause cause);
 void call_failed(struct share_call *c, enum redis_cause cause, const struct redis_reply *r);
+void call_accepted(struct share_call *c);
 share_done call_answer;                 /* arg: the call */
+
+/* ---- share_wait.c ---------------------------------------------------------------------------- */
+
+void call_await_replicas(struct share_call *c);         /* ends it, accepted or taken back */
+void call_await_first(struct share_call *c);            /* of its key: asks again, or ends it */
+void call_undone(struct share_call *c, int code);       /* the answer to c->undo */
+void share_release(struct share_part *p);               /* where Redis may not know */
 
 /* ---- share_ask.c ----------------------------------------------------------------------------- */
 

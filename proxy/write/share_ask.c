@@ -7,6 +7,8 @@
  */
 #include "write/share.h"
 
+#define HOLD_MS 1000                    /* beyond what asking, two WAITs and taking back may take */
+
 /* ---- asking ---------------------------------------------------------------------------------- */
 
 struct slice
@@ -90,8 +92,10 @@ ask_intake(struct share_call *c)
     args_add(&g, flag(keys_full(c->s)));
     args_add(&g, flag(op->promised));
     args_add(&g, slice_of(c->over));
-    if (op->kind == JOURNAL_ACCEPT)
+    if (op->kind == JOURNAL_ACCEPT) {
         add_write(c, &g, &b);
+        args_addu(&g, c->s->o.replicas > 0 ? 4 * (uint64_t)c->s->o.timeout_ms + HOLD_MS : 0);
+    }
     if (b.failed)
         call_finish(c, JOURNAL_FULL, "memory is out");
     else
@@ -169,7 +173,7 @@ ask_update(struct share_call *c)
     buf_free(&b);
 }
 
-/* What is still as it was accepted is dropped, and its key forgotten. */
+/* What is still held is dropped, and its key forgotten. */
 static void
 ask_undo(struct share_call *c)
 {
@@ -186,7 +190,7 @@ ask_undo(struct share_call *c)
     end = b.n;
     answer_pack(&b, row.seq, &answer);
     args_addu(&g, row.seq);
-    args_add(&g, SLICE("v"));
+    args_add(&g, SLICE("u"));
     args_addu(&g, 0);
     args_addu(&g, row.state);
     args_addu(&g, 0);

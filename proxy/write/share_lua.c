@@ -19,8 +19,9 @@
 #define KEYS_OF_PART \
     "local m,s,p,d,a,e,o=KEYS[1],KEYS[2],KEYS[3],KEYS[4],KEYS[5],KEYS[6],KEYS[7]\n" \
     "local b=string.sub(m,1,-2)\n" \
-    "local call=redis.call\n" \
+    "local call,h=redis.call,b..'h'\n" \
     "local function wake(what) call('PUBLISH',string.match(m,'^(.*){j')..'{j}wake',what) end\n" \
+    "local function held(q) local x=call('ZSCORE',h,q) return x and x~='inf' end\n" \
     "local function now() local t=call('TIME') return t[1]*1000+math.floor(t[2]/1000) end\n" \
     "local function text(n) return string.format('%.0f',n) end\n"
 
@@ -31,7 +32,8 @@
 
 /* ARGV: 1 part, 2 floor, 3 operation, 4 its time, 5 who asks, 6 key, 7 its time ('0': none),
  * 8 fingerprint, 9 '1': no room for keys, 10 '1': promised, 11 whose open claim may be claimed
- * again. A key that is there: what is to be answered; else nil. */
+ * again. A key that is there: what is to be answered; else nil. Of a write that waits for replicas
+ * '1' goes with it, and something is written: WAIT is for what this connection wrote. */
 #define JUDGE \
     "local K,ix=b..'i:'..ARGV[6],b..'x'\n" \
     "local function judge()\n" \
@@ -39,7 +41,11 @@
     "  if k[1] then\n" \
     "    if k[8]==ARGV[3] then return {0,k[2],0,''} end\n" \
     "    if k[1]~=ARGV[8] then return {2} end\n" \
-    "    if k[3]=='0' then return {1,k[2]} end\n" \
+    "    if k[3]=='0' then\n" \
+    "      local few=call('ZSCORE',h,k[2]) and '1' or ''\n" \
+    "      if few=='1' then call('HSET',K,'f',k[1]) end\n" \
+    "      return {1,k[2],few}\n" \
+    "    end\n" \
     "    if k[3]=='2' then return {1,'0',k[2],k[4],k[5],k[6]} end\n" \
     "    if k[3]=='1' and k[7]~=ARGV[11] then return {3,k[7]} end\n" \
     "    if ARGV[10]~='1' then return {3,''} end\n" \
@@ -68,16 +74,19 @@
     "  return text(c*64+ARGV[1])\n" \
     "end\n"
 
-/* ... 12 bytes, 13 z, 14 r, 15 c, 16 b, 17 c1, 18 c2 or ''. */
+/* ... 12 bytes, 13 z, 14 r, 15 c, 16 b, 17 c1, 18 c2 or '', 19 how long it is held for
+ * replicas, in ms, or '0'. */
 #define ACCEPT \
     "local X=b..'o:'..ARGV[3]\n" \
     "local q=call('GET',X)\n" \
-    "if q then return {0,q,0} end\n" \
+    "if q then call('PEXPIRE',X,ARGV[4]) return {0,q,0} end\n" \
     "if ARGV[7]~='0' then local r=judge() if r then return r end end\n" \
     "q=number()\n" \
     "local c1,c2=b..'k:'..ARGV[17],b..'t:'..ARGV[18]\n" \
     "local before=call('ZCARD',c1)+call('ZCARD',b..'t:'..ARGV[17])\n" \
-    "local id=call('XADD',s,'*','w',q)\n" \
+    "local id='0-0'\n" \
+    "if ARGV[19]=='0' then id=call('XADD',s,'*','w',q)\n" \
+    "else call('ZADD',h,text(now()+ARGV[19]),q) end\n" \
     "call('HSET',b..'w:'..q,'st',0,'at',0,'n',ARGV[12],'c1',ARGV[17],'c2',ARGV[18],'ev',id,\n" \
     "  'z',ARGV[13],'r',ARGV[14],'c',ARGV[15],'b',ARGV[16])\n" \
     "call('HINCRBY',m,'b',ARGV[12])\n" \
@@ -85,8 +94,31 @@
     "if ARGV[18]~='' then call('ZADD',c2,q,q) end\n" \
     "call('SET',X,q,'PX',ARGV[4])\n" \
     "if ARGV[7]~='0' then enter(q,0) end\n" \
-    "if call('GET',o)~=ARGV[5] then wake(ARGV[1]) end\n" \
+    "if ARGV[19]=='0' and call('GET',o)~=ARGV[5] then wake(ARGV[1]) end\n" \
     "return {0,q,before,lost}\n"
+
+/* What is held up to a seq is told to the owner, in order. Not `good`: since its time is out, and
+ * it stays known that replicas may not have it. */
+#define RELEASING \
+    "local function release(upto,good)\n" \
+    "  local all,told=call('ZRANGE',h,0,-1,'WITHSCORES'),{}\n" \
+    "  for i=1,#all,2 do\n" \
+    "    if tonumber(all[i])<=upto then\n" \
+    "      if all[i+1]~='inf' then told[#told+1]=tonumber(all[i]) end\n" \
+    "      if good then call('ZREM',h,all[i]) else call('ZADD',h,'+inf',all[i]) end\n" \
+    "    end\n" \
+    "  end\n" \
+    "  table.sort(told)\n" \
+    "  for _,n in ipairs(told) do\n" \
+    "    call('HSET',b..'w:'..text(n),'ev',call('XADD',s,'*','w',text(n)))\n" \
+    "  end\n" \
+    "  if #told>0 then wake(string.match(m,'{j(%d+)}m$')) end\n" \
+    "end\n"
+
+/* ARGV: 1 up to which seq replicas have them. */
+#define RELEASE \
+    "release(tonumber(ARGV[1]),true)\n" \
+    "return {0,ARGV[1]}\n"
 
 #define CLAIM \
     "local r=judge() if r then return r end\n" \
@@ -124,7 +156,8 @@
     "call('DEL',K)\n" \
     "return {0}\n"
 
-/* ARGV: 1 seq, 2 who asks: 'o' the owner, 'v' a verb, 'c' a reader that condemns, 3 token, 4 state,
+/* ARGV: 1 seq, 2 who asks: 'o' the owner, 'v' a verb, 'c' a reader that condemns, 'u' who accepted
+ * it and takes it back while it is held, 3 token, 4 state,
  * 5 attempts, 6 v, 7 '1': fields and body are let go, 8 '1': 9 is its answer, 10 '1': settled ones
  * are kept, 11 settled_ms, 12 state before (verb), 13 attempts before, 14 operation, 15 part, 16 a
  * key to be forgotten with it or ''. */
@@ -142,6 +175,8 @@
     "    return {6}\n" \
     "  end\n" \
     "elseif f[8]==ARGV[14] then return {0,f[6],f[7]}\n" \
+    "elseif how=='u' then\n" \
+    "  if not held(q) then return {6} end\n" \
     "elseif how=='v' then\n" \
     "  if settled(was) or was==1 or f[1]~=ARGV[12] or f[2]~=ARGV[13] then return {6} end\n" \
     "elseif was>2 then return {6} end\n" \
@@ -157,7 +192,8 @@
     "  call('HDEL',w,'b')\n" \
     "end\n" \
     "if n~=0 then call('HINCRBY',m,'b',n) call('HINCRBY',w,'n',n) end\n" \
-    "local unread=false\n" \
+    "local unread=held(q)\n" \
+    "if st>2 or how~='o' then call('ZREM',h,q) end\n" \
     "if how~='o' then\n" \
     "  local function parts(id) return string.match(id,'^(%d+)-(%d+)$') end\n" \
     "  for _,g in ipairs(call('XINFO','GROUPS',s)) do\n" \
@@ -165,7 +201,7 @@
     "      if g[i]=='last-delivered-id' then\n" \
     "        local t1,n1=parts(f[5]) local t2,n2=parts(g[i+1])\n" \
     "        t1,n1,t2,n2=tonumber(t1),tonumber(n1),tonumber(t2),tonumber(n2)\n" \
-    "        unread=t1>t2 or (t1==t2 and n1>n2)\n" \
+    "        unread=unread or t1>t2 or (t1==t2 and n1>n2)\n" \
     "      end\n" \
     "    end\n" \
     "  end\n" \
@@ -181,9 +217,9 @@
     "  if f[4]~='' then call('ZADD',b..'t:'..f[4],q,q) end\n" \
     "end\n" \
     "if st>5 then call('ZADD',d,q,q) elseif was>5 then call('ZREM',d,q) end\n" \
-    "if how~='o' then\n" \
-    "  local id=call('XADD',s,'*','w',q,'f',unread and 9 or was,'t',st)\n" \
-    "  call('HSET',w,'ev',id,'x',ARGV[14])\n" \
+    "if how~='o' then call('HSET',w,'x',ARGV[14]) end\n" \
+    "if how~='o' and how~='u' then\n" \
+    "  call('HSET',w,'ev',call('XADD',s,'*','w',q,'f',unread and 9 or was,'t',st))\n" \
     "  wake(ARGV[15])\n" \
     "end\n" \
     "if ARGV[16]~='' and call('HGET',b..'i:'..ARGV[16],'q')==q then\n" \
@@ -220,11 +256,12 @@
     "call('XGROUP','SETID',s,'weir',last)\n" \
     "return {0,token,f[3] or '0',last}\n"
 
-/* ARGV: 1 token, 2 after which seq, 3 up to which, 4 how many. */
+/* ARGV: 1 token, 2 after which seq, 3 up to which, 4 how many. Behind one that is held all are. */
 #define PAGE \
     "if call('HGET',m,'t')~=ARGV[1] then return {7} end\n" \
     "local r={0}\n" \
     "for _,q in ipairs(call('ZRANGEBYSCORE',p,'('..ARGV[2],ARGV[3],'LIMIT',0,ARGV[4])) do\n" \
+    "  if held(q) then break end\n" \
     "  local f=call('HMGET',b..'w:'..q,'z','r','v','ev')\n" \
     "  r[#r+1]={q,f[1],f[2],f[3],f[4]}\n" \
     "end\n" \
@@ -247,6 +284,11 @@
 
 /* ARGV: 1 who asks, 2 lease in ms, 3 '1': renew it, 4 the highest counter that was told. */
 #define LOOK \
+    "local late=0\n" \
+    "for _,q in ipairs(call('ZRANGEBYSCORE',h,'-inf',text(now()))) do\n" \
+    "  late=math.max(late,tonumber(q))\n" \
+    "end\n" \
+    "if late>0 then release(late,false) end\n" \
     "local owner=call('GET',o)\n" \
     "if ARGV[3]=='1' and owner==ARGV[1] then call('PEXPIRE',o,ARGV[2]) end\n" \
     "local f=call('HMGET',m,'v','c','b','k')\n" \
@@ -300,7 +342,7 @@
     "local q=first(b..'k:')\n" \
     "local other=ARGV[3]=='1' and first(b..'t:')\n" \
     "if other and (not q or tonumber(other)<tonumber(q)) then q=other end\n" \
-    "if not q then return {0} end\n" \
+    "if not q or held(q) then return {0} end\n" \
     "local f=call('HMGET',b..'w:'..q,'z','r','v')\n" \
     "return {0,{q,f[1],f[2],f[3]}}\n"
 
@@ -393,7 +435,7 @@
     "end\n" \
     "local left=call('ZCARD',a)+call('ZCARD',b..'x')\n" \
     "if left==0 then\n" \
-    "  call('DEL',m,s,p,d,e,o)\n" \
+    "  call('DEL',m,s,p,d,e,o,h)\n" \
     "  if ARGV[2]=='1' then call('HSET',m,'v',0) end\n" \
     "end\n" \
     "return {0,left}\n"
@@ -409,10 +451,11 @@ const char *const share_lua[SHARE_SCRIPTS] = {
     [LUA_CLAIM_END] = FREES KEYS_OF_PART OPEN_CLAIM CLAIM_END,
     [LUA_CLAIM_RELEASE] = FREES KEYS_OF_PART OPEN_CLAIM CLAIM_RELEASE,
     [LUA_UPDATE] = FREES KEYS_OF_PART UPDATE,
+    [LUA_RELEASE] = FREES KEYS_OF_PART RELEASING RELEASE,
     [LUA_TAKE] = FREES KEYS_OF_PART TAKE,
     [LUA_PAGE] = READS KEYS_OF_PART PAGE,
     [LUA_READ] = FREES KEYS_OF_PART READ,
-    [LUA_LOOK] = FREES KEYS_OF_PART LOOK,
+    [LUA_LOOK] = FREES KEYS_OF_PART RELEASING LOOK,
     [LUA_GIVE] = FREES KEYS_OF_PART GIVE,
     [LUA_PRUNE] = FREES KEYS_OF_PART PRUNE,
     [LUA_EACH] = READS KEYS_OF_PART EACH,

@@ -28,8 +28,6 @@
 #define TRIES_MAX  100
 #define ORPHAN_US  ((int64_t)60000000)
 
-static void await_replicas(struct share_call *c);
-
 /* ---- the end --------------------------------------------------------------------------------- */
 
 void
@@ -147,7 +145,10 @@ on_repeated(struct share_call *c, const struct redis_reply *r)
 
     op->first_seq = reply_u64(r, 1);
     if (op->first_seq != 0) {
-        call_finish(c, JOURNAL_REPEATED, "");
+        if (c->s->o.replicas > 0 && slice_eq(reply_text(r, 2), SLICE("1")))
+            call_await_first(c);
+        else
+            call_finish(c, JOURNAL_REPEATED, "");
         return;
     }
     op->reply = malloc(head.n + body.n + 1);
@@ -235,8 +236,8 @@ on_busy(struct share_call *c, const struct redis_reply *r)
     }
 }
 
-static void
-accepted(struct share_call *c)
+void
+call_accepted(struct share_call *c)
 {
     taken_add(c->s, c->op->row.seq);
     call_finish(c, JOURNAL_DONE, "");
@@ -262,9 +263,9 @@ on_taken(struct share_call *c, const struct redis_reply *r)
     share_publish(s);
     news_read(p);
     if (s->o.replicas > 0)
-        await_replicas(c);
+        call_await_replicas(c);
     else
-        accepted(c);
+        call_accepted(c);
 }
 
 /* What an update may not change is as it was accepted. */
@@ -308,17 +309,6 @@ on_lost(struct share_call *c)
     call_finish(c, JOURNAL_LOST, "another instance delivers this partition now");
 }
 
-/* One that is sent, or was changed by a person, is accepted. One that is not there was undone
- * before, or a fail-over lost it. */
-static void
-on_undone(struct share_call *c, int code, const struct redis_reply *r)
-{
-    if (code == JOURNAL_GONE && !slice_eq(reply_text(r, 1), SLICE("none")))
-        accepted(c);
-    else
-        call_finish(c, JOURNAL_FULL, "too few replicas of Redis have it (journal.redis.replicas)");
-}
-
 /* Not there any more: where it was asked for twice, the first time did it. */
 static void
 on_gone(struct share_call *c)
@@ -341,7 +331,7 @@ call_answer(void *arg, enum redis_cause cause, const struct redis_reply *r)
     if (code == -1)
         call_failed(c, cause == REDIS_OK ? REDIS_PROTOCOL : cause, r);
     else if (c->undo)
-        on_undone(c, code, r);
+        call_undone(c, code);
     else if (code == JOURNAL_REPEATED)
         on_repeated(c, r);
     else if (code == JOURNAL_BUSY)
@@ -359,76 +349,6 @@ call_answer(void *arg, enum redis_cause cause, const struct redis_reply *r)
     else
         call_finish(c, (enum journal_result)code, code == JOURNAL_KEYS_FULL ?
             "idempotency keys have reached journal.idempotency_size" : "");
-}
-
-/* ---- replicas -------------------------------------------------------------------------------- */
-
-static void wait_next(struct share_part *lane);
-
-static void
-undo(struct share_call *c)
-{
-    c->undo = true;
-    c->until_us = now_us() + c->s->o.timeout_ms * 1000;
-    call_ask(c);
-}
-
-static void
-on_waited(void *arg, enum redis_cause cause, const struct redis_reply *r)
-{
-    struct share_part *lane = arg;
-    struct share_call *c = lane->flying, *next;
-    bool enough = cause == REDIS_OK && r->type == REPLY_INTEGER &&
-        r->integer >= (int64_t)lane->s->o.replicas;
-
-    lane->flying = NULL;
-    for (; c != NULL; c = next) {
-        next = c->next;
-        if (enough)
-            accepted(c);
-        else
-            undo(c);
-    }
-    if (cause != REDIS_OK) {            /* a connection to come knows nothing of what waits */
-        c = lane->waiting;
-        lane->waiting = NULL;
-        for (; c != NULL; c = next) {
-            next = c->next;
-            undo(c);
-        }
-    }
-    wait_next(lane);
-}
-
-/* One WAIT for all that came since the last: what they wrote is before it on the connection. */
-static void
-wait_next(struct share_part *lane)
-{
-    struct share *s = lane->s;
-    char n[20], ms[20];
-    struct slice argv[] = { SLICE("WAIT"), { n, put_u64(n, s->o.replicas) },
-        { ms, put_u64(ms, (uint64_t)s->o.timeout_ms / 2 + 1) } };
-    struct redis_command c = { .argv = argv, .argc = 3, .key = slice_of(lane->key),
-        .within_us = s->o.timeout_ms * 1000, .done = on_waited, .arg = lane };
-    enum redis_cause cause;
-
-    if (lane->flying != NULL || lane->waiting == NULL)
-        return;
-    lane->flying = lane->waiting;
-    lane->waiting = NULL;
-    if (redis_send(s->redis, &c, &cause) == NULL)
-        on_waited(lane, cause, NULL);
-}
-
-static void
-await_replicas(struct share_call *c)
-{
-    struct share *s = c->s;
-    struct share_part *lane = redis_slots(s->redis) > 1 ? c->p : &s->parts[0];
-
-    c->next = lane->waiting;
-    lane->waiting = c;
-    wait_next(lane);
 }
 
 /* ---- claims of which we do not know ---------------------------------------------------------- */

@@ -114,8 +114,10 @@ round_ended(struct share *s)
         share_balance(s);
         for (unsigned i = 0; i < JOURNAL_PARTS; i++)
             news_look(&s->parts[i]);
-        for (unsigned i = 0; i < JOURNAL_PARTS; i++)
+        for (unsigned i = 0; i < JOURNAL_PARTS; i++) {
+            share_release(&s->parts[i]);
             prune(&s->parts[i]);
+        }
         share_forget_orphans(s);
     }
     if (s->round.cause != REDIS_OK) {

@@ -443,6 +443,20 @@ def test_everysec_is_enough_where_the_route_asks_for_no_more(origin, weir, tmp_p
         redis.end()
 
 
+def test_what_too_few_replicas_have_is_neither_acknowledged_nor_delivered(origin, fleet):
+    gate = held(origin, "*")
+    a, b = fleet(2, write={"idempotent": True}, journal={"replicas": 1, "timeout": "400ms"})
+    answers = []
+    for i in range(8):                               # some are of partitions of who takes them
+        key = [("Idempotency-Key", '"k%d"' % i)] if i % 4 < 2 else []
+        r = (a, b)[i % 2].request(("POST", "PUT")[i // 4], "/r/%d" % i, key, b"x")
+        answers.append((r.status, "too few replicas" in r.json().get("detail", "")))
+    assert answers == [(503, True)] * 8
+    drained(a, b)
+    assert origin.requests == []
+    gate.set()
+
+
 def test_what_redis_lost_is_counted_and_said(origin, fleet, redis):
     gate = held(origin, "/a")
     a, = fleet(1)

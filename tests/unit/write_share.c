@@ -780,6 +780,55 @@ a_redis_without_memory_takes_nothing_and_what_is_there_is_settled(void **state)
     journal_close(&in.j);
 }
 
+/* As if who accepted it had ended before replicas had it. */
+static void
+hold(uint64_t seq, const char *till)
+{
+    char command[128];
+    unsigned part = journal_part(seq);
+
+    snprintf(command, sizeof command, "XTRIM t:{j%u}s MAXLEN 0", part);
+    tell_server(server.port, command);
+    snprintf(command, sizeof command, "HSET t:{j%u}w:%llu ev 0-0", part, (unsigned long long)seq);
+    tell_server(server.port, command);
+    snprintf(command, sizeof command, "ZADD t:{j%u}h %s %llu", part, till, (unsigned long long)seq);
+    tell_server(server.port, command);
+}
+
+static void
+what_is_held_for_replicas_is_delivered_when_its_time_is_out_and_in_order(void **state)
+{
+    struct write_row r;
+    struct instance in;
+    uint64_t seqs[3];
+
+    (void)state;
+    open_at(&in, server.port);
+    await_all_owned(&in);
+    for (unsigned i = 0; i < NELEM(seqs); i++)
+        seqs[i] = accept_at(&in, 5, 11, "x");
+    journal_close(&in.j);
+    hold(seqs[1], "9000000000000");
+    hold(seqs[2], "9000000000001");
+    open_at(&in, server.port);
+    await_all_owned(&in);
+    AWAIT(&in, in.nnews == 1);
+    assert_int_equal(in.news[0].row.seq, seqs[0]);
+    assert_int_equal(journal_next(in.j, 5, 11, seqs[0], false, &r), 0);
+    hold(seqs[2], "1");
+    AWAIT(&in, in.nnews == 3);
+    for (unsigned i = 0; i < NELEM(seqs); i++) {
+        assert_int_equal(in.news[i].row.seq, seqs[i]);
+        assert_int_equal(in.news[i].from, WRITE_STATES);
+    }
+    assert_int_equal(journal_next(in.j, 5, 11, seqs[0], false, &r), 1);
+    assert_string_equal(tell_server(server.port, "ZCOUNT t:{j5}h inf inf"), ":2\r\n");
+    for (unsigned i = 0; i < NELEM(seqs); i++)
+        assert_int_equal(set_state(&in, seqs[i], WRITE_DELIVERED, 1), JOURNAL_DONE);
+    assert_string_equal(tell_server(server.port, "EXISTS t:{j5}h"), ":0\r\n");
+    journal_close(&in.j);
+}
+
 static void
 without_enough_replicas_a_write_is_not_taken(void **state)
 {
@@ -791,6 +840,7 @@ without_enough_replicas_a_write_is_not_taken(void **state)
     struct instance in;
     char more[64];
     int64_t until = now_us() + 2 * LONG_MS * 1000;
+    uint64_t seq;
 
     (void)state;
     o.replicas = 1;
@@ -798,9 +848,9 @@ without_enough_replicas_a_write_is_not_taken(void **state)
     open_with(&in, &o, &kit_limits);
     await_all_owned(&in);
     in.keep = true;
-    /* Accepted where a delivery began meanwhile: nobody delivers here. */
     assert_int_equal(kit_do(in.j, &op), JOURNAL_FULL);
     assert_non_null(strstr(op.why, "replicas"));
+    assert_null(strstr(op.why, "not known"));
     snprintf(more, sizeof more, "--replicaof 127.0.0.1 %u", server.port);
     rserver_start(&replica, more);
     do {
@@ -808,8 +858,28 @@ without_enough_replicas_a_write_is_not_taken(void **state)
         assert_true(now_us() < until);
     } while (kit_do(in.j, &op) == JOURNAL_FULL);
     assert_int_equal(op.result, JOURNAL_DONE);
-    journal_close(&in.j);
+    seq = op.row.seq;
+    AWAIT(&in, came(&in, seq, WRITE_STATES, WRITE_PENDING) == 1);
+    assert_string_equal(tell_server(server.port, "KEYS t:*h"), "*0\r\n");
+    /* Not acknowledged, and told to its owner all the same: so it is known to who asks again. */
+    hold(seq, "inf");
+    do {
+        op = key_op(JOURNAL_ACCEPT, "k", "f");
+        assert_true(now_us() < until);
+    } while (kit_do(in.j, &op) == JOURNAL_FULL);
+    assert_int_equal(op.result, JOURNAL_REPEATED);
+    assert_int_equal(op.first_seq, seq);
+    assert_string_equal(tell_server(server.port, "KEYS t:*h"), "*0\r\n");
     rserver_stop(&replica);
+    do {                                /* Redis may not know at once that it has gone */
+        hold(seq, "inf");
+        op = key_op(JOURNAL_ACCEPT, "k", "f");
+        assert_true(now_us() < until);
+    } while (kit_do(in.j, &op) == JOURNAL_REPEATED);
+    assert_int_equal(op.result, JOURNAL_FULL);
+    assert_non_null(strstr(op.why, "not known"));
+    assert_int_equal(in.nnews, 1);
+    journal_close(&in.j);
 }
 
 int
@@ -852,6 +922,8 @@ main(void)
         cmocka_unit_test_setup(a_redis_without_memory_takes_nothing_and_what_is_there_is_settled,
             empty),
         cmocka_unit_test_setup(without_enough_replicas_a_write_is_not_taken, empty),
+        cmocka_unit_test_setup(
+            what_is_held_for_replicas_is_delivered_when_its_time_is_out_and_in_order, empty),
         cmocka_unit_test(without_redis_it_is_open_takes_nothing_and_says_why),
     };
 
