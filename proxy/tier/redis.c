@@ -168,7 +168,7 @@ side_init(struct rtier *r, struct rtier_side *side, struct loop *l)
 }
 
 struct rtier *
-rtier_open(const struct tier_options *o, struct store *s, struct err *e)
+rtier_open(const struct tier_options *o, struct store *s, struct disk *disk, struct err *e)
 {
     struct rtier *r = calloc(1, sizeof *r + o->nloops * sizeof *r->sides);
     bool whole = r != NULL;
@@ -178,6 +178,7 @@ rtier_open(const struct tier_options *o, struct store *s, struct err *e)
         r->magic = RTIER_MAGIC;
         r->store = s;
         r->redis = o->redis;
+        r->disk = disk;
         r->prefix = (struct slice){ r->prefix_text, strlen(o->redis_prefix) };
         memcpy(r->prefix_text, o->redis_prefix, r->prefix.n);
         r->min_ms = o->redis_min_ttl_ms;

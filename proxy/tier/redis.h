@@ -100,6 +100,7 @@ struct rtier {
 #define RTIER_MAGIC 0x71e24ed1u
     struct store   *store;              /* borrowed */
     struct redis   *redis;              /* borrowed */
+    struct disk    *disk;               /* borrowed: gets what is promoted; NULL: none */
     char            prefix_text[RTIER_PREFIX_MAX];
     struct slice    prefix;
     int64_t         min_ms, max_ms, timeout_us, max_object;
@@ -113,7 +114,8 @@ struct rtier {
     struct rtier_side sides[];
 };
 
-struct rtier *rtier_open(const struct tier_options *o, struct store *s, struct err *e);
+struct rtier *rtier_open(const struct tier_options *o, struct store *s, struct disk *disk,
+    struct err *e);
 void rtier_close(struct rtier **rp);
 void rtier_figures(struct rtier *r, struct tier_figures *f);
 struct rtier_side *rtier_side_of(struct rtier *r, const struct loop *l);      /* NULL: none */

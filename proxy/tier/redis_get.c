@@ -1,5 +1,5 @@
 /*
- * The Redis tier: what is there under a key is put into memory.
+ * The Redis tier: what is there under a key is put into memory, and on the disk behind it.
  *
  * Model    a read asks for one value, on behalf of all of its loop who want the same. Under a key
  *          stands a response, or a marker; by this each of the asks goes on to the read of its own
@@ -19,6 +19,7 @@
  * Deadline of an ask, `timeout`: both reads together; of a wait, the lease.
  * Threads  each side's loop.
  */
+#include "tier/disk.h"
 #include "tier/redis.h"
 
 #include <stdlib.h>
@@ -304,15 +305,20 @@ to_variants(struct read *r, struct slice vary)
     buf_free(&b);
 }
 
-/* A drop that came since it was asked for found nothing in memory yet. */
+/* A drop that came since it was asked for found nothing in memory yet. What stays is written to
+ * this instance's disk too, behind the answer, as what it fetched would be: a drop or purge from
+ * now on finds it in memory, before it is written, or on the disk. */
 static bool
 stays(struct read *r, struct object *o)
 {
+    struct rtier *t = r->side->tier;
     uint32_t told;
 
-    rtier_settled(r->side->tier, r->key.hash, &told);
+    rtier_settled(t, r->key.hash, &told);
     if (told != r->told)
-        store_drop(r->side->tier->store, o);
+        store_drop(t->store, o);
+    else if (t->disk != NULL)
+        disk_put(t->disk, o);
     object_unref(&o);
     return told == r->told;
 }

@@ -92,7 +92,7 @@ tiers_open(const struct tier_options *o, struct store *s, struct err *e)
     t->magic = TIERS_MAGIC;
     pthread_mutex_init(&t->mtx, NULL);
     if ((o->disk_path != NULL && (t->disk = disk_open(o, s, e)) == NULL) ||
-        (o->redis != NULL && (t->redis = rtier_open(o, s, e)) == NULL))
+        (o->redis != NULL && (t->redis = rtier_open(o, s, t->disk, e)) == NULL))
         tiers_close(&t);
     else
         show(t);

@@ -3,9 +3,10 @@
  *
  * Model    a lower tier never answers a client. What it has under a key is put into the store
  *          (promoted), and who asked looks up again. So freshness, variants, validation and purges
- *          are decided in one place. A value is a whole response in a versioned, checksummed form
- *          (value.c); what cannot be read is a miss, counted. What is stored by No-Vary-Search,
- *          parts of a representation, marks and coded forms are in memory alone.
+ *          are decided in one place. What Redis had is written to the disk too, behind the answer.
+ *          A value is a whole response in a versioned, checksummed form (value.c); what cannot be
+ *          read is a miss, counted. What is stored by No-Vary-Search, parts of a representation,
+ *          marks and coded forms are in memory alone.
  * Purges   a tier hears of every purge from the store, in order, before store_purge returns.
  * Threads  any; done comes on the loop that asked, exactly once, never from inside tier_get.
  */

@@ -959,21 +959,54 @@ def test_a_reload_in_a_request_waits_for_nobody(origin, shared):
     thread.join()
 
 
+def with_disk(weir, redis):
+    w = weir(cache={"redis": {"url": redis.url, "timeout": "%dms" % TIMEOUT_MS},
+                    "disk": {"path": "cache", "size": "64MiB"}})
+    eventually(lambda: holds(w))
+    return w
+
+
+def on_disk(w, n):
+    """Waits until so many responses are written."""
+    eventually(lambda: w.stats()["tiers"]["disk"]["objects"] == n)
+
+
 def test_disk_and_redis_are_asked_in_turn(origin, weir, redis):
     Versions(origin)
-    options = {"cache": {"redis": {"url": redis.url, "timeout": "%dms" % TIMEOUT_MS},
-                         "disk": {"path": "cache", "size": "64MiB"}}}
-    a, b = weir(**options), weir(**options)
-    eventually(lambda: holds(a) and holds(b))
+    a, b = with_disk(weir, redis), with_disk(weir, redis)
     get(a, "/both")
     kept(a, 1)
-    eventually(lambda: a.stats()["tiers"]["disk"]["queued_bytes"] == 0)
+    on_disk(a, 1)
     assert get(b, "/both").cache_status.detail == "REDIS"
     assert a.stop() == 0
     a.start()
     eventually(lambda: holds(a))
     assert get(a, "/both").cache_status.detail == "DISK"
     assert origin.count("/both") == 1
+
+
+def test_what_came_from_redis_is_on_disk_after_a_restart_unless_it_was_purged(
+        origin, weir, redis):
+    origin.on("/v", lambda req, conn: conn.respond(
+        200, [FRESH, ("Vary", "Accept-Language")], req.header("Accept-Language").encode()))
+    Versions(origin)
+    a, b = with_disk(weir, redis), with_disk(weir, redis)
+    german = ("Accept-Language", "de")
+    wanted = ("/kept",), ("/purged",), ("/v", german)
+    for args in wanted:
+        get(a, *args)
+    kept(a, 3)
+    assert [get(b, *args).cache_status.detail for args in wanted] == ["REDIS"] * 3
+    on_disk(b, 3)
+    assert a.api("POST", "/purge", {"url": "http://shop.test/purged"}).status == 200
+    on_disk(b, 2)
+    b.kill()
+    b.start()
+    eventually(lambda: holds(b))
+    assert get(b, "/purged").body == b"/purged v2"
+    for args, body in ((("/kept",), b"/kept v1"), (("/v", german), b"de")):
+        r = get(b, *args)
+        assert (r.body, r.cache_status.detail) == (body, "DISK"), r
 
 
 def test_a_lease_of_who_joins_a_fetch_without_one_is_given_back(origin, shared, redis):
