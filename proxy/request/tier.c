@@ -5,7 +5,7 @@
  *          about that: whole or a range, HEAD, or only-if-cached. A tier answers into the store, so
  *          LOOKUP looks again, whatever came of it. What memory has is never older than what a disk
  *          has, so where one is stale, or was refused for this request, Redis alone is asked, where
- *          another instance may have put a newer one.
+ *          another instance may have put a newer one; it is asked behind a disk that has no better.
  *          Who is to fetch for all instances gets a lease with the answer. It goes to the flight
  *          that the request starts; where it starts none, it is given back.
  * Failure  of Redis is a miss, and what becomes of that is the route's `on_failure`: to the origin,
@@ -31,13 +31,13 @@ on_answer(void *arg, const struct tier_result *a)
 }
 
 static bool
-serves(void *arg, const struct sem_meta *m)
+serves(void *arg, const struct sem_meta *m, bool soft)
 {
     const struct request *r = arg;
     const char *why;
-    enum sem_use use = sem_use(&r->rq, m, wall_ms(), false, &why);
+    enum sem_use use = sem_use(&r->rq, m, wall_ms(), soft, &why);
 
-    return use == SEM_STALE || use == SEM_STALE_REVALIDATE;
+    return use == SEM_FRESH || use == SEM_STALE || use == SEM_STALE_REVALIDATE;
 }
 
 bool

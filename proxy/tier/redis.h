@@ -139,7 +139,7 @@ struct rtier_ask {                      /* part of a tier_ask */
     const struct http_head *request;
     bool              lease, promoted;
     int64_t           until_us;
-    bool            (*serves)(void *arg, const struct sem_meta *m);
+    bool            (*serves)(void *arg, const struct sem_meta *m, bool soft);
     void             *arg;
     void            (*done)(struct rtier_ask *a, const struct tier_result *r);
 };

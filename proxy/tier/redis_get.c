@@ -329,7 +329,7 @@ serve(struct read *r, const struct sem_meta *m)
 {
     for (struct rtier_ask *a = r->asks, *next; a != NULL; a = next) {
         next = a->next;
-        if (a->serves == NULL || !a->serves(a->arg, m))
+        if (a->serves == NULL || !a->serves(a->arg, m, false))
             continue;
         take_off(a);
         tell(a, TIER_FOUND, NULL);

@@ -1,6 +1,8 @@
 /*
  * The tiers below memory, as the rooms above see them: a disk, then Redis, or one of them.
  *
+ * Model    what a disk has may be older than what another instance has put into Redis since, while
+ *          this one did not run. So it ends the search only where it serves who asked.
  * Threads  tiers_open and tiers_close: one. Else any.
  */
 #include "tier/disk.h"
@@ -16,6 +18,7 @@ struct tiers {
 #define TIERS_MAGIC 0x71e25000u
     struct disk  *disk;                 /* owned; NULL: none */
     struct rtier *redis;                /* owned; likewise */
+    struct store *store;                /* borrowed */
     pthread_mutex_t  mtx;
     struct tier_ask *asks;              /* under mtx: all that wait, */
     struct tier_erase *erases;          /* ... and these */
@@ -26,6 +29,7 @@ struct tier_ask {
     struct tier_ask *older, *newer;     /* under its mtx */
     struct loop     *loop;              /* borrowed */
     struct disk_ask *disk;              /* while it is asked */
+    bool             promoted;          /* by it */
     struct rtier_ask redis;
     void           (*done)(void *arg, const struct tier_result *r);
     void            *arg;
@@ -90,6 +94,7 @@ tiers_open(const struct tier_options *o, struct store *s, struct err *e)
         return NULL;
     }
     t->magic = TIERS_MAGIC;
+    t->store = s;
     pthread_mutex_init(&t->mtx, NULL);
     if ((o->disk_path != NULL && (t->disk = disk_open(o, s, e)) == NULL) ||
         (o->redis != NULL && (t->redis = rtier_open(o, s, t->disk, e)) == NULL))
@@ -161,26 +166,64 @@ free_ask(struct tier_ask *a)
     free(a);
 }
 
+/* Where Redis has nothing, what the disk had is what was found. */
 static void
-answer(struct tier_ask *a, const struct tier_result *r)
+answer(struct tier_ask *a, struct tier_result r)
 {
     void (*done)(void *arg, const struct tier_result *r) = a->done;
     void *arg = a->arg;
 
+    if (r.answer == TIER_NONE && a->promoted) {
+        r.answer = TIER_FOUND;
+        r.by = TIER_DISK;
+    }
     free_ask(a);
-    done(arg, r);
+    done(arg, &r);
 }
 
 static void
 on_redis(struct rtier_ask *ra, const struct tier_result *r)
 {
-    answer(CONTAINER(ra, struct tier_ask, redis), r);
+    answer(CONTAINER(ra, struct tier_ask, redis), *r);
 }
 
 static enum tier_answer
 ask_redis(struct tier_ask *a)
 {
     return a->tiers->redis != NULL ? rtier_get(a->tiers->redis, a->loop, &a->redis) : TIER_NONE;
+}
+
+/* What memory has for a request by now: the newest that matches. */
+struct found { const struct tier_ask *ask; struct sem_meta meta; bool any, soft, doubt; };
+
+/* Under a lock of the store. */
+static void
+note_found(void *arg, const struct object *o, struct slice vary, bool soft)
+{
+    struct found *f = arg;
+    struct buf b = { 0 };
+
+    if (f->any)
+        return;
+    sem_variant(vary, f->ask->redis.request, &b);
+    if (!b.failed && slice_eq(buf_slice(&b), store_variant(o))) {
+        f->any = true;
+        f->meta = o->meta;
+        f->soft = soft;
+        f->doubt = soft && store_doubts(f->ask->tiers->store, o, wall_ms());
+    }
+    buf_free(&b);
+}
+
+/* Not by store_get: whoever asks looks up again, and that is one use. */
+static bool
+serves(const struct tier_ask *a)
+{
+    struct found f = { .ask = a };
+
+    store_each(a->tiers->store, a->redis.key, note_found, &f);
+    return f.any && !f.doubt && a->redis.serves != NULL &&
+        a->redis.serves(a->arg, &f.meta, f.soft);
 }
 
 static void
@@ -190,12 +233,13 @@ on_disk(void *arg, enum tier_answer what)
     struct tier_result r = { .answer = what, .by = TIER_DISK };
 
     a->disk = NULL;
-    if (what != TIER_FOUND) {
+    a->promoted = what == TIER_FOUND;
+    if (!a->promoted || (a->tiers->redis != NULL && !serves(a))) {
         r.by = TIER_REDIS;
         r.answer = ask_redis(a);
     }
     if (r.answer != TIER_WAIT)
-        answer(a, &r);
+        answer(a, r);
 }
 
 struct tier_ask *

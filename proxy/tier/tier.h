@@ -70,9 +70,9 @@ struct tier_want {
                                            tier_cancel */
     bool have_stale;                    /* memory has it, stale: a disk has nothing newer */
     bool lease;                         /* what is not found will be fetched, to be stored */
-    /* May what was found be served although it is not fresh? Then it is the answer. On l's thread;
-     * NULL: it may not. */
-    bool (*serves)(void *arg, const struct sem_meta *m);
+    /* May what was found be served, fresh or stale? Then it is the answer; else Redis is asked for
+     * what is newer than a disk's. On l's thread, only reads; NULL: Redis' is, if it is fresh. */
+    bool (*serves)(void *arg, const struct sem_meta *m, bool soft);
     void (*done)(void *arg, const struct tier_result *r);
     void *arg;
 };

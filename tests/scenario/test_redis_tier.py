@@ -1009,6 +1009,47 @@ def test_what_came_from_redis_is_on_disk_after_a_restart_unless_it_was_purged(
         assert (r.body, r.cache_status.detail) == (body, "DISK"), r
 
 
+def test_what_is_stale_on_disk_does_not_hide_what_is_newer_in_redis(origin, weir, shared, redis):
+    tag = ("ETag", '"1"')
+    stale = [("Cache-Control", "max-age=1"), tag]
+    may = [("Cache-Control", "max-age=1, stale-while-revalidate=600"), tag]
+    fresh = [FRESH, tag]
+    older, newer = (lambda req, conn, h=h, body=body: conn.respond(200, h, body)
+                    for h, body in ((stale, b"v1"), (fresh, b"v2")))
+    origin.on("/s", [older, newer])
+    origin.on("/swr", [lambda req, conn: conn.respond(200, may, b"v1"), newer])
+    origin.on("/alone", [older, lambda req, conn: conn.respond(304, fresh)])
+    origin.on("/v", lambda req, conn: conn.respond(
+        200, [FRESH, ("Vary", "X-A")], req.header("X-A").encode()))
+    a, b = with_disk(weir, redis), shared()
+    for path in ("/s", "/swr", "/alone"):
+        get(a, path)
+    get(a, "/v", ("X-A", "1"))
+    on_disk(a, 4)
+    assert a.stop() == 0
+    end = time.monotonic() + 1.1
+    eventually(lambda: time.monotonic() > end)
+    for path in ("/s", "/swr"):
+        assert get(b, path, ("Cache-Control", "no-cache")).body == b"v2"
+    get(b, "/v", ("X-A", "2"))
+    kept(b, 3)
+    a.start()
+    eventually(lambda: holds(a))
+    for path, header, body in (("/s", ("X-A", "1"), b"v2"), ("/v", ("X-A", "2"), b"2")):
+        r = get(a, path, header)
+        assert (r.body, r.cache_status.detail) == (body, "REDIS"), r
+    assert get(a, "/v", ("X-A", "1")).cache_status.hit
+    r = get(a, "/swr")                  # may be served stale: it is, and then what is newer
+    assert (r.body, r.cache_status.detail) == (b"v1", "stale-while-revalidate"), r
+    eventually(lambda: get(a, "/swr").body == b"v2")
+    assert [origin.count(path) for path in ("/s", "/swr", "/v")] == [2] * 3
+    # ... and where Redis has nothing newer, what the disk has is validated, by one for all
+    r = get(a, "/alone")
+    assert (r.body, r.cache_status.fwd) == (b"v1", "stale"), r
+    assert origin.of("/alone")[-1].header("If-None-Match") == '"1"'
+    assert a.metric("weir_redis_leases_total") == 1
+
+
 def test_a_lease_of_who_joins_a_fetch_without_one_is_given_back(origin, shared, redis):
     gate = origin.gate()
     origin.on("/j", lambda req, conn: (gate.wait(), conn.respond(200, [FRESH], b"fetched")))
