@@ -45,6 +45,8 @@ make_loops(struct process *p)
         log_fatal("%s", e.text);
 }
 
+#define REDIS_COMMANDS ((size_t)16 << 20)       /* under way, of a loop, beside one large value */
+
 /* That of the loops, for the tier; the purge bus has its own. */
 static void
 open_redis(struct process *p)
@@ -56,6 +58,7 @@ open_redis(struct process *p)
         err_set(&e, ENOMEM, "out of memory");
 
     rc.pool = (unsigned)p->conf->redis_pool;
+    rc.queue = REDIS_COMMANDS + (size_t)p->conf->redis_max_object;
     if (asked == 1 && (p->redis = redis_new(&rc, p->loops, p->nloops + process_has_journal(p),
         &e)) == NULL)
         asked = -1;

@@ -13,7 +13,7 @@
 #define CONNECT_MS 500
 #define IDLE_MS    10000
 #define QUEUE      (16u << 20)
-#define REPLY_MOST (64u << 20)
+#define REPLY_MOST (68u << 20)          /* of the largest cache.redis.max_object, with its head */
 
 /* ---- configuration ----------------------------------------------------------------------- */
 

@@ -74,7 +74,7 @@ struct redis_conf {
     int64_t     idle_ms;                /* quiet for so long: a PING asks who is there (10,000) */
     unsigned    pool;                   /* connections of a loop to a server (1) */
     size_t      queue;                  /* most bytes of commands under way, of a loop (16 MiB) */
-    size_t      reply_max;              /* a larger reply closes the connection (64 MiB) */
+    size_t      reply_max;              /* a larger reply closes the connection (68 MiB) */
 };
 
 /* redis[s]://HOST[:PORT][/DB]. The host lives in p. -1: *e says what is wrong with it, to stand

@@ -70,6 +70,7 @@ struct rtier_side {                     /* what one loop has */
     struct loop    *loop;               /* borrowed */
     struct read    *reads[64];          /* owned; by the hash of their keys */
     _Atomic size_t  put_bytes;          /* of values on their way */
+    size_t          large_bytes;        /* ... of which one that is not within their bound */
     struct put     *puts;               /* owned: those */
     struct later   *laters, **laters_end;       /* owned: puts that wait for their position */
     struct timer    later;

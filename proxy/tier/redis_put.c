@@ -3,7 +3,8 @@
  *
  * Model    a SET with PX that nobody waits for: PX is what is left of the response's freshness and
  *          of the time for which it may be served stale, and at most max_ttl. What is under way is
- *          bounded in bytes; what does not fit is dropped, counted. Where what memory has now is
+ *          bounded in bytes, and one that is larger than that bound may be beside it; what does not
+ *          fit is dropped, counted. Where what memory has now is
  *          not sent, for whatever reason, what Redis has of it goes, so that an older response is
  *          not found behind a newer one (RFC 9111 4).
  *          A marker is sent before the variant that it leads to.
@@ -217,6 +218,8 @@ on_put(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 
     (void)reply;
     p->side->put_bytes -= p->bytes;
+    if (p->bytes > BYTES_MAX)
+        p->side->large_bytes = 0;
     if ((*p->at = p->next) != NULL)
         p->next->at = p->at;
     if (cause == REDIS_OK)
@@ -251,6 +254,13 @@ set_marker(const struct made *m)
     return sent;
 }
 
+static bool
+has_room(const struct rtier_side *side, size_t bytes)
+{
+    return bytes > BYTES_MAX ? side->large_bytes == 0 :
+        side->put_bytes - side->large_bytes + bytes <= BYTES_MAX;
+}
+
 /* The end of a lease is told when the value is there, and the marker before it: both go to one
  * server. */
 static bool
@@ -261,7 +271,7 @@ put_value(struct rtier_side *side, struct made *m, struct object *o, const struc
     bool variant = m->vary.n > 0;
     struct put *p;
 
-    if (side->put_bytes + bytes > BYTES_MAX || !add_body(o->body, &m->value) ||
+    if (!has_room(side, bytes) || !add_body(o->body, &m->value) ||
         (p = malloc(sizeof *p)) == NULL)
         return false;
     value_seal(&m->value);
@@ -272,6 +282,8 @@ put_value(struct rtier_side *side, struct made *m, struct object *o, const struc
         return false;
     }
     side->put_bytes += bytes;
+    if (bytes > BYTES_MAX)
+        side->large_bytes = bytes;
     p->at = &side->puts;
     if ((p->next = side->puts) != NULL)
         p->next->at = &p->next;

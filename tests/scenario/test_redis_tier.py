@@ -199,6 +199,21 @@ def test_what_is_short_lived_large_or_not_to_be_stored_is_not_kept(origin, share
     assert get(w, "/large").cache_status.hit
 
 
+def test_the_largest_that_max_object_allows_is_kept(origin, weir, redis):
+    origin.on("/large", headers=[FRESH], body=b"x" * (64 << 20))
+    w = weir(cache={"memory": "600MiB", "max_object": "64MiB", "redis": {
+        "url": redis.url, "timeout": "10s", "max_object": "64MiB"}})
+    eventually(lambda: holds(w))
+    assert len(get(w, "/large").body) == 64 << 20
+    kept(w, 1)
+    w.kill()
+    w.start()
+    eventually(lambda: holds(w))
+    r = get(w, "/large")
+    assert (len(r.body), r.cache_status.detail) == (64 << 20, "REDIS"), r.headers
+    assert w.metric("weir_redis_drops_total") == 0
+
+
 def test_what_is_too_large_now_takes_its_predecessor_along(origin, shared, redis):
     origin.on("/g", [lambda req, conn: conn.respond(200, [FRESH], b"small"),
                      lambda req, conn: conn.respond(200, [FRESH], b"x" * 3000)])
