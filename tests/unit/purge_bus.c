@@ -1,5 +1,5 @@
 /*
- * Purges as entries of the stream, and own ones on their way into it.
+ * Purges as entries of the stream, and own ones on their way into it; what is seen of the stream.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -117,6 +117,48 @@ ids_are_two_numbers(void **state)
         SLICE("18446744073709551615-18446744073709551615")));
     assert_int_equal(bus_id_read(bus_id_put(at, text), &at), 0);
     assert_true(at.ms == UINT64_MAX && at.n == UINT64_MAX);
+}
+
+/* ---- the stream ------------------------------------------------------------------------------ */
+
+static void
+what_redis_tells_of_the_stream_is_read_or_refused(void **state)
+{
+    struct slice words[] = { SLICE("length"), SLICE(""), SLICE("last-generated-id"), SLICE("9-1"),
+        SLICE("entries-added"), SLICE(""), SLICE("first-entry"), SLICE("") };
+    struct slice entry[] = { SLICE("4-2"), SLICE("") };
+    struct reply_list info, first, range;
+    struct redis_reply *both[] = { &info.list, &range.list };
+    struct redis_reply reply = { .type = REPLY_ARRAY, .at = both, .n = 2 };
+    struct seen seen;
+
+    (void)state;
+    reply_of(words, NELEM(words), &info);
+    reply_of(entry, 2, &first);
+    reply_of(entry, 1, &range);
+    info.items[1] = (struct redis_reply){ .type = REPLY_INTEGER, .integer = 3 };
+    info.items[5] = (struct redis_reply){ .type = REPLY_INTEGER, .integer = 7 };
+    info.at[7] = &first.list;
+    assert_int_equal(stream_seen(&reply, &seen), 0);
+    assert_true(seen.exists && seen.present && seen.length == 3 && seen.added == 7);
+    assert_true(seen.last.ms == 9 && seen.last.n == 1 && seen.oldest.ms == 4 && seen.oldest.n == 2);
+    range.list.n = 0;
+    first.list.type = REPLY_NIL;        /* all were trimmed */
+    assert_int_equal(stream_seen(&reply, &seen), 0);
+    assert_true(seen.exists && !seen.present && seen.oldest.ms == 0);
+    first.list = (struct redis_reply){ .type = REPLY_ARRAY };
+    assert_int_equal(stream_seen(&reply, &seen), -1);
+    first.list.type = REPLY_NIL;
+    for (info.list.n = 0; info.list.n < NELEM(words); info.list.n++)    /* Redis 6 tells less */
+        assert_int_equal(stream_seen(&reply, &seen), -1);
+    words[3] = SLICE("no id");
+    info.items[3].text = words[3];
+    assert_int_equal(stream_seen(&reply, &seen), -1);
+    reply.n = 1;
+    assert_int_equal(stream_seen(&reply, &seen), -1);
+    assert_int_equal(stream_seen(&(struct redis_reply){ .type = REPLY_STRING }, &seen), -1);
+    assert_int_equal(stream_seen(&(struct redis_reply){ .type = REPLY_NIL }, &seen), 0);
+    assert_true(!seen.exists && seen.length == 0 && seen.last.ms == 0);
 }
 
 /* ---- the queue ------------------------------------------------------------------------------- */
@@ -340,6 +382,7 @@ main(void)
         cmocka_unit_test(what_is_put_is_read_again),
         cmocka_unit_test(another_form_is_refused),
         cmocka_unit_test(ids_are_two_numbers),
+        cmocka_unit_test(what_redis_tells_of_the_stream_is_read_or_refused),
         cmocka_unit_test(own_purges_go_out_in_order_and_once_for_each_text),
         cmocka_unit_test(what_failed_is_sent_again_and_its_echo_ends_it_either_way),
         cmocka_unit_test(what_a_stream_lost_is_sent_again),
