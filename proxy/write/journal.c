@@ -359,9 +359,8 @@ journal_open_share(const struct share_options *o, const struct journal_limits *l
     return j;
 }
 
-/* The strongest that is promised to anyone: fsync where a route promises it. */
-static enum conf_write_durable
-promised(const struct conf *c)
+enum conf_write_durable
+share_promised(const struct conf *c)
 {
     enum conf_write_durable most = WRITE_MEMORY;
 
@@ -377,7 +376,7 @@ share_options_of(const struct conf *c, struct pool *p, struct redis_conf *redis,
 {
     *o = (struct share_options){ .redis = redis, .prefix = c->journal_redis.prefix,
         .timeout_ms = c->journal_redis_timeout_ms, .lease_ms = c->journal_redis_lease_ms,
-        .replicas = (unsigned)c->journal_redis_replicas, .durable = promised(c) };
+        .replicas = (unsigned)c->journal_redis_replicas, .durable = share_promised(c) };
     if (strlen(o->prefix) > SHARE_PREFIX || strpbrk(o->prefix, "{}") != NULL)
         return err_set(e, EINVAL, "journal.redis.prefix: it is longer than %d bytes, or has a "
             "brace", SHARE_PREFIX);

@@ -273,7 +273,7 @@ move_open(struct move *x)
 {
     struct redis_conf redis = { .verify = true };
     struct share_options o = { .redis = &redis, .prefix = "weir:", .timeout_ms = 1000,
-        .lease_ms = 10000 };
+        .lease_ms = 10000, .durable = share_promised(x->c) };
     struct redis_url url;
     struct err why;
 
@@ -383,8 +383,9 @@ into_redis(struct move *x, const struct journal_limits *limits)
         move_open(x) == -1)
         return -1;
     move_sum(x, x->j->secret);
-    if (!mover_look(x->m, &x->found) || !mover_phase(x->m, x->phase, sizeof x->phase) ||
-        check_target(x) == -1 || put_all(x) == -1)
+    if (!mover_judge(x->m) || !mover_look(x->m, &x->found) ||
+        !mover_phase(x->m, x->phase, sizeof x->phase) || check_target(x) == -1 ||
+        put_all(x) == -1)
         return -1;
     if (x->dry)
         return 0;

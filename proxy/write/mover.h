@@ -43,6 +43,7 @@ struct move_call {
     char      key[SHARE_PREFIX + 64];
     mover_done *done;
     void     *arg;
+    bool      may_be_refused;           /* done hears of Redis' error too */
 };
 
 /* A command (script -1) or script of this partition. NULL: it failed, as later ones will. done: on

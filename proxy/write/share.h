@@ -242,6 +242,8 @@ void share_op_over(struct share *s, struct journal_op *op);     /* tells it */
 void share_takes(struct share *s, const char *why);
 void share_publish(struct share *s);                            /* the figures */
 
+/* The strongest durability that is promised to anyone: fsync where a route promises it. */
+enum conf_write_durable share_promised(const struct conf *c);
 /* What the configuration says; strings live in c and p. -1 with *e. */
 int share_options_of(const struct conf *c, struct pool *p, struct redis_conf *redis,
     struct share_options *o, struct err *e);
@@ -353,6 +355,7 @@ typedef void mover_row(void *arg, const struct write_row *r, const struct write_
 /* j: names of routes; borrowed. NULL with *e. */
 struct mover *mover_open(const struct share_options *o, struct journal *j, struct err *e);
 void mover_close(struct mover **mp);
+bool mover_judge(struct mover *m);      /* fails where no instance would trust this Redis */
 bool mover_look(struct mover *m, struct mover_found *out);      /* fails if anybody uses it */
 bool mover_mark(struct mover *m);
 /* What the move is about, for the next one to go on; "": there is none. */

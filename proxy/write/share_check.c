@@ -5,17 +5,19 @@
  *          ten seconds: CONFIG GET, of each partition's server in a cluster. A Redis without a log,
  *          one that syncs it later than a route promises, or one that evicts, takes no writes from
  *          us, and what is to be set is said; what is pending is delivered all the same. Where
- *          CONFIG is not allowed that is said once, and what it would say is believed.
+ *          CONFIG is not allowed that is said once, and what it would say is believed. `weir writes
+ *          move` judges the Redis that it fills alike, before it writes anything.
  * Loss     a failover may lose what the former master had acknowledged, a restart without a log
  *          everything. Then a partition's counter is below what this instance was told: the look
  *          raises it again, so that no number is given twice, and those of the last writes that
  *          this instance took there, and does not know to be settled, are looked for. What is not
  *          there is lost: counted, and said.
- * Threads  the journal's.
+ * Threads  the journal's; the mover's.
  */
 #include "stats/stats.h"
-#include "write/share.h"
+#include "write/mover.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -71,6 +73,15 @@ checked(struct share *s)
 }
 
 static void
+warn_unknown(struct share *s)
+{
+    if (!s->warned_config)
+        log_warn("journal %s: CONFIG GET is not allowed: that Redis keeps and syncs a log, and "
+            "evicts nothing, cannot be checked", s->j->path);
+    s->warned_config = true;
+}
+
+static void
 on_config(void *arg, enum redis_cause cause, const struct redis_reply *r)
 {
     struct share *s = arg;
@@ -79,10 +90,7 @@ on_config(void *arg, enum redis_cause cause, const struct redis_reply *r)
     if (cause == REDIS_OK && r->type == REPLY_ARRAY) {
         why = judge(s, r);
     } else if (cause == REDIS_AUTH || cause == REDIS_OTHER) {
-        if (!s->warned_config)
-            log_warn("journal %s: CONFIG GET is not allowed: that Redis keeps and syncs a log, and "
-                "evicts nothing, cannot be checked", s->j->path);
-        s->warned_config = true;
+        warn_unknown(s);
     } else {
         s->check_cause = cause != REDIS_OK ? cause : REDIS_PROTOCOL;
     }
@@ -92,18 +100,25 @@ on_config(void *arg, enum redis_cause cause, const struct redis_reply *r)
         checked(s);
 }
 
+static const struct slice config_get[] = { { "CONFIG", 6 }, { "GET", 3 }, { "appendonly", 10 },
+    { "appendfsync", 11 }, { "maxmemory-policy", 16 } };
+
+static unsigned
+servers_of(const struct share *s)
+{
+    return redis_slots(s->redis) > 1 ? JOURNAL_PARTS : 1;
+}
+
 void
 share_check(struct share *s)
 {
-    struct slice argv[] = { SLICE("CONFIG"), SLICE("GET"), SLICE("appendonly"),
-        SLICE("appendfsync"), SLICE("maxmemory-policy") };
-    unsigned servers = redis_slots(s->redis) > 1 ? JOURNAL_PARTS : 1;
+    unsigned servers = servers_of(s);
 
     s->check_unfit = NULL;
     s->check_cause = REDIS_OK;
     s->check_left = 1;
     for (unsigned i = 0; i < servers; i++) {
-        struct redis_command c = { .argv = argv, .argc = NELEM(argv),
+        struct redis_command c = { .argv = config_get, .argc = NELEM(config_get),
             .key = slice_of(s->parts[i].key), .within_us = s->o.timeout_ms * 1000,
             .done = on_config, .arg = s };
         enum redis_cause cause;
@@ -115,6 +130,39 @@ share_check(struct share *s)
     }
     if (--s->check_left == 0)
         checked(s);
+}
+
+static void
+on_config_of_mover(struct mover *m, const struct redis_reply *r, void *arg)
+{
+    const char *why;
+
+    (void)arg;
+    if (r == NULL || r->type != REPLY_ARRAY) {
+        warn_unknown(m->s);
+        return;
+    }
+    why = judge(m->s, r);
+    if (why != NULL && !m->failed)
+        err_set(m->e, EINVAL, "%s; nothing was moved", why);
+    m->failed |= why != NULL;
+}
+
+bool
+mover_judge(struct mover *m)
+{
+    for (unsigned i = 0; i < servers_of(m->s); i++) {
+        struct move_call *c = mover_call(m, i, -1, on_config_of_mover, NULL);
+
+        if (c == NULL)
+            return false;
+        c->may_be_refused = true;
+        for (size_t k = 0; k < NELEM(config_get); k++)
+            args_add(&c->g, config_get[k]);
+        if (!mover_send(c))
+            return false;
+    }
+    return mover_flush(m);
 }
 
 /* ---- loss ------------------------------------------------------------------------------------ */

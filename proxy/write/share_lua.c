@@ -21,9 +21,11 @@
     "local b=string.sub(m,1,-2)\n" \
     "local call,h=redis.call,b..'h'\n" \
     "local function wake(what) call('PUBLISH',string.match(m,'^(.*){j')..'{j}wake',what) end\n" \
-    "local function held(q) local x=call('ZSCORE',h,q) return x and x~='inf' end\n" \
     "local function now() local t=call('TIME') return t[1]*1000+math.floor(t[2]/1000) end\n" \
     "local function text(n) return string.format('%.0f',n) end\n"
+
+#define HELD \
+    "local function held(q) local x=call('ZSCORE',h,q) return x and x~='inf' end\n"
 
 #define KEYS_OF_FLEET \
     "local secret,live,paused=KEYS[1],KEYS[2],KEYS[3]\n" \
@@ -450,16 +452,16 @@ const char *const share_lua[SHARE_SCRIPTS] = {
     [LUA_CLAIM] = TAKES KEYS_OF_PART JUDGE CLAIM,
     [LUA_CLAIM_END] = FREES KEYS_OF_PART OPEN_CLAIM CLAIM_END,
     [LUA_CLAIM_RELEASE] = FREES KEYS_OF_PART OPEN_CLAIM CLAIM_RELEASE,
-    [LUA_UPDATE] = FREES KEYS_OF_PART UPDATE,
+    [LUA_UPDATE] = FREES KEYS_OF_PART HELD UPDATE,
     [LUA_RELEASE] = FREES KEYS_OF_PART RELEASING RELEASE,
     [LUA_TAKE] = FREES KEYS_OF_PART TAKE,
-    [LUA_PAGE] = READS KEYS_OF_PART PAGE,
+    [LUA_PAGE] = READS KEYS_OF_PART HELD PAGE,
     [LUA_READ] = FREES KEYS_OF_PART READ,
     [LUA_LOOK] = FREES KEYS_OF_PART RELEASING LOOK,
     [LUA_GIVE] = FREES KEYS_OF_PART GIVE,
     [LUA_PRUNE] = FREES KEYS_OF_PART PRUNE,
     [LUA_EACH] = READS KEYS_OF_PART EACH,
-    [LUA_NEXT] = READS KEYS_OF_PART NEXT,
+    [LUA_NEXT] = READS KEYS_OF_PART HELD NEXT,
     [LUA_BEAT] = FREES KEYS_OF_FLEET BEAT,
     [LUA_LEAVE] = FREES KEYS_OF_FLEET LEAVE,
     [LUA_PAUSE] = FREES KEYS_OF_FLEET PAUSE,

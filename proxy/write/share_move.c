@@ -36,7 +36,9 @@ call_over(struct move_call *c, enum redis_cause cause, const struct redis_reply 
     struct mover *m = c->m;
 
     pthread_mutex_lock(&m->mtx);
-    if (cause != REDIS_OK && r != NULL && r->type == REPLY_ERROR && !m->failed) {
+    if (c->may_be_refused && (cause == REDIS_AUTH || cause == REDIS_OTHER)) {
+        c->done(m, r, c->arg);
+    } else if (cause != REDIS_OK && r != NULL && r->type == REPLY_ERROR && !m->failed) {
         err_set(m->e, EIO, "Redis says: %.*s; nothing is lost: run the same again",
             SLICE_ARG(r->text));
         m->failed = true;

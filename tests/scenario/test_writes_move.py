@@ -1,4 +1,5 @@
 """weir writes move: a journal in a file into Redis, and back, with all that clients hold of it."""
+import os
 import re
 import socket
 import subprocess
@@ -6,7 +7,7 @@ import threading
 
 import pytest
 
-from harness import SLOW, eventually, run_cli, weir_binary
+from harness import Redis, SLOW, eventually, run_cli, weir_binary
 
 STATUS = "/.well-known/weir/writes/"
 ALICE = ("Authorization", "alice")
@@ -209,7 +210,8 @@ def killed_over_and_over(place, redis, step, *args):
             assert looked
             return n
         assert mover.returncode == -9 or "run the same again" in err, err
-        if n >= 4 and mover.returncode == -9 and not looked:
+        marked = all(redis.call("HGET", "weir:{j%d}m" % i, "v") == "0" for i in range(64))
+        if marked and mover.returncode == -9 and not looked:
             looked = True
             takes_nothing(place)
     raise AssertionError("it never ended")
@@ -236,6 +238,41 @@ def test_a_mover_that_is_killed_anywhere_is_run_again_and_all_is_there_once(orig
     assert told(place.w, sent) == was
     repeats(place.w, sent)
     delivered_once_in_order(place, origin, sent, state)
+
+
+def test_a_redis_that_no_instance_would_trust_gets_no_journal(origin, weir, tmp_path):
+    origin.on("*", status=503)
+    path = str(tmp_path / "journal")
+    routes = [{"path": "/**", "policy": "write-back", "write": {"idempotent": True}}]
+    w = weir(routes=routes, journal={"path": path})
+    assert w.post("/a", b"x").status == 202 and w.stop() == 0
+    (tmp_path / "other").mkdir()
+    redis = Redis(str(tmp_path / "other"))
+    try:
+        w.write_config(routes=routes, journal={"redis": {"url": redis.url, "lease": "1s"}})
+
+        def move(to, *more):
+            return run_cli("writes", "move", "--from", path, "--to", to, "-c", w.config, *more)
+        for name, good, bad in (("appendonly", "yes", "no"), ("appendfsync", "always", "everysec"),
+                                ("maxmemory-policy", "noeviction", "allkeys-lru")):
+            redis.call("CONFIG", "SET", name, bad)
+            for args in ("redis",), (redis.url,), ("redis", "--dry-run"):
+                r = move(*args)
+                assert r.returncode == 1 and "set `%s %s`" % (name, good) in r.stderr, (name, r)
+            assert redis.call("DBSIZE") == 0 and os.path.exists(path)
+            redis.call("CONFIG", "SET", name, good)
+        routes[0]["write"]["durability"] = "os"
+        w.write_config(routes=routes, journal={"redis": {"url": redis.url, "lease": "1s"}})
+        redis.call("CONFIG", "SET", "appendfsync", "everysec")
+        redis.call("ACL", "SETUSER", "default", "-config")
+        r = move("redis")
+        assert r.returncode == 0 and "cannot be checked" in r.stderr, r
+        redis.call("ACL", "SETUSER", "default", "+config")
+        w.start()
+        eventually(lambda: w.stats()["writes"]["pending"] == 1 and w.stats()["writes"]["partitions"] == 64)
+        assert w.stop() == 0
+    finally:
+        redis.end()
 
 
 def test_what_redis_holds_already_and_what_is_no_journal_are_refused(origin, place, redis, tmp_path):
