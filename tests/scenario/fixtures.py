@@ -71,7 +71,7 @@ def weir(origin, tmp_path):
             directory = tmp_path / ("journal%d" % len(servers))
             directory.mkdir()
             servers[path] = harness.Redis(str(directory))
-        return {**rest, "redis": {"url": servers[path].url}} if path is not None else rest
+        return {**rest, "redis": {"url": servers[path].url, "timeout": "5s"}} if path is not None else rest
 
     def make(yaml=None, **keys):
         if os.environ.get("WEIR_JOURNAL") == "redis" and "journal" in keys:
