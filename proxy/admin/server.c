@@ -55,7 +55,7 @@ const struct endpoint endpoints[] = {
         "a purge that was answered 202: which instances have not applied it" },
     { "/reload",  HTTP_POST, false, handle_reload,  "read the configuration file again" },
     { "/writes",  HTTP_GET,  false, handle_writes,
-        "?state=&route=&key=&after=ID&limit=: writes of the journal, in the order of acceptance" },
+        "?state=&route=&key=&after=ID&limit=: writes by page; a path's in order of acceptance" },
     { "/writes/stream", HTTP_GET, false, handle_writes_stream,
         "server-sent events: changes of state, and once a second how it goes" },
     { "/writes/retry", HTTP_POST, false, handle_writes_retry,

@@ -11,7 +11,7 @@
  *          everything. Then a partition's counter is below what this instance was told: the look
  *          raises it again, so that no number is given twice, and those of the last writes that
  *          this instance took there, and does not know to be settled, are looked for. What is not
- *          there is lost: counted, and said.
+ *          there is lost: counted, and said with its id.
  * Threads  the journal's; the mover's.
  */
 #include "stats/stats.h"
@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define LOST_SAID 100                   /* ids that are said, of a partition's loss */
+#define LOST_LINE 20                    /* ... in a line */
 #define CHECK_US ((int64_t)10000000)
 
 /* ---- the configuration of Redis -------------------------------------------------------------- */
@@ -184,24 +186,46 @@ taken_settled(struct share *s, uint64_t seq)
 struct search {                         /* for what a partition lost */
     struct share_part *p;
     unsigned left;
-    uint64_t lost, first;
+    uint64_t lost;
+    uint64_t said[LOST_SAID];           /* the first of them that are known */
 };
 struct search_one { struct search *all; uint64_t seq; };
+
+/* In lines that a log takes whole. */
+static void
+say_lost(const struct search *x)
+{
+    const struct share *s = x->p->s;
+    size_t n = x->lost < LOST_SAID ? (size_t)x->lost : LOST_SAID;
+    char ids[LOST_LINE * (WRITE_ID_N + 1) + 1];
+
+    log_error("journal %s: Redis lost %llu writes that it had taken in partition %u", s->j->path,
+        (unsigned long long)x->lost, x->p->n);
+    for (size_t i = 0; i < n; i += LOST_LINE) {
+        char *at = ids;
+
+        for (size_t k = i; k < n && k < i + LOST_LINE; k++, at += WRITE_ID_N) {
+            *at++ = ' ';
+            journal_id(s->j, x->said[k], at);
+        }
+        log_error("journal %s: lost in partition %u:%s", s->j->path, x->p->n, ids);
+    }
+    if (x->lost > n)
+        log_error("journal %s: lost in partition %u: %llu more", s->j->path, x->p->n,
+            (unsigned long long)(x->lost - n));
+}
 
 static void
 search_over(struct search *x)
 {
     struct share *s = x->p->s;
-    char id[WRITE_ID_N + 1];
 
     if (--x->left > 0)
         return;
     if (x->lost > 0) {
-        journal_id(s->j, x->first, id);
         s->lost += x->lost;
         COUNT_N(writes_lost, x->lost);
-        log_error("journal %s: Redis lost %llu writes that it had taken in partition %u; the first "
-            "is %s", s->j->path, (unsigned long long)x->lost, x->p->n, id);
+        say_lost(x);
         share_publish(s);
     }
     free(x);
@@ -215,8 +239,9 @@ on_searched(void *arg, enum redis_cause cause, const struct redis_reply *r)
 
     if (cause == REDIS_OK && r->type == REPLY_INTEGER && r->integer == 0) {
         taken_settled(x->p->s, one->seq);
-        if (x->lost++ == 0 || one->seq < x->first)
-            x->first = one->seq;
+        if (x->lost < LOST_SAID)
+            x->said[x->lost] = one->seq;
+        x->lost++;
     }
     free(one);
     search_over(x);

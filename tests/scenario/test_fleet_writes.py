@@ -307,6 +307,28 @@ def test_a_waiting_write_is_dropped_by_an_instance_that_does_not_own_it(origin, 
     assert [r.body for r in written(origin, "/a")] == [b"1", b"2"]
 
 
+def test_the_list_has_each_write_once_and_those_of_a_path_in_the_order_of_acceptance(origin, fleet):
+    a, b = fleet(2)
+    assert a.api("POST", "/writes/pause", {"all": True}).status == 200
+    sent = {}
+    for i in range(45):
+        path = "/l/%d" % (i * i % 7)
+        r = (a, b)[i % 2].request("PUT", path, [ALICE], b"x")
+        assert r.status == 202
+        sent.setdefault(path, []).append(r.json()["id"])
+    for w in (a, b):
+        listed, after = [], ""
+        while after is not None:
+            page = w.api("GET", "/writes?limit=4" + after).json()
+            assert 0 < len(page["writes"]) <= 4
+            listed += page["writes"]
+            after = "&after=" + page["next"] if "next" in page else None
+        assert len(listed) == 45
+        for path, ids in sent.items():
+            assert [x["id"] for x in listed if x["url"].endswith(path)] == ids
+    assert a.api("POST", "/writes/resume", {"all": True}).status == 200
+
+
 def test_a_pause_holds_at_all_instances_and_is_remembered(origin, fleet):
     origin.on("*", body=b"done")
     a, b, c = fleet()
@@ -460,12 +482,17 @@ def test_what_too_few_replicas_have_is_neither_acknowledged_nor_delivered(origin
 def test_what_redis_lost_is_counted_and_said(origin, fleet, redis):
     gate = held(origin, "/a")
     a, = fleet(1)
-    for i in range(5):
-        assert a.request("PUT", "/a", [], b"%d" % i).status == 202
+    ids = set()
+    for i in range(130):
+        r = a.request("PUT", "/a", [], b"%d" % i)
+        assert r.status == 202
+        ids.add(r.json()["id"])
     origin.wait("/a")
     redis.kill()
     redis.start(empty=True)
-    eventually(lambda: a.stats()["writes"]["lost"] >= 4, timeout=30 * SLOW)
-    assert a.log_has("lost")
+    eventually(lambda: a.stats()["writes"]["lost"] >= 129, timeout=30 * SLOW)
+    said = " ".join(re.findall("lost in partition [0-9]+:((?: [0-9a-f]{32})+)", a.log())).split()
+    assert len(said) == len(set(said)) == 100 and set(said) <= ids
+    assert a.log_has("%d more" % (a.stats()["writes"]["lost"] - 100))
     gate.set()
     eventually(lambda: a.post("/b", b"x").status == 202, timeout=30 * SLOW)
