@@ -124,7 +124,7 @@ open_tiers(struct process *p)
     p->tiers = tiers_open(&o, p->store, &e);
     if (p->tiers == NULL && e.text[0] != '\0')
         log_fatal("%s", e.text);
-    p->bus = bus_open(c, p->store, &e);
+    p->bus = bus_open(c, p->store, p->tiers, &e);
     if (p->bus == NULL && e.text[0] != '\0')
         log_fatal("%s", e.text);
 }
@@ -205,10 +205,11 @@ process_stop(struct process *p)
     tracer_close(&p->tracer);
     upstream_free(&p->upstream);
     request_site_clear();
-    bus_close(&p->bus);
+    bus_stop(p->bus);
     fills_free(&p->fills);
     front_free(&p->front);
     tiers_close(&p->tiers);
+    bus_close(&p->bus);
     plugin_redis_end();
     redis_free(&p->redis);
     timer_fini(&p->tick);

@@ -76,6 +76,7 @@ void admin_json_text(struct buf *b, struct slice s);
 struct purged {
     struct buf results;                 /* what the reply says behind "done" */
     uint64_t   seq;
+    bool       erase;                   /* it is not done before bytes are gone */
     int64_t    wait_ms;                 /* for the other instances */
 };
 /* Takes p->results. r is the reply (true), or it follows when the others have applied it. */

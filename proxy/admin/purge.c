@@ -11,7 +11,8 @@
  * where exact: false says that it is done by generation: in force now, freed and counted later.
  * With "erase" the answer comes when the bytes are gone from memory and disk, and not only from
  * what is served: it has "erased": true. Where instances share a Redis, the answer waits until all
- * that live have applied the purge, for `wait` at most (500), and has "id", "instances" and
+ * that live have applied the purge, and erased, for `wait` at most (500; 15,000 with "erase", and
+ * "erased" is as "done"), and has "id", "instances" and
  * "missing" as well: 200 when nobody is missing, else 202 with "done": false, and GET /purge/ID
  * tells how it stands later.
  *
@@ -25,6 +26,7 @@
 #include "purge/purge.h"
 
 #define WAIT_MS     500
+#define WAIT_ERASE_MS 15000             /* bytes go, and who is gone loses its lease, in less */
 #define WAIT_MS_MAX 60000
 #define RECENT_ITEMS 5                  /* of a purge that /stats tells of */
 
@@ -40,7 +42,7 @@ struct purge_request {
     size_t n, cap;
     struct slice origin;                /* of its groups */
     bool soft, dry, erase, failed;      /* failed: memory is out */
-    int64_t wait_ms;
+    int64_t wait_ms;                    /* -1: not said */
     struct buf faults;                  /* members of not_understood */
 };
 
@@ -193,17 +195,18 @@ run(struct admin_request *r, struct purge_request *q, struct purge_result *resul
 {
     struct admin_process *p = &r->a->process;
     struct route_table *t = p->table(p->arg);
-    bool dry = q->dry || q->faults.n > 0;
+    struct purge_how how = { .soft = q->soft, .erase = q->erase,
+        .dry = q->dry || q->faults.n > 0 };
     struct err e = { 0 };
     size_t bad = 0;
 
     while (q->n > 0 &&
-        purge_run(p->store, t, q->items, q->n, q->soft, dry, results, &bad, &e) == -1) {
+        purge_run(p->store, t, q->items, q->n, how, results, &bad, &e) == -1) {
         if (bad >= q->n)                /* of none in particular */
             bad = 0;
         fault(q, q->items[bad].text, e.text);
         q->items[bad] = q->items[--q->n];
-        dry = true;
+        how.dry = true;
     }
     route_table_unref(&t);
 }
@@ -217,9 +220,8 @@ put_results(struct buf *b, const struct purge_request *q, const struct purge_res
 
     for (size_t i = 0; i < q->n; i++)
         objects += results[i].objects;
-    buf_printf(b, ", \"soft\": %s, \"dry_run\": %s, %s\"objects\": %llu, "
-        "\"items\": [", q->soft ? "true" : "false", q->dry ? "true" : "false",
-        q->erase ? "\"erased\": true, " : "", (unsigned long long)objects);
+    buf_printf(b, ", \"soft\": %s, \"dry_run\": %s, \"objects\": %llu, \"items\": [",
+        q->soft ? "true" : "false", q->dry ? "true" : "false", (unsigned long long)objects);
     for (size_t i = 0; i < q->n && i < max; i++) {
         buf_printf(b, "%s\n  {\"%s\": ", i > 0 ? "," : "", item_name(q->items[i].kind));
         if (q->items[i].kind == STORE_PURGE_ALL)
@@ -238,6 +240,7 @@ struct waiting {
     struct conn    *conn;               /* borrowed; it tells when it goes */
     struct bus_ask *ask;
     struct buf      results;            /* empty: how it stands is asked, later */
+    bool            erase;
 };
 
 static void
@@ -257,10 +260,11 @@ on_gone(void *arg)
 }
 
 static void
-put_answer(struct admin_request *r, bool done, struct buf *results, struct slice bus)
+put_answer(struct admin_request *r, bool done, bool erase, struct buf *results, struct slice bus)
 {
     r->status = results->n == 0 || done ? 200 : 202;
-    buf_printf(&r->out, "{\"done\": %s%.*s", done ? "true" : "false",
+    buf_printf(&r->out, "{\"done\": %s%s%.*s", done ? "true" : "false",
+        !erase ? "" : done ? ", \"erased\": true" : ", \"erased\": false",
         SLICE_ARG(buf_slice(results)));
     if (bus.n > 0) {
         buf_addz(&r->out, ", ");
@@ -281,7 +285,7 @@ on_bus(void *arg, const struct bus_answer *a)
         admin_problem(&r, a->outcome == BUS_NO_ID ? 404 : 503, a->outcome == BUS_NO_ID ?
             "no purge has this id, as far as this instance knows" : "out of memory");
     else
-        put_answer(&r, a->outcome == BUS_DONE, &w->results, a->json);
+        put_answer(&r, a->outcome == BUS_DONE, w->erase, &w->results, a->json);
     waiting_free(w);
     admin_reply(c, &r);
 }
@@ -295,12 +299,13 @@ purge_answer(struct admin_request *r, struct purged *p)
     if (w != NULL && (w->ask = bus_wait(bus, r->a->loop, p->seq, p->wait_ms * 1000, on_bus, w)) !=
         NULL) {
         w->results = p->results;
+        w->erase = p->erase;
         p->results = (struct buf){ 0 };
         w->conn = admin_wait(r, on_gone, w);
         return false;
     }
     free(w);
-    put_answer(r, bus == NULL, &p->results, bus == NULL ? SLICE("") :
+    put_answer(r, bus == NULL, p->erase, &p->results, bus == NULL ? SLICE("") :
         SLICE("\"why\": \"out of memory\""));
     buf_free(&p->results);
     return true;
@@ -331,11 +336,14 @@ handle_purge_look(struct admin_request *r)
 static void
 answer(struct admin_request *r, const struct purge_request *q, const struct purge_result *results)
 {
-    struct purged p = { .seq = store_stamp(r->a->process.store), .wait_ms = q->wait_ms };
+    struct purged p = { .seq = store_stamp(r->a->process.store), .erase = q->erase,
+        .wait_ms = q->wait_ms >= 0 ? q->wait_ms : q->erase ? WAIT_ERASE_MS : WAIT_MS };
 
     if (!q->dry) {
         struct buf recent = { 0 };
 
+        if (q->erase)
+            buf_addz(&recent, ", \"erased\": true");
         put_results(&recent, q, results, RECENT_ITEMS);
         if (!recent.failed)
             recent_add(r->a, buf_slice(&recent));
@@ -345,7 +353,7 @@ answer(struct admin_request *r, const struct purge_request *q, const struct purg
     if (q->erase) {
         erase_begin(r, &p);
     } else if (q->dry) {
-        put_answer(r, true, &p.results, SLICE(""));
+        put_answer(r, true, false, &p.results, SLICE(""));
         buf_free(&p.results);
     } else {
         (void)purge_answer(r, &p);
@@ -355,7 +363,7 @@ answer(struct admin_request *r, const struct purge_request *q, const struct purg
 void
 handle_purge(struct admin_request *r)
 {
-    struct purge_request q = { .wait_ms = WAIT_MS };
+    struct purge_request q = { .wait_ms = -1 };
     struct purge_result *results = NULL;
     json_t *doc = read_document(r, &q);
 

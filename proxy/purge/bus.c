@@ -7,7 +7,8 @@
  *          store_purge, in the stream's order. Applied ones are told as well: they are known by
  *          `applying`, and are not sent again. An own entry that is read is not applied again (what
  *          a write-through stored since would go), it only fixes where it stands.
- *          All that is read was applied before others are told so, which is at once (lease_say).
+ *          All that is read was applied before others are told so, which is at once (lease_say),
+ *          unless bytes are to go first (bus_erase.c).
  * Kept     entries live KEEP_MS and longer, unless there are a million of them: an instance that
  *          starts reads them all, so that it knows of purges which values that it finds elsewhere
  *          may have missed; one that was away for less catches up exactly.
@@ -27,8 +28,8 @@
 #include "config/conf.h"
 
 #define WINDOW         128u             /* own entries under way at once */
-#define WAITING_MAX    4096u            /* purges that wait; more become one of everything */
-#define WAITING_BYTES  (4u << 20)
+#define WAITING_MAX    65536u           /* purges that wait; more become one of everything */
+#define WAITING_BYTES  (16u << 20)
 #define KEEP_MS        3600000u         /* of an entry, at least */
 #define READ_COUNT     "512"
 #define SEND_RETRY_US  (100 * MS_US)
@@ -110,8 +111,11 @@ bus_pump(struct bus *b)
 static void
 on_send_timer(void *arg)
 {
-    (void)waiting_put(arg);
-    bus_pump(arg);
+    struct bus *b = arg;
+
+    if (now_us() >= b->keep_us)
+        (void)waiting_put(b);
+    bus_pump(b);
 }
 
 static void
@@ -173,6 +177,8 @@ apply(struct bus *b, struct store_position at, const struct redis_reply *fields)
         queue_echo(&b->queue, e.seq, at);
     } else {
         COUNT(bus_applied);
+        if (e.purge.erase)
+            bus_erase_want(b);
         purge_as(b, APPLY_ENTRY, &e.purge);
     }
     b->at = at;
@@ -323,6 +329,7 @@ run_begin(struct loop_msg *m)
     struct bus *b = CONTAINER(m, struct bus, end);
 
     timer_init(&b->send_timer, b->loop, on_send_timer, b);
+    bus_erase_init(b);
     waiting_take(b);
     lease_begin(b);
 }
@@ -416,7 +423,7 @@ wait_for_lease(struct bus *b)
 }
 
 struct bus *
-bus_open(const struct conf *c, struct store *s, struct err *e)
+bus_open(const struct conf *c, struct store *s, struct tiers *tiers, struct err *e)
 {
     struct redis_conf rc;
     struct pool *p = pool_new();
@@ -434,6 +441,7 @@ bus_open(const struct conf *c, struct store *s, struct err *e)
     pool_free(&p);
     if (b == NULL || b->redis == NULL)
         goto fail;
+    b->tiers = tiers;
     store_on_purge(s, on_purge, b);
     b->end.run = run_begin;
     loop_post(b->loop, &b->end);
@@ -480,6 +488,7 @@ run_end(struct loop_msg *m)
         log_warn("purge bus: %zu purges end here: they did not reach Redis, and other instances do "
             "not hear of them", waiting);
     lease_end(b);
+    bus_erase_fini(b);
     asks_end(b);
     bus_read_stop(b);
     timer_fini(&b->send_timer);
@@ -517,6 +526,18 @@ bus_yield(struct bus *b)
 }
 
 void
+bus_stop(struct bus *b)
+{
+    if (b == NULL)
+        return;
+    CHECK(b, BUS_MAGIC);
+    b->end.run = run_end;
+    loop_post(b->loop, &b->end);
+    pthread_join(b->thread, NULL);
+    timer_fini(&b->send_timer);
+}
+
+void
 bus_close(struct bus **bp)
 {
     struct bus *b = *bp;
@@ -525,9 +546,5 @@ bus_close(struct bus **bp)
     if (b == NULL)
         return;
     CHECK(b, BUS_MAGIC);
-    b->end.run = run_end;
-    loop_post(b->loop, &b->end);
-    pthread_join(b->thread, NULL);
-    timer_fini(&b->send_timer);
     bus_free(b);
 }

@@ -6,6 +6,7 @@
  *   bus_queue.c   own purges on their way into the stream
  *   bus_lease.c   rounds: the lease, where the stream stands, whether it is still the same one
  *   bus_ask.c     who has applied a purge
+ *   bus_erase.c   what another instance erases goes from the tiers of this one
  *   bus_saved.c   the position, and purges that wait, beside what is on disk
  */
 #ifndef WEIR_PURGE_BUS_H
@@ -30,7 +31,7 @@ struct bus_entry {
     struct store_purge purge;
 };
 
-#define BUS_ENTRY_FIELDS 14             /* names and values */
+#define BUS_ENTRY_FIELDS 16             /* names and values */
 #define BUS_ID_MAX       43             /* "18446744073709551615-18446744073709551615" and NUL */
 struct bus_words { char seq[24], route[20]; };
 /* Appends the names and values of e to argv (borrowed from e and w); how many. */
@@ -60,7 +61,7 @@ struct own {
     char               text[];
 };
 
-#define QUEUE_BUCKETS 1024
+#define QUEUE_BUCKETS 8192
 struct bus_queue {
     pthread_mutex_t mtx;                /* taken under the store's purge_lock; guards all */
     struct store   *store;              /* borrowed */
@@ -68,8 +69,8 @@ struct bus_queue {
     struct own     *buckets[QUEUE_BUCKETS];
     size_t          waiting, bytes, most, most_bytes;   /* that wait, and their limits */
     uint64_t        owed_first, owed_last;  /* these are to be made one purge of all */
-    bool            owed_soft;
-    size_t          unread;             /* ADDED */
+    bool            owed_soft, owed_erase;
+    size_t          sent, unread;       /* SENT; ADDED */
     struct store_position added;        /* the last place that an own one was given */
     uint64_t        came;               /* how often there was one more that is not in the stream */
 };
@@ -141,10 +142,26 @@ struct round {                          /* bus_lease.c */
     struct seen      seen;
 };
 
+struct bus_place { struct store_position at; uint64_t count; };
+
+struct bus_erase {                      /* bus_erase.c */
+    bool             held;              /* what was applied is not told beyond `before` */
+    bool             wanted;            /* entries came that no run covers */
+    bool             runs;
+    bool             asked, again;      /* the tiers: no answer yet; ... of a run that is over */
+    bool             below;             /* they are done, but for those in `left` */
+    unsigned         left;
+    uint64_t         sweep;             /* store_sweep's */
+    int64_t          until_us;
+    struct bus_place before, covered;   /* the first entry not erased; where the run began */
+    struct timer     timer;
+};
+
 struct bus {
     uint32_t         magic;
 #define BUS_MAGIC 0xb0500000u
     struct store    *store;             /* borrowed */
+    struct tiers    *tiers;             /* borrowed; NULL: none */
     struct redis    *redis;             /* owned */
     struct loop     *loop;              /* owned */
     pthread_t        thread;
@@ -170,6 +187,7 @@ struct bus {
     char            *waiting;           /* owned: the file; NULL: there is no disk tier */
     bool             kept;              /* it is there */
     uint64_t         kept_came;         /* ... with all up to then */
+    int64_t          keep_us;           /* not written again before */
     bool             suspect;           /* the reader failed: not read on before a round looked */
     bool             deaf;              /* ... and had no answer since */
     struct redis_ask *read;
@@ -177,6 +195,7 @@ struct bus {
     struct store_position acked;
     unsigned         in_flight;         /* own entries */
     struct round     round;
+    struct bus_erase erase;
     struct timer     round_timer, trust_timer, send_timer;
     int64_t          retry_us;          /* the next pause after a failure */
     int64_t          held_until_us;     /* the lease; 0: none */
@@ -200,6 +219,14 @@ void bus_pump(struct bus *b);           /* sends what waits */
 void bus_show(struct bus *b);           /* for the figures */
 /* A purge that the others are not to hear of. */
 void bus_purge_here(struct bus *b, const struct store_purge *p);
+
+/* How far it has applied, as others and the next process may know it. */
+struct bus_place bus_told(const struct bus *b);
+int  bus_erase_init(struct bus *b);
+void bus_erase_fini(struct bus *b);
+/* An entry behind b->at is to be erased, or what was purged by the process before. */
+void bus_erase_want(struct bus *b);
+void bus_erase_moved(struct bus *b);    /* b->at is in another stream now */
 
 void lease_begin(struct bus *b);        /* the first round */
 void lease_end(struct bus *b);

@@ -75,7 +75,7 @@ put_id(struct bus_ask *a)
 static bool
 missing_here(const struct bus_ask *a)
 {
-    return !a->by_seq && store_position_cmp(a->b->at, a->place) < 0;
+    return !a->by_seq && store_position_cmp(bus_told(a->b).at, a->place) < 0;
 }
 
 static void

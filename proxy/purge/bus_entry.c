@@ -1,11 +1,12 @@
 /*
  * A purge as an entry of the stream.
  *
- *   v 1  from INSTANCE  seq N  kind KIND  text TEXT | route ID  soft 0 | 1 | 2
+ *   v 1  from INSTANCE  seq N  kind KIND  text TEXT | route ID  soft 0 | 1 | 2  [erase 1]
  *
  * text is that of struct store_purge, byte by byte; ID the route's in hexadecimal digits; soft 2 is
- * `doubt`. Fields stand in this order. What is of any other form was written by another version:
- * whoever reads it purges everything, which is what it says at most.
+ * `doubt`; erase is there where bytes are to go as well. Fields stand in this order. What is of any
+ * other form was written by another version: whoever reads it purges everything, which is what it
+ * says at most.
  * Threads  any.
  */
 #include "purge/bus.h"
@@ -49,6 +50,10 @@ bus_entry_put(const struct bus_entry *e, struct bus_words *w, struct slice *argv
     }
     argv[n++] = SLICE("soft");
     argv[n++] = p->soft && p->doubt ? SLICE("2") : p->soft ? SLICE("1") : SLICE("0");
+    if (p->erase) {
+        argv[n++] = SLICE("erase");
+        argv[n++] = SLICE("1");
+    }
     return n;
 }
 
@@ -79,7 +84,7 @@ read_kind(struct slice s, enum store_purge_kind *out)
 int
 bus_entry_read(const struct redis_reply *fields, struct bus_entry *out)
 {
-    struct slice v, seq, kind, id, soft;
+    struct slice v, seq, kind, id, soft, erase = { 0 };
     struct store_purge *p = &out->purge;
     size_t i = 0;
 
@@ -97,12 +102,13 @@ bus_entry_read(const struct redis_reply *fields, struct bus_entry *out)
     if (p->kind == STORE_PURGE_GROUP && (p->text.n == 0 ||
         memchr(p->text.p, '\0', p->text.n) == NULL))
         return -1;
-    if (!next(fields, &i, "soft", &soft) || i != fields->n || soft.n != 1 || soft.p[0] < '0' ||
+    if (!next(fields, &i, "soft", &soft) || soft.n != 1 || soft.p[0] < '0' ||
         soft.p[0] > '2' || (soft.p[0] == '2' && p->kind != STORE_PURGE_ALL))
         return -1;
     p->soft = soft.p[0] != '0';
     p->doubt = soft.p[0] == '2';
-    return 0;
+    p->erase = next(fields, &i, "erase", &erase) && slice_eq(erase, SLICE("1"));
+    return i == fields->n && (p->erase || erase.p == NULL) ? 0 : -1;
 }
 
 int

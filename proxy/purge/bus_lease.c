@@ -214,6 +214,7 @@ begin_at(struct bus *b, struct store_position at, uint64_t count)
     b->at = at;
     b->count = count;
     b->begun = true;
+    bus_erase_moved(b);
     store_position_begin(b->store, at);
 }
 
@@ -420,7 +421,8 @@ run_round(void *arg)
     char lease[24], at[BUS_ID_MAX];
     struct slice argv[] = { SLICE("EVAL"), { lease_script, sizeof lease_script - 1 }, SLICE("1"),
         slice_of(b->leases), slice_of(b->id),
-        { lease, put_u64(lease, (uint64_t)b->lease_us / 1000) }, bus_id_put(b->at, at) };
+        { lease, put_u64(lease, (uint64_t)b->lease_us / 1000) },
+        bus_id_put(bus_told(b).at, at) };
     struct slice trim[] = { SLICE("XTRIM"), slice_of(b->stream), SLICE("MAXLEN"), SLICE("~"),
         SLICE(ENTRIES_MAX) };
 
@@ -448,20 +450,21 @@ on_said(void *arg, enum redis_cause cause, const struct redis_reply *r)
 
     (void)r;
     b->ack = NULL;
-    if (cause == REDIS_OK && store_position_cmp(b->acked, b->at) != 0)
+    if (cause == REDIS_OK && store_position_cmp(b->acked, bus_told(b).at) != 0)
         lease_say(b);
 }
 
 void
 lease_say(struct bus *b)
 {
+    struct store_position told = bus_told(b).at;
     char at[BUS_ID_MAX];
     struct slice argv[] = { SLICE("EVAL"), { say_script, sizeof say_script - 1 }, SLICE("1"),
-        slice_of(b->leases), slice_of(b->id), bus_id_put(b->at, at) };
+        slice_of(b->leases), slice_of(b->id), bus_id_put(told, at) };
 
     if (b->held_until_us == 0 || b->ack != NULL)
         return;
-    b->acked = b->at;
+    b->acked = told;
     b->ack = bus_send(b, argv, NELEM(argv), BUS_WAIT_US, on_said, b);
 }
 

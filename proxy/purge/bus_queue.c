@@ -15,6 +15,8 @@
 
 #include <stdlib.h>
 
+#define UNREAD_MAX 4096u                /* that have a place, in front of those that wait */
+
 void
 queue_init(struct bus_queue *q, struct store *s, size_t most, size_t most_bytes)
 {
@@ -99,9 +101,10 @@ drop(struct bus_queue *q, struct own *o)
 }
 
 static void
-owe(struct bus_queue *q, uint64_t first, uint64_t last, bool soft)
+owe(struct bus_queue *q, uint64_t first, uint64_t last, const struct store_purge *p)
 {
-    q->owed_soft = soft && (q->owed_first == 0 || q->owed_soft);
+    q->owed_erase |= p->erase;
+    q->owed_soft = p->soft && !p->doubt && (q->owed_first == 0 || q->owed_soft);
     if (q->owed_first == 0 || first < q->owed_first)
         q->owed_first = first;
     if (last > q->owed_last)
@@ -112,15 +115,19 @@ owe(struct bus_queue *q, uint64_t first, uint64_t last, bool soft)
 static void
 fold(struct bus_queue *q)
 {
+    static struct log_limit limit;
+
     for (struct own *o = TAILQ_FIRST(&q->list), *next; o != NULL; o = next) {
         next = TAILQ_NEXT(o, at);
         if (o->state != OWN_WAITING)
             continue;
-        owe(q, o->first, o->last, o->purge.soft && !o->purge.doubt);
+        owe(q, o->first, o->last, &o->purge);
         wait_out(q, o);
         drop(q, o);
     }
     COUNT(bus_folded);
+    log_limited(&limit, LOG_WARN, "purge bus: more than %zu purges, or %zu MiB of them, wait for "
+        "Redis: other instances purge everything in their place", q->most, q->most_bytes >> 20);
 }
 
 void
@@ -132,8 +139,10 @@ queue_add(struct bus_queue *q, const struct store_purge *p, uint64_t seq)
     pthread_mutex_lock(&q->mtx);
     if ((o = *find(q, p, hash)) != NULL) {
         o->last = seq;
+        q->came += p->erase && !o->purge.erase;
+        o->purge.erase |= p->erase;
     } else if (q->owed_first != 0 || (o = malloc(sizeof *o + p->text.n)) == NULL) {
-        owe(q, seq, seq, p->soft && !p->doubt);
+        owe(q, seq, seq, p);
     } else {
         *o = (struct own){ .hash = hash, .first = seq, .last = seq, .purge = *p };
         if (p->text.n > 0)
@@ -159,7 +168,9 @@ pay(struct bus_queue *q)
         return NULL;
     o->first = q->owed_first;
     o->last = q->owed_last;
-    o->purge = (struct store_purge){ .kind = STORE_PURGE_ALL, .soft = q->owed_soft };
+    o->purge = (struct store_purge){ .kind = STORE_PURGE_ALL, .soft = q->owed_soft,
+        .erase = q->owed_erase };
+    q->owed_erase = false;
     o->hash = STORE_PURGE_ALL;
     q->owed_first = q->owed_last = 0;
     while (after != NULL && after->first < o->first)
@@ -177,7 +188,7 @@ queue_next(struct bus_queue *q)
     struct own *o = NULL;
 
     pthread_mutex_lock(&q->mtx);
-    if (q->unread >= q->most) {
+    if (q->unread >= (q->most < UNREAD_MAX ? q->most : UNREAD_MAX)) {
         o = NULL;                       /* nobody reads the stream: then nobody writes it */
     } else if (q->owed_first != 0) {
         o = pay(q);
@@ -186,8 +197,10 @@ queue_next(struct bus_queue *q)
             o = TAILQ_NEXT(o, at);
         wait_out(q, o);
     }
-    if (o != NULL)
+    if (o != NULL) {
         o->state = OWN_SENT;
+        q->sent++;
+    }
     pthread_mutex_unlock(&q->mtx);
     return o;
 }
@@ -197,6 +210,7 @@ queue_sent(struct bus_queue *q, struct own *o, const struct store_position *at,
     struct store_position read)
 {
     pthread_mutex_lock(&q->mtx);
+    q->sent--;
     if (at != NULL && store_position_cmp(*at, q->added) > 0)
         q->added = *at;
     if (o->echoed)
@@ -256,11 +270,8 @@ queue_is_added(struct bus_queue *q, uint64_t seq, struct store_position *at)
 
     pthread_mutex_lock(&q->mtx);
     added = q->owed_first == 0 || q->owed_first > seq;
-    TAILQ_FOREACH(o, &q->list, at) {
-        if (o->first > seq)
-            break;
-        added = added && (o->state == OWN_ADDED || o->echoed);
-    }
+    for (o = TAILQ_FIRST(&q->list); added && o != NULL && o->first <= seq; o = TAILQ_NEXT(o, at))
+        added = o->state == OWN_ADDED || o->echoed;
     *at = q->added;
     pthread_mutex_unlock(&q->mtx);
     return added;
@@ -270,12 +281,9 @@ size_t
 queue_waiting(struct bus_queue *q)
 {
     size_t n;
-    struct own *o;
 
     pthread_mutex_lock(&q->mtx);
-    n = q->owed_first != 0;
-    TAILQ_FOREACH(o, &q->list, at)
-        n += o->state != OWN_ADDED;
+    n = (q->owed_first != 0) + q->waiting + q->sent;
     pthread_mutex_unlock(&q->mtx);
     return n;
 }
@@ -291,7 +299,8 @@ queue_each(struct bus_queue *q, uint64_t *came,
     new = q->came != *came;
     *came = q->came;
     if (new && q->owed_first != 0)
-        each(arg, &(struct store_purge){ .kind = STORE_PURGE_ALL, .soft = q->owed_soft });
+        each(arg, &(struct store_purge){ .kind = STORE_PURGE_ALL, .soft = q->owed_soft,
+            .erase = q->owed_erase });
     if (new)
         TAILQ_FOREACH(o, &q->list, at)
             if (o->state != OWN_ADDED)

@@ -10,10 +10,10 @@
  *          there is no such file yet. Nothing is synced: what a power failure leaves of the tier
  *          is thrown away by it.
  * Waiting  what Redis did not take is written to a second file, each time that it is sent again and
- *          there is more of it, and at the end. A start makes these purges once more: they commute,
- *          so that more is purged than need be, never less. What was purged in the SEND_RETRY_US
- *          before a kill -9 may be missing. A file that is not whole stands for a purge of
- *          everything.
+ *          there is more of it (KEEP_RATE), and at the end. A start makes these purges once more:
+ *          they commute, so that more is purged than need be, never less. What was purged in the
+ *          SEND_RETRY_US before a kill -9 may be missing; in two seconds, of the largest file. One
+ *          that is not whole stands for a purge of everything.
  * Threads  the bus's; saved_open before it runs.
  */
 #include "purge/bus.h"
@@ -32,12 +32,12 @@
 #define FILE_N (TEXT_N + 1 + 16 + 1)
 
 static void
-put(const struct bus *b, char line[FILE_N + 1])
+put(struct bus_place told, char line[FILE_N + 1])
 {
     struct slice text = { line, TEXT_N };
 
-    snprintf(line, FILE_N + 1, "%020llu %020llu %020llu", (unsigned long long)b->at.ms,
-        (unsigned long long)b->at.n, (unsigned long long)b->count);
+    snprintf(line, FILE_N + 1, "%020llu %020llu %020llu", (unsigned long long)told.at.ms,
+        (unsigned long long)told.at.n, (unsigned long long)told.count);
     snprintf(line + TEXT_N, FILE_N + 1 - TEXT_N, " %016llx\n", (unsigned long long)key_hash(text));
 }
 
@@ -45,16 +45,17 @@ void
 saved_put(struct bus *b)
 {
     static struct log_limit limit;
+    struct bus_place told = bus_told(b);
     char line[FILE_N + 1];
 
-    if (b->saved_fd == -1 || b->yielded || !b->begun || store_position_cmp(b->at, b->saved) == 0)
+    if (b->saved_fd == -1 || b->yielded || !b->begun || store_position_cmp(told.at, b->saved) == 0)
         return;
-    put(b, line);
+    put(told, line);
     if (pwrite(b->saved_fd, line, FILE_N, 0) != FILE_N)
         log_limited(&limit, LOG_WARN, "purge bus: the position cannot be kept (%s): after a "
             "restart what is on disk is purged once more, or validated", strerror(errno));
     else
-        b->saved = b->at;
+        b->saved = told.at;
 }
 
 static void
@@ -65,7 +66,7 @@ take(struct bus *b, const char line[FILE_N])
 
     if (slice_cut(&rest, ' ', &ms) && slice_cut(&rest, ' ', &n) && slice_u64(ms, &b->at.ms) &&
         slice_u64(n, &b->at.n) && slice_u64(rest, &b->count)) {
-        put(b, want);
+        put((struct bus_place){ b->at, b->count }, want);
         b->begun = memcmp(want, line, FILE_N) == 0;
     }
     if (b->begun) {
@@ -101,18 +102,20 @@ saved_open(struct bus *b, const char *directory, struct err *e)
 
 static const char magic[16] = "weir waiting\n\0\1";
 
+#define KEEP_RATE (8 << 20)             /* bytes a second */
+
 /* Behind magic, each with its text behind it; then the hash of it all. */
 struct kept {
     uint64_t id;
     uint32_t n;
-    uint8_t  kind, soft, doubt, zero;
+    uint8_t  kind, soft, doubt, erase;
 };
 
 static void
 keep(void *arg, const struct store_purge *p)
 {
     const struct kept k = { .id = p->id, .n = (uint32_t)p->text.n, .kind = (uint8_t)p->kind,
-        .soft = p->soft, .doubt = p->doubt };
+        .soft = p->soft, .doubt = p->doubt, .erase = p->erase };
 
     buf_add(arg, &k, sizeof k);
     buf_adds(arg, p->text);
@@ -154,6 +157,7 @@ waiting_put(struct bus *b)
         buf_add(&text, &hash, sizeof hash);
         rc = text.failed ? ENOMEM : write_file(b->waiting, buf_slice(&text));
         b->kept = b->kept || rc == 0;
+        b->keep_us = now_us() + (int64_t)text.n * SECOND_US / KEEP_RATE;
     }
     buf_free(&text);
     if (rc == 0)
@@ -215,8 +219,10 @@ waiting_take(struct bus *b)
         memcpy(&k, text.p + at, sizeof k);
         at += sizeof k + k.n;
         (void)store_purge(b->store, &(struct store_purge){ .kind = k.kind, .id = k.id,
-            .soft = k.soft, .doubt = k.doubt,
+            .soft = k.soft, .doubt = k.doubt, .erase = k.erase,
             .text = { text.p + at - k.n, k.n } }, &done);
+        if (k.erase)                    /* the process before may not have come to its own */
+            bus_erase_want(b);
         n++;
     }
     buf_free(&text);

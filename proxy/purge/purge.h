@@ -11,6 +11,7 @@
 #include "key/key.h"
 #include "route/route.h"
 #include "store/store.h"
+#include "tier/tier.h"
 
 struct purge_item {
     enum store_purge_kind kind;
@@ -18,13 +19,18 @@ struct purge_item {
                                        the operator wrote it */
     struct slice origin;            /* of a group: "https://host"; empty: of every one */
 };
+struct purge_how {
+    bool soft;
+    bool erase;                         /* other instances remove the bytes too; not with soft */
+    bool dry;                           /* only counts */
+};
 struct purge_result { bool exact; uint64_t objects; };
 
 /* Purges all items or, when one is not understood (a url that is none, an unknown route), none of
  * them: -1, *e says which and why, *bad its index. A url or prefix without scheme and host
- * ("/api/x") is matched under every host. dry: only counts. */
+ * ("/api/x") is matched under every host. */
 int purge_run(struct store *s, const struct route_table *t, const struct purge_item *items,
-    size_t n, bool soft, bool dry, struct purge_result *results, size_t *bad, struct err *e);
+    size_t n, struct purge_how how, struct purge_result *results, size_t *bad, struct err *e);
 
 /* What a write to `target` on `route` purges besides: expands the route's templates over the facts,
  * purges what they give (tags; templates that start with '/' give paths of the same scheme and
@@ -55,17 +61,20 @@ void purge_foretell(const struct route_table *t, const struct route *route,
  * promised when Redis is away: bus_lease.c. */
 struct bus;
 struct conf;
-/* Before other threads use s. NULL with e->code 0: no Redis is configured. Waits until the bus has
+/* Before other threads use s. tiers: what other instances erase goes from there as well; NULL is
+ * fine. NULL with e->code 0: no Redis is configured. Waits until the bus has
  * caught up, or has found that Redis cannot be asked; a second at most. */
-struct bus *bus_open(const struct conf *c, struct store *s, struct err *e);
+struct bus *bus_open(const struct conf *c, struct store *s, struct tiers *tiers, struct err *e);
 /* How far this process has applied is from now on not what the disk tier has: another has that.
  * Waits until the bus's thread knows; NULL is fine. */
 void bus_yield(struct bus *b);
-/* After nothing purges any more; before store_free. Takes yours, leaves NULL; NULL is fine. */
+/* Ends its thread; after nothing else purges any more, before tiers_close. NULL is fine. */
+void bus_stop(struct bus *b);
+/* After bus_stop and tiers_close, before store_free. Takes yours, leaves NULL; NULL is fine. */
 void bus_close(struct bus **bp);
 
 enum bus_outcome {
-    BUS_DONE,               /* every live instance has applied it */
+    BUS_DONE,               /* every live instance has applied it, and erased what it says */
     BUS_MISSING,            /* some have not */
     BUS_UNKNOWN,            /* it is not in the stream yet, or Redis could not be asked who has */
     BUS_NO_ID,              /* no purge has that id, as far as this instance knows */

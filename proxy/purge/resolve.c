@@ -358,21 +358,23 @@ run_one(struct store *s, const struct store_purge *p, bool dry, struct purge_res
 }
 
 static void
-run_item(struct store *s, struct resolved *r, bool soft, bool dry, struct purge_result *result)
+run_item(struct store *s, struct resolved *r, const struct purge_how *how,
+    struct purge_result *result)
 {
     struct store_purge *at = r->forms.n > 0 ? r->forms.at : &r->purge;
     size_t n = r->forms.n > 0 ? r->forms.n : 1;
 
     *result = (struct purge_result){ .exact = true };
     for (size_t i = 0; i < n; i++) {
-        at[i].soft = soft;
-        run_one(s, &at[i], dry, result);
+        at[i].soft = how->soft;
+        at[i].erase = how->erase;
+        run_one(s, &at[i], how->dry, result);
     }
 }
 
 int
 purge_run(struct store *s, const struct route_table *t, const struct purge_item *items, size_t n,
-    bool soft, bool dry, struct purge_result *results, size_t *bad, struct err *e)
+    struct purge_how how, struct purge_result *results, size_t *bad, struct err *e)
 {
     struct resolved *r = calloc(n + 1, sizeof *r);
     int rc = 0;
@@ -384,7 +386,7 @@ purge_run(struct store *s, const struct route_table *t, const struct purge_item 
         if ((rc = resolve_item(t, &items[i], &r[i], e)) == -1)
             *bad = i;
     for (size_t i = 0; i < n && rc == 0; i++)
-        run_item(s, &r[i], soft, dry, &results[i]);
+        run_item(s, &r[i], &how, &results[i]);
     for (size_t i = 0; i < n; i++) {
         purge_forms_free(&r[i].forms);
         buf_free(&r[i].text);

@@ -134,7 +134,8 @@ purge_method(struct request *r)
     target_url(r, &b);
     item.text = buf_slice(&b);
     if (b.failed ||
-        purge_run(req_store(), r->site->table, &item, 1, false, false, &result, &bad, &e) == -1) {
+        purge_run(req_store(), r->site->table, &item, 1, (struct purge_how){ 0 }, &result, &bad,
+            &e) == -1) {
         buf_free(&b);
         return req_problem(r, 503, "out of memory");
     }

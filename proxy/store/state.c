@@ -449,7 +449,7 @@ purge_publish(struct store *s, const struct store_purge *p, uint64_t *seq, uint6
     if (rc == -1)
         set(p->soft ? &s->all_soft : &s->all_hard, *seq);
     lower_tell_purge(s, rc == 0 ? p : &(struct store_purge){ .kind = STORE_PURGE_ALL,
-        .soft = p->soft }, *seq);
+        .soft = p->soft, .erase = p->erase }, *seq);
     STEP("purge: state written");
     atomic_store_explicit(&s->seq, *seq, memory_order_release);
     made++;

@@ -265,6 +265,7 @@ struct store_purge {
     uint64_t id;
     bool soft;              /* stale from now on instead of gone */
     bool doubt;             /* soft, of ALL: see store_doubts */
+    bool erase;             /* bytes are to go as well: no matter of the store's, told as it came */
 };
 struct store_purged {
     bool     exact;         /* false: done by generation, `objects` is 0 */

@@ -6,6 +6,8 @@
  *          the other, and judged as a reader would. What cannot be judged goes too: values of
  *          another version, damaged ones, and those whose position is not known here. DEL frees
  *          them at once; what Redis has written to its own files is for its operator.
+ *          The marker of what varies goes with any of its variants, since it has the URL; of those
+ *          that stay the next answer that is stored says again by what they vary.
  *          A cluster is gone through slot by slot, wherever each is now, one server page by page.
  *          What is put while a slot moves from one server to another may be passed over.
  * Threads  begun from any; runs on the first loop.
@@ -79,6 +81,19 @@ this_key(const struct rtier_erase *e)
     return (struct slice){ e->keys.p + e->at + sizeof n, n };
 }
 
+/* Of a variant: see redis_value.c. */
+static bool
+marker_of(const struct rtier_erase *e, struct slice key, struct slice *marker)
+{
+    size_t at = e->tier->prefix.n;
+    const char *brace = memchr(key.p + at, '}', key.n - at);
+
+    if (brace == NULL || brace + 1 == key.p + key.n)
+        return false;
+    *marker = (struct slice){ key.p, (size_t)(brace + 1 - key.p) };
+    return true;
+}
+
 static void
 on_deleted(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 {
@@ -102,7 +117,7 @@ may_stay(struct rtier *r, struct slice in)
     struct value v;
 
     if (rtier_marker_read(in, &key, &vary) == VALUE_GOOD)
-        return true;                    /* no response, but its key */
+        return true;                    /* no response; its key goes with a variant of it */
     if (value_decode(in, &v) != VALUE_GOOD)
         return false;
     value_to_parts(&v, &vp);
@@ -114,15 +129,18 @@ static void
 on_value(void *arg, enum redis_cause cause, const struct redis_reply *reply)
 {
     struct rtier_erase *e = arg;
-    struct slice argv[2] = { SLICE("DEL"), this_key(e) };
+    struct slice argv[3] = { SLICE("DEL"), this_key(e) };
+    size_t argc = 2;
 
+    if (marker_of(e, argv[1], &argv[2]))
+        argc = 3;
     if (cause != REDIS_OK && cause != REDIS_TYPE) {
         over(e, false);
     } else if (cause == REDIS_OK && (reply->type == REPLY_NIL ||
             (reply->type == REPLY_STRING && may_stay(e->tier, reply->text)))) {
         e->at += sizeof(uint32_t) + argv[1].n;
         next_key(e);
-    } else if (rtier_send(e->tier, argv, 2, argv[1], WITHIN_US, on_deleted, e) == NULL) {
+    } else if (rtier_send(e->tier, argv, argc, argv[1], WITHIN_US, on_deleted, e) == NULL) {
         over(e, false);
     }
 }

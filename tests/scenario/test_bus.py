@@ -1,6 +1,7 @@
 """The purge bus: three instances that share a Redis purge as one."""
 import contextlib
 import os
+import pathlib
 import socket
 import subprocess
 import threading
@@ -461,11 +462,21 @@ def test_too_many_purges_that_wait_become_one_of_everything(fleet, origin, redis
     fresh(origin, "/a")
     warm(instances, "/a")
     redis.kill()
-    instances[0].purge(tags=["many-%d" % i for i in range(10000)], wait=0)
-    assert instances[0].metric("weir_bus_waiting") <= 4097
+    instances[0].purge(tags=["many-%d" % i for i in range(70000)], wait=0)
+    assert instances[0].metric("weir_bus_waiting") <= 65537
     assert instances[0].metric("weir_bus_folded_total") >= 1
+    assert instances[0].log().count("more than 65536 purges") == 1
     redis.start()
     eventually(lambda: not has(instances[1], "/a"), timeout=10 * SLOW)
+
+
+def test_thousands_of_purges_at_once_leave_alone_what_they_do_not_name(fleet, origin):
+    instances = fleet(2, routes=[{"path": "/b", "tags": ["many-7999"]}, {"path": "/**", "tags": ["t"]}])
+    fresh(origin, "/a", "/b")
+    warm(instances, "/a", "/b")
+    purge(instances[0], tags=["many-%d" % i for i in range(8000)])
+    assert [has(instances[1], p) for p in ("/a", "/b")] == [True, False]
+    assert instances[0].metric("weir_bus_folded_total") == 0
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "upgrade"])
@@ -597,6 +608,77 @@ def test_bytes_are_erased_before_the_others_are_waited_for(weir, origin, redis, 
     assert not any(has(w, "/a") for w in instances)
     with pytest.raises(AssertionError):
         instances[1].purge(all=True, wait=-1)
+
+
+SECRET = b"licensed-text-"
+
+
+@pytest.fixture
+def disks(weir, redis, origin):
+    """Instances with a disk and Redis, each of which stores for itself what the paths are."""
+    def make(n, *paths):
+        for path in paths:
+            origin.on(path, body=SECRET + path.encode(), headers=[("Cache-Control", "max-age=600")])
+        made = [weir(cache={"disk": {"path": "cache", "size": "64MiB"},
+                            "redis": {"url": redis.url, "lease": "30s", "timeout": "1s",
+                                      "min_ttl": "1h"}}) for _ in range(n)]
+        for w in made:
+            eventually(lambda: holds(w) and not w.stats()["tiers"]["disk"]["loading"])
+        warm(made, *paths)
+        for w in made:
+            eventually(lambda: w.metric("weir_disk_objects") == len(paths))
+            assert all(on_disk(w, p) for p in paths), "the test looks in the wrong place"
+        return made
+    return make
+
+
+def on_disk(w, path):
+    """The files of its cache directory that have the body's bytes."""
+    return [f for f in pathlib.Path(w.directory, "cache").rglob("*")
+            if f.is_file() and SECRET + path.encode() in f.read_bytes()]
+
+
+def erase(w, path, **how):
+    r = w.api("POST", "/purge", {"url": "http://shop.test" + path, "erase": True, **how})
+    return r.status, r.json()
+
+
+def test_an_erase_is_done_when_the_bytes_are_gone_from_every_disk(disks):
+    instances = disks(3, "/a", "/keep")
+    status, answer = erase(instances[0], "/a")
+    assert (status, answer["done"], answer["erased"], answer["instances"]) == (200, True, True, 3)
+    assert not any(on_disk(w, "/a") for w in instances)
+    assert all(on_disk(w, "/keep") and has(w, "/keep") for w in instances)
+
+
+def test_who_was_not_there_for_an_erase_erases_when_it_is_back(disks):
+    a, paused, stopped, killed = disks(4, "/a", "/keep")
+    paused.pause()
+    assert stopped.stop() == 0
+    killed.kill()
+    status, answer = erase(a, "/a", wait=50)
+    assert (status, answer["done"], answer["erased"]) == (202, False, False)
+    assert len(answer["missing"]) == 2 and not on_disk(a, "/a")
+    paused.resume()
+    stopped.start()
+    killed.start()
+    for w in (paused, stopped, killed):
+        eventually(lambda: not on_disk(w, "/a"))
+        assert on_disk(w, "/keep")
+    # the dead one's lease is not over
+    eventually(lambda: len(a.api("GET", "/purge/" + answer["id"]).json()["missing"]) == 1)
+
+
+def test_an_erase_that_waits_for_redis_outlives_its_process(disks, redis):
+    a, b = disks(2, "/a")
+    redis.kill()
+    r = a.api("POST", "/purge", {"url": "http://shop.test/a", "erase": True, "wait": 0})
+    assert r.status == 500 and "from Redis" in r.json()["detail"]       # it cannot be looked at
+    assert a.stop() == 0
+    a.start()
+    redis.start()
+    eventually(lambda: not on_disk(b, "/a"), timeout=20 * SLOW)
+    assert not on_disk(a, "/a")
 
 
 def test_a_fail_over_by_sentinels_leaves_nothing_unsaid(redis, sentinel, weir, origin):

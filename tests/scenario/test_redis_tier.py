@@ -364,6 +364,15 @@ def test_erase_takes_the_bytes_out_of_redis(origin, shared, redis):
     left = [redis.call("GET", k) for k in values(redis)]
     assert len(left) == 1 and "kept" in left[0]
     assert get(b, "/keep").cache_status.detail == "REDIS"
+    origin.on("/varies", headers=[FRESH, ("Vary", "X-By")], body=b"x")
+    for by in ("1", "2"):
+        get(a, "/varies?of=somebody", ("X-By", by))
+    kept(a, 4)
+    assert any("somebody" in redis.call("GET", k) for k in values(redis))
+    r = b.api("POST", "/purge", {"url": "http://shop.test/varies?of=somebody", "erase": True})
+    assert (r.status, r.json()["erased"]) == (200, True), r.body
+    assert not any("somebody" in redis.call("GET", k) for k in values(redis))
+    assert get(b, "/keep").cache_status.hit
 
 
 def test_bytes_that_cannot_be_erased_are_not_said_to_be(origin, shared, redis):

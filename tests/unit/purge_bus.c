@@ -69,6 +69,26 @@ what_is_put_is_read_again(void **state)
 }
 
 static void
+what_is_to_be_erased_is_said_last(void **state)
+{
+    struct bus_entry e = { .from = SLICE("me"), .seq = 7,
+        .purge = { .kind = STORE_PURGE_TAG, .text = SLICE("t"), .erase = true } }, got;
+    struct slice argv[BUS_ENTRY_FIELDS];
+    struct bus_words w;
+    struct reply_list l;
+    size_t n = bus_entry_put(&e, &w, argv);
+
+    (void)state;
+    assert_int_equal(bus_entry_read(reply_of(argv, n, &l), &got), 0);
+    assert_true(got.purge.erase);
+    assert_int_equal(bus_entry_read(reply_of(argv, n - 1, &l), &got), -1);
+    argv[n - 1] = SLICE("0");
+    assert_int_equal(bus_entry_read(reply_of(argv, n, &l), &got), -1);
+    assert_int_equal(bus_entry_read(reply_of(argv, n - 2, &l), &got), 0);
+    assert_false(got.purge.erase);
+}
+
+static void
 another_form_is_refused(void **state)
 {
     static const struct { size_t at; struct slice is; } changes[] = {
@@ -295,6 +315,52 @@ what_a_stream_lost_is_sent_again(void **state)
     world_free(w);
 }
 
+static uint64_t
+erase(struct world *w, const char *text)
+{
+    struct store_purged done;
+
+    store_purge(w->s, &(struct store_purge){ .kind = STORE_PURGE_TAG, .text = slice_of(text),
+        .erase = true }, &done);
+    return store_stamp(w->s);
+}
+
+static void
+note_erase(void *arg, const struct store_purge *p)
+{
+    *(int *)arg += p->erase;
+}
+
+static void
+one_of_the_same_text_that_erases_makes_that_one_erase(void **state)
+{
+    struct world *w = world_new(2);
+    uint64_t came = 0;
+    struct own *o;
+    int n = 0;
+
+    (void)state;
+    tag(w, "a", false);
+    assert_true(queue_each(&w->q, &came, note_erase, &n));
+    assert_int_equal(n, 0);
+    erase(w, "a");
+    assert_true(queue_each(&w->q, &came, note_erase, &n));      /* so that it is kept */
+    assert_int_equal(n, 1);
+    tag(w, "a", false);
+    assert_int_equal(queue_waiting(&w->q), 1);
+    o = queue_next(&w->q);
+    assert_true(o->purge.erase);
+    added(w, o);
+
+    erase(w, "b");
+    tag(w, "c", false);
+    tag(w, "d", false);                 /* too many */
+    o = queue_next(&w->q);
+    assert_true(o->purge.kind == STORE_PURGE_ALL && o->purge.erase);
+    added(w, o);
+    world_free(w);
+}
+
 static void
 too_many_become_one_of_everything(void **state)
 {
@@ -380,6 +446,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_put_is_read_again),
+        cmocka_unit_test(what_is_to_be_erased_is_said_last),
+        cmocka_unit_test(one_of_the_same_text_that_erases_makes_that_one_erase),
         cmocka_unit_test(another_form_is_refused),
         cmocka_unit_test(ids_are_two_numbers),
         cmocka_unit_test(what_redis_tells_of_the_stream_is_read_or_refused),

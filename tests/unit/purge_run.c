@@ -117,7 +117,7 @@ run(enum store_purge_kind kind, const char *text, bool dry, struct purge_result 
     struct purge_item item = { .kind = kind, .text = slice_of(text) };
     size_t bad;
 
-    return purge_run(s, t, &item, 1, false, dry, r, &bad, e);
+    return purge_run(s, t, &item, 1, (struct purge_how){ .dry = dry }, r, &bad, e);
 }
 
 static void
@@ -208,7 +208,7 @@ a_group_is_of_an_origin_or_of_all(void **state)
 
         for (size_t k = 0; k < NELEM(stored); k++)
             put_grouped(stored[k].url, stored[k].path_at);
-        assert_int_equal(purge_run(s, t, &item, 1, false, false, &r, &bad, &e), 0);
+        assert_int_equal(purge_run(s, t, &item, 1, (struct purge_how){ 0 }, &r, &bad, &e), 0);
         for (size_t k = 0; k < NELEM(stored); k++)
             if (has(stored[k].url) == grouped[i].goes[k])
                 fail_msg("%.*s: %s", SLICE_ARG(grouped[i].origin), stored[k].url);
@@ -236,7 +236,7 @@ one_item_that_is_not_understood_purges_nothing(void **state)
     for (size_t i = 0; i < NELEM(bad); i++) {
         struct purge_item items[] = { ITEM(STORE_PURGE_ALL, { 0 }), bad[i] };
 
-        assert_int_equal(purge_run(s, t, items, 2, false, false, r, &at, &e), -1);
+        assert_int_equal(purge_run(s, t, items, 2, (struct purge_how){ 0 }, r, &at, &e), -1);
         assert_int_equal(at, 1);
         assert_true(has("http://h/a"));
     }

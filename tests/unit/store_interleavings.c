@@ -62,14 +62,14 @@ static const struct purge_case {
     struct store_purge p;
     const char *key;
 } purges[] = {
-    { "url", { STORE_PURGE_URL, SLICE("http://h/a"), 0, false, false }, "http://h/a" },
-    { "url of a key with parts", { STORE_PURGE_URL, SLICE("http://h/a"), 0, false, false },
+    { "url", { STORE_PURGE_URL, SLICE("http://h/a"), 0, false, false, false }, "http://h/a" },
+    { "url of a key with parts", { STORE_PURGE_URL, SLICE("http://h/a"), 0, false, false, false },
         "http://h/a|part" },
-    { "tag", { STORE_PURGE_TAG, SLICE("t"), 0, false, false }, "http://h/a" },
-    { "prefix", { STORE_PURGE_PREFIX, SLICE("http://h/"), 0, false, false }, "http://h/a" },
-    { "pattern", { STORE_PURGE_PATTERN, SLICE("/*"), 0, false, false }, "http://h/a" },
-    { "route", { STORE_PURGE_ROUTE, { 0 }, 7, false, false }, "http://h/a" },
-    { "all", { STORE_PURGE_ALL, { 0 }, 0, false, false }, "http://h/a" },
+    { "tag", { STORE_PURGE_TAG, SLICE("t"), 0, false, false, false }, "http://h/a" },
+    { "prefix", { STORE_PURGE_PREFIX, SLICE("http://h/"), 0, false, false, false }, "http://h/a" },
+    { "pattern", { STORE_PURGE_PATTERN, SLICE("/*"), 0, false, false, false }, "http://h/a" },
+    { "route", { STORE_PURGE_ROUTE, { 0 }, 7, false, false, false }, "http://h/a" },
+    { "all", { STORE_PURGE_ALL, { 0 }, 0, false, false, false }, "http://h/a" },
 };
 static const struct purge_case *now;
 static bool soft;

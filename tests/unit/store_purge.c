@@ -35,7 +35,8 @@ a_url_goes_with_thousands_of_keys_that_have_parts(void **state)
     PUT(*state, .key = "http://h/a");
     PUT(*state, .key = "http://h/b|cookie 1");
     assert_int_equal(store_purge_count(*state,
-        &(struct store_purge){ STORE_PURGE_URL, SLICE("http://h/a"), 0, false, false }), 3001);
+        &(struct store_purge){ STORE_PURGE_URL, SLICE("http://h/a"), 0, false, false,
+        false }), 3001);
     r = purge(*state, STORE_PURGE_URL, "http://h/a", false);
     assert_true(r.exact);
     assert_int_equal(r.objects, 3001);
@@ -143,7 +144,7 @@ static void
 each_text_matches_what_it_says(void **state)
 {
     for (size_t i = 0; i < NELEM(texts); i++) {
-        struct store_purge p = { texts[i].kind, slice_of(texts[i].text), 0, false, false };
+        struct store_purge p = { texts[i].kind, slice_of(texts[i].text), 0, false, false, false };
         unsigned matches = 0;
 
         for (size_t k = 0; k < NELEM(keys); k++) {
@@ -307,10 +308,10 @@ static void
 what_an_earlier_purge_took_is_not_counted_again(void **state)
 {
     static const struct store_purge counts[] = {
-        { STORE_PURGE_TAG, SLICE("x"), 0, false, false },
-        { STORE_PURGE_URL, SLICE("http://h/p"), 0, false, false },
-        { STORE_PURGE_URL, SLICE("http://h/1"), 0, false, false },
-        { STORE_PURGE_ALL, SLICE(""), 0, false, false },
+        { STORE_PURGE_TAG, SLICE("x"), 0, false, false, false },
+        { STORE_PURGE_URL, SLICE("http://h/p"), 0, false, false, false },
+        { STORE_PURGE_URL, SLICE("http://h/1"), 0, false, false, false },
+        { STORE_PURGE_ALL, SLICE(""), 0, false, false, false },
     };
     char key[64];
 
