@@ -220,6 +220,7 @@ void bus_show(struct bus *b);           /* for the figures */
 /* A purge that the others are not to hear of. */
 void bus_purge_here(struct bus *b, const struct store_purge *p);
 
+extern int64_t bus_erase_us;
 /* How far it has applied, as others and the next process may know it. */
 struct bus_place bus_told(const struct bus *b);
 int  bus_erase_init(struct bus *b);

@@ -18,7 +18,8 @@
 
 #define LOOK_US  (5 * MS_US)
 #define AGAIN_US SECOND_US
-#define ERASE_US (60 * SECOND_US)
+
+int64_t bus_erase_us = 60 * SECOND_US;  /* a constant, but in tests */
 
 static struct bus_place
 here(const struct bus *b)
@@ -74,7 +75,7 @@ begin(struct bus *b)
 
     e->wanted = false;
     e->covered = here(b);
-    e->until_us = now_us() + ERASE_US;
+    e->until_us = now_us() + bus_erase_us;
     run(b);
 }
 
@@ -86,7 +87,7 @@ end(struct bus *b, bool erased)
     if (!erased)
         log_error("purge bus: bytes that another instance erased could not be removed here within "
             "%lld s (%s): nothing of it is served; erase it again once that is over",
-            (long long)(ERASE_US / SECOND_US), !e->below ? "it takes longer" :
+            (long long)(bus_erase_us / SECOND_US), !e->below ? "it takes longer" :
             (e->left & 1u << TIER_DISK) != 0 ? "disk" : e->left != 0 ? "Redis" : "memory");
     e->runs = e->held = e->wanted;
     if (e->wanted) {
