@@ -47,31 +47,6 @@ spot_item(struct load *l, const struct node *section, const char *at, const char
     return s;
 }
 
-static bool
-is_default(struct load *l, const char *path)
-{
-    const struct option *o = option_find(&table_top, path);
-    struct buf b = { 0 };
-    bool is = o == NULL || (value_put(&b, o, l->c) && slice_eq(buf_slice(&b), slice_of(o->def)));
-
-    buf_free(&b);
-    return is;
-}
-
-bool
-section_is_said(struct load *l, const char *at)
-{
-    const struct node *n = tree_at(l->root, at);
-    bool said = false;
-
-    for (size_t i = 0; n != NULL && n->type == NODE_MAP && i < n->n; i++) {
-        const char *path = textf(l, "%s.%s", at, n->pairs[i].key->text.p);
-
-        said = said || !is_default(l, path) || section_is_said(l, path);
-    }
-    return said;
-}
-
 /* ---- files -------------------------------------------------------------------------------- */
 
 const char *
@@ -263,6 +238,18 @@ cap_object(struct load *l, int64_t *max, struct conf_where w, const char *path)
     *max = most;
 }
 
+/* A configuration in force is told with all its options, also those that have no effect. */
+static bool
+is_default(struct load *l, const char *path)
+{
+    const struct option *o = option_find(&table_top, path);
+    struct buf b = { 0 };
+    bool is = value_put(&b, o, l->c) && slice_eq(buf_slice(&b), slice_of(o->def));
+
+    buf_free(&b);
+    return is;
+}
+
 /* What only permissions say is a warning, as above. */
 static void
 check_disk(struct load *l)
@@ -271,7 +258,8 @@ check_disk(struct load *l)
     const char *path = l->c->cache_disk_path;
     struct stat st;
 
-    if (path == NULL && section_is_said(l, "cache.disk"))
+    if (path == NULL && !(is_default(l, "cache.disk.size") &&
+        is_default(l, "cache.disk.max_object")))
         problem(l, spot_where(l->root, "cache.disk", nowhere), "cache.disk", "says not where; "
             "a directory, as `disk: {path: /var/lib/weir/cache, size: 1GiB}`");
     if (path == NULL || stat(path, &st) == -1)

@@ -127,7 +127,7 @@ check_section(const struct section *s)
     struct spot url = spot(s, "url"), prefix = spot(s, "prefix"), user = spot(s, "username");
 
     if (r->url.n == 0) {
-        if (section_is_said(s->l, s->at))
+        if (r->username != NULL || r->password_file != NULL)
             problem(s->l, url.where, url.path, "no server; one, as redis://127.0.0.1:6379");
         return;
     }

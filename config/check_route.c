@@ -376,7 +376,8 @@ check_effect(struct load *l, size_t i)
         s = route_spot(l, i, "query.ignore");
         problem(l, s.where, s.path, "stands beside query.keep; one of them");
     }
-    if (r->on_failure != ON_FAILURE_INHERIT && l->c->redis.url.n == 0) {
+    if ((r->on_failure == ON_FAILURE_STALE || r->on_failure == ON_FAILURE_SHED) &&
+        l->c->redis.url.n == 0) {
         s = route_spot(l, i, "on_failure");
         warning(l, s.where, s.path, "has no effect without cache.redis.url; leave it out");
     }

@@ -138,9 +138,6 @@ struct spot spot_item(struct load *l, const struct node *section, const char *at
 void check_all(struct load *l);
 void check_routes(struct load *l);
 void check_redis(struct load *l);               /* check_redis.c */
-/* Does that section say anything but defaults? A configuration in force is told with all its
- * options, also those that have no effect. */
-bool section_is_said(struct load *l, const char *at);
 /* The content of a file that holds a token alone, in the configuration's pool; else NULL, reported
  * at path. */
 const char *token_read(struct load *l, const char *file, struct conf_where w, const char *path);

@@ -456,7 +456,6 @@ redis_is_named_by_a_url_without_secrets(void **state)
         { REDIS("url: redis://h"), "" },
         { REDIS("url: 'redis://[::1]:7000/3', lease: 1s, lease_lost: serve"), "" },
         { REDIS("username: a"), "f:2:16: cache.redis.url: no server; one, as redis://127.0.0.1:6379\n" },
-        { REDIS("prefix: 'x:'"), "f:2:16: cache.redis.url: no server; one, as redis://127.0.0.1:6379\n" },
         { ORIGIN "routes: [{path: /**, on_failure: shed}]\n", "f:2:34: warning: "
             "routes[0].on_failure: has no effect without cache.redis.url; leave it out\n" },
         { REDIS("url: http://h"), "f:2:22: cache.redis.url: \"http://h\" does not begin with "
