@@ -284,7 +284,7 @@ admin_hold(struct admin *a, bool on)
         else
             evconnlistener_enable(a->listeners[i]->htp->server);
     }
-    return !conn_any_busy(a);
+    return !conn_any_busy(a) && a->erasing == NULL;
 }
 
 size_t

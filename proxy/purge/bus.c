@@ -50,6 +50,16 @@ bus_send(struct bus *b, const struct slice *argv, size_t argc, int64_t within_us
     return redis_send(b->redis, &c, NULL);
 }
 
+/* Not moved by what comes meanwhile: what waits is kept then as well (waiting_put). */
+static void
+pump_later(struct bus *b)
+{
+    if (!b->pumps_later && timer_set(&b->send_timer, SEND_RETRY_US) == -1)
+        COUNT(memory_failures);         /* the next purge or round sends them */
+    else
+        b->pumps_later = true;
+}
+
 static void
 on_added(void *arg, enum redis_cause cause, const struct redis_reply *r)
 {
@@ -65,8 +75,8 @@ on_added(void *arg, enum redis_cause cause, const struct redis_reply *r)
         waiting_forget(b);
         asks_look(b);
         bus_pump(b);
-    } else if (timer_set(&b->send_timer, SEND_RETRY_US) == -1) {
-        COUNT(memory_failures);         /* the next purge or round sends them */
+    } else {
+        pump_later(b);
     }
 }
 
@@ -103,7 +113,7 @@ bus_pump(struct bus *b)
     while (b->in_flight < WINDOW && (o = queue_next(&b->queue)) != NULL)
         if (!send_one(b, o)) {
             queue_sent(&b->queue, o, NULL, b->at);
-            timer_set(&b->send_timer, SEND_RETRY_US);
+            pump_later(b);
             return;
         }
 }
@@ -113,6 +123,7 @@ on_send_timer(void *arg)
 {
     struct bus *b = arg;
 
+    b->pumps_later = false;
     if (now_us() >= b->keep_us)
         (void)waiting_put(b);
     bus_pump(b);
@@ -227,6 +238,7 @@ on_read(void *arg, enum redis_cause cause, const struct redis_reply *r)
         saved_put(b);
         asks_look(b);
         bus_show(b);
+        bus_pump(b);                    /* own ones that were read have made room */
     }
     lease_read(b);
 }

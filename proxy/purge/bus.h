@@ -194,6 +194,7 @@ struct bus {
     struct redis_ask *ack;
     struct store_position acked;
     unsigned         in_flight;         /* own entries */
+    bool             pumps_later;       /* send_timer is set */
     struct round     round;
     struct bus_erase erase;
     struct timer     round_timer, trust_timer, send_timer;

@@ -139,7 +139,11 @@ bus_erase_want(struct bus *b)
 void
 bus_erase_moved(struct bus *b)
 {
-    b->erase.before = b->erase.covered = here(b);
+    struct bus_erase *e = &b->erase;
+
+    e->covered = here(b);
+    if (!e->held || store_position_cmp(b->at, e->before.at) < 0)
+        e->before = e->covered;         /* else what it holds is still not gone */
 }
 
 int

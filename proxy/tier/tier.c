@@ -114,8 +114,8 @@ tiers_close(struct tiers **tp)
         return;
     CHECK(t, TIERS_MAGIC);
     atomic_store(&newest, NULL);
+    disk_close(&t->disk);               /* its threads tell the other of drops, up to here */
     rtier_close(&t->redis);
-    disk_close(&t->disk);
     for (struct tier_ask *a = t->asks, *older; a != NULL; a = older) {
         older = a->older;
         free(a);

@@ -180,7 +180,9 @@
     "elseif how=='u' then\n" \
     "  if not held(q) then return {6} end\n" \
     "elseif how=='v' then\n" \
-    "  if settled(was) or was==1 or f[1]~=ARGV[12] or f[2]~=ARGV[13] then return {6} end\n" \
+    "  if settled(was) or was==1 or held(q) or f[1]~=ARGV[12] or f[2]~=ARGV[13] then\n" \
+    "    return {6}\n" \
+    "  end\n" \
     "elseif was>2 then return {6} end\n" \
     "local n=0\n" \
     "if ARGV[8]=='1' then\n" \
@@ -198,7 +200,8 @@
     "if st>2 or how~='o' then call('ZREM',h,q) end\n" \
     "if how~='o' then\n" \
     "  local function parts(id) return string.match(id,'^(%d+)-(%d+)$') end\n" \
-    "  for _,g in ipairs(call('XINFO','GROUPS',s)) do\n" \
+    "  local ok,groups=pcall(call,'XINFO','GROUPS',s)\n" \
+    "  for _,g in ipairs(ok and groups or {}) do\n" \
     "    for i=1,#g,2 do\n" \
     "      if g[i]=='last-delivered-id' then\n" \
     "        local t1,n1=parts(f[5]) local t2,n2=parts(g[i+1])\n" \

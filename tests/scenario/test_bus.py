@@ -506,6 +506,23 @@ def test_purges_that_wait_for_redis_outlive_their_process(weir, origin, redis, t
     assert get(w, "/a").status == 200 and not has(w, "/b")
 
 
+def test_purges_that_wait_are_kept_however_fast_they_come(weir, origin, redis, tmp_path):
+    w = weir(cache={"redis": {"url": redis.url}, "disk": {"path": str(tmp_path / "disk"), "size": "64MiB"}})
+    redis.kill()
+    waiting = tmp_path / "disk" / "waiting"
+    n = 0
+
+    def another():
+        nonlocal n
+        n += 1
+        purge(w, 202, tags=["t%d" % n], wait=0)
+        return waiting.exists()
+    eventually(another)
+    w.kill()
+    w.start()
+    assert w.log_has("purges that waited for Redis")
+
+
 def test_a_file_of_waiting_purges_that_is_not_whole_purges_everything(weir, origin, redis, tmp_path):
     fresh(origin, "/a")
     cache = {"redis": {"url": redis.url, "timeout": "1s"}}
