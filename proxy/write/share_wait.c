@@ -6,9 +6,9 @@
  *          tells the owners. A WAIT is for all that its master wrote before, so what is
  *          released is all of a partition up to a seq, whoever took it: held ones are always the
  *          last of a partition, and the owner hears of all in order.
- * Too few  it is taken back, which Redis does only while it is held. Where it is not any more (its
- *          time was out, another instance's WAIT was answered later and better, a person changed
- *          it, a fail-over lost it) it is not accepted either: its fate is not known.
+ * Too few  it is taken back, which Redis does only while it is held; no verb changes it until then.
+ *          Where it is not held any more (its time was out, another instance's WAIT was answered
+ *          later and better, a fail-over lost it) it is not accepted either: its fate is not known.
  * Time out who accepted it may have ended meanwhile. Then the look of any instance tells the owner
  *          when its time is out: it was not acknowledged, so it may be done or not.
  * Keys     the first request of a key that may not be at enough replicas is waited for as well,
