@@ -242,11 +242,16 @@ drain_step(struct process *p)
 {
     bool sent = p->writes == NULL || writes_drain(p->writes);
     bool upgraded = upgrade_under_way(p);
-    bool done = front_drain(p->front) && sent && stats_gauge(GAUGE_flights_now) == 0 &&
+    bool gone = front_drain(p->front);
+    long long connections = stats_gauge(GAUGE_client_connections);
+    long long fetches = stats_gauge(GAUGE_flights_now);
+    bool done = gone && sent && fetches == 0 &&
         tracer_drain(p->tracer) && (p->channel == -1 || !upgraded);
     int64_t now = now_us();
 
     if (done || (p->cut_until_us != 0 && now >= p->cut_until_us)) {
+        if (!done && connections + fetches > 0)
+            log_warn("drain: %lld connections and %lld fetches did not end", connections, fetches);
         loop_stop(p->admin_loop);
         return;
     }
@@ -254,9 +259,7 @@ drain_step(struct process *p)
         p->drain_until_us = 1;
     if (p->cut_until_us == 0 && now >= p->drain_until_us) {
         log_warn("drain: %s, %lld connections and %lld fetches are cut",
-            p->hurried ? "a second signal ends it" : "time is up",
-            (long long)stats_gauge(GAUGE_client_connections),
-            (long long)stats_gauge(GAUGE_flights_now));
+            p->hurried ? "a second signal ends it" : "time is up", connections, fetches);
         front_cut(p->front);
         fills_stop(p->fills);
         p->cut_until_us = now + CUT_US;
