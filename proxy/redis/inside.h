@@ -131,6 +131,7 @@ struct side {                           /* what one loop has */
     struct nodes        nodes;
     struct subs         subs;
     size_t              bytes;          /* of asks */
+    uint64_t            connections;    /* that were ever begun */
     struct topology     topology;
 };
 
@@ -230,6 +231,7 @@ struct link {
 #define LINK_MAGIC 0x4ed15114u
     enum link_state state;
     TAILQ_ENTRY(link) at;
+    uint64_t        number;             /* of its side's connections, from 1 */
     struct node    *node;               /* borrowed */
     struct redis_sub *sub;              /* borrowed; NULL: asks */
     bool            alone, probe;

@@ -69,6 +69,7 @@ link_new(struct node *n, bool alone)
         return NULL;
     }
     l->magic = LINK_MAGIC;
+    l->number = ++n->side->connections;
     l->node = n;
     l->alone = alone;
     l->epoch = atomic_load(&n->server->epoch);
@@ -268,6 +269,7 @@ take_replies(struct link *l)
     int rc = 0;
 
     while (l->state != LINK_OVER && (rc = resp_next(l->resp, &r)) == 1) {
+        r->connection = l->number;
         if (l->state == LINK_GREETING)
             greet_answered(l, r);
         else if (l->sub != NULL)

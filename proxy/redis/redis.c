@@ -159,6 +159,45 @@ side_here(struct redis *r)
     return &r->sides[i];
 }
 
+/* The connection of that number. To be a cluster's it need not be to who has the slot, n: a key may
+ * be on its way to another (ASK). */
+static struct link *
+link_of(const struct side *side, const struct node *n, uint64_t number)
+{
+    const struct node *other;
+    struct link *l;
+
+    TAILQ_FOREACH(other, &side->nodes, at) {
+        if (other != n && side->r->conf.kind != REDIS_CLUSTERED)
+            continue;
+        TAILQ_FOREACH(l, &other->links, at)
+            if (l->number == number)
+                return l->retired || l->epoch != atomic_load(&other->server->epoch) ? NULL : l;
+    }
+    return NULL;
+}
+
+/* To n; NULL: to whom it is about to be known. */
+static struct redis_ask *
+send_to(struct side *side, struct node *n, const struct redis_command *c, enum redis_cause *why)
+{
+    struct link *only = c->connection != 0 ? link_of(side, n, c->connection) : NULL;
+    struct redis_ask *a;
+
+    *why = c->connection != 0 && only == NULL ? REDIS_CLOSED : REDIS_FULL;
+    if (*why == REDIS_CLOSED || (a = redis_ask_new(side, c)) == NULL)
+        return NULL;
+    if (only != NULL) {
+        link_send(only, a);
+    } else if (n == NULL) {
+        topology_wait(a);
+    } else if (!node_send(n, a)) {
+        redis_ask_free(a);
+        return NULL;
+    }
+    return a;
+}
+
 struct redis_ask *
 redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cause)
 {
@@ -171,16 +210,8 @@ redis_send(struct redis *r, const struct redis_command *c, enum redis_cause *cau
     for (size_t i = 0; i < c->argc; i++)
         bytes += c->argv[i].n;
     n = side->bytes + bytes <= r->conf.queue ? side_route(side, ask_slot(c), &why) : NULL;
-    if (n != NULL || why == REDIS_OK) {
-        why = REDIS_FULL;
-        a = redis_ask_new(side, c);
-        if (a != NULL && n == NULL) {
-            topology_wait(a);
-        } else if (a != NULL && !node_send(n, a)) {
-            redis_ask_free(a);
-            a = NULL;
-        }
-    }
+    if (n != NULL || why == REDIS_OK)
+        a = send_to(side, n, c, &why);
     if (a == NULL)
         figures_count(NULL, why);
     if (cause != NULL)

@@ -52,6 +52,7 @@ struct redis_reply {
     int64_t integer;                    /* INTEGER */
     struct redis_reply **at;            /* ARRAY */
     size_t n;
+    uint64_t connection;                /* that it came on, of this loop's: for redis_command */
 };
 
 enum redis_kind { REDIS_SINGLE, REDIS_SENTINEL, REDIS_CLUSTERED };
@@ -100,6 +101,8 @@ struct redis_command {
     size_t       argc;
     struct slice key;                   /* what decides the slot; empty: any master, or */
     unsigned     slot;                  /* ... that of this one: its number and one more */
+    uint64_t     connection;            /* on that one alone (WAIT); 0: on any. REDIS_CLOSED where
+                                         * it is gone, or Sentinel names another master */
     int64_t      within_us;             /* from now; 0: nobody waits: 5 s */
     bool         alone;                 /* it blocks (XREAD BLOCK): a connection for itself, and a
                                          * deadline behind what it blocks for */
@@ -110,8 +113,8 @@ struct redis_command {
 };
 struct redis_ask;
 /* NULL: nothing was sent and done is not called; *cause (may be NULL) says why: OPEN, FULL,
- * CLUSTER. Else it is valid until done is called; without a done, only that it is not NULL says
- * something. */
+ * CLUSTER, CLOSED. Else it is valid until done is called; without a done, only that it is not NULL
+ * says something. */
 struct redis_ask *redis_send(struct redis *r, const struct redis_command *c,
     enum redis_cause *cause);
 /* done will not come; whether the command is executed is not known. Takes yours, leaves NULL; NULL

@@ -136,6 +136,7 @@ struct share_call {
     bool     unsure;                    /* an answer was lost: it may have been done */
     bool     undo;                      /* too few replicas have it */
     bool     waited;                    /* for replicas of its key's first request */
+    uint64_t connection;                /* that replicas are waited for on */
     bool     yes;                       /* PEEK */
     unsigned left;                      /* PEEK: answers that are awaited */
     enum redis_cause cause;
@@ -284,8 +285,11 @@ share_done call_answer;                 /* arg: the call */
 
 /* ---- share_wait.c ---------------------------------------------------------------------------- */
 
-void call_await_replicas(struct share_call *c);         /* ends it, accepted or taken back */
-void call_await_first(struct share_call *c);            /* of its key: asks again, or ends it */
+/* Of what was answered on that connection. */
+void call_await_replicas(struct share_call *c, uint64_t connection);    /* ends it, accepted or
+                                                                         * taken back */
+void call_await_first(struct share_call *c, uint64_t connection);       /* of its key: asks again,
+                                                                         * or ends it */
 void call_undone(struct share_call *c, int code);       /* the answer to c->undo */
 void share_release(struct share_part *p);               /* where Redis may not know */
 

@@ -146,7 +146,7 @@ on_repeated(struct share_call *c, const struct redis_reply *r)
     op->first_seq = reply_u64(r, 1);
     if (op->first_seq != 0) {
         if (c->s->o.replicas > 0 && slice_eq(reply_text(r, 2), SLICE("1")))
-            call_await_first(c);
+            call_await_first(c, r->connection);
         else
             call_finish(c, JOURNAL_REPEATED, "");
         return;
@@ -263,7 +263,7 @@ on_taken(struct share_call *c, const struct redis_reply *r)
     share_publish(s);
     news_read(p);
     if (s->o.replicas > 0)
-        call_await_replicas(c);
+        call_await_replicas(c, r->connection);
     else
         call_accepted(c);
 }

@@ -3,7 +3,8 @@
  *
  * Model    what ACCEPT puts is held: its owner does not hear of it. WAIT, one for all that came
  *          since the last, says that so many replicas have it: then it is accepted, and RELEASE
- *          tells the owners. A WAIT is for all that its master wrote before, so what is
+ *          tells the owners. It goes out on the connection of the write alone: another master's
+ *          replicas tell nothing. A WAIT is for all that its master wrote before, so what is
  *          released is all of a partition up to a seq, whoever took it: held ones are always the
  *          last of a partition, and the owner hears of all in order.
  * Too few  it is taken back, which Redis does only while it is held; no verb changes it until then.
@@ -120,15 +121,27 @@ on_waited(void *arg, enum redis_cause cause, const struct redis_reply *r)
     if (good)
         release_all(lane->s, calls);
     each(calls, good ? enough : too_few);
-    if (cause != REDIS_OK) {            /* a connection to come knows nothing of what waits */
-        calls = lane->waiting;
-        lane->waiting = NULL;
-        each(calls, too_few);
-    }
     wait_next(lane);
 }
 
-/* One WAIT for all that came since the last: what they wrote is before it on the connection. */
+static struct share_call *
+take(struct share_call **from, uint64_t connection)
+{
+    struct share_call *taken = NULL, *c;
+
+    while ((c = *from) != NULL) {
+        if (c->connection != connection) {
+            from = &c->next;
+            continue;
+        }
+        *from = c->next;
+        c->next = taken;
+        taken = c;
+    }
+    return taken;
+}
+
+/* One WAIT for all that came since the last on a connection: what they wrote is before it there. */
 static void
 wait_next(struct share_part *lane)
 {
@@ -142,30 +155,31 @@ wait_next(struct share_part *lane)
 
     if (lane->flying != NULL || lane->waiting == NULL)
         return;
-    lane->flying = lane->waiting;
-    lane->waiting = NULL;
+    c.connection = lane->waiting->connection;
+    lane->flying = take(&lane->waiting, c.connection);
     if (redis_send(s->redis, &c, &cause) == NULL)
         on_waited(lane, cause, NULL);
 }
 
 void
-call_await_replicas(struct share_call *c)
+call_await_replicas(struct share_call *c, uint64_t connection)
 {
     struct share *s = c->s;
     struct share_part *lane = redis_slots(s->redis) > 1 ? c->p : &s->parts[0];
 
+    c->connection = connection;
     c->next = lane->waiting;
     lane->waiting = c;
     wait_next(lane);
 }
 
 void
-call_await_first(struct share_call *c)
+call_await_first(struct share_call *c, uint64_t connection)
 {
     if (c->waited) {                    /* it could not be released */
         call_finish(c, JOURNAL_FULL, UNKNOWN);
         return;
     }
     c->waited = true;
-    call_await_replicas(c);
+    call_await_replicas(c, connection);
 }

@@ -55,15 +55,11 @@ begin(unsigned first)
 }
 
 static enum redis_cause
-ask_with(const char *text, const char *key)
+ask_with(uint64_t connection, const char *text, const char *key)
 {
-    memset(&one, 0, sizeof one);
-    one.rig = &rig;
-    one.text = text;
+    shot_init(&one, &rig, LONG_MS, text);
     one.key = key;
-    one.within_ms = LONG_MS;
-    pthread_mutex_init(&one.mtx, NULL);
-    pthread_cond_init(&one.cond, NULL);
+    one.only = connection;
     on_loop(&rig, shot_send, &one);
     return await_shot(&one);
 }
@@ -78,7 +74,7 @@ ask_key(const char *text)
     slice_cut(&rest, ' ', &word);
     slice_cut(&rest, ' ', &word);
     snprintf(key, sizeof key, "%.*s", SLICE_ARG(word));
-    return ask_with(text, key);
+    return ask_with(0, text, key);
 }
 
 static void
@@ -173,6 +169,9 @@ a_slot_that_moves_is_followed_by_ask_and_then_by_moved(void **state)
     assert_memory_equal(tell_server(nodes[2].port, command), "+OK", 3);
     assert_int_equal(ask_key("GET foo"), REDIS_OK);     /* ASK */
     assert_string_equal(one.answer, "1");
+    snprintf(command, sizeof command, "CLUSTER COUNTKEYSINSLOT %d", slot);
+    assert_int_equal(ask_with(one.connection, command, "foo"), REDIS_OK);   /* who answered */
+    assert_int_equal(one.integer, 1);
     assert_int_equal(ask_key("MGET foo {foo}none"), REDIS_CLUSTER);     /* TRYAGAIN */
     tell(0, "CLUSTER SETSLOT %d NODE %s", slot, id_of(0));
     tell(2, "CLUSTER SETSLOT %d NODE %s", slot, id_of(0));
@@ -189,7 +188,7 @@ a_master_that_is_lost_is_replaced_by_its_replica_and_the_others_serve_on(void **
     begin(0);
     assert_int_equal(ask_key("SET key:0 1"), REDIS_OK);
     assert_int_equal(ask_key("SET {bar}1 here"), REDIS_OK);     /* slot 5061: of the first */
-    assert_int_equal(ask_with("WAIT 1 5000", "{bar}1"), REDIS_OK);
+    assert_int_equal(ask_with(0, "WAIT 1 5000", "{bar}1"), REDIS_OK);
     assert_int_equal(one.integer, 1);
     rserver_kill(&nodes[0]);
     ask_key_until("GET {bar}1", REDIS_OPEN);

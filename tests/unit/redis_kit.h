@@ -476,6 +476,7 @@ struct shot {
     const char       *text;             /* words between blanks */
     const char       *key;
     int64_t           within_ms;
+    uint64_t          only;             /* on that connection */
     bool              alone, forget;
     struct redis_ask *ask;
     /* what came of it */
@@ -489,6 +490,7 @@ struct shot {
     size_t            n;
     char              answer[256];
     int64_t           took_us;
+    uint64_t          connection;
 };
 
 static UNUSED void
@@ -504,6 +506,7 @@ shot_done(void *arg, enum redis_cause cause, const struct redis_reply *r)
     if (r != NULL) {
         s->type = (int)r->type;
         s->integer = r->integer;
+        s->connection = r->connection;
         s->n = r->type == REPLY_ARRAY ? r->n : r->text.n;
         snprintf(s->answer, sizeof s->answer, "%.*s", (int)(r->text.n < 255 ? r->text.n : 255),
             r->text.p != NULL ? r->text.p : "");
@@ -518,7 +521,7 @@ shot_send(void *arg)
     struct shot *s = arg;
     struct slice words[32], rest = slice_of(s->text);
     struct redis_command c = { .argv = words, .key = slice_of(s->key), .alone = s->alone,
-        .within_us = s->within_ms * 1000, .done = s->forget ? NULL : shot_done, .arg = s };
+        .connection = s->only, .within_us = s->within_ms * 1000, .done = s->forget ? NULL : shot_done, .arg = s };
 
     while (c.argc < NELEM(words) && slice_cut(&rest, ' ', &words[c.argc]))
         c.argc++;
@@ -529,7 +532,7 @@ shot_send(void *arg)
 }
 
 static UNUSED void
-shoot(struct shot *s, struct rig *rig, int64_t within_ms, const char *text)
+shot_init(struct shot *s, struct rig *rig, int64_t within_ms, const char *text)
 {
     memset(s, 0, sizeof *s);
     s->rig = rig;
@@ -537,6 +540,12 @@ shoot(struct shot *s, struct rig *rig, int64_t within_ms, const char *text)
     s->within_ms = within_ms;
     pthread_mutex_init(&s->mtx, NULL);
     pthread_cond_init(&s->cond, NULL);
+}
+
+static UNUSED void
+shoot(struct shot *s, struct rig *rig, int64_t within_ms, const char *text)
+{
+    shot_init(s, rig, within_ms, text);
     on_loop(rig, shot_send, s);
 }
 
@@ -566,6 +575,16 @@ static UNUSED enum redis_cause
 ask(struct rig *rig, const char *text)
 {
     return ask_within(rig, LONG_MS, text);
+}
+
+/* On that connection alone. */
+static UNUSED enum redis_cause
+ask_on(struct rig *rig, uint64_t connection, const char *text)
+{
+    shot_init(&one, rig, LONG_MS, text);
+    one.only = connection;
+    on_loop(rig, shot_send, &one);
+    return await_shot(&one);
 }
 
 /* Asks again and again until it ends so. */

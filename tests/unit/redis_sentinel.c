@@ -126,10 +126,13 @@ a_failover_is_followed(void **state)
 {
     struct redis_conf conf = { 0 };
     char command[64];
+    uint64_t before;
 
     (void)state;
     begin(&conf, sentinels[0].port);
     ask_until(&rig, "SET before 1", REDIS_OK);
+    before = one.connection;
+    assert_int_equal(ask_on(&rig, before, "WAIT 1 10000"), REDIS_OK);
     await_answer(sentinels[0].port, "INFO sentinel", "slaves=1");
     await_answer(sentinels[0].port, "SENTINEL FAILOVER weir", "OK");
     await_answer(servers[1 - master].port, "INFO replication", "role:master");
@@ -137,6 +140,7 @@ a_failover_is_followed(void **state)
         ask_until(&rig, "SET after 1", REDIS_OK);
     while (strcmp(tell_server(servers[1 - master].port, "EXISTS after"), ":1\r\n") != 0);
     assert_non_null(strstr(tell_server(servers[master].port, "INFO replication"), "role:master"));
+    assert_int_equal(ask_on(&rig, before, "WAIT 1 10000"), REDIS_CLOSED);
     rig_stop(&rig);
     snprintf(command, sizeof command, "REPLICAOF 127.0.0.1 %u", servers[1 - master].port);
     tell_server(servers[master].port, command);

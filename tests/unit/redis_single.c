@@ -225,6 +225,26 @@ a_connection_killed_by_the_server_ends_its_commands_alone(void **state)
 }
 
 static void
+what_is_for_one_connection_is_sent_on_no_other(void **state)
+{
+    uint64_t first, second;
+
+    (void)state;
+    assert_int_equal(ask(&rig, "CLIENT ID"), REDIS_OK);
+    first = one.connection;
+    assert_true(first != 0);
+    assert_int_equal(ask_on(&rig, first, "CLIENT ID"), REDIS_OK);
+    assert_int_equal(one.connection, first);
+    tell_server(server.port, "CLIENT KILL TYPE normal SKIPME yes");
+    do                                  /* until its end is seen here */
+        ask(&rig, "CLIENT ID");
+    while (one.cause != REDIS_OK || one.connection == first);
+    second = one.connection;
+    assert_int_equal(ask_on(&rig, first, "CLIENT ID"), REDIS_CLOSED);
+    assert_int_equal(ask_on(&rig, second, "CLIENT ID"), REDIS_OK);
+}
+
+static void
 a_loading_server_is_not_asked_until_it_has_its_data(void **state)
 {
     (void)state;
@@ -412,6 +432,7 @@ main(void)
         cmocka_unit_test(a_server_that_pauses_is_a_hung_one_for_as_long),
         cmocka_unit_test(a_killed_server_is_refused_and_found_again_when_it_is_back),
         cmocka_unit_test(a_connection_killed_by_the_server_ends_its_commands_alone),
+        cmocka_unit_test(what_is_for_one_connection_is_sent_on_no_other),
         cmocka_unit_test(a_loading_server_is_not_asked_until_it_has_its_data),
         cmocka_unit_test(a_command_that_blocks_has_a_connection_for_itself),
         cmocka_unit_test(a_cancelled_command_is_never_heard_of_and_its_answer_is_nobody_elses),
