@@ -28,7 +28,7 @@ def back(weir, tmp_path):
     def make(write=None, journal=None, **keys):
         path = tmp_path / "journal"
         path.mkdir(exist_ok=True)
-        keys["origin"] = {"timeout": {"first_byte": "500ms"}, "eject": {"for": "50ms"},
+        keys["origin"] = {"timeout": {"first_byte": "10s"}, "eject": {"for": "50ms"},
                           **keys.get("origin", {})}
         route = {"path": "/**", "policy": "write-back", "write": kit.write(write)}
         w = weir(journal={"path": str(path / "writes"), **(journal or {})},
