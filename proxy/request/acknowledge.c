@@ -97,8 +97,10 @@ acknowledge_look(struct request *r)
 {
     const struct write_answer *a = &r->writing->answer;
 
-    if (a->outcome != WRITE_OK)
+    if (a->outcome == WRITE_UNKNOWN)
         return req_problem(r, 404, "no write has this id; it may have been settled long ago "
             "(journal.keep)");
+    if (a->outcome != WRITE_OK)
+        return req_problem_retry(r, 503, a->why, 1);
     return req_answer(r, 200, "application/json", a->json);
 }

@@ -46,32 +46,36 @@ journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1])
     *put_hex_bytes(id, out, ID_BYTES) = '\0';
 }
 
-/* Of what a file gave: where it is now. That of no row where there is none. */
-static uint64_t
-moved_to(struct journal *j, uint64_t old)
+/* Of what a file gave: where it is now. That of no row where there is none. -1: it cannot be told. */
+static int
+moved_to(struct journal *j, uint64_t old, uint64_t *seq)
 {
+    *seq = 0;
     if (old >= JOURNAL_MOVABLE)
         return 0;
+    *seq = journal_moved(old, 0, 0);
     if (j->share != NULL)
-        return share_find(j->share, old);
+        return share_find(j->share, old, seq);
     for (unsigned part = 0; part < JOURNAL_PARTS; part++)
         if (journal_has(j, journal_moved(old, 0, part)))
-            return journal_moved(old, 0, part);
-    return journal_moved(old, 0, 0);
+            *seq = journal_moved(old, 0, part);
+    return 0;
 }
 
-bool
+int
 journal_id_seq(struct journal *j, struct slice id, uint64_t *seq)
 {
     uint64_t in[2], out[2], old;
 
     if (!slice_hex_bytes(id, in, ID_BYTES))     /* lower case alone: an id has one spelling */
-        return false;
-    if (!crypt_block(j, false, in, out) ||
-        (le64toh(out[1]) != OF_FILE && le64toh(out[1]) != OF_FLEET))
-        return false;
+        return 0;
+    if (!crypt_block(j, false, in, out))
+        return -1;
+    if (le64toh(out[1]) != OF_FILE && le64toh(out[1]) != OF_FLEET)
+        return 0;
     old = le64toh(out[0]);
-    *seq = le64toh(out[1]) == OF_FLEET || (j->share == NULL && old > j->shared_upto) ? old :
-        moved_to(j, old);
-    return true;
+    *seq = old;
+    if (le64toh(out[1]) == OF_FLEET || (j->share == NULL && old > j->shared_upto))
+        return 1;
+    return moved_to(j, old, seq) == 0 ? 1 : -1;
 }

@@ -157,10 +157,10 @@ void journal_limits(struct journal *j, const struct journal_limits *limits);    
 void journal_do(struct journal *j, struct journal_op *op);
 /* 32 bytes, the same for its life. NULL: a shared journal was not reached yet. */
 const uint8_t *journal_secret(const struct journal *j);
-/* The id of a seq: unguessable, needs no index. Any thread. Back: false for what is no id of this
- * journal's (it may still be of no row). The write loop. */
+/* The id of a seq: unguessable, needs no index. Any thread. Back: 1; 0 for what is no id of this
+ * journal's (1 may still be of no row); -1 where that cannot be told now. The write loop. */
 void journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1]);
-bool journal_id_seq(struct journal *j, struct slice id, uint64_t *seq);
+int journal_id_seq(struct journal *j, struct slice id, uint64_t *seq);
 uint32_t journal_route(struct journal *j, struct slice name);   /* its number; any thread */
 /* Numbers are 1 to this; after damage not all have a name. */
 uint32_t journal_routes(struct journal *j);

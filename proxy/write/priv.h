@@ -200,8 +200,8 @@ void writes_moved(struct writes *w, const struct write_row *was, const struct wr
 
 /* ---- tags.c ---------------------------------------------------------------------------------- */
 
-/* Appends a line of If-Match as the origin knows the tags in it. */
-void tags_put(struct writes *w, struct slice line, struct buf *b);
+/* Appends a line of If-Match as the origin knows the tags in it. -1: they cannot be told now. */
+int tags_put(struct writes *w, struct slice line, struct buf *b);
 
 /* ---- pending.c ------------------------------------------------------------------------------- */
 

@@ -7,19 +7,27 @@
  */
 #include "write/deliver.h"
 
+/* With its line end. */
+static bool
+next_line(struct slice *rest, struct slice *line)
+{
+    const char *end = rest->n > 0 ? memchr(rest->p, '\n', rest->n) : NULL;
+
+    *line = (struct slice){ rest->p, end != NULL ? (size_t)(end - rest->p) + 1 : rest->n };
+    rest->p += line->n;
+    rest->n -= line->n;
+    return line->n > 0;
+}
+
 const char *
 fields_find(struct slice fields, struct slice name)
 {
-    while (fields.n > name.n) {
-        const char *end = memchr(fields.p, '\n', fields.n);
-        size_t n = end != NULL ? (size_t)(end - fields.p) + 1 : fields.n;
+    struct slice line;
 
-        if (fields.p[name.n] == ':' &&
-            slice_ieq((struct slice){ fields.p, name.n }, name))
-            return fields.p;
-        fields.p += n;
-        fields.n -= n;
-    }
+    while (next_line(&fields, &line))
+        if (line.n > name.n && line.p[name.n] == ':' &&
+            slice_ieq((struct slice){ line.p, name.n }, name))
+            return line.p;
     return NULL;
 }
 
@@ -127,25 +135,27 @@ is_ours(const struct delivery *d, struct slice line)
     return false;
 }
 
+/* -1: the tags that it asks for cannot be told now. */
+static int
+put_conditions(const struct delivery *d, struct buf *b)
+{
+    struct slice rest = d->items[0].content.fields, line;
+
+    while (next_line(&rest, &line))
+        if (fields_find(line, SLICE("If-Match")) != NULL && tags_put(d->w, line, b) == -1)
+            return -1;
+    return 0;
+}
+
 void
 delivery_fields(void *arg, struct buf *b)
 {
     struct delivery *d = arg;
-    struct slice rest = d->items[0].content.fields;
+    struct slice rest = d->items[0].content.fields, line;
 
-    while (rest.n > 0) {
-        const char *end = memchr(rest.p, '\n', rest.n);
-        struct slice line = { rest.p, end != NULL ? (size_t)(end - rest.p) + 1 : rest.n };
-
-        if (is_ours(d, line))
-            ;
-        else if (fields_find(line, SLICE("If-Match")) != NULL)
-            tags_put(d->w, line, b);
-        else
+    while (next_line(&rest, &line))
+        if (!is_ours(d, line) && fields_find(line, SLICE("If-Match")) == NULL)
             buf_adds(b, line);
-        rest.p += line.n;
-        rest.n -= line.n;
-    }
     buf_adds(b, d->extra);
     if (journal_shared(d->w->j))
         put_fences(d, b);
@@ -213,7 +223,8 @@ delivery_request(struct delivery *d)
     if (d->batch && batch_body(d) == -1)
         return -1;
     put_extra(d, &b);
-    d->extra = pool_slice(d->pool, buf_slice(&b));
+    if (put_conditions(d, &b) == 0)
+        d->extra = pool_slice(d->pool, buf_slice(&b));
     buf_free(&b);
     effect_prepare(d);
     return d->extra.p != NULL ? 0 : -1;

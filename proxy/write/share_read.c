@@ -40,6 +40,7 @@ struct read {
 
     /* many */
     unsigned     left;
+    enum redis_cause missed;            /* what one was not answered for; OK: all were */
     uint64_t     after;
     unsigned     limit, mask;
     const char  *set;
@@ -326,11 +327,15 @@ on_find(void *arg, enum redis_cause cause, const struct redis_reply *r)
     struct find_part *x = arg;
     struct read *q = x->q;
 
-    if (cause == REDIS_OK && r->type == REPLY_INTEGER && r->integer > 0)
+    if (cause == REDIS_OK && r->type == REPLY_INTEGER && r->integer > 0) {
         q->seq = x->seq;
+        q->found = true;
+    }
+    if (cause != REDIS_OK)
+        q->missed = cause;
     free(x);
     if (--q->left == 0)
-        read_over(q, REDIS_OK);
+        read_over(q, q->found ? REDIS_OK : q->missed);
 }
 
 static void
@@ -342,15 +347,20 @@ find_in(struct read *q, unsigned part)
     struct slice argv[] = { SLICE("EXISTS"), { key, 0 } };
     struct redis_command c = { .argv = argv, .argc = NELEM(argv), .key = slice_of(p->key),
         .within_us = time_left(q), .done = on_find, .arg = x };
+    enum redis_cause cause = REDIS_FULL;
 
-    if (x == NULL)
+    if (x == NULL) {
+        q->missed = cause;
         return;
+    }
     *x = (struct find_part){ q, journal_moved(q->after, 0, part) };
     argv[1].n = (size_t)snprintf(key, sizeof key, "%sw:%llu", p->key, (unsigned long long)x->seq);
-    if (redis_send(q->s->redis, &c, NULL) != NULL)
+    if (redis_send(q->s->redis, &c, &cause) != NULL) {
         q->left++;
-    else
-        free(x);
+        return;
+    }
+    q->missed = cause;
+    free(x);
 }
 
 static void
@@ -360,17 +370,19 @@ ask_find(struct read *q)
     for (unsigned i = 0; i < JOURNAL_PARTS; i++)
         find_in(q, i);
     if (--q->left == 0)
-        read_over(q, REDIS_OK);
+        read_over(q, q->missed);
 }
 
-/* What could not be asked is not found; whoever reads it next meets the same failure. */
-uint64_t
-share_find(struct share *s, uint64_t old)
+int
+share_find(struct share *s, uint64_t old, uint64_t *seq)
 {
-    struct read q = { .after = old, .seq = journal_moved(old, 0, 0) };
+    struct read q = { .after = old, .seq = *seq };
+    enum redis_cause cause = wait_for(s, &q, ask_find);
 
-    wait_for(s, &q, ask_find);
-    return q.seq;
+    if (cause != REDIS_OK)
+        return failed(cause, NULL);
+    *seq = q.seq;
+    return 0;
 }
 
 /* ---- many ------------------------------------------------------------------------------------ */

@@ -6,13 +6,17 @@
  *          before it. Its answer's own tag is that of what it sent (RFC 9110 9.3.4), and stands in
  *          the place of ours, so that the origin judges whether anybody came between. Where it was
  *          refused, or its answer has no strong tag, ours stays, and the origin answers 412: what
- *          the client read never was there, or cannot be compared.
+ *          the client read never was there, or cannot be compared. While the journal cannot be
+ *          read nothing is delivered.
  * Threads  the write loop.
  */
 #include "write/priv.h"
 
-/* The strong tag of the answer to the write with this id. false: there is none. */
-static bool
+#include <errno.h>
+
+/* The strong tag of the answer to the write with this id. 1; 0: there is none; -1: it cannot be told
+ * now. */
+static int
 put_tag(struct writes *w, struct slice id, struct buf *b)
 {
     struct write_content c;
@@ -20,34 +24,44 @@ put_tag(struct writes *w, struct slice id, struct buf *b)
     struct slice rest, tag;
     const char *line;
     uint64_t seq;
+    struct err e;
+    int rc = journal_id_seq(w->j, id, &seq);
 
-    if (!journal_id_seq(w->j, id, &seq) || journal_read(w->j, seq, &row, &c, NULL) != 1 ||
-        row.state != WRITE_DELIVERED || (line = fields_find(c.answer_head, SLICE("ETag"))) == NULL)
-        return false;
+    if (rc == 1 && (rc = journal_read(w->j, seq, &row, &c, &e)) == -1 && e.code == EBADMSG)
+        rc = 0;
+    if (rc != 1)
+        return rc;
+    if (row.state != WRITE_DELIVERED || (line = fields_find(c.answer_head, SLICE("ETag"))) == NULL)
+        return 0;
     rest = (struct slice){ line + 5, (size_t)(c.answer_head.p + c.answer_head.n - line) - 5 };
     slice_cut(&rest, '\r', &tag);
     tag = slice_trim(tag);
     if (!sem_etag_strong_equal(tag, tag))
-        return false;
+        return 0;
     buf_adds(b, tag);
-    return true;
+    return 1;
 }
 
-void
+int
 tags_put(struct writes *w, struct slice line, struct buf *b)
 {
     const struct slice ours = SLICE("\"weir-pending-");
     const size_t whole = ours.n + WRITE_ID_N + 1;
     const char *at;
+    int rc;
 
     while ((at = memmem(line.p, line.n, ours.p, ours.n)) != NULL) {
         buf_add(b, line.p, (size_t)(at - line.p));
         line = (struct slice){ at, line.n - (size_t)(at - line.p) };
-        if (line.n < whole || line.p[whole - 1] != '"' ||
-            !put_tag(w, (struct slice){ line.p + ours.n, WRITE_ID_N }, b))
+        rc = line.n < whole || line.p[whole - 1] != '"' ? 0 :
+            put_tag(w, (struct slice){ line.p + ours.n, WRITE_ID_N }, b);
+        if (rc == -1)
+            return -1;
+        if (rc == 0)
             buf_add(b, line.p, line.n < whole ? line.n : whole);
         line.p += line.n < whole ? line.n : whole;
         line.n -= line.n < whole ? line.n : whole;
     }
     buf_adds(b, line);
+    return 0;
 }

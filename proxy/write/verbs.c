@@ -92,25 +92,29 @@ read_any(struct write_ask *a, uint64_t seq, struct write_row *row, struct write_
     return 1;
 }
 
+/* The one that a->id names. false: it was answered. */
+static bool
+read_named(struct write_ask *a, struct write_row *row, struct write_content *c)
+{
+    int rc = journal_id_seq(a->w->j, a->id, &a->seq);
+
+    if (rc == 1)
+        rc = read_any(a, a->seq, row, c);
+    if (rc != 1)
+        ask_answer(a, rc == 0 ? WRITE_UNKNOWN : WRITE_FULL, rc == 0 ?
+            "there is no such write, or it was settled long ago" : "the journal cannot be read");
+    return rc == 1;
+}
+
 static void
 run_look(struct write_ask *a)
 {
     struct write_content c;
     struct write_row row;
     struct json_row j = { .row = &row, .content = &c, .brief = a->brief };
-    int rc;
 
-    if (!journal_id_seq(a->w->j, a->id, &a->seq)) {
-        ask_answer(a, WRITE_UNKNOWN, "there is no such write");
+    if (!read_named(a, &row, &c))
         return;
-    }
-    rc = read_any(a, a->seq, &row, &c);
-    if (rc != 1) {
-        ask_answer(a, rc == 0 ? WRITE_UNKNOWN : WRITE_FULL,
-            rc == 0 ? "there is no such write, or it was settled long ago" :
-            "the journal cannot be read");
-        return;
-    }
     journal_id(a->w->j, row.seq, a->answer.id);
     a->answer.state = row.state;
     a->answer.status = row.status;
@@ -230,15 +234,18 @@ takes(struct write_ask *a, const struct write_row *r, struct write_content *c)
 static bool
 begin(struct write_ask *a)
 {
+    int rc = 1;
+
     if (a->states == 0) {
         ask_answer(a, WRITE_UNKNOWN, "there is no such state");
         return false;
     }
-    if (a->filter.after.p != NULL && !journal_id_seq(a->w->j, a->filter.after, &a->seq)) {
-        ask_answer(a, WRITE_UNKNOWN, "`after` is the id of no write");
-        return false;
-    }
-    return true;
+    if (a->filter.after.p != NULL)
+        rc = journal_id_seq(a->w->j, a->filter.after, &a->seq);
+    if (rc != 1)
+        ask_answer(a, rc == 0 ? WRITE_UNKNOWN : WRITE_FULL,
+            rc == 0 ? "`after` is the id of no write" : "the journal cannot be read");
+    return rc == 1;
 }
 
 /* ---- lists ----------------------------------------------------------------------------------- */
@@ -452,11 +459,8 @@ run_verb(struct write_ask *a)
     }
     a->one = true;
     a->left = 1;
-    if (!journal_id_seq(a->w->j, a->id, &a->seq) ||
-        read_any(a, a->seq, &row, &c) != 1) {
-        ask_answer(a, WRITE_UNKNOWN, "there is no such write");
+    if (!read_named(a, &row, &c))
         return;
-    }
     journal_id(a->w->j, row.seq, a->answer.id);
     a->answer.state = row.state;
     why = do_verb(a, &row);

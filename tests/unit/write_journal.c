@@ -231,18 +231,18 @@ an_id_gives_its_number_back_and_no_other_text_does(void **state)
     kit_open(&k);
     for (uint64_t i = 1; i < 1000; i++) {
         journal_id(k.j, i, id);
-        assert_true(journal_id_seq(k.j, slice_of(id), &seq));
+        assert_int_equal(journal_id_seq(k.j, slice_of(id), &seq), 1);
         assert_int_equal(seq, i);
     }
     memcpy(other, id, sizeof id);
     other[3] = id[3] == '0' ? '1' : '0';
-    assert_false(journal_id_seq(k.j, slice_of(other), &seq));
+    assert_int_equal(journal_id_seq(k.j, slice_of(other), &seq), 0);
     other[3] = 'G';
-    assert_false(journal_id_seq(k.j, slice_of(other), &seq));
-    assert_false(journal_id_seq(k.j, SLICE(""), &seq));
-    assert_false(journal_id_seq(k.j, (struct slice){ id, WRITE_ID_N - 1 }, &seq));
+    assert_int_equal(journal_id_seq(k.j, slice_of(other), &seq), 0);
+    assert_int_equal(journal_id_seq(k.j, SLICE(""), &seq), 0);
+    assert_int_equal(journal_id_seq(k.j, (struct slice){ id, WRITE_ID_N - 1 }, &seq), 0);
     kit_again(&k);
-    assert_true(journal_id_seq(k.j, slice_of(id), &seq));
+    assert_int_equal(journal_id_seq(k.j, slice_of(id), &seq), 1);
     assert_int_equal(seq, 999);
     kit_end(&k);
 }

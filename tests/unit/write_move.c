@@ -87,20 +87,20 @@ ids_lead_to_their_writes_wherever_these_were_numbered(void **state)
     put_number(k.path, "shared", upto);         /* it was in Redis since, and came back */
     put_number(k.path, "reserved", upto + 1);
     kit_open(&k);
-    assert_false(journal_id_seq(k.j, SLICE("00000000000000000000000000000000"), &seq));
-    assert_true(journal_id_seq(k.j, slice_of(first), &seq));
+    assert_int_equal(journal_id_seq(k.j, SLICE("00000000000000000000000000000000"), &seq), 0);
+    assert_int_equal(journal_id_seq(k.j, slice_of(first), &seq), 1);
     assert_int_equal(seq / JOURNAL_PARTS, 5);   /* of no row yet */
     journal_close(&k.j);
     put_settled(k.path, &row);
     kit_open(&k);
-    assert_true(journal_id_seq(k.j, slice_of(first), &seq));
+    assert_int_equal(journal_id_seq(k.j, slice_of(first), &seq), 1);
     assert_int_equal(seq, now);
     journal_id(k.j, now, fleet);                /* as Redis told it */
     assert_string_not_equal(fleet, first);
-    assert_true(journal_id_seq(k.j, slice_of(fleet), &seq));
+    assert_int_equal(journal_id_seq(k.j, slice_of(fleet), &seq), 1);
     assert_int_equal(seq, now);
     journal_id(k.j, upto + 1, later);           /* by this file */
-    assert_true(journal_id_seq(k.j, slice_of(later), &seq));
+    assert_int_equal(journal_id_seq(k.j, slice_of(later), &seq), 1);
     assert_int_equal(seq, upto + 1);
     journal_close(&k.j);
     kit_end(&k);
