@@ -479,6 +479,60 @@ def test_what_too_few_replicas_have_is_neither_acknowledged_nor_delivered(origin
     gate.set()
 
 
+def test_a_write_that_cannot_be_looked_up_now_is_not_said_to_be_none(origin, fleet, redis, weir):
+    gate = held(origin, "/a")
+    a, = fleet(1, journal={"timeout": "300ms"})
+    at = a.request("PUT", "/a", [ALICE], b"x").header("Location")
+    verb = "/writes/" + at.rsplit("/", 1)[1]
+    redis.pause()
+    try:
+        late = weir(routes=[{"path": "/**", "policy": "write-back"}], wait=False,
+                    journal={"redis": {"url": redis.url, "timeout": "300ms"}})
+        r = a.get(at, [ALICE])
+        assert r.status == 503 and r.header("Retry-After") == "1", r
+        assert a.api("GET", verb).status == a.api("DELETE", verb).status == 503
+        assert a.api("GET", "/writes?after=" + at.rsplit("/", 1)[1]).status == 503
+        assert eventually(lambda: late.get(at).status) == 503       # it knows no id of this fleet
+    finally:
+        redis.resume()
+    eventually(lambda: a.get(at, [ALICE]).status == late.get(at, [ALICE]).status == 200)
+    assert a.get(STATUS + "0" * 32).status == 404
+    gate.set()
+    drained(a)
+
+
+def all_but(key):
+    """Patterns that take every key but this one."""
+    return [key[:i] for i in range(1, len(key))] + [key + "?*"] + \
+        ["%s[^%s]*" % (key[:i], key[i]) for i in range(len(key))]
+
+
+def test_a_condition_on_a_pending_write_waits_while_the_journal_cannot_be_read(origin, fleet, redis):
+    gate = origin.gate()
+
+    def answer(req, conn):
+        gate.wait()
+        conn.respond(200, [("ETag", '"of-the-origin"')])
+    origin.on("/a", answer)
+    a, = fleet(1)
+    first = a.request("PUT", "/a", [ALICE], b"1").json()["id"]
+    key, = redis.call("KEYS", "weir:{j*}w:*")
+    tag = a.get("/a", [ALICE]).header("ETag")
+    assert tag == '"weir-pending-%s"' % first
+    second = a.request("PUT", "/a", [ALICE, ("If-Match", tag)], b"2").json()["id"]
+    origin.wait("/a")
+    assert a.api("POST", "/writes/pause", {"all": True}).status == 200
+    gate.set()
+    eventually(lambda: a.api("GET", "/writes/" + first).json()["state"] == "delivered")
+    redis.call("ACL", "SETUSER", "default", "resetkeys", *("~" + p for p in all_but(key)))
+    assert a.api("POST", "/writes/resume", {"all": True}).status == 200
+    eventually(lambda: a.log_has("journal: reading:"))
+    assert [r.body for r in written(origin, "/a")] == [b"1"]
+    redis.call("ACL", "SETUSER", "default", "~*")
+    eventually(lambda: a.api("GET", "/writes/" + second).json()["state"] == "delivered", timeout=30 * SLOW)
+    assert [r.header("If-Match") for r in written(origin, "/a")] == [None, '"of-the-origin"']
+
+
 def test_what_redis_lost_is_counted_and_said(origin, fleet, redis):
     gate = held(origin, "/a")
     a, = fleet(1)

@@ -169,6 +169,12 @@ def test_a_journal_goes_into_redis_and_back_with_all_that_clients_hold(origin, p
     place.w.start()
     eventually(lambda: place.w.stats()["writes"]["partitions"] == 64, timeout=20 * SLOW)
     assert told(place.w, sent) == was
+    redis.pause()
+    assert place.w.get(sent[0][3], [ALICE]).status == 503       # where it is cannot be told
+    redis.resume()
+    eventually(lambda: place.w.get(sent[0][3], [ALICE]).status == 200)
+    assert told(place.w, sent) == was
+    eventually(lambda: place.w.stats()["writes"]["partitions"] == 64, timeout=20 * SLOW)
     ids = repeats(place.w, sent)
     running = place.move("redis", str(tmp_path / "back"))
     assert running.returncode == 1 and "in use by" in running.stderr
