@@ -165,6 +165,7 @@ struct write_ask {
     uint64_t         left;              /* operations under way, and one for who starts them */
     unsigned         states;            /* mask; 0: the filter is no such state */
     bool             one, more;
+    bool             unread;            /* some may be left, which could not be read */
 };
 
 struct write_ask *ask_new(struct writes *w, struct loop *l, void *arg);

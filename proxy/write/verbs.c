@@ -8,6 +8,7 @@
  */
 #include "write/priv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define PIECE        500                /* rows looked at in one round */
@@ -15,6 +16,8 @@
 #define LIST_MAX     1000
 #define POSITION_MAX 1000
 #define POSITION_SHARED 50              /* each step is a question to Redis */
+
+static const char unreadable[] = "the journal cannot be read";
 
 struct held { struct held *next; uint64_t seq; bool pending; };     /* when the verb read it */
 
@@ -79,14 +82,16 @@ position_of(struct writes *w, const struct write_row *r)
     return n <= most ? n : -1;
 }
 
-/* As journal_read; of content that was damaged its cause alone, so that a person sees the write. */
+/* As journal_read; of content that was damaged, or which a file's disk does not give, its cause
+ * alone, so that a person sees the write. */
 static int
 read_any(struct write_ask *a, uint64_t seq, struct write_row *row, struct write_content *c)
 {
     struct err e;
     int rc = journal_read(a->w->j, seq, row, c, &e);
 
-    if (rc != -1 || journal_read(a->w->j, seq, row, NULL, &e) != 1)
+    if (rc != -1 || (e.code != EBADMSG && journal_shared(a->w->j)) ||
+        journal_read(a->w->j, seq, row, NULL, &e) != 1)
         return rc;
     *c = (struct write_content){ .cause = SLICE("its content in the journal cannot be read") };
     return 1;
@@ -102,7 +107,7 @@ read_named(struct write_ask *a, struct write_row *row, struct write_content *c)
         rc = read_any(a, a->seq, row, c);
     if (rc != 1)
         ask_answer(a, rc == 0 ? WRITE_UNKNOWN : WRITE_FULL, rc == 0 ?
-            "there is no such write, or it was settled long ago" : "the journal cannot be read");
+            "there is no such write, or it was settled long ago" : unreadable);
     return rc == 1;
 }
 
@@ -217,17 +222,18 @@ read_piece(struct write_ask *a)
     return NULL;
 }
 
-/* Does the rest of the filter take it too? With *c read. */
-static bool
+/* Does the rest of the filter take it too? 1, with *c read; 0; -1: the journal cannot be read. */
+static int
 takes(struct write_ask *a, const struct write_row *r, struct write_content *c)
 {
     struct write_row now;
+    int rc;
 
     if (a->filter.route.p != NULL &&
         !slice_eq(journal_route_name(a->w->j, r->route), a->filter.route))
-        return false;
-    return read_any(a, r->seq, &now, c) == 1 &&
-        (a->filter.key.p == NULL || slice_eq(c->order_key, a->filter.key));
+        return 0;
+    rc = read_any(a, r->seq, &now, c);
+    return rc == 1 && a->filter.key.p != NULL ? slice_eq(c->order_key, a->filter.key) : rc;
 }
 
 /* Starts where the filter says. false: it was answered. */
@@ -244,7 +250,7 @@ begin(struct write_ask *a)
         rc = journal_id_seq(a->w->j, a->filter.after, &a->seq);
     if (rc != 1)
         ask_answer(a, rc == 0 ? WRITE_UNKNOWN : WRITE_FULL,
-            rc == 0 ? "`after` is the id of no write" : "the journal cannot be read");
+            rc == 0 ? "`after` is the id of no write" : unreadable);
     return rc == 1;
 }
 
@@ -272,11 +278,12 @@ run_list_piece(struct write_ask *a)
     struct piece *p = read_piece(a);
     uint64_t last = 0;
     struct write_content c;
+    int taken = 0;
     bool more;
 
     if (p == NULL)
         return;
-    for (size_t i = 0; i < p->n; i++) {
+    for (size_t i = 0; i < p->n && taken != -1; i++) {
         const struct json_row j = { .row = &p->at[i], .content = &c, .position = -1 };
 
         if (a->answer.n == limit) {
@@ -284,7 +291,8 @@ run_list_piece(struct write_ask *a)
             break;
         }
         a->seq = p->at[i].seq;
-        if (!takes(a, &p->at[i], &c))
+        taken = takes(a, &p->at[i], &c);
+        if (taken != 1)
             continue;
         if (a->answer.n++ > 0)
             buf_addc(&a->text, ',');
@@ -294,7 +302,9 @@ run_list_piece(struct write_ask *a)
     if (more)
         a->seq = p->seen;
     free(p);
-    if (!more)
+    if (taken == -1)
+        ask_answer(a, WRITE_FULL, unreadable);
+    else if (!more)
         end_list(a, last);
     else
         ask_post(a);
@@ -342,8 +352,12 @@ one_left(struct write_ask *a)
         return;
     }
     buf_printf(&a->text, "{\"writes\":%llu}\n", (unsigned long long)a->answer.n);
-    ask_answer(a, a->one && a->answer.n == 0 ? WRITE_CONFLICT : WRITE_OK,
-        a->one && a->answer.n == 0 ? "it has changed meanwhile" : "");
+    if (a->unread)
+        ask_answer(a, WRITE_FULL, "the journal cannot be read; what was changed until then stays "
+            "changed, for the rest the same again");
+    else
+        ask_answer(a, a->one && a->answer.n == 0 ? WRITE_CONFLICT : WRITE_OK,
+            a->one && a->answer.n == 0 ? "it has changed meanwhile" : "");
 }
 
 static void
@@ -432,13 +446,16 @@ run_verb_piece(struct write_ask *a)
 
     if (p == NULL)
         return;
-    a->more = p->more;
     a->seq = p->seen;
     a->left = 1;
-    for (size_t i = 0; i < p->n; i++)
-        if (takes(a, &p->at[i], &c) &&
-            (a->filter.limit == 0 || a->answer.n + a->left <= a->filter.limit))
+    for (size_t i = 0; i < p->n && !a->unread; i++) {
+        int taken = takes(a, &p->at[i], &c);
+
+        a->unread = taken == -1;
+        if (taken == 1 && (a->filter.limit == 0 || a->answer.n + a->left <= a->filter.limit))
             (void)do_verb(a, &p->at[i]);
+    }
+    a->more = p->more && !a->unread;
     free(p);
     one_left(a);
 }

@@ -1,8 +1,10 @@
 """Writes in a fleet: three instances that share a journal in Redis. Whichever a client meets, a
 write is delivered once, in order, and known to all."""
+import contextlib
 import functools
 import os
 import re
+import socket
 import threading
 
 import pytest
@@ -499,6 +501,52 @@ def test_a_write_that_cannot_be_looked_up_now_is_not_said_to_be_none(origin, fle
     assert a.get(STATUS + "0" * 32).status == 404
     gate.set()
     drained(a)
+
+
+class Censor:
+    """In front of Redis: ends a connection on which `word` is said."""
+
+    def __init__(self, port):
+        self.to, self.word = port, None
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "redis://127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                ends = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            for a, b in ends, ends[::-1]:
+                threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
+
+    def pump(self, a, b):
+        with contextlib.suppress(OSError):
+            while (data := a.recv(65536)) and not (self.word and self.word in data):
+                b.sendall(data)
+        for s in a, b:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_list_of_writes_is_whole_or_none(origin, redis, weir):
+    gate = held(origin, "/a")
+    censor = Censor(redis.port)
+    a = weir(routes=[{"path": "/**", "policy": "write-back"}], journal={"redis": {"url": censor.url}})
+    shared([a])
+    for body in b"1", b"2":
+        assert a.request("PUT", "/a", [ALICE], body).status == 202
+    assert len(a.api("GET", "/writes").json()["writes"]) == 2           # Redis knows the script now
+    censor.word = b"HMGET"              # what each of them contains
+    for what in ("GET", "/writes"), ("POST", "/writes/retry", {"all": True}):
+        r = a.api(*what)
+        assert r.status == 503 and "cannot be read" in r.json()["detail"], r.body
+    censor.word = None
+    assert len(eventually(lambda: a.api("GET", "/writes").json().get("writes"))) == 2
+    gate.set()
+    drained(a)
+    censor.listener.close()
 
 
 def all_but(key):
