@@ -46,7 +46,7 @@ journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1])
     *put_hex_bytes(id, out, ID_BYTES) = '\0';
 }
 
-/* Of what a file gave: where it is now. That of no row where there is none. -1: it cannot be told. */
+/* Of what a file gave: where it is now. That of no row where there is none. -1: cannot be told. */
 static int
 moved_to(struct journal *j, uint64_t old, uint64_t *seq)
 {

@@ -14,8 +14,8 @@
 
 #include <errno.h>
 
-/* The strong tag of the answer to the write with this id. 1; 0: there is none; -1: it cannot be told
- * now. */
+/* The strong tag of the answer to the write with this id. 1; 0: there is none; -1: that cannot be
+ * told now. */
 static int
 put_tag(struct writes *w, struct slice id, struct buf *b)
 {
