@@ -391,6 +391,8 @@ schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
     count_in(s, r);
     if (is_new) {
         e->head = r->seq;
+        if (s->source.shared)           /* what is before it may have been told, and forgotten */
+            e->flags |= CHAIN_FROM_START;
         ready(s, i, r, now_ms);
     } else if (r->seq < e->head) {
         e->flags |= CHAIN_FROM_START;

@@ -160,12 +160,16 @@ writes_enter(struct writes *w, const struct write_row *r)
     return position;
 }
 
+/* Of a partition whose lease is out, and which we were not told to leave, nothing is known: the
+ * lease may be renewed late, and then its chains are ours still. */
 static int
 source_next(void *arg, unsigned part, uint64_t c1, uint64_t seq, struct write_row *r)
 {
     struct writes *w = arg;
 
-    return journal_owns(w->j, part) ? journal_next(w->j, part, c1, seq, false, r) : 0;
+    if (journal_owns(w->j, part))
+        return journal_next(w->j, part, c1, seq, false, r);
+    return (atomic_load(&w->owned) >> part & 1) != 0 ? -1 : 0;
 }
 
 int

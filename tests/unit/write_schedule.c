@@ -851,6 +851,27 @@ random_schedules_keep_every_order_and_starve_no_chain(void **state)
         run_random(seed);
 }
 
+static void
+a_chain_that_a_fleet_tells_of_begins_with_what_the_journal_has_first(void **state)
+{
+    struct world w;
+    const struct schedule_source source = { next_of, next_of_target, &w, true };
+    struct schedule_turn turn;
+    struct write_row r;
+
+    (void)state;
+    begin(&w);
+    schedule_free(&w.s);
+    w.s = schedule_new(&source);
+    assert_int_equal(schedule_route(w.s, 0, &plain), 0);
+    put(&w, 5, 0, 0, WRITE_LANE_DEFAULT, true)->seq = JOURNAL_PARTS;
+    put(&w, 5, 0, 0, WRITE_LANE_DEFAULT, true)->seq = 2 * JOURNAL_PARTS;
+    assert_true(schedule_add(w.s, &w.rows[1], w.now) >= 0);     /* of the first it heard nothing */
+    assert_int_equal(schedule_take(w.s, w.now, w.wall, &r, &turn), SCHEDULE_ROW);
+    assert_int_equal(r.seq, JOURNAL_PARTS);
+    end(&w);
+}
+
 int
 main(void)
 {
@@ -879,6 +900,7 @@ main(void)
         cmocka_unit_test(what_waits_for_a_write_that_is_lost_goes_on),
         cmocka_unit_test(a_million_targets_cost_at_most_32_bytes_each),
         cmocka_unit_test(random_schedules_keep_every_order_and_starve_no_chain),
+        cmocka_unit_test(a_chain_that_a_fleet_tells_of_begins_with_what_the_journal_has_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
