@@ -8,6 +8,7 @@
  */
 #include "write/priv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define FILTER_LINE_MAX 256
@@ -183,15 +184,17 @@ repeat_write(struct write_ask *a, uint64_t seq)
     struct write_content c;
     struct write_row row;
     bool ok = true;
-    int rc = journal_read(a->w->j, seq, &row, &c, NULL);
+    struct err e;
+    int rc = journal_read(a->w->j, seq, &row, &c, &e);
 
-    if (rc == -1 && journal_shared(a->w->j)) {
+    if (rc == -1 && e.code != EBADMSG) {
         ask_answer(a, WRITE_BUSY, "what became of the first request with this key cannot be read "
             "now");
         return;
     }
     journal_id(a->w->j, seq, a->answer.id);
-    a->answer.state = WRITE_DELIVERED;              /* settled so long ago that it is forgotten */
+    a->answer.state = rc == -1 ? WRITE_UNCERTAIN :  /* damaged */
+        WRITE_DELIVERED;                            /* settled so long ago that it is forgotten */
     if (rc == 1) {
         a->answer.state = row.state;
         if ((row.state == WRITE_DELIVERED || row.state == WRITE_REJECTED) &&
@@ -296,12 +299,8 @@ run_may_pass(struct write_ask *a)
     bool behind = journal_shared(j) ? journal_next(j, a->part, a->chain, 0, false, &first) != 0 :
         schedule_has(a->w->schedule, a->chain);
 
-    if (!behind && a->orders_target) {
-        int rc = journal_next(j, a->part, a->path_hash, 0, true, &first);
-
-        behind = rc == 1 || (rc == -1 && journal_shared(j));
-    }
-
+    if (!behind && a->orders_target)
+        behind = journal_next(j, a->part, a->path_hash, 0, true, &first) != 0;
     ask_answer(a, behind ? WRITE_BUSY : WRITE_OK, behind ? "pending writes are before it" : "");
 }
 

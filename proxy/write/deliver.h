@@ -90,7 +90,7 @@ void delivery_settle(struct delivery *d);
 /* Every item knows what becomes of it. */
 void delivery_finished(struct delivery *d);
 void delivery_filled(struct delivery *d);
-/* sent.c. The request of all its items; -1: memory is out. */
+/* sent.c. The request of all its items; -1: not now. */
 int  delivery_request(struct delivery *d);
 void delivery_fields(void *delivery, struct buf *b);    /* lines as the origin gets them */
 /* Head, URL and parameters of this item from now on. -1: memory is out. */

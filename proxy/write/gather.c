@@ -12,9 +12,9 @@
  * Batching    POSTs of a route, of one client (its credentials go with them), first those that
  *             follow in the same chain, then those of other chains that are ready. What is not one
  *             value of JSON goes alone, to its own target: among others it could be read as a part
- *             of theirs, or as several. One that failed twice with others goes with half as many,
- *             and half of that, until it stands alone: what the origin cannot take then harms
- *             nothing else.
+ *             of theirs, or as several; so does what has a condition, which is on that target.
+ *             One that failed twice with others goes with half as many, and half of that, until it
+ *             stands alone: what the origin cannot take then harms nothing else.
  * Threads  the write loop.
  */
 #include "write/deliver.h"
@@ -26,18 +26,23 @@
 
 /* ---- coalescing ------------------------------------------------------------------------------ */
 
+/* Has it fields that say something of its target alone? */
 static bool
-is_plain_put(const struct write_row *r, const struct write_content *c)
+is_conditional(const struct write_content *c)
 {
     static const char *const conditions[] = { "If-Match", "If-None-Match", "If-Modified-Since",
         "If-Unmodified-Since", "Content-Range" };
 
-    if (r->method != HTTP_PUT || r->state == WRITE_SENDING)
-        return false;
     for (size_t i = 0; i < NELEM(conditions); i++)
         if (fields_find(c->fields, slice_of(conditions[i])) != NULL)
-            return false;
-    return true;
+            return true;
+    return false;
+}
+
+static bool
+is_plain_put(const struct write_row *r, const struct write_content *c)
+{
+    return r->method == HTTP_PUT && r->state != WRITE_SENDING && !is_conditional(c);
 }
 
 /* Is `next` what follows `seq` among all that order its target? */
@@ -94,7 +99,7 @@ static bool
 fits(const struct delivery *d, const struct write_row *r, const struct write_content *c)
 {
     return r->method == HTTP_POST && r->state != WRITE_SENDING && r->route == d->route_number &&
-        r->who == d->items[0].row.who && c->has_body && c->body.n > 0 &&
+        r->who == d->items[0].row.who && c->has_body && c->body.n > 0 && !is_conditional(c) &&
         fields_find(c->fields, SLICE("Content-Encoding")) == NULL && is_one_value(c->body);
 }
 

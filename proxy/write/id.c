@@ -50,16 +50,18 @@ journal_id(const struct journal *j, uint64_t seq, char id[WRITE_ID_N + 1])
 static int
 moved_to(struct journal *j, uint64_t old, uint64_t *seq)
 {
+    int rc = 0;
+
     *seq = 0;
     if (old >= JOURNAL_MOVABLE)
         return 0;
     *seq = journal_moved(old, 0, 0);
     if (j->share != NULL)
         return share_find(j->share, old, seq);
-    for (unsigned part = 0; part < JOURNAL_PARTS; part++)
-        if (journal_has(j, journal_moved(old, 0, part)))
+    for (unsigned part = 0; part < JOURNAL_PARTS && rc == 0; part++)
+        if ((rc = journal_has(j, journal_moved(old, 0, part))) == 1)
             *seq = journal_moved(old, 0, part);
-    return 0;
+    return rc == -1 ? -1 : 0;
 }
 
 int

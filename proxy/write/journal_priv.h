@@ -300,7 +300,7 @@ int  key_prune(struct journal *j, int *n);              /* a step of it; *n: how
 
 /* ---- journal_read.c -------------------------------------------------------------------------- */
 
-bool journal_has(struct journal *j, uint64_t seq);      /* a file; the write loop */
+int journal_has(struct journal *j, uint64_t seq);       /* 1, 0, -1; a file; the write loop */
 
 /* ---- move.c ---------------------------------------------------------------------------------- */
 

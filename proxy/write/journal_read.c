@@ -175,14 +175,15 @@ journal_read(struct journal *j, uint64_t seq, struct write_row *r, struct write_
     return 1;
 }
 
-bool
+int
 journal_has(struct journal *j, uint64_t seq)
 {
-    bool found = look_up(j, S_READ_WRITE, seq) == SQLITE_ROW ||
-        look_up(j, S_READ_SETTLED, seq) == SQLITE_ROW;
+    int rc = look_up(j, S_READ_WRITE, seq);
 
+    if (rc == SQLITE_DONE)
+        rc = look_up(j, S_READ_SETTLED, seq);
     reset_all(j);
-    return found;
+    return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : failed(j, rc, NULL);
 }
 
 /* ---- many ----------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
  */
 #include "write/priv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define WALK_MAX 1024                   /* writes that are looked at; of more nothing is known */
@@ -39,6 +40,16 @@ seen_after(const struct write_row *r, const struct write_content *c)
         WRITE_SEEN_CONTENT : WRITE_SEEN_UNKNOWN;
 }
 
+/* As journal_read; one that is damaged is pending no more. */
+static int
+read_pending(struct write_ask *a, uint64_t seq, struct write_row *row, struct write_content *c)
+{
+    struct err e;
+    int rc = journal_read(a->w->j, seq, row, c, &e);
+
+    return (rc == -1 && e.code == EBADMSG) || (rc == 1 && !write_is_pending(row->state)) ? 0 : rc;
+}
+
 /* The last of them alone is copied. One that is settled meanwhile has left its effect behind: it
  * was purged before. */
 static void
@@ -47,10 +58,12 @@ show(struct write_ask *a, enum write_seen seen, uint64_t seq)
     struct write_content c;
     struct write_row row;
     bool ok = true;
+    int rc = seen != WRITE_SEEN_NONE ? read_pending(a, seq, &row, &c) : 0;
 
-    if (seen == WRITE_SEEN_NONE || journal_read(a->w->j, seq, &row, &c, NULL) != 1 ||
-        !write_is_pending(row.state))
+    if (rc != 1) {
+        a->view.seen = rc == 0 ? WRITE_SEEN_NONE : WRITE_SEEN_UNKNOWN;
         return;
+    }
     a->view = (struct write_view){ .seen = seen, .accepted_ms = row.accepted_ms };
     journal_id(a->w->j, seq, a->view.id);
     if (seen != WRITE_SEEN_CONTENT)
@@ -73,13 +86,15 @@ walk(struct write_ask *a, unsigned part, struct sight *s)
     struct write_row row;
     unsigned most = journal_shared(a->w->j) ? WALK_SHARED : WALK_MAX;
     uint64_t seq = 0;
-    int rc = 0;
+    int rc = 0, found;
 
     for (unsigned n = 0; n < most &&
         (rc = journal_next(a->w->j, part, a->path_hash, seq, true, &row)) == 1; n++) {
         seq = row.seq;
-        if ((a->all || row.who == a->who) && journal_read(a->w->j, seq, &row, &c, NULL) == 1 &&
-            write_is_pending(row.state) && same_url(c.url, a->url) &&
+        found = a->all || row.who == a->who ? read_pending(a, seq, &row, &c) : 0;
+        if (found == -1)
+            return -1;
+        if (found == 1 && same_url(c.url, a->url) &&
             (s->last == 0 || s->part == part || row.accepted_ms >= s->accepted_ms))
             *s = (struct sight){ seen_after(&row, &c), seq, part, row.accepted_ms };
     }

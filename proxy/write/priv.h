@@ -201,7 +201,8 @@ void writes_moved(struct writes *w, const struct write_row *was, const struct wr
 
 /* ---- tags.c ---------------------------------------------------------------------------------- */
 
-/* Appends a line of If-Match as the origin knows the tags in it. -1: they cannot be told now. */
+/* Appends a line of If-Match as the origin knows the tags in it. -1: they cannot be told now, and a
+ * part of it was appended. */
 int tags_put(struct writes *w, struct slice line, struct buf *b);
 
 /* ---- pending.c ------------------------------------------------------------------------------- */

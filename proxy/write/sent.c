@@ -11,12 +11,15 @@
 static bool
 next_line(struct slice *rest, struct slice *line)
 {
-    const char *end = rest->n > 0 ? memchr(rest->p, '\n', rest->n) : NULL;
+    const char *end;
 
+    if (rest->n == 0)
+        return false;
+    end = memchr(rest->p, '\n', rest->n);
     *line = (struct slice){ rest->p, end != NULL ? (size_t)(end - rest->p) + 1 : rest->n };
     rest->p += line->n;
     rest->n -= line->n;
-    return line->n > 0;
+    return true;
 }
 
 const char *

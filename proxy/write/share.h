@@ -337,7 +337,8 @@ int share_next(struct share *s, unsigned part, uint64_t hash, uint64_t seq, bool
     struct write_row *r);
 int share_each(struct share *s, uint64_t *seq, unsigned state_mask, unsigned max,
     void (*each)(void *arg, const struct write_row *r), void *arg);
-/* Of a write that a file had as `old`: its seq, or, where there is none, that of no row. */
+/* Of a write that a file had as `old`: *seq becomes its seq, and stays where there is none. -1: it
+ * cannot be told now. */
 int share_find(struct share *s, uint64_t old, uint64_t *seq);
 void share_condemn(struct share *s, uint64_t seq, const char *cause);
 

@@ -376,9 +376,14 @@ ask_find(struct read *q)
 int
 share_find(struct share *s, uint64_t old, uint64_t *seq)
 {
-    struct read q = { .after = old, .seq = *seq };
-    enum redis_cause cause = wait_for(s, &q, ask_find);
+    enum redis_cause cause;
+    struct read q;
+    unsigned tries = 0;
 
+    do {
+        q = (struct read){ .after = old, .seq = *seq };
+        cause = wait_for(s, &q, ask_find);
+    } while (cause == REDIS_CLOSED && ++tries < TRIES);
     if (cause != REDIS_OK)
         return failed(cause, NULL);
     *seq = q.seq;

@@ -75,24 +75,28 @@ position_of(struct writes *w, const struct write_row *r)
 
     if (!write_is_pending(r->state))
         return -1;
+    int rc = 0;
+
     while (n <= most &&
-        journal_next(w->j, journal_part(r->seq), r->c1, before.seq, false, &before) == 1 &&
+        (rc = journal_next(w->j, journal_part(r->seq), r->c1, before.seq, false, &before)) == 1 &&
         before.seq < r->seq)
         n++;
-    return n <= most ? n : -1;
+    return n <= most && rc != -1 ? n : -1;
 }
 
 /* As journal_read; of content that was damaged, or which a file's disk does not give, its cause
- * alone, so that a person sees the write. */
+ * alone, so that a person sees the write. One that is settled and whose row is damaged is none. */
 static int
 read_any(struct write_ask *a, uint64_t seq, struct write_row *row, struct write_content *c)
 {
     struct err e;
     int rc = journal_read(a->w->j, seq, row, c, &e);
 
-    if (rc != -1 || (e.code != EBADMSG && journal_shared(a->w->j)) ||
-        journal_read(a->w->j, seq, row, NULL, &e) != 1)
+    if (rc != -1 || (e.code != EBADMSG && journal_shared(a->w->j)))
         return rc;
+    rc = journal_read(a->w->j, seq, row, NULL, &e);
+    if (rc != 1)
+        return rc == -1 && e.code == EBADMSG ? 0 : rc;
     *c = (struct write_content){ .cause = SLICE("its content in the journal cannot be read") };
     return 1;
 }
@@ -125,8 +129,6 @@ run_look(struct write_ask *a)
     a->answer.status = row.status;
     j.position = position_of(a->w, &row);
     a->answer.position = j.position > 0 ? (uint64_t)j.position : 0;
-    if (j.position >= 0)
-        (void)read_any(a, a->seq, &row, &c);  /* the walk took its slices */
     json_write(a->w, &a->text, &j);
     buf_addc(&a->text, '\n');
     ask_answer(a, WRITE_OK, "");

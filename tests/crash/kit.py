@@ -19,7 +19,7 @@ import time
 
 from harness import SLOW, Client, Closed, eventually
 
-DRAINED = 30.0 * SLOW                            # for what waits to be delivered
+DRAINED = 120.0 * SLOW                           # for what waits to be delivered
 
 
 def chance():

@@ -549,6 +549,25 @@ def test_a_list_of_writes_is_whole_or_none(origin, redis, weir):
     censor.listener.close()
 
 
+def test_what_is_pending_is_not_taken_for_nothing_while_it_cannot_be_read(origin, redis, weir):
+    gate = held(origin, "/a")
+    censor = Censor(redis.port)
+    a = weir(routes=[{"path": "/**", "policy": "write-back"}], journal={"redis": {"url": censor.url}})
+    shared([a])
+    assert a.request("PUT", "/a", [ALICE], b"new").status == 202
+    origin.wait("/a")
+    assert a.get("/a", [ALICE]).body == b"new"
+    assert a.get("/a").cache_status.detail != "pending"         # it is not somebody else's
+    censor.word = b"HMGET"              # what each of them contains
+    r = a.get("/a", [ALICE])
+    assert r.cache_status.detail == "pending", r.headers        # of its own nothing is known
+    censor.word = None
+    eventually(lambda: a.get("/a", [ALICE]).body == b"new")
+    gate.set()
+    drained(a)
+    censor.listener.close()
+
+
 def all_but(key):
     """Patterns that take every key but this one."""
     return [key[:i] for i in range(1, len(key))] + [key + "?*"] + \

@@ -377,7 +377,7 @@ def test_a_released_connection_wakes_who_waits_whatever_worker(origin, weir):
 def test_too_many_waiting_are_503_at_once(origin, weir):
     gate = origin.gate()
     origin.on("/slow", lambda req, conn: (gate.wait(), conn.respond(body=b"x")))
-    w = weir(origin={"pool": {"max": 1, "wait": "30s", "waiting": 0}}, routes=PASS)
+    w = weir(origin={"pool": {"max": 1, "wait": "10m", "waiting": 0}}, routes=PASS)
     with w.client() as c:
         c.start("GET", "/slow")
         origin.wait("/slow")

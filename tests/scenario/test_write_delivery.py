@@ -620,6 +620,23 @@ def test_the_writes_of_a_batch_keep_their_keys_in_other_company(origin, back):
     assert all(len(v) > 1 for v in by_key.values())
 
 
+def test_a_post_with_a_condition_goes_alone_to_its_own_target(origin, back):
+    origin.on("*", status=200)
+    w = back({"batch": BATCH}, name="mine")
+    w.api("POST", "/writes/pause", {"route": "mine"})
+    json = ("Content-Type", "application/json")
+    ids = [accept(w, "POST", "/%s" % i, b"%d" % i, [json] + ([("If-Match", '"x"')] if i in (1, 2) else []))
+           for i in range(4)]
+    w.api("POST", "/writes/resume", {"route": "mine"})
+    for i in ids:
+        becomes(w, i, "delivered")
+    sent = {r.path: (r.body, r.header("If-Match")) for r in writes(origin) if r.path != "/bulk"}
+    assert sent == {"/1": (b"1", '"x"'), "/2": (b"2", '"x"')}
+    together = [r for r in writes(origin) if r.path == "/bulk"]
+    assert sorted(b"".join(r.body for r in together).replace(b"][", b",")) == sorted(b"[0,3]")
+    assert all(r.header("If-Match") is None for r in together)
+
+
 def test_a_batch_is_of_one_clients_writes(origin, back):
     origin.on("/bulk", status=200)
     w = back({"batch": BATCH}, name="mine")
