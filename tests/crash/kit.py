@@ -254,13 +254,19 @@ def judge(writers, ledger):
     return repeats
 
 
+def whole_answer(w, path):
+    r = w.api("GET", path)
+    assert r.status in (200, 503), (r, r.body)
+    return r if r.status == 200 else None        # else Redis was late
+
+
 def writes(w, **query):
     """GET /writes of the admin port, page by page."""
     got, after = [], None
     while True:
         asked = {**query, "after": after} if after else query
-        r = w.api("GET", "/writes?" + "&".join("%s=%s" % pair for pair in asked.items()))
-        assert r.status == 200, (r, r.body)
+        path = "/writes?" + "&".join("%s=%s" % pair for pair in asked.items())
+        r = eventually(lambda: whole_answer(w, path))
         page = r.json()["writes"]
         if not page:
             return got
