@@ -308,8 +308,8 @@ peer_accept(void *arg)
         assert_true(nth < PEER_CONNS);
         *c = (struct peer_conn){ p, fd, nth };
         p->fds[nth] = fd;
+        atomic_fetch_add(&p->accepted, 1);      /* before anybody is answered */
         assert_int_equal(pthread_create(&p->threads[nth], NULL, peer_conn, c), 0);
-        atomic_fetch_add(&p->accepted, 1);
     }
     return NULL;
 }
