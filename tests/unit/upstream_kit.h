@@ -147,6 +147,16 @@ nap_ms(int ms)
     poll(NULL, 0, ms);
 }
 
+static UNUSED void
+await_connections(int64_t n)
+{
+    int64_t until = now_us() + 20 * 1000000;
+
+    while (stats_gauge(GAUGE_origin_connections) != n && now_us() < until)
+        nap_ms(1);
+    assert_int_equal(stats_gauge(GAUGE_origin_connections), n);
+}
+
 /* ---- loops and an upstream ----------------------------------------------------------------- */
 
 struct kit {

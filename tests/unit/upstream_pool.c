@@ -16,6 +16,21 @@ serve_ok(struct script *s, int fd, unsigned nth)
     }
 }
 
+/* Answers once `step` requests have come. */
+static void
+serve_together(struct script *s, int fd, unsigned nth)
+{
+    char head[8192];
+
+    (void)nth;
+    while (read_head(s, fd, head, sizeof head)) {
+        while (atomic_load(&s->requests) < (unsigned)atomic_load(&s->step) &&
+            !atomic_load(&s->stopping))
+            nap_ms(1);
+        say(fd, OK_TEXT);
+    }
+}
+
 static void
 who_waits_longest_is_served_first_whatever_worker(void **state)
 {
@@ -76,8 +91,8 @@ waiting_ends_with_503_in_time_and_in_number(void **state)
     struct shot s[3];
 
     (void)state;
-    kit_one(&k, 2, &sc, serve_ok);
-    atomic_store(&sc.step, 300);
+    kit_one(&k, 2, &sc, serve_together);
+    atomic_store(&sc.step, 2);          /* the first is held until the others were refused */
     k.conf.pool_max = 1;
     k.conf.pool_wait_ms = 100;
     k.conf.pool_waiting = 1;
@@ -85,7 +100,6 @@ waiting_ends_with_503_in_time_and_in_number(void **state)
     for (unsigned i = 0; i < 3; i++) {
         shot_init(&s[i], &k, i % 2, "GET");
         shot_begin(&s[i]);
-        nap_ms(20);
     }
     shot_wait(&s[2]);
     assert_fault(&s[2], 503, "connection_limit_reached");   /* at once: one waits already */
@@ -93,6 +107,7 @@ waiting_ends_with_503_in_time_and_in_number(void **state)
     assert_false(s[2].fault.reached);
     shot_wait(&s[1]);
     assert_fault(&s[1], 503, "connection_limit_reached");
+    atomic_store(&sc.step, 1);
     shot_wait(&s[0]);
     assert_body(&s[0], "hello");
     for (unsigned i = 0; i < 3; i++)
@@ -160,31 +175,6 @@ a_crowd_on_two_workers_all_gets_through(void **state)
     }
     assert_true(stats_gauge(GAUGE_origin_connections) <= 3);
     kit_end(&k, &sc);
-}
-
-/* Answers once `step` requests have come. */
-static void
-serve_together(struct script *s, int fd, unsigned nth)
-{
-    char head[8192];
-
-    (void)nth;
-    while (read_head(s, fd, head, sizeof head)) {
-        while (atomic_load(&s->requests) < (unsigned)atomic_load(&s->step) &&
-            !atomic_load(&s->stopping))
-            nap_ms(1);
-        say(fd, OK_TEXT);
-    }
-}
-
-static void
-await_connections(int64_t n)
-{
-    int64_t until = now_us() + 20 * 1000000;
-
-    while (stats_gauge(GAUGE_origin_connections) != n && now_us() < until)
-        nap_ms(1);
-    assert_int_equal(stats_gauge(GAUGE_origin_connections), n);
 }
 
 static void
@@ -306,8 +296,7 @@ a_reload_finds_the_same_connections(void **state)
     assert_true(s.times.reused);
     shot_fini(&s);
     origin_unref(&k.o);
-    nap_ms(50);
-    assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);     /* nobody's any more */
+    await_connections(0);               /* nobody's any more */
     kit_end(&k, &sc);
 }
 
@@ -334,7 +323,7 @@ a_server_that_fails_is_taken_out_probed_and_taken_back(void **state)
     script_start(&b, serve_by_step);
     kit_url(&k, "http", "127.0.0.1", b.port);
     k.conf.eject_errors = 3;
-    k.conf.eject_for_ms = 1000;
+    k.conf.eject_for_ms = 2000;
     k.conf.retry_budget = 1.0;
     kit_open(&k);
     atomic_store(&a.step, 1);
@@ -342,16 +331,16 @@ a_server_that_fails_is_taken_out_probed_and_taken_back(void **state)
         shot_hello(&k, 0);
     assert_int_equal(atomic_load(&a.requests), 3);
     assert_true(stats_counter(STATS_origin_ejections) > 0);
-    nap_ms(1050);                        /* one probe, which fails: out for twice as long */
+    nap_ms(2050);                       /* one probe, which fails: out for twice as long */
     for (int i = 0; i < 6; i++)
         shot_hello(&k, 0);
     assert_int_equal(atomic_load(&a.requests), 4);
-    nap_ms(1050);
+    nap_ms(2050);
     shot_do(&s, &k, 0, "GET");
     shot_fini(&s);
     assert_int_equal(atomic_load(&a.requests), 4);
     atomic_store(&a.step, 0);
-    nap_ms(1050);
+    nap_ms(2050);
     before = atomic_load(&a.requests);
     for (int i = 0; i < 10; i++)
         shot_hello(&k, 0);
@@ -409,7 +398,7 @@ requests_go_round_or_to_the_server_with_the_fewest(void **state)
     origin_unref(&k.o);
     k.conf.balance = BALANCE_LEAST_CONNECTIONS;
     kit_open(&k);
-    atomic_store(&a.step, 400);
+    atomic_store(&a.step, 2000);
     shot_init(&slow, &k, 0, "GET");     /* the first turn is a's */
     shot_begin(&slow);
     nap_ms(50);

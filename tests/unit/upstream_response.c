@@ -308,8 +308,7 @@ bytes_on_an_idle_connection_close_it(void **state)
     kit_one(&k, 1, &sc, serve_then_babble);
     kit_open(&k);
     shot_hello(&k, 0);
-    nap_ms(100);
-    assert_int_equal(stats_gauge(GAUGE_origin_connections), 0);
+    await_connections(0);
     shot_do(&s, &k, 0, "GET");
     assert_body(&s, "hello");
     assert_false(s.times.reused);

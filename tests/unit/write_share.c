@@ -844,7 +844,7 @@ without_enough_replicas_a_write_is_not_taken(void **state)
 
     (void)state;
     o.replicas = 1;
-    o.timeout_ms = 400;
+    o.timeout_ms = 1500;
     open_with(&in, &o, &kit_limits);
     await_all_owned(&in);
     in.keep = true;
