@@ -308,8 +308,9 @@
     "return {0,owner or '',f[1] or '1',f[2] or '0',f[3] or '0',f[4] or '0',call('ZCARD',p),\n" \
     "  call('ZCARD',d),last and last[1] or '0-0',lost,g[1] or '',g[2] or ''}\n"
 
+/* ARGV: 1 who asks, 2 token: a late one gives nothing of what was taken since. */
 #define GIVE \
-    "if call('GET',o)==ARGV[1] then call('DEL',o) wake('g') end\n" \
+    "if call('GET',o)==ARGV[1] and call('HGET',m,'t')==ARGV[2] then call('DEL',o) wake('g') end\n" \
     "return {0}\n"
 
 /* ARGV: 1 settled before then, 2 how many. */

@@ -103,11 +103,12 @@ on_given(void *arg, enum redis_cause cause, const struct redis_reply *r)
 }
 
 static bool
-give(struct share_part *p)
+give(struct share_part *p, uint64_t token)
 {
     struct share_args g = { .n = 0 };
 
     args_add(&g, slice_of(p->s->name));
+    args_addu(&g, token);
     p->state = PART_GIVING;
     if (share_script(p->s, p, LUA_GIVE, &g, round_us(p->s), on_given, p, NULL))
         return true;
@@ -123,8 +124,7 @@ share_run_left(struct loop_msg *m)
     atomic_store(&p->left_posted, false);
     if (p->state != PART_LEAVING || p->s->gave)
         return;
-    atomic_store(&p->token, 0);
-    give(p);
+    give(p, atomic_exchange(&p->token, 0));
 }
 
 static void
@@ -145,11 +145,11 @@ on_taken(void *arg, enum redis_cause cause, const struct redis_reply *r)
             share_log(p->s, cause, r);
         return;
     }
+    token = reply_u64(r, 1);
     if (p->s->closing) {
-        p->s->giving += give(p) && p->s->gave;
+        p->s->giving += give(p, token) && p->s->gave;
         return;
     }
-    token = reply_u64(r, 1);
     counter = reply_u64(r, 2);
     p->state = PART_LOADING;
     if (counter > p->counter)
@@ -255,7 +255,7 @@ share_give_all(struct share *s)
         if (p->state == PART_GIVING)
             s->giving++;
         else if (p->state == PART_LOADING || p->state == PART_OURS || p->state == PART_LEAVING)
-            s->giving += give(p);
+            s->giving += give(p, atomic_load(&p->token));
     }
     args_add(&g, slice_of(s->name));
     s->giving += share_script(s, &s->parts[SHARE_FLEET], LUA_LEAVE, &g, round_us(s), on_left, s,
