@@ -56,6 +56,7 @@ fleet_site(struct writes *w)
             spans |= BIT(part_of_origin(r->conf->to->id));
     }
     atomic_store(&w->spans, spans);
+    schedule_keyed(w->schedule, spans);
 }
 
 void
@@ -85,8 +86,12 @@ take_one(struct writes *w, const struct journal_news *news)
         schedule_lost(w->schedule);
         return 0;
     }
-    if (news->from == WRITE_STATES)             /* a verb may have been quicker */
-        return !pending || writes_enter(w, r) != -1 ? 0 : -1;
+    if (news->from == WRITE_STATES && !pending) {       /* a verb was quicker; it may have been */
+        schedule_lost(w->schedule);                     /* found, and have blocked others */
+        return 0;
+    }
+    if (news->from == WRITE_STATES)
+        return writes_enter(w, r) != -1 ? 0 : -1;
     if (!pending || !write_is_pending(news->from)) {
         writes_moved(w, &was, r);
         return 0;

@@ -51,7 +51,7 @@ follows(struct writes *w, const struct write_row *next, uint64_t seq)
 {
     struct write_row r;
 
-    return !schedule_has_targets(w->schedule) ||
+    return !schedule_has_targets(w->schedule, seq) ||
         (writes_next_of_target(w, journal_part(seq), row_target(next), seq, &r) == 1 &&
         r.seq == next->seq);
 }

@@ -10,7 +10,8 @@
  *          PUT, PATCH and DELETE of one target keep their order across chains too: before one goes
  *          the journal tells whether it is the first of its target, else its chain is BLOCKED, in
  *          no list, until the first one is settled and it is its turn. That is asked only while any
- *          pending write has a target besides its chain.
+ *          pending write has a target besides its chain; of a shared journal, where one may be
+ *          pending before it is told, once any had one in its partition, or may have.
  *          Entries are looked at again when they are taken (its row may have been dropped, or be
  *          due later), so that nothing has to be searched in a list. While the journal cannot tell
  *          what is first, the chain waits: what is behind that must not go before it.
@@ -61,7 +62,7 @@ struct schedule {
     struct sorigin   *origins; size_t norigins;
     uint32_t         *active;  size_t nactive, cap, turn;   /* routes with ready chains */
     uint64_t          pending, targets; /* ... of which have a target besides */
-    uint64_t          targets_of[JOURNAL_PARTS];
+    uint64_t          keyed;            /* shared: partitions in which some may have one */
     bool              hurried;
 };
 
@@ -313,6 +314,18 @@ target_of(const struct write_row *row)
     return row->c2 != 0 ? row->c2 : row->c1;
 }
 
+void
+schedule_keyed(struct schedule *s, uint64_t parts)
+{
+    s->keyed |= parts;
+}
+
+bool
+schedule_has_targets(const struct schedule *s, uint64_t seq)
+{
+    return s->source.shared ? (s->keyed >> journal_part(seq) & 1) != 0 : s->targets > 0;
+}
+
 /* Has another chain an earlier write to its target? 1, 0, or -1: it cannot be told. */
 static int
 is_blocked(struct schedule *s, const struct write_row *row)
@@ -320,7 +333,7 @@ is_blocked(struct schedule *s, const struct write_row *row)
     struct write_row first;
     int rc;
 
-    if (!row->orders_target || s->targets == 0)
+    if (!row->orders_target || !schedule_has_targets(s, row->seq))
         return 0;
     rc = s->source.next_of_target(s->source.arg, journal_part(row->seq), target_of(row), 0, &first);
     return rc == 1 ? first.seq < row->seq : rc;
@@ -356,7 +369,8 @@ count_in(struct schedule *s, const struct write_row *r)
 {
     s->pending++;
     s->targets += r->c2 != 0;
-    s->targets_of[journal_part(r->seq)] += r->c2 != 0;
+    if (r->c2 != 0)
+        schedule_keyed(s, UINT64_C(1) << journal_part(r->seq));
     s->routes[r->route].pending++;
     s->routes[r->route].parts[journal_part(r->seq)]++;
 }
@@ -366,10 +380,8 @@ static void
 count_out(struct schedule *s, const struct write_row *r)
 {
     unsigned part = journal_part(r->seq);
-    bool target = r->c2 != 0 && s->targets_of[part] > 0;
 
-    s->targets -= target;
-    s->targets_of[part] -= target;
+    s->targets -= r->c2 != 0 && s->targets > 0;
     if (r->route >= s->nroutes || s->routes[r->route].parts[part] == 0)
         return;
     s->pending--;
@@ -394,6 +406,9 @@ schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
         if (s->source.shared)           /* what is before it may have been told, and forgotten */
             e->flags |= CHAIN_FROM_START;
         ready(s, i, r, now_ms);
+    } else if (s->source.shared && e->state == CHAIN_BLOCKED) {
+        e->flags |= CHAIN_FROM_START;
+        loosen(s, i);
     } else if (r->seq < e->head) {
         e->flags |= CHAIN_FROM_START;
         if (e->state == CHAIN_WAITING)
@@ -430,7 +445,7 @@ schedule_settled(struct schedule *s, const struct write_row *r, int64_t now_ms)
 {
     uint32_t i = chain_of(s, r);
     struct chain *e = i != CHAIN_NONE ? chain_at(&s->chains, i) : NULL;
-    bool targets = s->targets > 0;
+    bool targets = schedule_has_targets(s, r->seq);
     struct write_row next;
 
     count_out(s, r);
@@ -461,8 +476,6 @@ schedule_forget(struct schedule *s, unsigned part)
         s->routes[k].pending -= s->routes[k].parts[part];
         s->routes[k].parts[part] = 0;
     }
-    s->targets -= s->targets_of[part];
-    s->targets_of[part] = 0;
     for (uint32_t i = 1; i < s->chains.used; i++) {
         struct chain *e = chain_at(&s->chains, i);
 
@@ -487,7 +500,9 @@ schedule_again(struct schedule *s, const struct write_row *r, int64_t delay_ms, 
 
     if (e == NULL || e->state != CHAIN_SENDING || e->head != r->seq)
         return;
-    if (delay_ms > 0)
+    if ((e->flags & CHAIN_FROM_START) != 0)     /* it was forgotten meanwhile: the row says when */
+        loosen(s, i);
+    else if (delay_ms > 0)
         wait_for(s, i, delay_ms, now_ms);
     else
         ready(s, i, r, now_ms);
@@ -711,12 +726,6 @@ schedule_has(const struct schedule *s, uint64_t c1)
     uint32_t i = chains_find(&s->chains, c1);
 
     return i != CHAIN_NONE && chain_at(&s->chains, i)->count > 0;
-}
-
-bool
-schedule_has_targets(const struct schedule *s)
-{
-    return s->targets > 0;
 }
 
 void

@@ -82,8 +82,10 @@ int64_t schedule_wait_ms(struct schedule *s, int64_t now_ms);
 
 /* Are there pending writes of this chain? */
 bool schedule_has(const struct schedule *s, uint64_t c1);
-/* Do pending writes have a target besides their chain? */
-bool schedule_has_targets(const struct schedule *s);
+/* May pending writes beside this one have a target besides their chain? */
+bool schedule_has_targets(const struct schedule *s, uint64_t seq);
+/* In these partitions, a bit each, writes may have one from now on. */
+void schedule_keyed(struct schedule *s, uint64_t parts);
 struct schedule_figures {
     uint64_t pending, chains, bytes; bool held, paused, origin_paused, down; unsigned active;
 };

@@ -851,24 +851,142 @@ random_schedules_keep_every_order_and_starve_no_chain(void **state)
         run_random(seed);
 }
 
+/* ---- in a fleet: a write may be taken, and settled, before it is told ------------------------ */
+
+static void
+begin_fleet(struct world *w)
+{
+    const struct schedule_source source = { next_of, next_of_target, w, true };
+
+    begin(w);
+    schedule_free(&w->s);
+    w->s = schedule_new(&source);
+    assert_non_null(w->s);
+    assert_int_equal(schedule_route(w->s, 0, &plain), 0);
+}
+
+/* All of one partition. */
+static struct write_row *
+put_fleet(struct world *w, uint64_t c1, uint64_t c2, bool told)
+{
+    struct write_row *r = put(w, c1, c2, 0, WRITE_LANE_DEFAULT, true);
+
+    r->seq *= JOURNAL_PARTS;
+    if (told)
+        assert_true(schedule_add(w->s, r, w->now) >= 0);
+    return r;
+}
+
+/* Which is the next; 0: there is none. */
+static size_t
+take_fleet(struct world *w)
+{
+    struct schedule_turn turn;
+    struct write_row r;
+    enum schedule_took took;
+    size_t n;
+
+    while ((took = schedule_take(w->s, w->now, w->wall, &r, &turn)) == SCHEDULE_MORE)
+        ;
+    if (took == SCHEDULE_NONE)
+        return 0;
+    n = r.seq / JOURNAL_PARTS;
+    w->turns[n - 1] = turn;
+    w->rows[n - 1].state = WRITE_SENDING;
+    return n;
+}
+
+static void
+settle_fleet(struct world *w, size_t n)
+{
+    w->rows[n - 1].state = WRITE_DELIVERED;
+    ended(w, n);
+    schedule_settled(w->s, &w->rows[n - 1], w->now);
+}
+
 static void
 a_chain_that_a_fleet_tells_of_begins_with_what_the_journal_has_first(void **state)
 {
-    struct world w;
-    const struct schedule_source source = { next_of, next_of_target, &w, true };
-    struct schedule_turn turn;
-    struct write_row r;
+    static struct world w;
 
     (void)state;
-    begin(&w);
-    schedule_free(&w.s);
-    w.s = schedule_new(&source);
-    assert_int_equal(schedule_route(w.s, 0, &plain), 0);
-    put(&w, 5, 0, 0, WRITE_LANE_DEFAULT, true)->seq = JOURNAL_PARTS;
-    put(&w, 5, 0, 0, WRITE_LANE_DEFAULT, true)->seq = 2 * JOURNAL_PARTS;
-    assert_true(schedule_add(w.s, &w.rows[1], w.now) >= 0);     /* of the first it heard nothing */
-    assert_int_equal(schedule_take(w.s, w.now, w.wall, &r, &turn), SCHEDULE_ROW);
-    assert_int_equal(r.seq, JOURNAL_PARTS);
+    begin_fleet(&w);
+    put_fleet(&w, 5, 0, false);
+    put_fleet(&w, 5, 0, true);
+    assert_int_equal(take_fleet(&w), 1);
+    end(&w);
+}
+
+static void
+what_is_settled_before_it_is_told_leaves_nothing_blocked_for_good(void **state)
+{
+    static struct world w;
+
+    (void)state;
+    begin_fleet(&w);
+    put_fleet(&w, 100, 0, true);        /* 1: of the path alone */
+    put_fleet(&w, 7, 100, true);        /* 2: the same target, by another key */
+    put_fleet(&w, 8, 200, true);        /* 3, and 4 of its key */
+    put_fleet(&w, 8, 200, false);
+    assert_int_equal(take_fleet(&w), 1);
+    assert_int_equal(take_fleet(&w), 3);
+    settle_fleet(&w, 3);
+    assert_int_equal(take_fleet(&w), 4);
+    settle_fleet(&w, 4);
+    settle_fleet(&w, 1);
+    assert_int_equal(take_fleet(&w), 2);
+    end(&w);
+}
+
+static void
+a_write_goes_behind_an_earlier_one_to_its_target_that_is_not_told_yet(void **state)
+{
+    static struct world w;
+
+    (void)state;
+    begin_fleet(&w);
+    put_fleet(&w, 7, 100, true);
+    assert_int_equal(take_fleet(&w), 1);
+    put_fleet(&w, 8, 100, false);       /* 2: the same target, by another key */
+    put_fleet(&w, 7, 100, false);       /* 3: the key of 1 */
+    settle_fleet(&w, 1);
+    assert_int_equal(take_fleet(&w), 0);
+    end(&w);
+}
+
+static void
+by_its_configuration_alone_a_partition_is_known_to_have_keys(void **state)
+{
+    static struct world w;
+
+    (void)state;
+    begin_fleet(&w);
+    schedule_keyed(w.s, 1);
+    put_fleet(&w, 100, 0, true);        /* 1: of the path */
+    assert_int_equal(take_fleet(&w), 1);
+    put_fleet(&w, 8, 100, false);       /* 2: the same target, by a key */
+    put_fleet(&w, 100, 0, false);       /* 3: of the path */
+    settle_fleet(&w, 1);
+    assert_int_equal(take_fleet(&w), 0);
+    end(&w);
+}
+
+static void
+a_delivery_that_ends_after_its_partition_was_lost_leaves_no_delay_behind(void **state)
+{
+    static struct world w;
+    struct write_row lost;
+
+    (void)state;
+    begin_fleet(&w);
+    lost = *put_fleet(&w, 7, 0, true);
+    assert_int_equal(take_fleet(&w), 1);
+    schedule_forget(w.s, 0);
+    ended(&w, 1);
+    schedule_again(w.s, &lost, 3600 * 1000, w.now);
+    w.rows[0].state = WRITE_DELIVERED;  /* by its new owner */
+    put_fleet(&w, 7, 0, true);          /* the partition is ours again */
+    assert_int_equal(take_fleet(&w), 2);
     end(&w);
 }
 
@@ -901,6 +1019,10 @@ main(void)
         cmocka_unit_test(a_million_targets_cost_at_most_32_bytes_each),
         cmocka_unit_test(random_schedules_keep_every_order_and_starve_no_chain),
         cmocka_unit_test(a_chain_that_a_fleet_tells_of_begins_with_what_the_journal_has_first),
+        cmocka_unit_test(what_is_settled_before_it_is_told_leaves_nothing_blocked_for_good),
+        cmocka_unit_test(a_write_goes_behind_an_earlier_one_to_its_target_that_is_not_told_yet),
+        cmocka_unit_test(by_its_configuration_alone_a_partition_is_known_to_have_keys),
+        cmocka_unit_test(a_delivery_that_ends_after_its_partition_was_lost_leaves_no_delay_behind),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
