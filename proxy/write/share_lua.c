@@ -159,10 +159,10 @@
     "return {0}\n"
 
 /* ARGV: 1 seq, 2 who asks: 'o' the owner, 'v' a verb, 'c' a reader that condemns, 'u' who accepted
- * it and takes it back while it is held, 3 token, 4 state,
- * 5 attempts, 6 v, 7 '1': fields and body are let go, 8 '1': 9 is its answer, 10 '1': settled ones
- * are kept, 11 settled_ms, 12 state before (verb), 13 attempts before, 14 operation, 15 part, 16 a
- * key to be forgotten with it or ''. */
+ * it and takes it back while it is held, 3 token, 4 state, 5 attempts (of one that waits again to
+ * be sent there must be more: else it comes late), 6 v, 7 '1': fields and body are let go, 8 '1': 9
+ * is its answer, 10 '1': settled ones are kept, 11 settled_ms, 12 state before (verb), 13 attempts
+ * before, 14 operation, 15 part, 16 a key to be forgotten with it or ''. */
 #define UPDATE \
     "local q,how,st=ARGV[1],ARGV[2],tonumber(ARGV[4])\n" \
     "local w=b..'w:'..q\n" \
@@ -176,6 +176,7 @@
     "    if was==st then return {0,f[6],f[7]} end\n" \
     "    return {6}\n" \
     "  end\n" \
+    "  if was==2 and st==1 and tonumber(ARGV[5])<=tonumber(f[2]) then return {6} end\n" \
     "elseif f[8]==ARGV[14] then return {0,f[6],f[7]}\n" \
     "elseif how=='u' then\n" \
     "  if not held(q) then return {6} end\n" \

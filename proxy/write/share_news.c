@@ -9,7 +9,9 @@
  *          changed twice may be told twice as it is.
  * Entries  that of a pending write stays in the stream until it is settled, by the script that does
  *          so. Others are done when they were told, and go with the next reading. Where the answer
- *          of a reading is lost, what it brought is asked for once more: the group still has it.
+ *          of a reading is lost, what it brought is asked for once more: the group still has it. A
+ *          reading of a connection that was given up may be done late, behind one of the next: so
+ *          what the last look saw in the stream, and no reading brings, is asked for in that way.
  * Threads  the journal's.
  */
 #include "write/share.h"
@@ -250,6 +252,8 @@ take_entries(struct share_part *p, const struct redis_reply *r)
     if (p->history && r->n == 1) {
         p->history = false;
         p->again = true;
+    } else if (r->n == 1 && stream_id_cmp(p->last, p->at) > 0) {
+        p->history = true;              /* who got it? the next round asks */
     }
     if (p->again || r->n - 1 == PAGE_ROWS)
         news_read(p);

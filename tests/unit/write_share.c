@@ -132,6 +132,36 @@ a_write_goes_through_its_states_and_its_entry_leaves_the_stream(void **state)
     journal_close(&in.j);
 }
 
+/* Of a connection that was given up, behind what its owner sent on the next one. */
+static void
+a_word_that_comes_late_changes_nothing_and_hides_nothing(void **state)
+{
+    struct instance in;
+    struct write_row r;
+    struct err e;
+    uint64_t seq;
+    char text[512];
+
+    (void)state;
+    open_at(&in, server.port);
+    await_all_owned(&in);
+    seq = accept_at(&in, 3, 11, "body");
+    AWAIT(&in, came(&in, seq, WRITE_STATES, WRITE_PENDING) == 1);
+    assert_int_equal(set_state(&in, seq, WRITE_SENDING, 1), JOURNAL_DONE);
+    assert_int_equal(set_state(&in, seq, WRITE_WAITING, 1), JOURNAL_DONE);
+    assert_int_equal(set_state(&in, seq, WRITE_SENDING, 1), JOURNAL_GONE);
+    assert_int_equal(journal_read(in.j, seq, &r, NULL, &e), 1);
+    assert_int_equal(r.state, WRITE_WAITING);
+    assert_int_equal(set_state(&in, seq, WRITE_SENDING, 2), JOURNAL_DONE);
+    assert_int_equal(set_state(&in, seq, WRITE_WAITING, 2), JOURNAL_DONE);
+    snprintf(text, sizeof text, "EVAL \"redis.call('XADD',KEYS[1],'*','w',ARGV[1],'f',6,'t',2) "
+        "return #redis.call('XREADGROUP','GROUP','weir','owner','COUNT',9,'STREAMS',KEYS[1],'>')"
+        "[1][2]\" 1 t:{j3}s %llu", (unsigned long long)seq);
+    assert_string_equal(tell_server(server.port, text), ":1\r\n");     /* nobody hears the answer */
+    AWAIT(&in, came(&in, seq, 6, WRITE_WAITING) == 1);
+    journal_close(&in.j);
+}
+
 static void
 count_row(void *arg, const struct write_row *r)
 {
@@ -891,6 +921,7 @@ main(void)
         cmocka_unit_test_setup(what_is_accepted_is_read_as_it_was_and_its_owner_hears_of_it, empty),
         cmocka_unit_test_setup(a_write_goes_through_its_states_and_its_entry_leaves_the_stream,
             empty),
+        cmocka_unit_test_setup(a_word_that_comes_late_changes_nothing_and_hides_nothing, empty),
         cmocka_unit_test_setup(many_are_walked_in_order_of_their_numbers_whatever_their_partition,
             empty),
         cmocka_unit_test_setup(ids_are_known_after_another_opening_and_not_in_another_journal,
