@@ -159,8 +159,8 @@ side_here(struct redis *r)
     return &r->sides[i];
 }
 
-/* The connection of that number. To be a cluster's it need not be to who has the slot, n: a key may
- * be on its way to another (ASK). */
+/* The connection of that number, if it is to n; of a cluster, to any: a key may be on its way to
+ * who has not its slot yet (ASK). */
 static struct link *
 link_of(const struct side *side, const struct node *n, uint64_t number)
 {

@@ -406,10 +406,7 @@ schedule_add(struct schedule *s, const struct write_row *r, int64_t now_ms)
         if (s->source.shared)           /* what is before it may have been told, and forgotten */
             e->flags |= CHAIN_FROM_START;
         ready(s, i, r, now_ms);
-    } else if (s->source.shared && e->state == CHAIN_BLOCKED) {
-        e->flags |= CHAIN_FROM_START;
-        loosen(s, i);
-    } else if (r->seq < e->head) {
+    } else if (r->seq < e->head || (s->source.shared && e->state == CHAIN_BLOCKED)) {
         e->flags |= CHAIN_FROM_START;
         if (e->state == CHAIN_WAITING)
             schedule_hurry(s, r);

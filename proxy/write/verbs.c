@@ -72,11 +72,10 @@ position_of(struct writes *w, const struct write_row *r)
 {
     struct write_row before = { 0 };
     int64_t most = journal_shared(w->j) ? POSITION_SHARED : POSITION_MAX, n = 0;
+    int rc = 0;
 
     if (!write_is_pending(r->state))
         return -1;
-    int rc = 0;
-
     while (n <= most &&
         (rc = journal_next(w->j, journal_part(r->seq), r->c1, before.seq, false, &before)) == 1 &&
         before.seq < r->seq)
