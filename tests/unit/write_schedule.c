@@ -15,6 +15,7 @@
 struct world {
     struct write_row rows[ROWS];
     size_t n;
+    uint64_t step;                  /* of seqs: in a fleet all are of one partition */
     int64_t now, wall;
     struct schedule_turn turns[ROWS];       /* by seq */
     bool blind;                     /* it cannot be read */
@@ -60,16 +61,23 @@ next_of_target(void *arg, unsigned part, uint64_t target, uint64_t seq, struct w
 static const struct schedule_limits plain = { .concurrency = 20, .weights = { 6, 3, 1 } };
 
 static void
-begin(struct world *w)
+begin_with(struct world *w, bool shared)
 {
-    const struct schedule_source source = { next_of, next_of_target, w, false };
+    const struct schedule_source source = { next_of, next_of_target, w, shared };
 
     memset(w, 0, sizeof *w);
+    w->step = shared ? JOURNAL_PARTS : 1;
     w->now = 1000000;
     w->wall = 1700000000000;
     w->s = schedule_new(&source);
     assert_non_null(w->s);
     assert_int_equal(schedule_route(w->s, 0, &plain), 0);
+}
+
+static void
+begin(struct world *w)
+{
+    begin_with(w, false);
 }
 
 static void
@@ -84,7 +92,7 @@ put(struct world *w, uint64_t c1, uint64_t c2, uint32_t route, enum write_lane l
     struct write_row *r = &w->rows[w->n++];
 
     assert_true(w->n <= ROWS);
-    *r = (struct write_row){ .seq = w->n, .c1 = c1, .c2 = c2, .route = route,
+    *r = (struct write_row){ .seq = w->n * w->step, .c1 = c1, .c2 = c2, .route = route,
         .lane = (uint8_t)lane, .state = WRITE_PENDING, .orders_target = orders,
         .method = orders ? HTTP_PUT : HTTP_POST };
     return r;
@@ -99,21 +107,23 @@ add(struct world *w, uint64_t c1)
     return r;
 }
 
-/* The seq of the next one; 0: there is none. */
+/* Which is the next one; 0: there is none. */
 static uint64_t
 take(struct world *w)
 {
     struct write_row r;
     struct schedule_turn turn;
     enum schedule_took took;
+    uint64_t n;
 
     while ((took = schedule_take(w->s, w->now, w->wall, &r, &turn)) == SCHEDULE_MORE)
         ;
     if (took == SCHEDULE_NONE)
         return 0;
-    w->turns[r.seq - 1] = turn;
-    w->rows[r.seq - 1].state = WRITE_SENDING;
-    return r.seq;
+    n = r.seq / w->step;
+    w->turns[n - 1] = turn;
+    w->rows[n - 1].state = WRITE_SENDING;
+    return n;
 }
 
 static void
@@ -854,54 +864,12 @@ random_schedules_keep_every_order_and_starve_no_chain(void **state)
 /* ---- in a fleet: a write may be taken, and settled, before it is told ------------------------ */
 
 static void
-begin_fleet(struct world *w)
-{
-    const struct schedule_source source = { next_of, next_of_target, w, true };
-
-    begin(w);
-    schedule_free(&w->s);
-    w->s = schedule_new(&source);
-    assert_non_null(w->s);
-    assert_int_equal(schedule_route(w->s, 0, &plain), 0);
-}
-
-/* All of one partition. */
-static struct write_row *
 put_fleet(struct world *w, uint64_t c1, uint64_t c2, bool told)
 {
     struct write_row *r = put(w, c1, c2, 0, WRITE_LANE_DEFAULT, true);
 
-    r->seq *= JOURNAL_PARTS;
     if (told)
         assert_true(schedule_add(w->s, r, w->now) >= 0);
-    return r;
-}
-
-/* Which is the next; 0: there is none. */
-static size_t
-take_fleet(struct world *w)
-{
-    struct schedule_turn turn;
-    struct write_row r;
-    enum schedule_took took;
-    size_t n;
-
-    while ((took = schedule_take(w->s, w->now, w->wall, &r, &turn)) == SCHEDULE_MORE)
-        ;
-    if (took == SCHEDULE_NONE)
-        return 0;
-    n = r.seq / JOURNAL_PARTS;
-    w->turns[n - 1] = turn;
-    w->rows[n - 1].state = WRITE_SENDING;
-    return n;
-}
-
-static void
-settle_fleet(struct world *w, size_t n)
-{
-    w->rows[n - 1].state = WRITE_DELIVERED;
-    ended(w, n);
-    schedule_settled(w->s, &w->rows[n - 1], w->now);
 }
 
 static void
@@ -910,10 +878,10 @@ a_chain_that_a_fleet_tells_of_begins_with_what_the_journal_has_first(void **stat
     static struct world w;
 
     (void)state;
-    begin_fleet(&w);
+    begin_with(&w, true);
     put_fleet(&w, 5, 0, false);
     put_fleet(&w, 5, 0, true);
-    assert_int_equal(take_fleet(&w), 1);
+    assert_int_equal(take(&w), 1);
     end(&w);
 }
 
@@ -923,18 +891,18 @@ what_is_settled_before_it_is_told_leaves_nothing_blocked_for_good(void **state)
     static struct world w;
 
     (void)state;
-    begin_fleet(&w);
+    begin_with(&w, true);
     put_fleet(&w, 100, 0, true);        /* 1: of the path alone */
     put_fleet(&w, 7, 100, true);        /* 2: the same target, by another key */
     put_fleet(&w, 8, 200, true);        /* 3, and 4 of its key */
     put_fleet(&w, 8, 200, false);
-    assert_int_equal(take_fleet(&w), 1);
-    assert_int_equal(take_fleet(&w), 3);
-    settle_fleet(&w, 3);
-    assert_int_equal(take_fleet(&w), 4);
-    settle_fleet(&w, 4);
-    settle_fleet(&w, 1);
-    assert_int_equal(take_fleet(&w), 2);
+    assert_int_equal(take(&w), 1);
+    assert_int_equal(take(&w), 3);
+    settle(&w, 3);
+    assert_int_equal(take(&w), 4);
+    settle(&w, 4);
+    settle(&w, 1);
+    assert_int_equal(take(&w), 2);
     end(&w);
 }
 
@@ -944,13 +912,13 @@ a_write_goes_behind_an_earlier_one_to_its_target_that_is_not_told_yet(void **sta
     static struct world w;
 
     (void)state;
-    begin_fleet(&w);
+    begin_with(&w, true);
     put_fleet(&w, 7, 100, true);
-    assert_int_equal(take_fleet(&w), 1);
+    assert_int_equal(take(&w), 1);
     put_fleet(&w, 8, 100, false);       /* 2: the same target, by another key */
     put_fleet(&w, 7, 100, false);       /* 3: the key of 1 */
-    settle_fleet(&w, 1);
-    assert_int_equal(take_fleet(&w), 0);
+    settle(&w, 1);
+    assert_int_equal(take(&w), 0);
     end(&w);
 }
 
@@ -960,14 +928,14 @@ by_its_configuration_alone_a_partition_is_known_to_have_keys(void **state)
     static struct world w;
 
     (void)state;
-    begin_fleet(&w);
+    begin_with(&w, true);
     schedule_keyed(w.s, 1);
     put_fleet(&w, 100, 0, true);        /* 1: of the path */
-    assert_int_equal(take_fleet(&w), 1);
+    assert_int_equal(take(&w), 1);
     put_fleet(&w, 8, 100, false);       /* 2: the same target, by a key */
     put_fleet(&w, 100, 0, false);       /* 3: of the path */
-    settle_fleet(&w, 1);
-    assert_int_equal(take_fleet(&w), 0);
+    settle(&w, 1);
+    assert_int_equal(take(&w), 0);
     end(&w);
 }
 
@@ -978,15 +946,16 @@ a_delivery_that_ends_after_its_partition_was_lost_leaves_no_delay_behind(void **
     struct write_row lost;
 
     (void)state;
-    begin_fleet(&w);
-    lost = *put_fleet(&w, 7, 0, true);
-    assert_int_equal(take_fleet(&w), 1);
+    begin_with(&w, true);
+    put_fleet(&w, 7, 0, true);
+    lost = w.rows[0];
+    assert_int_equal(take(&w), 1);
     schedule_forget(w.s, 0);
     ended(&w, 1);
     schedule_again(w.s, &lost, 3600 * 1000, w.now);
     w.rows[0].state = WRITE_DELIVERED;  /* by its new owner */
     put_fleet(&w, 7, 0, true);          /* the partition is ours again */
-    assert_int_equal(take_fleet(&w), 2);
+    assert_int_equal(take(&w), 2);
     end(&w);
 }
 
