@@ -985,6 +985,30 @@ class Redis:
             self.kill()
 
 
+class Relay:
+    """In front of a server on that port: carry(a, b, asks) moves what comes on a to b, on a thread of
+    its own for each way; asks: it comes from the client."""
+
+    def __init__(self, port):
+        self.to, self.sockets = port, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "redis://127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                here = self.listener.accept()[0]
+                there = socket.create_connection(("127.0.0.1", self.to))
+                self.sockets += [here, there]
+                for ends in (here, there, True), (there, here, False):
+                    threading.Thread(target=self.carry, args=ends, daemon=True).start()
+
+    def end(self):
+        for s in [self.listener, *self.sockets]:
+            s.close()
+
+
 class Sentinel(Redis):
     """A redis-sentinel, alone, that watches the server on `port` under that name."""
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import eventually, Redis, SLOW
+from harness import eventually, Redis, Relay, SLOW
 
 HOST = [("Host", "shop.test")]
 LEASE = 2                               # seconds; short, so that its end can be awaited
@@ -66,26 +66,15 @@ def holds(w):
     return w.stats()["bus"]["lease"] == "held"
 
 
-class Cable:
+class Cable(Relay):
     """Between one instance and Redis: it can be cut without either side hearing of it."""
 
     def __init__(self, port):
-        self.to, self.whole, self.sockets = port, threading.Event(), []
+        self.whole = threading.Event()
         self.whole.set()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "redis://127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__(port)
 
-    def accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                here = self.listener.accept()[0]
-                there = socket.create_connection(("127.0.0.1", self.to))
-                self.sockets += [here, there]
-                for a, b in ((here, there), (there, here)):
-                    threading.Thread(target=self.carry, args=(a, b), daemon=True).start()
-
-    def carry(self, a, b):
+    def carry(self, a, b, asks):
         with contextlib.suppress(OSError):
             while data := a.recv(65536):
                 self.whole.wait()
@@ -94,8 +83,7 @@ class Cable:
 
     def end(self):
         self.whole.set()
-        for s in [self.listener, *self.sockets]:
-            s.close()
+        super().end()
 
 
 KINDS = [
@@ -804,7 +792,7 @@ def test_a_part_of_a_cluster_that_lost_who_is_live_has_no_purge_reported_as_done
                                                                          keeps.port]]
         keeps.call("FLUSHALL")
         eventually(lambda: len(replicas) == 1 and replicas[0].call("DBSIZE") == 0)
-        answer = not_done(here, "for a lease", url="http://shop.test/a", wait=200)
+        not_done(here, "for a lease", url="http://shop.test/a", wait=200)
     finally:
         away.resume()
     eventually(lambda: not has(away, "/a"))

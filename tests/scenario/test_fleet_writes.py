@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from harness import Client, Closed, Redis, SLOW, eventually
+from harness import Client, Closed, Redis, Relay, SLOW, eventually
 
 STATUS = "/.well-known/weir/writes/"
 ALICE, BOB = ("Authorization", "alice"), ("Authorization", "bob")
@@ -503,25 +503,12 @@ def test_a_write_that_cannot_be_looked_up_now_is_not_said_to_be_none(origin, fle
     drained(a)
 
 
-class Censor:
+class Censor(Relay):
     """In front of Redis: ends a connection on which `word` is said."""
 
-    def __init__(self, port):
-        self.to, self.word = port, None
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "redis://127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+    word = None
 
-    def accept(self):
-        while True:
-            try:
-                ends = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.to))
-            except OSError:
-                return
-            for a, b in ends, ends[::-1]:
-                threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
-
-    def pump(self, a, b):
+    def carry(self, a, b, asks):
         with contextlib.suppress(OSError):
             while (data := a.recv(65536)) and not (self.word and self.word in data):
                 b.sendall(data)
@@ -546,7 +533,7 @@ def test_a_list_of_writes_is_whole_or_none(origin, redis, weir):
     assert len(eventually(lambda: a.api("GET", "/writes").json().get("writes"))) == 2
     gate.set()
     drained(a)
-    censor.listener.close()
+    censor.end()
 
 
 def test_what_is_pending_is_not_taken_for_nothing_while_it_cannot_be_read(origin, redis, weir):
@@ -565,7 +552,7 @@ def test_what_is_pending_is_not_taken_for_nothing_while_it_cannot_be_read(origin
     eventually(lambda: a.get("/a", [ALICE]).body == b"new")
     gate.set()
     drained(a)
-    censor.listener.close()
+    censor.end()
 
 
 def all_but(key):

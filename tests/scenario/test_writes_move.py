@@ -1,13 +1,13 @@
 """weir writes move: a journal in a file into Redis, and back, with all that clients hold of it."""
+import contextlib
 import os
 import re
-import socket
 import subprocess
 import threading
 
 import pytest
 
-from harness import Redis, SLOW, eventually, run_cli, weir_binary
+from harness import Redis, Relay, SLOW, eventually, run_cli, weir_binary
 
 STATUS = "/.well-known/weir/writes/"
 ALICE = ("Authorization", "alice")
@@ -16,42 +16,22 @@ MOVED = re.compile(r"moved (\d+) pending, (\d+) dead and (\d+) settled writes, (
                    r"and (\d+) paused names from ")
 
 
-class Toll:
+class Toll(Relay):
     """In front of Redis: lets `limit` bytes of its clients through, then no more; `full` says so."""
 
     def __init__(self, port, limit):
-        self.to, self.limit, self.full = port, limit, threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "redis://127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.sockets = [self.listener]
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.limit, self.full = limit, threading.Event()
+        super().__init__(port)
 
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.to))
-            self.sockets += [client, server]
-            threading.Thread(target=self.pump, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self.pump, args=(server, client, False), daemon=True).start()
-
-    def pump(self, a, b, counted):
-        try:
+    def carry(self, a, b, asks):
+        with contextlib.suppress(OSError):
             while data := a.recv(4096):
-                if counted:
+                if asks:
                     data, self.limit = data[:self.limit], self.limit - len(data)
                 b.sendall(data)
                 if self.limit <= 0:
                     self.full.set()
                     return
-        except OSError:
-            pass
-
-    def close(self):
-        for s in self.sockets:
-            s.close()
 
 
 @pytest.fixture
@@ -211,7 +191,7 @@ def killed_over_and_over(place, redis, step, *args):
                 mover.kill()
             out, err = mover.communicate()
         finally:
-            toll.close()
+            toll.end()
         if mover.returncode == 0:
             assert looked
             return n
